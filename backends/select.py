@@ -1,0 +1,125 @@
+"""Which device: by name for a model (`get_backend`), by its arrays for a function (`backend_of`, `array_module`)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import numpy as np
+
+from backends.base import Backend
+from backends.numpy_backend import NumpyBackend
+from backends.probe import Status, probe
+
+
+class DeviceError(ValueError):
+    """The device asked for cannot be used; the message says why and what to install."""
+
+
+CPU = NumpyBackend()
+_cuda: dict[int, Backend] = {}
+_registered: list[Backend] = []  # further backends, such as the test suite's guard
+
+
+def get_backend(device: str | Backend = "auto") -> Backend:
+    """The backend of a device.
+
+    Args:
+        device: "cpu"; "cuda" or "cuda:N" (N counts the visible GPUs from 0); "auto": the first GPU when CuPy can
+            use it, else the CPU; or a Backend, returned as it is.
+
+    Raises:
+        DeviceError: CUDA was asked for and cannot be used: the reason and what to install.
+        ValueError: no such name.
+    """
+    if isinstance(device, Backend):
+        return device
+    if not isinstance(device, str):
+        raise TypeError(f"device: expected a string such as 'auto', 'cpu' or 'cuda:0', got {device!r}")
+    for backend in _registered:
+        if device == backend.name:
+            return backend
+    if device == "cpu":
+        return CPU
+    if device == "auto":
+        return _cuda_backend(0) if probe().status is Status.OK else CPU
+    match = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if match is None:
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+    found = probe()
+    if found.status is not Status.OK:
+        raise DeviceError(
+            f"device: {device!r} cannot be used: {found.reason}; {found.remedy}; or use device='cpu'"
+        )
+    index = int(match[1] or 0)
+    if index >= found.device_count:
+        names = ", ".join(f"cuda:{i}" for i in range(found.device_count))
+        raise DeviceError(f"device: {device!r} is not there; this machine has {names}")
+    return _cuda_backend(index)
+
+
+def register_backend(backend: Backend) -> None:
+    """Let `get_backend` and `backend_of` know a further device."""
+    _registered.append(backend)
+
+
+def unregister_backend(backend: Backend) -> None:
+    """Take back `register_backend`."""
+    _registered.remove(backend)
+
+
+def backend_of(*arrays: object) -> Backend:
+    """The backend that owns the arrays among the arguments; anything that is not an array is passed over.
+
+    Raises:
+        TypeError: arrays of two devices, or no array at all.
+    """
+    found: Backend | None = None
+    for array in arrays:
+        if type(array) is np.ndarray:
+            owner: Backend | None = CPU
+        elif array is None or isinstance(array, int | float | str | tuple):
+            continue
+        else:
+            owner = _owner(array)
+        if owner is None:
+            continue
+        if found is None:
+            found = owner
+        elif found is not owner:
+            raise TypeError(
+                f"arrays of two devices in one call: {found.name} and {owner.name}; move them to one with "
+                "fcnet.get_backend(device).asarray(array)"
+            )
+    if found is None:
+        kinds = ", ".join(type(array).__name__ for array in arrays) or "nothing"
+        raise TypeError(f"expected an array of NumPy or CuPy, got {kinds}; use numpy.asarray(...)")
+    return found
+
+
+def array_module(*arrays: object) -> Any:
+    """The module (numpy or cupy) whose functions work on these arrays; see `backend_of`."""
+    return backend_of(*arrays).xp
+
+
+def _owner(array: object) -> Backend | None:
+    if isinstance(array, np.ndarray):  # a subclass, such as a memory map
+        return CPU
+    for backend in _registered:
+        if backend.owns(array):
+            return backend
+    cupy = sys.modules.get(
+        "cupy"
+    )  # looked up, never imported: an array of CuPy exists only if CuPy is loaded
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return _cuda_backend(array.device.id)
+    return None
+
+
+def _cuda_backend(index: int) -> Backend:
+    if index not in _cuda:
+        from backends.cupy_backend import CupyBackend
+
+        _cuda[index] = CupyBackend(index)
+    return _cuda[index]

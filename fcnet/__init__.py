@@ -1,0 +1,45 @@
+"""Fully connected neural networks, trained by the same code on NumPy (CPU) and CuPy (CUDA GPU).
+
+>>> import fcnet
+>>> ds = fcnet.data.load("spirals")
+>>> model = fcnet.FullyConnectedNet([100], input_dim=2, num_classes=3, device="cpu")
+>>> solver = fcnet.Solver(model, ds, update_rule="adam", num_epochs=5, verbose=False)
+>>> history = solver.train()
+"""
+
+import backends as _backends
+
+if getattr(_backends, "OWNER", None) != "fcnet":
+    raise ImportError(
+        "fcnet imported another package called 'backends' in place of its own, from "
+        f"{getattr(_backends, '__file__', None) or list(_backends.__path__)}; "
+        "rename that folder or start Python elsewhere"
+    )
+
+from backends import DeviceError, MaskStream, array_module, get_backend
+from fcnet import data, functional
+from fcnet.checkpoint import load
+from fcnet.errors import DivergedError, MissingExtra
+from fcnet.model import FullyConnectedNet, TwoLayerNet
+from fcnet.numerical import gradcheck
+from fcnet.optim import Optimizer
+from fcnet.solver import Solver
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DeviceError",
+    "DivergedError",
+    "FullyConnectedNet",
+    "MaskStream",
+    "MissingExtra",
+    "Optimizer",
+    "Solver",
+    "TwoLayerNet",
+    "array_module",
+    "data",
+    "functional",
+    "get_backend",
+    "gradcheck",
+    "load",
+]

@@ -1,0 +1,101 @@
+"""Checks at the boundary, where a user's arrays come in: once, on the host, before anything runs.
+
+Device arrays are checked for shape and dtype only: looking at their values would wait for the device.
+"""
+
+from __future__ import annotations
+
+import numbers
+from math import prod
+from typing import Any
+
+import numpy as np
+
+Array = Any
+
+
+def check_input(name: str, X: Array, input_dim: int) -> None:
+    """X is a real array (N, d1, ..., dk) with N >= 1 and d1 * ... * dk = input_dim, without NaN or infinities.
+
+    Raises:
+        TypeError, ValueError: as the message says.
+    """
+    if not hasattr(X, "dtype") or not hasattr(X, "shape"):
+        raise TypeError(f"{name}: expected an array, got {type(X).__name__}; use numpy.asarray({name})")
+    if X.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got dtype {X.dtype}")
+    if X.ndim < 2:
+        raise ValueError(
+            f"{name}: expected (N, {input_dim}), got shape {X.shape}; a single sample is {name}[None, :]"
+        )
+    if X.shape[0] == 0:
+        raise ValueError(f"{name}: expected at least one sample, got shape {X.shape}")
+    if prod(X.shape[1:]) != input_dim:
+        raise ValueError(
+            f"{name}: expected {input_dim} features per sample, got {prod(X.shape[1:])} (shape {X.shape}); "
+            "the network was built with another input_dim"
+        )
+    check_finite(name, X)
+
+
+def check_finite(name: str, X: Array) -> None:
+    """No NaN or infinity in a host array. Raises ValueError with their number and the first place."""
+    if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(X.sum()):  # one pass, nothing allocated; a sum can overflow without any bad value
+            return
+    bad = ~np.isfinite(X)
+    count = int(bad.sum())
+    if count:
+        where = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), X.shape))
+        raise ValueError(
+            f"{name}: expected finite numbers, got {count} NaN or infinite, the first at {list(where)}; "
+            "remove or impute these samples"
+        )
+
+
+def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
+    """y is `count` integer labels in 0..num_classes-1, or one-hot rows (count, num_classes).
+
+    Raises:
+        TypeError, ValueError: as the message says.
+    """
+    if not hasattr(y, "dtype") or not hasattr(y, "shape"):
+        raise TypeError(f"{name}: expected an array, got {type(y).__name__}; use numpy.asarray({name})")
+    if y.shape not in ((count,), (count, num_classes)):
+        raise ValueError(
+            f"{name}: expected {count} labels, shape ({count},) or one-hot ({count}, {num_classes}), "
+            f"got shape {y.shape}"
+        )
+    if y.ndim == 2:
+        check_finite(name, y)
+        if isinstance(y, np.ndarray) and (y.min() < 0 or abs(y.sum(axis=1) - 1).max() > 1e-3):
+            raise ValueError(f"{name}: expected one-hot rows or probabilities that sum to 1, got other rows")
+        return
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integer labels, got dtype {y.dtype}; use {name}.astype(int)")
+    if isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() < num_classes):
+        bad = int(np.argmax((y < 0) | (y >= num_classes)))
+        raise ValueError(
+            f"{name}: expected labels 0 to {num_classes - 1}, got {y[bad]} at {bad}; "
+            "num_classes must be larger, or the labels renumbered"
+        )
+
+
+def positive_int(name: str, value: object) -> int:
+    """An integer of 1 or more. Raises TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected 1 or more, got {value}")
+    return int(value)
+
+
+def finite_real(name: str, value: object) -> float:
+    """A finite number. Raises TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    if not np.isfinite(float(value)):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return float(value)

@@ -1,0 +1,123 @@
+"""Models on disk: one safetensors file, its metadata in JSON, each tensor with its SHA-256. No pickle.
+
+The tensors are those of `model.params` and `model.state` by name, and `preprocessing.shift` and `.scale` if there is any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends import Backend
+from fcnet.files import write_atomically
+from fcnet.model import FullyConnectedNet
+
+FORMAT = 1
+FILE_NAME = "model.safetensors"
+
+
+def save_model(model: FullyConnectedNet, path: str | Path) -> None:
+    """Write `model` to `path`, or to `path`/model.safetensors if that is a folder; whole or not at all."""
+    from safetensors.numpy import save
+
+    path = Path(path)
+    if path.is_dir():
+        path = path / FILE_NAME
+    to_numpy = model.backend.to_numpy
+    tensors = {name: np.ascontiguousarray(to_numpy(value)) for name, value in model.params.items()}
+    tensors |= {name: np.ascontiguousarray(to_numpy(value)) for name, value in model.state.items()}
+    if model.preprocessing is not None:
+        for name, value in zip(("shift", "scale"), model.preprocessing, strict=True):
+            tensors[f"preprocessing.{name}"] = to_numpy(value)
+    description = {
+        "format": FORMAT,
+        "config": model.config,
+        "classes": model.classes,
+        "features": model.features,
+        "sha256": {name: _sha256(tensor) for name, tensor in sorted(tensors.items())},
+    }
+    write_atomically(path, save(tensors, {"fcnet": json.dumps(description, sort_keys=True)}))
+
+
+def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
+    """The network saved at `path`: a file, or a run directory that holds model.safetensors.
+
+    Args:
+        device: where it shall live, as in `FullyConnectedNet`.
+
+    Raises:
+        FileNotFoundError: nothing there. ValueError: not a model of fcnet, truncated or changed since it was written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / FILE_NAME).exists():
+            raise FileNotFoundError(f"{path}: expected a run directory with {FILE_NAME}, found none in it")
+        path = path / FILE_NAME
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; expected a model saved by fcnet, such as {FILE_NAME}")
+    description, tensors = _read(path)
+    try:
+        model = FullyConnectedNet(**description["config"], device=device)
+        _fill(model, tensors, path)
+        model.classes = _names(description["classes"])
+        model.features = _names(description["features"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
+    return model
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: expected a model saved by fcnet, got a truncated or foreign file ({error}); "
+            "save it again or take a copy"
+        ) from None
+    try:
+        description = json.loads(metadata["fcnet"])
+        expected = description["sha256"]
+        version = description["format"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path}: a safetensors file, but not a model saved by fcnet") from None
+    if version != FORMAT:
+        raise ValueError(
+            f"{path}: expected file format {FORMAT}, got {version}; it is from another fcnet version"
+        )
+    if set(expected) != set(tensors):
+        odd = ", ".join(sorted(set(expected) ^ set(tensors)))
+        raise ValueError(f"{path}: tensors and checksums do not match: {odd}; take a copy of the file")
+    for name, tensor in tensors.items():
+        if _sha256(tensor) != expected[name]:
+            raise ValueError(
+                f"{path}: tensor {name} was changed since it was saved (SHA-256); take a copy of the file"
+            )
+    return description, tensors
+
+
+def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray], path: Path) -> None:
+    preprocessing = tensors.pop("preprocessing.shift", None), tensors.pop("preprocessing.scale", None)
+    wanted = {**model.params.shapes, **model.state.shapes}
+    if set(wanted) != set(tensors):
+        odd = ", ".join(sorted(set(wanted) ^ set(tensors)))
+        raise ValueError(f"{path}: its tensors are not those of the network it describes: {odd}")
+    for name, tensor in tensors.items():
+        (model.params if name in model.params else model.state)[name] = tensor
+    if preprocessing[0] is not None and preprocessing[1] is not None:
+        model.set_preprocessing(*preprocessing)
+
+
+def _names(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+def _sha256(tensor: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(tensor).tobytes()).hexdigest()

@@ -1,0 +1,147 @@
+"""Affine layer: out = x W + b.
+
+Shapes: N batch, D features in, M features out. Anything further left broadcasts: with weights (K, D, M) the same
+functions serve K networks at once, on inputs of their own (K, N, D) or on a common one (N, D).
+Source: CS231n, assignment 2, `layers.py`; the names are its.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backends import accelerated, array_module, backend_of
+from fcnet.functional import checks
+
+Array = Any
+
+
+def _check_matmul(x: Array, w: Array, **_: Any) -> None:
+    checks.floating("matmul", x=x, w=w)
+    checks.rows("matmul", "x", x)
+    _check_inner("matmul", x, w)
+
+
+def _check_inner(function: str, x: Array, w: Array) -> None:
+    if w.ndim < 2 or x.shape[-1] != w.shape[-2]:
+        raise ValueError(
+            f"{function}: w: expected (D, M) with D = {x.shape[-1]} features of x {x.shape}, got shape {w.shape}"
+        )
+
+
+def _check_affine(x: Array, w: Array, b: Array, **_: Any) -> None:
+    checks.floating("affine_forward", x=x, w=w, b=b)
+    checks.rows("affine_forward", "x", x)
+    _check_inner("affine_forward", x, w)
+    checks.features("affine_forward", "b", b, w.shape[-1], "w", w.shape[:-2])
+
+
+@accelerated("out", check=_check_matmul)
+def matmul(x: Array, w: Array, *, out: Array | None = None) -> Array:
+    """x W.
+
+    Args:
+        x: (..., N, D).
+        w: (..., D, M).
+        out: (..., N, M), filled if given; must not overlap x or w.
+
+    Raises:
+        ValueError: the shapes do not fit. TypeError: other dtypes than float32 and float64, or a mixture.
+    """
+    return backend_of(x, w).gemm(x, w, out=out)
+
+
+@accelerated("dx", "dw")
+def matmul_backward(
+    dout: Array, x: Array, w: Array, *, need_dx: bool = True, dx: Array | None = None, dw: Array | None = None
+) -> tuple[Array | None, Array]:
+    """Gradients of `matmul`: dx = dout Wᵀ, dW = xᵀ dout.
+
+    Args:
+        dout: (..., N, M), gradient of the loss in x W.
+        need_dx: False leaves dx out (None is returned for it): the first layer never needs it.
+        dx, dw: filled if given; dx must not overlap dout.
+    """
+    dw = _product(x.swapaxes(-1, -2), dout, w.shape, dw)
+    dx = _product(dout, w.swapaxes(-1, -2), x.shape, dx) if need_dx else None
+    return dx, dw
+
+
+def _product(a: Array, b: Array, shape: tuple[int, ...], out: Array | None) -> Array:
+    """a @ b, summed over the axes along which an operand of this shape was broadcast."""
+    backend = backend_of(a, b)
+    if len(shape) == a.ndim == b.ndim == 2:
+        return backend.gemm(a, b, out=out)
+    product = backend.gemm(a, b)
+    lead = product.ndim - len(shape)
+    stretched = tuple(i for i in range(lead, product.ndim) if shape[i - lead] == 1 != product.shape[i])
+    total = backend.xp.sum(product, axis=tuple(range(lead)) + stretched, keepdims=True).reshape(shape)
+    if out is None:
+        return total
+    out[...] = total
+    return out
+
+
+@accelerated("out")
+def add_bias(z: Array, b: Array, *, out: Array | None = None) -> Array:
+    """z + b for z (..., N, M) and b (..., M); `out` may be z itself."""
+    return array_module(z, b).add(z, per_row(b), out=out)
+
+
+def bias_gradient(dout: Array, b: Array, db: Array | None = None) -> Array:
+    """db = Σ_n dout for dout (..., N, M), in the shape of b."""
+    lead = tuple(range(dout.ndim - b.ndim - 1))
+    return array_module(dout).sum(dout, axis=(*lead, -2) if lead else -2, out=db)
+
+
+def per_row(vector: Array) -> Array:
+    """(..., M) as (..., 1, M), which broadcasts over the N rows of (..., N, M)."""
+    return vector if vector.ndim == 1 else vector[..., None, :]
+
+
+@accelerated("out", "cache", check=_check_affine)
+def affine_forward(x: Array, w: Array, b: Array, *, out: Array | None = None) -> tuple[Array, tuple]:
+    """Affine layer, out = x W + b.
+
+    Args:
+        x: (..., N, D). w: (..., D, M). b: (..., M).
+        out: (..., N, M), filled if given; must not overlap x or w.
+
+    Returns:
+        out and cache = (x, w, b), which aliases the arguments: do not change them before the backward pass.
+
+    Raises:
+        ValueError: the shapes do not fit. TypeError: other dtypes than float32 and float64, or a mixture.
+
+    >>> import numpy as np
+    >>> out, cache = affine_forward(np.ones((2, 3)), np.ones((3, 1)), np.array([0.5]))
+    >>> out.ravel()
+    array([3.5, 3.5])
+    """
+    out = matmul.reference(x, w, out=out)
+    return add_bias.reference(out, b, out=out), (x, w, b)
+
+
+@accelerated("dx", "dw", "db")
+def affine_backward(
+    dout: Array,
+    cache: tuple,
+    *,
+    need_dx: bool = True,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Array | None, Array, Array]:
+    """Gradients of `affine_forward`: dx = dout Wᵀ, dW = xᵀ dout, db = Σ_n dout.
+
+    Args:
+        dout: (..., N, M), gradient of the loss in out.
+        cache: from `affine_forward`.
+        need_dx: False leaves dx out (None is returned for it): the first layer never needs it.
+        dx, dw, db: filled if given; dx must not overlap dout.
+
+    Returns:
+        dx (..., N, D) or None, dw (..., D, M), db (..., M).
+    """
+    x, w, b = cache
+    dx, dw = matmul_backward.reference(dout, x, w, need_dx=need_dx, dx=dx, dw=dw)
+    return dx, dw, bias_gradient(dout, b, db)

@@ -1,0 +1,70 @@
+"""Argument checks shared by the functional layers: what was expected, what came, what to do.
+
+They run in direct calls and when a step is planned; a planned step does not repeat them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Array = Any
+
+
+def floating(function: str, **arrays: Array | None) -> None:
+    """All arrays float32 or all float64. Raises TypeError naming the odd one; None is passed over."""
+    first: tuple[str, Any] | None = None
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        dtype = getattr(array, "dtype", None)
+        if dtype is None:
+            raise TypeError(
+                f"{function}: {name}: expected an array, got {type(array).__name__}; use numpy.asarray({name})"
+            )
+        if dtype not in ("float32", "float64"):
+            raise TypeError(
+                f"{function}: {name}: expected float32 or float64, got {dtype}; use {name}.astype('float32')"
+            )
+        if first is None:
+            first = name, dtype
+        elif dtype != first[1]:
+            raise TypeError(
+                f"{function}: {name} is {dtype} but {first[0]} is {first[1]}; give both the same dtype with astype"
+            )
+
+
+def rows(function: str, name: str, array: Array) -> None:
+    """`array` is (..., N, D) with at least one row. Raises ValueError."""
+    if array.ndim < 2:
+        raise ValueError(
+            f"{function}: {name}: expected (..., N, D), got shape {array.shape}; "
+            f"one sample is {name}[None, :], and images are reshaped to (N, D)"
+        )
+    if array.shape[-2] == 0:
+        raise ValueError(f"{function}: {name}: expected at least one row, got shape {array.shape}")
+
+
+def features(
+    function: str, name: str, vector: Array, width: int, of: str, batch: tuple[int, ...] = ()
+) -> None:
+    """`vector` is (M,), or (..., M) with the leading axes `batch`; M is the width of `of`. Raises ValueError."""
+    if vector.shape not in ((width,), (*batch, width)):
+        raise ValueError(
+            f"{function}: {name}: expected shape {(*batch, width)} to match {of}, got {vector.shape}"
+        )
+
+
+def same_shape(function: str, name: str, array: Array, shape: tuple[int, ...], of: str) -> None:
+    """`array` has the shape of the array called `of`. Raises ValueError."""
+    if array.shape != shape:
+        raise ValueError(f"{function}: {name}: expected the shape {shape} of {of}, got {array.shape}")
+
+
+def fraction(function: str, name: str, value: float) -> None:
+    """0 < value <= 1. Raises ValueError or TypeError."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{function}: {name}: expected a number, got {value!r}")
+    if not 0 < value <= 1:
+        raise ValueError(
+            f"{function}: {name}: expected a probability to keep a unit, 0 < {name} <= 1, got {value}"
+        )

@@ -1,0 +1,73 @@
+"""Inverted dropout: units are kept with probability `keep_ratio` and scaled by 1 / keep_ratio while training.
+
+Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014. The number is the
+probability to *keep* a unit (CS231n), not to drop it (PyTorch, Keras).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backends import MaskStream, accelerated, array_module
+from fcnet.functional import checks
+
+Array = Any
+
+STEPS = 65536  # masks compare 16-bit integers, so the probability to keep is a multiple of 1/65536
+
+
+def keep_threshold(keep_ratio: float) -> int:
+    """The number of 16-bit values that keep a unit: 1 to 65536 (which is out of 16-bit range: keep all)."""
+    return max(1, round(keep_ratio * STEPS))
+
+
+def dropout_mask(
+    rng: MaskStream, keep_ratio: float, shape: tuple[int, ...], dtype: Any, *, out: Array | None = None
+) -> Array:
+    """A mask of 0 and 1/keep_ratio: the same for the same seed, layer, step and net, on every device.
+
+    Args:
+        rng: whose bits decide; a unit is kept where they are below `keep_threshold(keep_ratio)`.
+        shape: of the units, (..., N, D).
+        dtype: float32 or float64.
+        out: filled if given.
+
+    Raises:
+        ValueError: keep_ratio is not in (0, 1].
+    """
+    checks.fraction("dropout_mask", "keep_ratio", keep_ratio)
+    xp = rng.backend.xp
+    mask = xp.empty(shape, dtype=dtype) if out is None else out
+    threshold = keep_threshold(keep_ratio)
+    if threshold == STEPS:
+        mask[...] = 1.0
+        return mask
+    # Compared as integers below `threshold`, that is at most threshold - 1, which always fits in 16 bits.
+    xp.less_equal(rng.bits(shape), threshold - 1, out=mask)
+    return xp.multiply(mask, 1.0 / keep_ratio, out=mask)
+
+
+def _check_forward(x: Array, mask: Array, **_: Any) -> None:
+    checks.floating("dropout_forward", x=x, mask=mask)
+    checks.same_shape("dropout_forward", "mask", mask, x.shape, "x")
+
+
+@accelerated("out", "cache", check=_check_forward)
+def dropout_forward(x: Array, mask: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+    """Dropout while training, out = x * mask. When evaluating, out = x: leave the call out.
+
+    Args:
+        x: (..., N, D).
+        mask: like x, from `dropout_mask`; may be kept and used again.
+        out: like x, filled if given; may be x itself.
+
+    Returns:
+        out and cache = mask (not a copy).
+    """
+    return array_module(x, mask).multiply(x, mask, out=out), mask
+
+
+@accelerated("dx")
+def dropout_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout * mask; `dx` is filled if given and may be dout itself."""
+    return array_module(dout, cache).multiply(dout, cache, out=dx)

@@ -1,0 +1,259 @@
+"""Batch and layer normalisation: x̂ = (x - μ) / sqrt(σ² + ε), out = γ x̂ + β.
+
+Batch norm takes μ and σ² over the N rows of a batch, per feature (Ioffe and Szegedy, 2015); layer norm over the D
+features of a row (Ba, Kiros and Hinton, 2016). Variances are biased (divided by N or D). With P a projection that
+removes from a gradient its mean and its part along x̂, both backward passes are dx = P(γ dout) / sqrt(σ² + ε).
+
+Shapes: x (..., N, D), gamma and beta (..., D).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from backends import accelerated, array_module
+from fcnet.functional import checks
+from fcnet.functional.affine import bias_gradient, per_row
+
+Array = Any
+
+EPS = 1e-5
+MOMENTUM = 0.9  # weighs the old running value (CS231n, Keras); PyTorch's 0.1 weighs the new one
+
+
+class NormCache(NamedTuple):
+    """What the backward pass of a normalisation needs, and buffers that a repeated forward pass reuses.
+
+    x_hat (..., N, D); inv_std and mean broadcast against it; gamma is the argument itself, not a copy. The values of
+    `mean` and `var` are used up by the forward pass.
+    """
+
+    x_hat: Array
+    inv_std: Array
+    gamma: Array
+    mean: Array
+    var: Array
+
+
+def _check(function: str, x: Array, gamma: Array, beta: Array) -> None:
+    checks.floating(function, x=x, gamma=gamma, beta=beta)
+    checks.rows(function, "x", x)
+    checks.features(function, "gamma", gamma, x.shape[-1], "x", x.shape[:-2])
+    checks.same_shape(function, "beta", beta, gamma.shape, "gamma")
+
+
+def _check_batchnorm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    **_: Any,
+) -> None:
+    _check("batchnorm_forward", x, gamma, beta)
+    checks.floating("batchnorm_forward", x=x, running_mean=running_mean, running_var=running_var)
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None:
+            checks.same_shape(
+                "batchnorm_forward", name, running, (*x.shape[:-2], x.shape[-1]), "x without rows"
+            )
+
+
+def _normalize(
+    x: Array, gamma: Array, beta: Array, axis: int, eps: float, out: Array | None, cache: NormCache | None
+) -> tuple[Array, NormCache]:
+    """Normalise over one axis. `out` and the arrays of `cache` are filled if given; x may be cache.x_hat."""
+    xp = array_module(x, gamma, beta)
+    x_hat, inv_std, _, mean, var = cache if cache is not None else (None,) * 5
+    mean = xp.mean(x, axis=axis, keepdims=True, out=mean)
+    x_hat = xp.subtract(x, mean, out=x_hat)
+    out = xp.multiply(x_hat, x_hat, out=out)  # squares, until out is needed for the result
+    var = xp.mean(out, axis=axis, keepdims=True, out=var)
+    inv_std = xp.add(var, eps, out=inv_std)
+    xp.sqrt(inv_std, out=inv_std)
+    xp.reciprocal(inv_std, out=inv_std)
+    xp.multiply(x_hat, inv_std, out=x_hat)
+    xp.multiply(x_hat, per_row(gamma), out=out)
+    xp.add(out, per_row(beta), out=out)
+    return out, NormCache(x_hat, inv_std, gamma, mean, var)
+
+
+@accelerated("out", "cache", check=_check_batchnorm)
+def batchnorm_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    momentum: float = MOMENTUM,
+    eps: float = EPS,
+    out: Array | None = None,
+    cache: NormCache | None = None,
+) -> tuple[Array, NormCache]:
+    """Batch normalisation while training.
+
+    Args:
+        x: (..., N, D). gamma, beta: (..., D).
+        running_mean, running_var: (..., D), updated in place if given: momentum * old + (1 - momentum) * batch's.
+        momentum: weight of the old running value.
+        eps: added to the variance.
+        out: like x, filled if given; must not overlap x.
+        cache: from an earlier call on the same shapes, whose arrays are filled again. x may be its `x_hat`, which
+            then overwrites x.
+
+    Returns:
+        out (..., N, D) and the cache.
+
+    Raises:
+        ValueError: shapes do not fit, or no row. TypeError: not floating, or mixed dtypes.
+    """
+    out, cache = _normalize(x, gamma, beta, -2, eps, out, cache)
+    xp = array_module(x)
+    for running, batch in ((running_mean, cache.mean), (running_var, cache.var)):
+        if running is not None:
+            row = running.reshape(batch.shape)
+            xp.multiply(row, momentum, out=row)
+            xp.multiply(batch, 1 - momentum, out=batch)
+            xp.add(row, batch, out=row)
+    return out, cache
+
+
+@accelerated("out", check=lambda x, gamma, beta, *_, **__: _check("batchnorm_inference", x, gamma, beta))
+def batchnorm_inference(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    running_mean: Array,
+    running_var: Array,
+    *,
+    eps: float = EPS,
+    out: Array | None = None,
+) -> Array:
+    """Batch normalisation when evaluating: γ (x - running_mean) / sqrt(running_var + ε) + β; `out` may be x."""
+    xp = array_module(x, gamma, beta, running_mean, running_var)
+    scale = gamma / xp.sqrt(running_var + eps)
+    out = xp.subtract(x, per_row(running_mean), out=out)
+    xp.multiply(out, per_row(scale), out=out)
+    return xp.add(out, per_row(beta), out=out)
+
+
+@accelerated("dx", "dgamma", "dbeta")
+def batchnorm_backward(
+    dout: Array,
+    cache: NormCache,
+    *,
+    dx: Array | None = None,
+    dgamma: Array | None = None,
+    dbeta: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """Gradients of `batchnorm_forward`, simplified on paper.
+
+    dβ = Σ dout, dγ = Σ dout x̂, dx = γ / sqrt(σ² + ε) (dout - dβ/N - x̂ dγ/N), sums over the N rows.
+
+    Args:
+        dout: (..., N, D). cache: from `batchnorm_forward`.
+        dx, dgamma, dbeta: filled if given; dx must not overlap dout.
+
+    Returns:
+        dx (..., N, D), dgamma (..., D), dbeta (..., D).
+    """
+    x_hat, inv_std, gamma, _, _ = cache
+    xp = array_module(dout, x_hat)
+    count = x_hat.shape[-2]
+    dbeta = bias_gradient(dout, gamma, dbeta)
+    dx = xp.multiply(dout, x_hat, out=dx)
+    dgamma = bias_gradient(dx, gamma, dgamma)
+    if gamma.ndim == 1 and dout.ndim > 2:  # one gamma for several batches: each batch has sums of its own
+        mean_dx_hat, mean_dout = xp.mean(dx, axis=-2, keepdims=True), xp.mean(dout, axis=-2, keepdims=True)
+    else:
+        mean_dx_hat, mean_dout = per_row(dgamma) / count, per_row(dbeta) / count
+    xp.multiply(x_hat, mean_dx_hat, out=dx)
+    xp.subtract(dout, dx, out=dx)
+    xp.subtract(dx, mean_dout, out=dx)
+    return xp.multiply(dx, per_row(gamma) * inv_std, out=dx), dgamma, dbeta
+
+
+def batchnorm_backward_stepwise(dout: Array, cache: NormCache) -> tuple[Array, Array, Array]:
+    """Gradients of `batchnorm_forward`, one node of its computational graph after the other (as CS231n teaches it).
+
+    The reading version of `batchnorm_backward`: each line undoes one line of the forward pass.
+    """
+    x_hat, inv_std, gamma, _, _ = cache
+    xp = array_module(dout, x_hat)
+    count = x_hat.shape[-2]
+    centred = x_hat / inv_std
+    dbeta = bias_gradient(dout, gamma)  # out = gamma * x_hat + beta
+    dgamma = bias_gradient(dout * x_hat, gamma)
+    dx_hat = dout * per_row(gamma)
+    dinv_std = xp.sum(dx_hat * centred, axis=-2, keepdims=True)  # x_hat = centred * inv_std
+    dcentred = dx_hat * inv_std
+    dstd = -dinv_std * inv_std**2  # inv_std = 1 / std
+    dvar = 0.5 * dstd * inv_std  # std = sqrt(var + eps)
+    dsquares = dvar / count  # var = sum(squares) / N; the same for every row
+    dcentred = dcentred + 2 * centred * dsquares  # squares = centred²
+    dmean = -xp.sum(dcentred, axis=-2, keepdims=True)  # centred = x - mean
+    return dcentred + dmean / count, dgamma, dbeta  # mean = sum(x) / N
+
+
+@accelerated("out", "cache", check=lambda x, gamma, beta, **_: _check("layernorm_forward", x, gamma, beta))
+def layernorm_forward(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    eps: float = EPS,
+    out: Array | None = None,
+    cache: NormCache | None = None,
+) -> tuple[Array, NormCache]:
+    """Layer normalisation: each row by its own mean and variance, the same when training and evaluating.
+
+    Args:
+        x: (..., N, D). gamma, beta: (..., D).
+        eps: added to the variance.
+        out: like x, filled if given; must not overlap x.
+        cache: from an earlier call on the same shapes, whose arrays are filled again. x may be its `x_hat`.
+
+    Returns:
+        out (..., N, D) and the cache.
+    """
+    return _normalize(x, gamma, beta, -1, eps, out, cache)
+
+
+@accelerated("dx", "dgamma", "dbeta")
+def layernorm_backward(
+    dout: Array,
+    cache: NormCache,
+    *,
+    dx: Array | None = None,
+    dgamma: Array | None = None,
+    dbeta: Array | None = None,
+    work: Array | None = None,
+) -> tuple[Array, Array, Array]:
+    """Gradients of `layernorm_forward`.
+
+    With g = γ dout: dx = (g - mean(g) - x̂ mean(g x̂)) / sqrt(σ² + ε), means over the D features of a row;
+    dβ = Σ_n dout, dγ = Σ_n dout x̂.
+
+    Args:
+        dout: (..., N, D). cache: from `layernorm_forward`.
+        dx, dgamma, dbeta: filled if given; dx must not overlap dout.
+        work: scratch like dout; may be dout itself, whose values are then lost.
+
+    Returns:
+        dx (..., N, D), dgamma (..., D), dbeta (..., D).
+    """
+    x_hat, inv_std, gamma, _, _ = cache
+    xp = array_module(dout, x_hat)
+    dbeta = bias_gradient(dout, gamma, dbeta)
+    dx = xp.multiply(dout, x_hat, out=dx)
+    dgamma = bias_gradient(dx, gamma, dgamma)
+    xp.multiply(dx, per_row(gamma), out=dx)
+    mean_gx = xp.mean(dx, axis=-1, keepdims=True)
+    g = xp.multiply(dout, per_row(gamma), out=work)
+    mean_g = xp.mean(g, axis=-1, keepdims=True)
+    xp.multiply(x_hat, mean_gx, out=dx)
+    xp.subtract(g, dx, out=dx)
+    xp.subtract(dx, mean_g, out=dx)
+    return xp.multiply(dx, inv_std, out=dx), dgamma, dbeta

@@ -1,0 +1,59 @@
+"""Initial weights, drawn on the host in float64: the same on every device and, up to rounding, in every dtype.
+
+A scheme gives the standard deviation of the normal distribution that a weight matrix (D, M) is drawn from.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from backends import Purpose, host_generator
+from fcnet.errors import unknown
+
+#: name -> standard deviation as a function of the fan-in D.
+#: zeros: every unit computes the same, so the net never learns to tell features apart; here to be tried.
+#: normal: CS231n's "small random numbers".
+#: xavier: keeps the variance of a linear or tanh layer (Glorot and Bengio, 2010, the fan-in form of the courses).
+#: he: keeps the variance through ReLU, which halves it (He et al., 2015).
+SCHEMES = {
+    "zeros": lambda fan_in: 0.0,
+    "normal": lambda fan_in: 0.01,
+    "xavier": lambda fan_in: math.sqrt(1 / fan_in),
+    "he": lambda fan_in: math.sqrt(2 / fan_in),
+}
+
+
+def weight_std(init: str | None, weight_scale: float | None, usual: str, fan_in: int) -> float:
+    """Standard deviation of a layer's initial weights.
+
+    Args:
+        init: a name in `SCHEMES`, or None: `weight_scale` if that is given, else the scheme `usual`.
+        weight_scale: a standard deviation, or None.
+        usual: the scheme that suits the activation.
+
+    Raises:
+        ValueError: an unknown name, both given, or a negative number.
+    """
+    if init is not None and weight_scale is not None:
+        raise ValueError(
+            f"init and weight_scale: expected one of them, got init={init!r} and weight_scale={weight_scale}; "
+            "leave one out"
+        )
+    if weight_scale is not None:
+        if isinstance(weight_scale, bool) or not isinstance(weight_scale, int | float | np.number):
+            raise TypeError(f"weight_scale: expected a number or None, got {weight_scale!r}")
+        if not 0 <= weight_scale < math.inf:
+            raise ValueError(f"weight_scale: expected a standard deviation of 0 or more, got {weight_scale}")
+        return float(weight_scale)
+    scheme = usual if init is None else init
+    if scheme not in SCHEMES:
+        raise unknown("init", scheme, SCHEMES)
+    return SCHEMES[scheme](fan_in)
+
+
+def initial_weights(seed: int, layer: int, shape: tuple[int, int], std: float) -> np.ndarray[Any, Any]:
+    """Weights (D, M) of one layer, N(0, std²), float64 on the host; a function of seed and layer alone."""
+    return std * host_generator(seed, Purpose.WEIGHTS, layer).standard_normal(shape)

@@ -1,0 +1,334 @@
+"""Fully connected networks: layers in a row, one parameter buffer, and what one asks of a classifier.
+
+Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) with d1 * ... * dk = D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backends import Array, Backend, MaskStream, check_seed, get_backend
+from fcnet import functional as F
+from fcnet.boundary import check_input, check_labels, finite_real, positive_int
+from fcnet.errors import unknown
+from fcnet.init import initial_weights, weight_std
+from fcnet.layers import Hidden, Output
+from fcnet.params import ParamBuffer
+from fcnet.program import Run, direct
+
+DTYPES = ("float32", "float64")
+NORMALIZATIONS = ("batchnorm", "layernorm")
+
+
+class FullyConnectedNet:
+    """{affine - [batch/layer norm] - activation - [dropout]} x (L - 1) - affine - loss.
+
+    Attributes:
+        params: every trained tensor by name: W1, b1, [gamma1, beta1], W2, ... Assigning copies.
+        state: batch norm's running statistics by name: running_mean1, running_var1, ...
+        preprocessing: shift and scale (D,) applied to every input, or None; a Solver learns it from its training
+            split. It is saved with the model.
+        classes, features: names of the classes and of the input columns, or None.
+        reg: strength of the L2 term; may be changed at any time.
+        config: the arguments that make this network again.
+    """
+
+    def __init__(
+        self,
+        hidden_dims: Sequence[int],
+        input_dim: int,
+        num_classes: int,
+        *,
+        activation: str = "relu",
+        loss: str = "softmax",
+        normalization: str | None = None,
+        dropout_keep_ratio: float = 1.0,
+        reg: float = 0.0,
+        weight_scale: float | None = None,
+        init: str | None = None,
+        dtype: Any = "float32",
+        seed: int = 0,
+        device: str | Backend = "auto",
+    ) -> None:
+        """A network with random weights.
+
+        Args:
+            hidden_dims: width of each hidden layer; empty for a linear classifier.
+            input_dim: D. num_classes: C, at least 2.
+            activation: of the hidden layers: "relu".
+            loss: "softmax" (cross-entropy) or "svm" (multiclass hinge).
+            normalization: None, "batchnorm" or "layernorm", after each hidden affine layer.
+            dropout_keep_ratio: probability to *keep* a hidden unit; 1 for no dropout.
+            reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss.
+            weight_scale: standard deviation of the initial weights.
+            init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the activation's usual
+                start ("he" for ReLU).
+            dtype: "float32" or "float64".
+            seed: of weights and dropout masks.
+            device: "auto" (a GPU if one can be used), "cpu", "cuda" or "cuda:N".
+
+        Raises:
+            ValueError, TypeError: an argument is not as above; DeviceError (a ValueError): no such device.
+        """
+        self.hidden_dims = tuple(positive_int("hidden_dims", width) for width in _sequence(hidden_dims))
+        self.input_dim = positive_int("input_dim", input_dim)
+        self.num_classes = positive_int("num_classes", num_classes)
+        if self.num_classes < 2:
+            raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
+        if activation not in F.ACTIVATIONS:
+            raise unknown("activation", activation, F.ACTIVATIONS)
+        if loss not in F.LOSSES:
+            raise unknown("loss", loss, F.LOSSES)
+        if normalization not in (None, *NORMALIZATIONS):
+            raise unknown("normalization", normalization, ("None", *NORMALIZATIONS))
+        keep_ratio = finite_real("dropout_keep_ratio", dropout_keep_ratio)
+        if not 0 < keep_ratio <= 1:
+            raise ValueError(
+                f"dropout_keep_ratio: expected a probability to keep a unit, 0 < ratio <= 1, got {keep_ratio}"
+            )
+        self.reg = finite_real("reg", reg)
+        if self.reg < 0:
+            raise ValueError(f"reg: expected 0 or more, got {reg}")
+        self.dtype = np.dtype(_dtype_name(dtype))
+        self.seed = check_seed(seed)
+        self.loss_name = loss
+        usual = F.ACTIVATIONS[activation].init
+        stds = [weight_std(init, weight_scale, usual, width) for width in (self.input_dim, *self.hidden_dims)]
+        self.backend = get_backend(device)
+        self.preprocessing: tuple[Array, Array] | None = None
+        self.classes: tuple[str, ...] | None = None
+        self.features: tuple[str, ...] | None = None
+        self._options = {
+            "activation": activation,
+            "normalization": normalization,
+            "dropout_keep_ratio": keep_ratio,
+            "weight_scale": None if weight_scale is None else float(weight_scale),
+            "init": init,
+        }
+
+        count = len(self.hidden_dims) + 1
+        self.hidden = [Hidden(i, activation, normalization, keep_ratio) for i in range(1, count)]
+        self.output = Output(count)
+        shapes: dict[str, tuple[int, ...]] = {}
+        state_shapes: dict[str, tuple[int, ...]] = {}
+        widths = (self.input_dim, *self.hidden_dims, self.num_classes)
+        for layer, width_in, width_out in zip(self._layers(), widths, widths[1:], strict=False):
+            shapes |= layer.shapes(width_in, width_out)
+            if isinstance(layer, Hidden):
+                state_shapes |= layer.state_shapes(width_out)
+        self.params = ParamBuffer(self.backend, shapes, self.dtype)
+        self.state = ParamBuffer(self.backend, state_shapes, self.dtype)
+        for layer, std in zip(self._layers(), stds, strict=True):
+            name = f"W{layer.index}"
+            self.params[name] = initial_weights(self.seed, layer.index, shapes[name], std)  # type: ignore[arg-type]
+            if f"gamma{layer.index}" in shapes:
+                self.params[f"gamma{layer.index}"][...] = 1
+
+    def _layers(self) -> Iterator[Hidden | Output]:
+        yield from self.hidden
+        yield self.output
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments that make a network of this kind; plain values, fit for JSON."""
+        return {
+            "hidden_dims": list(self.hidden_dims),
+            "input_dim": self.input_dim,
+            "num_classes": self.num_classes,
+            "loss": self.loss_name,
+            "reg": self.reg,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            **self._options,
+        }
+
+    def set_preprocessing(self, shift: Array, scale: Array) -> None:
+        """Apply (x - shift) * scale to every input from now on; host or device arrays (D,).
+
+        Raises:
+            ValueError: another shape.
+        """
+        for name, value in (("shift", shift), ("scale", scale)):
+            if value.shape != (self.input_dim,):
+                raise ValueError(f"{name}: expected shape ({self.input_dim},), got {value.shape}")
+        if self.preprocessing is None:
+            empty = self.backend.xp.empty
+            self.preprocessing = empty((self.input_dim,), self.dtype), empty((self.input_dim,), self.dtype)
+        for mine, value in zip(self.preprocessing, (shift, scale), strict=True):
+            mine[...] = self.backend.asarray(value, dtype=self.dtype)  # in place: recorded steps see it
+
+    def astype(self, dtype: Any) -> FullyConnectedNet:
+        """A copy of this network in another dtype, on the same device."""
+        other = FullyConnectedNet(**(self.config | {"dtype": dtype}), device=self.backend)
+        for mine, others in ((self.params, other.params), (self.state, other.state)):
+            for name in mine:
+                others[name] = mine[name]
+        if self.preprocessing is not None:
+            other.set_preprocessing(*self.preprocessing)
+        other.classes, other.features = self.classes, self.features
+        return other
+
+    @property
+    def device(self) -> str:
+        """Where the parameters live: "cpu", "cuda:0", ..."""
+        return self.backend.name
+
+    # The training step. `run` makes each call at once or records it (fcnet.program).
+
+    def mask_streams(self, step: int | Array) -> list[MaskStream | None]:
+        """The random bits of each hidden layer's dropout at this step; `step` may be a device array."""
+        return [
+            MaskStream(self.backend, self.seed, layer.index, step) if layer.keep_ratio < 1 else None
+            for layer in self.hidden
+        ]
+
+    def forward(
+        self, run: Run, x: Array, streams: Sequence[MaskStream | None]
+    ) -> tuple[Array, list[tuple[Hidden | Output, Any]]]:
+        """Training mode: scores (N, C) of preprocessed inputs x (N, D), and a cache per layer."""
+        caches: list[tuple[Hidden | Output, Any]] = []
+        for layer, stream in zip(self.hidden, streams, strict=True):
+            x, cache = layer.forward(run, self.params, self.state, x, stream)
+            caches.append((layer, cache))
+        scores, cache = self.output.forward(run, self.params, x)
+        caches.append((self.output, cache))
+        return scores, caches
+
+    def backward(
+        self, run: Run, dscores: Array, caches: Sequence[tuple[Hidden | Output, Any]], grads: ParamBuffer
+    ) -> None:
+        """Fill `grads` with the gradient of the data loss in every parameter; dscores is overwritten."""
+        dout = dscores
+        for layer, cache in reversed(caches):
+            dout = layer.backward(run, dout, cache, grads, need_dx=layer.index > 1)
+
+    def loss_and_grads(
+        self, run: Run, x: Array, y: Array, streams: Sequence[MaskStream | None], grads: ParamBuffer
+    ) -> Array:
+        """The loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
+        scores, caches = self.forward(run, x, streams)
+        loss, dscores = run(F.LOSSES[self.loss_name], scores, y)
+        self.backward(run, dscores, caches, grads)
+        if self.reg:
+            size = min(self.params.matrices.size, self.backend.block_size or self.params.matrices.size)
+            work = self.backend.xp.empty(size, dtype=self.dtype)
+            run(F.l2_penalty, self.params.matrices, self.reg, loss, grads.matrices, work)
+        return loss
+
+    def prepare(self, run: Run, x: Array) -> Array:
+        """Raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
+        x = x.reshape(x.shape[0], -1)
+        if self.preprocessing is not None:
+            return run(F.preprocess, x, *self.preprocessing)
+        return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
+
+    # What users ask for. Inputs may be host or device arrays; results are of the same kind as X.
+
+    def loss(self, X: Array, y: Array, step: int = 0) -> tuple[float, dict[str, Array]]:
+        """Loss and gradients in training mode, on the device's arrays; batch norm's running statistics move.
+
+        Args:
+            X: (N, d1, ..., dk). y: integer labels (N,), or one-hot (N, C).
+            step: the training step whose dropout masks are used; the same step gives the same masks.
+
+        Returns:
+            The loss, mean over the batch plus the L2 term, and a gradient for every name in `params`, in arrays of
+            their own.
+
+        Raises:
+            ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or labels out of range.
+        """
+        x = self._to_device(X)
+        check_labels("y", y, self.num_classes, len(X))
+        grads = self.params.like()
+        loss = self.loss_and_grads(
+            direct, self.prepare(direct, x), self.backend.asarray(y), self.mask_streams(int(step)), grads
+        )
+        return float(self.backend.to_numpy(loss)), dict(grads)
+
+    def scores(self, X: Array, *, batch_size: int = 4096) -> Array:
+        """Scores (N, C) in evaluation mode, before softmax; N is worked on in parts of `batch_size` rows."""
+        return self._evaluate(X, batch_size, lambda scores: scores)
+
+    def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
+        """The class with the highest score, (N,) integers."""
+        return self._evaluate(X, batch_size, lambda scores: self.backend.xp.argmax(scores, axis=1))
+
+    def predict_proba(self, X: Array, *, batch_size: int = 4096) -> Array:
+        """Probabilities of the classes, (N, C).
+
+        Raises:
+            ValueError: the network was not built with the softmax loss, so its scores are not log-probabilities.
+        """
+        if self.loss_name != "softmax":
+            raise ValueError(
+                f"predict_proba: expected a network with loss='softmax', got loss={self.loss_name!r}; "
+                "use scores or predict"
+            )
+        return self._evaluate(X, batch_size, F.softmax)
+
+    def evaluate(self, x: Array) -> Array:
+        """Evaluation mode on the device: scores (N, C) of raw device inputs; nothing is checked or copied."""
+        x = self.prepare(direct, x)
+        for layer in self.hidden:
+            x = layer.evaluate(direct, self.params, self.state, x)
+        return self.output.forward(direct, self.params, x)[0]
+
+    def _evaluate(self, X: Array, batch_size: int, finish: Any) -> Array:
+        check_input("X", X, self.input_dim)
+        batch_size = positive_int("batch_size", batch_size)
+        on_host = isinstance(X, np.ndarray)
+        parts = []
+        for start in range(0, len(X), batch_size):
+            part = finish(self.evaluate(self.backend.asarray(X[start : start + batch_size])))
+            parts.append(self.backend.to_numpy(part) if on_host else part)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
+
+    def _to_device(self, X: Array) -> Array:
+        check_input("X", X, self.input_dim)
+        return self.backend.asarray(X)
+
+    def save(self, path: str | Path) -> None:
+        """Write the network (safetensors, with checksums) so that `fcnet.load(path)` gives it back."""
+        from fcnet.checkpoint import save_model
+
+        save_model(self, path)
+
+    def __repr__(self) -> str:
+        widths = "-".join(str(width) for width in (self.input_dim, *self.hidden_dims, self.num_classes))
+        parts = [widths, self._options["activation"], self._options["normalization"], self.loss_name]
+        if self._options["dropout_keep_ratio"] < 1:
+            parts.append(f"dropout keeps {self._options['dropout_keep_ratio']:g}")
+        return (
+            f"<{type(self).__name__} {', '.join(p for p in parts if p)}, {self.dtype.name} on {self.device}>"
+        )
+
+
+class TwoLayerNet(FullyConnectedNet):
+    """affine - ReLU - affine - loss: a `FullyConnectedNet` with one hidden layer."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, num_classes: int, **options: Any) -> None:
+        """`options` are the keyword arguments of `FullyConnectedNet`."""
+        super().__init__([positive_int("hidden_dim", hidden_dim)], input_dim, num_classes, **options)
+
+
+def _sequence(hidden_dims: Any) -> Sequence[Any]:
+    if isinstance(hidden_dims, str) or not isinstance(hidden_dims, Sequence | np.ndarray):
+        raise TypeError(f"hidden_dims: expected a list of widths such as [100, 100], got {hidden_dims!r}")
+    return hidden_dims  # type: ignore[return-value]
+
+
+def _dtype_name(dtype: Any) -> str:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise unknown("dtype", name, DTYPES)
+    return name

@@ -1,0 +1,95 @@
+"""Numerical gradients, to check analytic ones; on the host, meant for float64.
+
+Central differences: (f(x + h) - f(x - h)) / 2h has an error of order h². Source: CS231n, `gradient_check.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backends import host_generator
+from backends.random import Purpose
+
+if TYPE_CHECKING:
+    from fcnet.model import FullyConnectedNet
+
+Array = Any
+
+
+def numerical_gradient(
+    f: Callable[[Array], Any], x: np.ndarray, df: np.ndarray | float = 1.0, *, h: float = 1e-5
+) -> np.ndarray:
+    """Gradient of Σ f(x) df in x, by central differences, one element at a time.
+
+    Args:
+        f: of x, read in place: x is changed and put back element by element. Scalar or array.
+        x: float64, any shape.
+        df: weight of each output of f, broadcast against it.
+        h: half the distance between the two points.
+    """
+    grad = np.empty(x.shape, dtype=np.float64)
+    for index in np.ndindex(*x.shape):
+        old = x[index]
+        x[index] = old + h
+        above = np.array(f(x), dtype=np.float64)  # a copy: f may return the same array twice
+        x[index] = old - h
+        below = np.array(f(x), dtype=np.float64)
+        x[index] = old
+        grad[index] = np.sum((above - below) * df) / (2 * h)
+    return grad
+
+
+def relative_error(a: Array, b: Array, floor: float = 1e-8) -> float:
+    """max |a - b| / max(floor, |a| + |b|), element by element: 0 for equal arrays, 1 for opposite signs."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape:
+        raise ValueError(f"relative_error: expected two arrays of one shape, got {a.shape} and {b.shape}")
+    return float(np.max(np.abs(a - b) / np.maximum(floor, np.abs(a) + np.abs(b)), initial=0.0))
+
+
+def gradcheck(
+    model: FullyConnectedNet, X: Array, y: Array, *, samples: int | None = 50, h: float = 1e-5, step: int = 0
+) -> dict[str, float]:
+    """Numerical against analytic gradients of `model.loss`, in a float64 copy of the network.
+
+    Args:
+        X, y: a small batch, as for `model.loss`.
+        samples: elements checked per parameter, drawn with a fixed seed; None checks all.
+        h: half the distance of the central difference.
+        step: of the dropout masks.
+
+    Returns:
+        For each parameter max |analytic - numerical| / max |analytic| + |numerical| over the elements checked, relative to
+        the largest of them: about 1e-8 when right, 1e-2 to 1 when wrong. A ReLU that changes its side within h, or a
+        parameter whose gradient is zero (a bias under batch norm), raises it without being wrong; the scale has a
+        floor of 1e-6 for that.
+    """
+    double = model.astype("float64")
+    _, analytic = double.loss(X, y, step)
+    to_numpy = double.backend.to_numpy
+    rng = host_generator(0, Purpose.DATA)
+    errors = {}
+    for name in double.params:
+        value = np.array(to_numpy(double.params[name]))
+        flat = value.reshape(-1)
+        picked = np.arange(flat.size)
+        if samples is not None and flat.size > samples:
+            picked = np.sort(rng.choice(flat.size, samples, replace=False))
+        numeric = np.empty(picked.size)
+        for k, i in enumerate(picked):
+            old = flat[i]
+            losses = []
+            for moved in (old + h, old - h):
+                flat[i] = moved
+                double.params[name] = value
+                losses.append(double.loss(X, y, step)[0])
+            flat[i] = old
+            numeric[k] = (losses[0] - losses[1]) / (2 * h)
+        double.params[name] = value
+        exact = to_numpy(analytic[name]).reshape(-1)[picked]
+        scale = max(1e-6, float(np.max(np.abs(exact) + np.abs(numeric))))
+        errors[name] = float(np.max(np.abs(exact - numeric))) / scale
+    return errors

@@ -1,0 +1,124 @@
+"""Update rules: each formula once, in place over flat arrays.
+
+w, dw (P,) are parameters and their gradient, further arrays (P,) the rule's moments; dw is not changed. `work` is
+scratch (B,) of the same dtype: the update is made B elements at a time, so that on a CPU a block stays in the cache from
+one pass to the next. `learning_rate` and `step` (updates made before this one) may be numbers or arrays without axes on
+the device: a recorded step reads them there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from backends import accelerated, array_module
+
+Array = Any
+
+
+def _blocks(work: Array, *arrays: Array) -> Iterator[tuple[Array, ...]]:
+    size = work.size
+    for start in range(0, arrays[0].size, size):
+        block = [array[start : start + size] for array in arrays]
+        yield (work[: block[0].size], *block)
+
+
+def _scalar(w: Array, value: Any) -> Array:
+    """A number in the dtype of w, so that a float64 rate does not turn float32 arithmetic into float64."""
+    return array_module(w).asarray(value, dtype=w.dtype)
+
+
+@accelerated("w")
+def sgd(w: Array, dw: Array, learning_rate: float | Array, *, work: Array) -> Array:
+    """w -= η dw."""
+    xp = array_module(w, dw)
+    rate = _scalar(w, learning_rate)
+    for t, w_, dw_ in _blocks(work, w, dw):
+        xp.multiply(dw_, rate, out=t)
+        xp.subtract(w_, t, out=w_)
+    return w
+
+
+@accelerated("w")
+def momentum(
+    w: Array, dw: Array, velocity: Array, learning_rate: float | Array, *, momentum: float = 0.9, work: Array
+) -> Array:
+    """v = μ v - η dw; w += v. Source: Polyak, 1964; this form as in CS231n."""
+    xp = array_module(w, dw, velocity)
+    rate = _scalar(w, learning_rate)
+    for t, w_, dw_, v_ in _blocks(work, w, dw, velocity):
+        xp.multiply(v_, momentum, out=v_)
+        xp.multiply(dw_, rate, out=t)
+        xp.subtract(v_, t, out=v_)
+        xp.add(w_, v_, out=w_)
+    return w
+
+
+@accelerated("w")
+def rmsprop(
+    w: Array,
+    dw: Array,
+    cache: Array,
+    learning_rate: float | Array,
+    *,
+    decay_rate: float = 0.99,
+    epsilon: float = 1e-8,
+    work: Array,
+) -> Array:
+    """c = ρ c + (1 - ρ) dw²; w -= η dw / (sqrt(c) + ε). Source: Tieleman and Hinton, 2012; ε as in CS231n."""
+    xp = array_module(w, dw, cache)
+    rate = _scalar(w, learning_rate)
+    for t, w_, dw_, c_ in _blocks(work, w, dw, cache):
+        xp.multiply(dw_, dw_, out=t)
+        xp.multiply(t, 1 - decay_rate, out=t)
+        xp.multiply(c_, decay_rate, out=c_)
+        xp.add(c_, t, out=c_)
+        xp.sqrt(c_, out=t)
+        xp.add(t, epsilon, out=t)
+        xp.divide(dw_, t, out=t)
+        xp.multiply(t, rate, out=t)
+        xp.subtract(w_, t, out=w_)
+    return w
+
+
+@accelerated("w")
+def adam(
+    w: Array,
+    dw: Array,
+    m: Array,
+    v: Array,
+    step: int | Array,
+    learning_rate: float | Array,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    work: Array,
+) -> Array:
+    """Adam: m = β₁ m + (1 - β₁) dw; v = β₂ v + (1 - β₂) dw²; w -= η m̂ / (sqrt(v̂) + ε).
+
+    m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ), t = step + 1. Epsilon is added to the bias-corrected root (the paper's
+    algorithm, CS231n, PyTorch), not to sqrt(v) (Keras, scikit-learn). Computed as
+    w -= α m / (sqrt(v) + ε') with α = η sqrt(1 - β₂ᵗ) / (1 - β₁ᵗ) and ε' = ε sqrt(1 - β₂ᵗ), which is the same.
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
+    """
+    xp = array_module(w, dw, m, v)
+    t = xp.asarray(step + 1, dtype="float64")  # float32 would lose the digits of 1 - β₂ᵗ
+    root = xp.sqrt(1 - beta2**t)
+    alpha = _scalar(w, learning_rate * root / (1 - beta1**t))
+    epsilon_hat = _scalar(w, epsilon * root)
+    for tmp, w_, dw_, m_, v_ in _blocks(work, w, dw, m, v):
+        xp.multiply(m_, beta1, out=m_)
+        xp.multiply(dw_, 1 - beta1, out=tmp)
+        xp.add(m_, tmp, out=m_)
+        xp.multiply(v_, beta2, out=v_)
+        xp.multiply(dw_, dw_, out=tmp)
+        xp.multiply(tmp, 1 - beta2, out=tmp)
+        xp.add(v_, tmp, out=v_)
+        xp.sqrt(v_, out=tmp)
+        xp.add(tmp, epsilon_hat, out=tmp)
+        xp.divide(m_, tmp, out=tmp)
+        xp.multiply(tmp, alpha, out=tmp)
+        xp.subtract(w_, tmp, out=w_)
+    return w
