@@ -27,7 +27,9 @@ class NumpyBackend(Backend):
     def owns(self, array: object) -> bool:
         return isinstance(array, np.ndarray)
 
-    def asarray(self, array: object, dtype: Any = None) -> Array:
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        if hasattr(array, "__cuda_array_interface__"):  # CuPy refuses to be converted unasked; here it is asked
+            array = array.get()
         return np.asarray(array, dtype=dtype)
 
     def to_numpy(self, array: Array) -> np.ndarray:

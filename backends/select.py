@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ class DeviceError(ValueError):
 
 CPU = NumpyBackend()
 _cuda: dict[int, Backend] = {}
+_lock = threading.Lock()
 _registered: list[Backend] = []  # further backends, such as the test suite's guard
 
 
@@ -118,8 +120,9 @@ def _owner(array: object) -> Backend | None:
 
 
 def _cuda_backend(index: int) -> Backend:
-    if index not in _cuda:
-        from backends.cupy_backend import CupyBackend
+    with _lock:  # one backend per GPU, also when two threads ask first: backends are compared by identity
+        if index not in _cuda:
+            from backends.cupy_backend import CupyBackend
 
-        _cuda[index] = CupyBackend(index)
-    return _cuda[index]
+            _cuda[index] = CupyBackend(index)
+        return _cuda[index]

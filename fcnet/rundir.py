@@ -38,6 +38,7 @@ class RunDirectory:
         self.path = Path(path)
         self.config: dict[str, Any] | None = None  # the command line's options; None: told from the solver
         self._claimed = False
+        self._number_again: tuple[str, str | Path] | None = None
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"out: expected a folder for the run, got the file {self.path}")
         if not self._is_free() and not force:
@@ -46,11 +47,24 @@ class RunDirectory:
                 "(force=True)"
             )
 
+    @classmethod
+    def numbered(cls, name: str, root: str | Path = "runs") -> RunDirectory:
+        """The first free of runs/NAME-0001, runs/NAME-0002, ...; which one is settled when it is claimed."""
+        directory = cls(_fresh(name, root))
+        directory._number_again = name, root
+        return directory
+
     def _is_free(self) -> bool:
         return not self.path.is_dir() or not any(self.path.iterdir())
 
     def begin(self, solver: Solver) -> None:
         """Claim a free folder by writing the configuration; a run to be replaced stays until `write`."""
+        while self._number_again is not None:
+            try:
+                self.path.mkdir(parents=True)
+                break
+            except FileExistsError:  # another process was quicker
+                self.path = _fresh(*self._number_again)
         if self._is_free():
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / CONFIG, to_toml(self._options(solver)))
@@ -79,8 +93,7 @@ class RunDirectory:
         return self.config if self.config is not None else from_solver(solver)
 
 
-def fresh(name: str, root: str | Path = "runs") -> Path:
-    """The first of runs/NAME-0001, runs/NAME-0002, ... that is not there."""
+def _fresh(name: str, root: str | Path) -> Path:
     number = 1
     while (path := Path(root) / f"{name}-{number:04d}").exists():
         number += 1

@@ -57,7 +57,7 @@ class Solver:
         patience: int | None = None,
         num_train_samples: int | None = 1000,
         preprocess: str | None = None,
-        out: str | Path | None = None,
+        out: str | Path | RunDirectory | None = None,
         force: bool = False,
     ) -> None:
         """Prepare training; the data go to the model's device.
@@ -102,7 +102,7 @@ class Solver:
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
         self.first_learning_rate = self.optimizer.learning_rate
-        self.run = None if out is None else RunDirectory(out, force=force)
+        self.run = RunDirectory(out, force=force) if isinstance(out, str | Path) else out
 
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
         if model.preprocessing is None:
@@ -350,7 +350,7 @@ def accuracy(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 409
 def _dataset(data: Mapping[str, Any]) -> Dataset:
     if not isinstance(data, Mapping):
         raise TypeError(f"data: expected a Dataset or a dictionary of arrays, got {type(data).__name__}")
-    names = [field for field in Dataset.__dataclass_fields__]
+    names = list(Dataset.__dataclass_fields__)
     for name in data:
         if name not in names:
             raise unknown("data", name, names)

@@ -1,0 +1,206 @@
+"""One CUDA GPU: CuPy arrays, cuBLAS through CuPy, and fcnet's own Philox kernel.
+
+CuPy is imported when a `CupyBackend` is made, never before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Backend, Memory
+from backends.cuda import source
+
+THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
+PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
+PAIRS = 8  # destination sizes whose staging buffers are kept; with PIECE, at most 256 MiB are pinned
+
+
+class CupyBackend(Backend):
+    """The GPU that CUDA calls `index`, counting the visible ones from 0."""
+
+    def __init__(self, index: int) -> None:
+        import cupy
+
+        self.xp = cupy
+        self.index = index
+        self.name = f"cuda:{index}"
+        self._device = cupy.cuda.Device(index)  # `with` makes it the current one of this thread
+        self._pairs: OrderedDict[int, _Pair] = OrderedDict()
+        self._upload_lock = threading.Lock()
+        self._philox: Any = None
+
+    def owns(self, array: object) -> bool:
+        return isinstance(array, self.xp.ndarray) and array.device.id == self.index
+
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        """See `Backend`. From another GPU this copies, and waits for both devices.
+
+        Raises:
+            MemoryError: the device has no room: how much was needed and how much is free.
+        """
+        cupy = self.xp
+        try:
+            if isinstance(array, cupy.ndarray) and array.device.id != self.index:
+                return self._from_other_device(array, dtype)
+            with self._device:
+                return cupy.asarray(array, dtype=dtype)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            raise MemoryError(self._no_room_for(array, dtype)) from error
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        with self._device:
+            return self.xp.asnumpy(array)
+
+    def upload(self, host: np.ndarray, out: Array) -> None:
+        """See `Backend`. Broadcasts and casts as `numpy.copyto(out, host)`; `host` may be changed on return.
+
+        The copy goes through pinned memory, in the order of the current stream. Two buffers serve each size
+        of `out`: the third upload waits until the first has left its buffer, and for nothing else.
+        """
+        if out.nbytes == 0:
+            return
+        cupy = self.xp
+        with self._device:
+            if not out.flags.c_contiguous:
+                whole = cupy.empty(out.shape, out.dtype)
+                self.upload(host, whole)
+                out[...] = whole
+                return
+            flat = np.broadcast_to(host, out.shape).reshape(-1)
+            count = min(flat.size, PIECE // out.itemsize)
+            with self._upload_lock:
+                pair = self._pair(count * out.itemsize)
+                for start in range(0, flat.size, count):
+                    pair.send(flat[start : start + count], out.data + start * out.itemsize, out.dtype)
+
+    def synchronize(self) -> None:
+        self._device.synchronize()
+
+    def gemm(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """See `Backend`.
+
+        Nothing is copied if `out` is C-contiguous, of the operands' type and apart from them in memory, and
+        the operands are 2-D and contiguous or the transpose of such. CuPy copies transposed stacks.
+
+        Raises:
+            ValueError: the shapes do not fit.
+        """
+        if out is not None and a.ndim == b.ndim == 2 and out.shape != (a.shape[0], b.shape[1]):
+            # CuPy compares only the sizes here and would fill an array of another shape.
+            raise ValueError(f"gemm: out of shape {out.shape} for operands of shapes {a.shape} and {b.shape}")
+        with self._device:
+            return self.xp.matmul(a, b, out=out)
+
+    def random_bits(
+        self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple
+    ) -> Array:
+        cupy = self.xp
+        value, pointer = 0, None
+        if isinstance(step, cupy.ndarray):
+            if step.size != 1 or step.dtype != np.int64 or step.device.id != self.index:
+                found = f"{step.size} of {step.dtype} on cuda:{step.device.id}"
+                raise ValueError(f"step: expected one int64 on {self.name}, got {found}")
+            pointer = step
+        else:
+            value = step.item() if isinstance(step, np.ndarray) else step
+        with self._device:
+            out = cupy.empty(shape, np.uint16)
+            if out.size == 0:
+                return out
+            if self._philox is None:
+                self._philox = cupy.RawModule(code=source("philox")).get_function("philox_bits")
+            blocks = -(-out.size // 16)
+            u64 = np.uint64
+            arguments = (
+                *(out, np.int64(out.size), u64(key[0]), u64(key[1])),
+                *(u64(layer), u64(value), pointer, u64(net)),
+            )
+            self._philox((-(-blocks // THREADS),), (THREADS,), arguments)
+        return out
+
+    def compile(self, step: Callable[[], None]) -> Callable[[], None]:
+        """`step` itself: recording it as a CUDA graph is still to come."""
+        return step
+
+    def memory(self) -> Memory:
+        """`used` is what CuPy's pool holds of this device for this process, in arrays or ready for them."""
+        with self._device:
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            return Memory(self.xp.get_default_memory_pool().total_bytes(), free, total)
+
+    def describe(self) -> str:
+        runtime = self.xp.cuda.runtime
+        name = runtime.getDeviceProperties(self.index)["name"].decode()
+        version = runtime.runtimeGetVersion()
+        cuda = f"CUDA {version // 1000}.{version % 1000 // 10}"
+        return f"CuPy {self.xp.__version__} on {name}, {cuda}, {self.memory().total / 2**30:.0f} GiB"
+
+    def _from_other_device(self, array: Array, dtype: Any) -> Array:
+        # The streams of two devices know nothing of each other, and CuPy gives memory back when Python drops
+        # it. This copy is rare and asked for, so it waits on both sides instead of tracking that.
+        with array.device:
+            array = self.xp.ascontiguousarray(array)  # CuPy copies only contiguous arrays between devices
+            array.device.synchronize()
+        with self._device:
+            copy = self.xp.asarray(array, dtype=dtype)
+            self._device.synchronize()
+        return copy
+
+    def _pair(self, nbytes: int) -> _Pair:
+        if nbytes not in self._pairs:
+            while len(self._pairs) >= PAIRS:
+                self._pairs.popitem(last=False)[1].wait()  # its memory may be used again only then
+            self._pairs[nbytes] = _Pair(self.xp, nbytes)
+        self._pairs.move_to_end(nbytes)
+        return self._pairs[nbytes]
+
+    def _no_room_for(self, array: Any, dtype: Any) -> str:
+        shape = np.shape(array)
+        kind = np.dtype(dtype or getattr(array, "dtype", None) or np.asarray(array).dtype)
+        need = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        memory = self.memory()
+        return (
+            f"{self.name} is out of memory: a {kind} array of shape {shape} needs {_size(need)}, "
+            f"{_size(memory.free)} of {_size(memory.total)} are free, this process holds {_size(memory.used)}"
+        )
+
+
+class _Pair:
+    """Two pinned buffers of `nbytes`, filled in turn, each of them only when its last copy is done."""
+
+    def __init__(self, cupy: Any, nbytes: int) -> None:
+        self.cupy, self.nbytes = cupy, nbytes
+        self.slots: list[tuple[Any, np.ndarray, Any]] = []  # pinned memory, the same as bytes, event
+        self.turn = 0
+
+    def send(self, host: np.ndarray, to: Any, dtype: np.dtype) -> None:
+        """Copy a one-dimensional host array, as `dtype`, to the device address `to`."""
+        if self.turn == len(self.slots):  # the second buffer is made only if there is a second copy
+            pinned = self.cupy.cuda.alloc_pinned_memory(self.nbytes)
+            buffer = np.frombuffer(pinned, np.uint8, self.nbytes)
+            self.slots.append((pinned, buffer, self.cupy.cuda.Event(disable_timing=True)))
+        pinned, buffer, event = self.slots[self.turn]
+        event.synchronize()  # returns at once for an event that was never recorded
+        nbytes = host.size * dtype.itemsize
+        np.copyto(buffer[:nbytes].view(dtype), host)
+        to.copy_from_host_async(pinned.ptr, nbytes)
+        event.record()
+        self.turn = 1 - self.turn
+
+    def wait(self) -> None:
+        """Wait until both buffers are free."""
+        for _, _, event in self.slots:
+            event.synchronize()
+
+
+def _size(nbytes: int) -> str:
+    """Bytes for people: "512 bytes", "1.5 GiB"."""
+    if nbytes < 1024:
+        return f"{nbytes} bytes"
+    power = min((nbytes.bit_length() - 1) // 10, 4)
+    return f"{nbytes / 1024**power:.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"

@@ -1,0 +1,73 @@
+"""The kernels under pytest-benchmark: `python -m benchmarks.run`, or `pytest benchmarks/bench_kernels.py` as it is.
+
+One test is one pass over one device and variant at one size. The passes over a size follow each other, and within
+a pass the devices and variants take turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.grid import Grid
+from benchmarks.proof import Contender, prepare
+from benchmarks.timing import Plan, clock, plan
+
+PLUGIN = "fcnet-benchmarks"  # the name under which `benchmarks.run` registers an object with the grid
+
+
+def _grid(config: pytest.Config) -> Grid:
+    return getattr(config.pluginmanager.get_plugin(PLUGIN), "grid", None) or Grid.load("quick")
+
+
+class Size:
+    """One (op, width, batch): its proved contenders, and how often each is to be called."""
+
+    def __init__(self, op: str, width: int, batch: int, grid: Grid) -> None:
+        self.key = {"op": op, "width": width, "batch": batch}
+        self.grid = grid
+        self.contenders: dict[tuple[str, str], Contender] = prepare(op, width, batch, grid.contenders())
+        self._plans: dict[tuple[str, str], Plan] = {}
+
+    def plan(self, who: tuple[str, str]) -> Plan:
+        """Measured in the first pass and kept for the others."""
+        if who not in self._plans:
+            grid, step = self.grid, self.contenders[who].step
+            self._plans[who] = plan(step.run, grid.round_ms, grid.rounds, grid.passes, grid.budget_s)
+        return self._plans[who]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    grid = _grid(metafunc.config)
+    metafunc.parametrize(
+        "size", grid.sizes(), ids=lambda s: f"{s[0]}-width{s[1]}-batch{s[2]}", indirect=True, scope="module"
+    )
+    turns = [(number, who) for number in range(grid.passes) for who in grid.contenders()]
+    metafunc.parametrize("turn", turns, ids=lambda t: f"pass{t[0]}-{t[1][0]}-{t[1][1]}")
+
+
+@pytest.fixture(scope="module")
+def size(request: pytest.FixtureRequest) -> Iterator[Size]:
+    """The arrays of one size; gone before those of the next are made."""
+    clock.backend = None
+    yield Size(*request.param, grid=_grid(request.config))
+    clock.backend = None
+
+
+@pytest.mark.benchmark(timer=clock.now, disable_gc=True)
+def test_kernel(size: Size, turn: tuple[int, tuple[str, str]], request: pytest.FixtureRequest) -> None:
+    """Time one contender, unless it was refused."""
+    who = turn[1]
+    contender = size.contenders.get(who)
+    if contender is None:
+        pytest.skip(f"{who[0]} has no variant {who[1]!r} of {size.key['op']}")
+    key = size.key | {"device": who[0], "variant": who[1]}
+    if contender.refusal is not None:
+        request.node.user_properties.append(("refused", key | {"refused": contender.refusal}))
+        pytest.fail(contender.refusal, pytrace=False)
+    clock.backend = contender.backend
+    calls, rounds = size.plan(who)
+    benchmark = request.getfixturevalue("benchmark")
+    benchmark.extra_info.update(key)
+    benchmark.pedantic(contender.step.run, rounds=rounds, iterations=calls, warmup_rounds=1)

@@ -1,0 +1,56 @@
+"""Ways to run a kernel on a device: the readable reference, the kernel that replaces it, the recorded step.
+
+All of them are timed as a training step makes the call: with the arrays of the first call given back as outputs
+(`out=`, `dx=`, `cache=`), so nothing that the function returns is allocated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from backends import Array, Backend, Op
+from benchmarks.problems import Call
+
+
+class Step(NamedTuple):
+    """A call to be repeated, and the arrays it fills each time."""
+
+    run: Callable[[], Any]
+    filled: dict[str, Array]
+
+
+def _with_outputs(function: Callable, op: Op, call: Call) -> Step:
+    args, kwargs = call
+    result = function(*args, **kwargs)
+    results = result if len(op.results) > 1 else (result,)
+    named = dict(zip(op.results, results, strict=True))
+    given_back = {name: value for name, value in named.items() if name in op.outputs and value is not None}
+    filled = {name: value for name, value in named.items() if name in op.outputs and hasattr(value, "dtype")}
+    return Step(partial(function, *args, **(kwargs | given_back)), filled)
+
+
+def reference(backend: Backend, op: Op, call: Call) -> Step:
+    """The readable function in `fcnet.functional`."""
+    return _with_outputs(op.reference, op, call)
+
+
+def fused(backend: Backend, op: Op, call: Call) -> Step | None:
+    """The kernel that fcnet chooses for these arrays; None where that is the reference."""
+    chosen = op.choose(*call[0], **call[1])
+    return None if chosen is op.reference else _with_outputs(chosen, op, call)
+
+
+def captured(backend: Backend, op: Op, call: Call) -> Step | None:
+    """The chosen function, recorded by the device; None where the device does not record."""
+    step = fused(backend, op, call) or reference(backend, op, call)
+    compiled = backend.compile(step.run)
+    return None if compiled is step.run else step._replace(run=compiled)
+
+
+VARIANTS: dict[str, Callable[[Backend, Op, Call], Step | None]] = {
+    "reference": reference,
+    "fused": fused,
+    "captured": captured,
+}

@@ -1,0 +1,59 @@
+"""`fcnet info`: versions, devices, data sets, and what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import platform
+
+from fcnet.cli.parser import Commands
+
+_EXTRAS = {"scikit-learn": "sklearn", "matplotlib": "plot", "pooch": "data"}
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    commands.add("info", "Versions, usable devices (and why others are not), data sets found.", run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it; nothing missing is an error."""
+    import fcnet
+    from backends import Status, get_backend, probe
+    from fcnet.data.catalogue import NAMES, SOURCES, candidate_folders, find_files
+
+    print(f"fcnet {fcnet.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    print("\nDevices")
+    cpu = get_backend("cpu")
+    print(f"  cpu     usable: {cpu.describe()}, {_gib(cpu.memory().total)} of memory")
+    found = probe()
+    if found.status is Status.OK:
+        for index in range(found.device_count):
+            backend = get_backend(f"cuda:{index}")
+            print(f"  cuda:{index}  usable: {backend.describe()}, {_gib(backend.memory().free)} free")
+    else:
+        print(f"  cuda    not usable: {found.reason}")
+        print(f"          to use it: {found.remedy}")
+    print(f"  auto    means {get_backend('auto').name}")
+    print("\nData sets")
+    for name in NAMES:
+        if name not in SOURCES:
+            print(f"  {name:13}  made here, no files needed")
+            continue
+        try:
+            folder = next(iter(find_files(name).values())).parent
+            print(f"  {name:13}  in {folder}")
+        except (OSError, ValueError):
+            first = candidate_folders(name, None)[0]
+            print(f"  {name:13}  not found (first looked in {first}); get it: fcnet fetch {name}")
+    print("\nExtras")
+    for package, extra in _EXTRAS.items():
+        try:
+            print(f"  {package:13}  {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"  {package:13}  not installed: pip install 'fcnet[{extra}]'")
+    return 0
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"

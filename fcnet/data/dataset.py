@@ -1,0 +1,130 @@
+"""`Dataset`: the parts of a data set, checked once when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fcnet import errors
+from fcnet.data.checks import check_array, check_features, check_labels
+from fcnet.data.preprocessing import KINDS
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Training, validation and (optional) test data on the host. Arrays are kept as they are: no copy, no
+    cast.
+
+    X_train, X_val, X_test: numbers of shape (N, D) or (N, d1, ..., dk), D = d1 * ... * dk the same in each
+    part. y_train, y_val, y_test: integer codes 0..C-1 of shape (N,), or one-hot of shape (N, C).
+    name: what `summary` calls it.  classes: C class names by code.  features: D column names (of a CSV).
+    preprocess: the rule a Solver learns from X_train by default, one of fcnet.data.KINDS.
+    image_shape: how the D features of a sample are laid out, (channels, height, width).
+
+    Raises TypeError or ValueError, in one line with the argument's name, for anything that does not fit.
+    """
+
+    X_train: np.ndarray
+    y_train: np.ndarray
+    X_val: np.ndarray
+    y_val: np.ndarray
+    X_test: np.ndarray | None = None
+    y_test: np.ndarray | None = None
+    name: str = "data"
+    classes: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
+    preprocess: str = "none"
+    image_shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.X_test is None) != (self.y_test is None):
+            given, lacking = ("y_test", "X_test") if self.X_test is None else ("X_test", "y_test")
+            raise ValueError(f"{lacking}: expected with {given}; got None; give both or neither")
+        width, seen = 0, 0
+        for part, (X, y) in self.splits().items():
+            X_name, y_name = f"X_{part}", f"y_{part}"
+            check_array(X_name, X)
+            check_array(y_name, y)
+            D = check_features(X_name, X)
+            codes = check_labels(y_name, y)
+            if len(codes) != len(X):
+                raise ValueError(
+                    f"{y_name}: expected {len(X)} labels, one for each sample of {X_name}; got {len(codes)}; "
+                    "give both the same length"
+                )
+            if part == "train":
+                width, seen = D, self._check_training_labels(codes)
+            elif width != D:
+                raise ValueError(
+                    f"{X_name}: expected {width} features as in X_train; got {D} (shape {X.shape}); "
+                    "prepare every part the same way"
+                )
+            if codes.max() >= seen:
+                at = int(np.argmax(codes >= seen))
+                raise ValueError(
+                    f"{y_name}: expected labels below {seen}, the number of classes in y_train; "
+                    f"got {codes[at]} at {at}; "
+                    "put samples of every class in the training part"
+                )
+            if y.ndim == 2 and y.shape[1] != self.num_classes:
+                raise ValueError(
+                    f"{y_name}: expected {self.num_classes} one-hot columns; got {y.shape[1]}; "
+                    "give a column for each class"
+                )
+        self._check_description(width)
+
+    def _check_training_labels(self, codes: np.ndarray) -> int:
+        """The number of classes that y_train knows: its largest code + 1, or its one-hot columns."""
+        if codes.min() == codes.max():
+            raise ValueError(
+                f"y_train: expected at least 2 classes; got only label {codes[0]}; "
+                "give training samples of every class"
+            )
+        seen = self.y_train.shape[1] if self.y_train.ndim == 2 else int(codes.max()) + 1
+        if self.classes is not None and len(self.classes) < seen:
+            raise ValueError(
+                f"classes: expected at least {seen} names, for labels 0..{seen - 1}; got {len(self.classes)}"
+            )
+        return seen
+
+    def _check_description(self, width: int) -> None:
+        if self.preprocess not in KINDS:
+            raise errors.unknown("preprocess", self.preprocess, KINDS)
+        if self.features is not None and len(self.features) != width:
+            raise ValueError(
+                f"features: expected {width} names, one for each column of X_train; got {len(self.features)}"
+            )
+        if self.image_shape is not None and math.prod(self.image_shape) != width:
+            raise ValueError(
+                f"image_shape: expected a product of {width}, the features; got {self.image_shape}"
+            )
+
+    def splits(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The parts that are there: "train" -> (X_train, y_train), "val" and, if given, "test"."""
+        parts = {"train": (self.X_train, self.y_train), "val": (self.X_val, self.y_val)}
+        if self.X_test is not None and self.y_test is not None:
+            parts["test"] = (self.X_test, self.y_test)
+        return parts
+
+    @property
+    def num_classes(self) -> int:
+        """C: the number of class names if given, else of one-hot columns, else the largest code + 1."""
+        if self.classes is not None:
+            return len(self.classes)
+        return self.y_train.shape[1] if self.y_train.ndim == 2 else int(self.y_train.max()) + 1
+
+    @property
+    def input_dim(self) -> int:
+        """D: the number of features of one sample."""
+        return math.prod(self.X_train.shape[1:])
+
+    def summary(self) -> str:
+        """One line: `digits: 1437 train, 180 val, 180 test, 64 features, 10 classes`."""
+        parts = ", ".join(f"{len(X)} {part}" for part, (X, _) in self.splits().items())
+        features = "1 feature" if self.input_dim == 1 else f"{self.input_dim} features"
+        return f"{self.name}: {parts}, {features}, {self.num_classes} classes"
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.summary()}>"

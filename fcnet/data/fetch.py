@@ -1,0 +1,147 @@
+"""`fetch`: get the files of a named data set, check them, and put them where `load` looks."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import IO, cast
+
+from fcnet import errors
+from fcnet.data import catalogue, cifar
+
+_TIMEOUT = 60  # seconds without a byte
+
+
+def fetch(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    mirror: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Download "mnist", "fashion-mnist" or "cifar10" and return its folder; files already there are kept.
+
+    data_dir  the root to put it under; default $FCNET_DATA, else the user's cache
+    mirror    a URL to use instead of the publisher's; the checksums stay
+    progress  show progress, and say what is done, on stderr
+
+    Files are downloaded beside their place, checked, and moved there whole: a killed download leaves no half
+    file. For "digits" and "spirals" there is nothing to get: it says so and returns the root.
+    Raises ValueError (unknown name, wrong checksum), ConnectionError (no network, no such file), OSError
+    (cannot write), fcnet.errors.MissingExtra (no pooch).
+    """
+    if name not in catalogue.NAMES:
+        raise errors.unknown("name", name, catalogue.NAMES)
+    root = catalogue.default_root() if data_dir is None else Path(data_dir).expanduser()
+    if name not in catalogue.SOURCES:
+        _say(progress, f"{name}: nothing to fetch; fcnet.data.load({name!r}) needs no files")
+        return root
+    source = catalogue.SOURCES[name]
+    folder = root / source.folder
+    if name == "cifar10" and _cifar_is_there(folder):
+        _say(progress, f"{name}: already in {folder}")
+        return folder
+    try:
+        import pooch
+    except ImportError:
+        raise errors.MissingExtra("fcnet fetch", "pooch", "data") from None
+    base = source.url if mirror is None else f"{mirror.rstrip('/')}/"
+    wanted = {
+        file: check for file, check in source.checksums.items() if not _is_right(pooch, folder / file, check)
+    }
+    if not wanted:
+        _say(progress, f"{name}: already in {folder}")
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    # On the same file system as its target, so that moving is renaming.
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
+        for file, check in wanted.items():
+            got = _download(pooch, base + file, Path(temporary) / file, check, folder, progress)
+            if name == "cifar10":
+                _unpack(got, folder)
+            else:
+                got.replace(folder / file)
+    _say(progress, f"{name}: now in {folder}")
+    return folder
+
+
+def _say(progress: bool, line: str) -> None:
+    if progress:
+        sys.stderr.write(line + "\n")
+
+
+def _algorithm(check: str) -> tuple[str, str]:
+    algorithm, _, expected = check.rpartition(":")
+    return algorithm or "sha256", expected
+
+
+def _is_right(pooch: ModuleType, path: Path, check: str) -> bool:
+    algorithm, expected = _algorithm(check)
+    return path.is_file() and pooch.file_hash(str(path), alg=algorithm) == expected
+
+
+def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path, progress: bool) -> Path:
+    try:
+        pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT)(url, str(path), None)
+    except OSError as error:
+        if (response := getattr(error, "response", None)) is not None:
+            response.close()  # pooch leaves it open
+        network = isinstance(error, ConnectionError) or error.errno is None
+        if not network:  # the disk's own: full, or not to be written
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise ConnectionError(
+            f"{url}: cannot be fetched ({reason}); "
+            f"try mirror=URL (--mirror), or put {path.name} in {folder} yourself"
+        ) from None
+    algorithm, expected = _algorithm(check)
+    got = pooch.file_hash(str(path), alg=algorithm)
+    if got != expected:
+        raise ValueError(
+            f"{path.name}: expected {algorithm} {expected}; got {got} from {url}; nothing was kept; "
+            "try again, or try mirror=URL (--mirror)"
+        )
+    return path
+
+
+def _cifar_is_there(folder: Path) -> bool:
+    found = catalogue.files_in(folder, "cifar10")
+    size = cifar.RECORDS * (1 + cifar.PIXELS)
+    # Only plain files can be judged by their size; the others are checked when they are read.
+    return len(found) == 6 and all(
+        path.suffix != ".bin" or path.stat().st_size == size for path in found.values()
+    )
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Take the known members out of the CIFAR-10 archive, and nothing else; move them when all are there."""
+    size = cifar.RECORDS * (1 + cifar.PIXELS)
+    batches = [f"{file}.bin" for file in catalogue.wanted_files("cifar10")]
+    unpacked = Path(tempfile.mkdtemp(dir=archive.parent))
+    try:
+        with tarfile.open(archive, "r:gz") as members:
+            for member in members:
+                top, _, file = member.name.partition("/")
+                batch = file in batches and member.size == size
+                names = file == "batches.meta.txt" and member.size < 4096
+                if top == folder.name and member.isreg() and (batch or names):
+                    with (unpacked / file).open("wb") as out:
+                        shutil.copyfileobj(cast(IO[bytes], members.extractfile(member)), out)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{archive.name}: expected a .tar.gz archive; got a damaged one ({error}); fetch it again"
+        ) from None
+    missing = [file for file in batches if not (unpacked / file).is_file()]
+    if missing:
+        raise ValueError(
+            f"{archive.name}: expected {', '.join(missing)} of {size} bytes in it; got none; "
+            "use another mirror"
+        )
+    for path in sorted(unpacked.iterdir()):
+        path.replace(folder / path.name)

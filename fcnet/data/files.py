@@ -1,0 +1,53 @@
+"""Reading packed files so that a damaged one gives one clear line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CHUNK = 1 << 20
+
+
+def remedy(name: str) -> str:
+    """What to do about a damaged file of a named set."""
+    return f"delete it and run: fcnet fetch {name}"
+
+
+@contextmanager
+def opened(path: Path, advice: str) -> Iterator[io.BufferedIOBase]:
+    """The file's content, unpacked if its name ends in .gz or .xz.
+
+    Raises ValueError if the packing is damaged. Trouble of the system's own (no permission, a failing disk)
+    stays the OSError it is: its message names the file, and deleting that would not help.
+    """
+    import lzma  # here, for Pythons built without it
+
+    try:
+        with _open(path) as stream:
+            yield stream
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise ValueError(
+            f"{path}: expected a complete {path.suffix} file; got a damaged one ({error}); {advice}"
+        ) from None
+
+
+def _open(path: Path) -> io.BufferedIOBase:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix == ".xz":
+        import lzma
+
+        return lzma.open(path, "rb")
+    return path.open("rb")
+
+
+def read_up_to(stream: io.BufferedIOBase, count: int) -> bytearray:
+    """At most `count` bytes; in steps, as a damaged header can ask for more than there is memory."""
+    data = bytearray()
+    while len(data) < count and (piece := stream.read(min(_CHUNK, count - len(data)))):
+        data += piece
+    return data

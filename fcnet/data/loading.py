@@ -1,0 +1,202 @@
+"""`load`: a data set by name or from a file."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcnet import errors
+from fcnet.data import catalogue, cifar
+from fcnet.data.dataset import Dataset
+from fcnet.data.files import remedy
+from fcnet.data.idx import read_images_and_labels
+from fcnet.data.labels import class_names, encode, plain_labels
+from fcnet.data.npz import read_npz
+from fcnet.data.splits import hold_out
+from fcnet.data.synthetic import spirals
+from fcnet.data.table import read_columns, read_table
+
+_SUFFIXES = (".npz", ".csv")
+
+
+def load(
+    name: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+    target: str | int | None = None,
+    split_seed: int = 0,
+) -> Dataset:
+    """A data set on the host: "digits", "mnist", "fashion-mnist", "cifar10", "spirals", or an .npz or .csv
+    file.
+
+    name        one of fcnet.data.NAMES (in any case), or a path
+    data_dir    where to look first for the files of a named set, before $FCNET_DATA and the user's cache
+    target      the label column of a CSV file
+    split_seed  chooses the rows held out; independent of the seeds used in training
+
+    X is (N, D): uint8 for images and digits, float64 for spirals and CSV files, the stored type for .npz
+    files. y is int64 codes. Where there is an official test part, a stratified tenth of the training part
+    becomes the validation part; where there is none, validation and test part are a stratified tenth of the
+    data each. A file with parts of its own keeps them.
+
+    Raises ValueError (unknown name, damaged or unfit file), FileNotFoundError (files that are not there; the
+    message says where it looked and how to get them), fcnet.errors.MissingExtra (digits without
+    scikit-learn).
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(
+            f"data: expected a name or a path; got {type(name).__name__}; for arrays use fcnet.data.Dataset"
+        )
+    key = os.fspath(name).lower()
+    path = Path(name).expanduser()
+    if key not in catalogue.NAMES and path.suffix.lower() not in _SUFFIXES and not (key and path.exists()):
+        raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv"])
+    if target is not None and (key in catalogue.NAMES or path.suffix.lower() != ".csv"):
+        raise ValueError(
+            f"target: expected only with a .csv file; got {target!r} with {os.fspath(name)!r}; leave it out"
+        )
+    if key == "digits":
+        return _digits(split_seed)
+    if key == "spirals":
+        return _spirals(split_seed)
+    if key == "cifar10":
+        return _cifar10(data_dir, split_seed)
+    if key in catalogue.NAMES:
+        return _mnist(key, data_dir, split_seed)
+    return _from_file(path, None if target is None else str(target), split_seed)
+
+
+def _digits(split_seed: int) -> Dataset:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise errors.MissingExtra("the digits data set", "scikit-learn", "sklearn") from None
+    X, y = load_digits(return_X_y=True)
+    parts = hold_out(
+        X.astype(np.uint8), y.astype(np.int64), ("val", "test"), split_seed
+    )  # whole numbers 0..16
+    return Dataset(
+        **parts, name="digits", classes=catalogue.DIGIT_NAMES, preprocess="standardize", image_shape=(1, 8, 8)
+    )
+
+
+def _spirals(split_seed: int) -> Dataset:
+    X, y = spirals()
+    return Dataset(
+        **hold_out(X, y, ("val", "test"), split_seed), name="spirals", classes=class_names(np.unique(y))
+    )
+
+
+def _mnist(name: str, data_dir: str | os.PathLike[str] | None, split_seed: int) -> Dataset:
+    files, advice = catalogue.find_files(name, data_dir), remedy(name)
+    train_images, train_labels, test_images, test_labels = files.values()
+    X, y = read_images_and_labels(train_images, train_labels, advice)
+    X_test, y_test = read_images_and_labels(test_images, test_labels, advice)
+    if X_test.shape[1:] != X.shape[1:]:
+        raise ValueError(
+            f"{test_images}: expected images of {X.shape[1:]}, as in training; got {X_test.shape[1:]}; "
+            f"{advice}"
+        )
+    return Dataset(
+        **hold_out(X.reshape(len(X), -1), y, ("val",), split_seed),
+        X_test=X_test.reshape(len(X_test), -1),
+        y_test=y_test,
+        name=name,
+        classes=catalogue.FASHION_NAMES if name == "fashion-mnist" else catalogue.DIGIT_NAMES,
+        preprocess="center",
+        image_shape=(1, *X.shape[1:]),
+    )
+
+
+def _cifar10(data_dir: str | os.PathLike[str] | None, split_seed: int) -> Dataset:
+    files, advice = catalogue.find_files("cifar10", data_dir), remedy("cifar10")
+    paths, n = list(files.values()), cifar.RECORDS
+    X, y = np.empty((len(paths) * n, cifar.PIXELS), np.uint8), np.empty(len(paths) * n, np.int64)
+    # Threads, because unpacking .xz takes seconds a file and runs outside Python's lock.
+    with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
+        parts = [slice(i * n, (i + 1) * n) for i in range(len(paths))]
+        list(pool.map(lambda path, part: cifar.read_batch(path, X[part], y[part], advice), paths, parts))
+    train = (len(paths) - 1) * n
+    return Dataset(
+        **hold_out(X[:train], y[:train], ("val",), split_seed),
+        X_test=X[train:],
+        y_test=y[train:],
+        name="cifar10",
+        classes=cifar.read_class_names(paths[0].parent, advice),
+        preprocess="center",
+        image_shape=(3, 32, 32),
+    )
+
+
+def _from_file(path: Path, target: str | None, split_seed: int) -> Dataset:
+    if not path.exists():
+        raise FileNotFoundError(f"data: expected an .npz or .csv file; {str(path)!r} does not exist")
+    if not path.is_file() or path.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"data: expected an .npz or .csv file; got {str(path)!r}")
+    try:
+        if path.suffix.lower() == ".csv":
+            return _csv(path, target, split_seed)
+        return _npz(path, split_seed)
+    except (ValueError, TypeError) as error:  # what Dataset has against a file's content is the file's fault
+        message = str(error)
+        raise ValueError(message if message.startswith(str(path)) else f"{path}: {message}") from None
+
+
+def _csv(path: Path, target: str | None, split_seed: int) -> Dataset:
+    if target is None:
+        raise ValueError(
+            f"target: expected the label column, one of {', '.join(read_columns(path))}; got none"
+        )
+    table = read_table(path, target)
+    assert table.labels is not None
+    values = np.unique(table.labels)
+    parts = hold_out(table.X, encode(target, table.labels, values), ("val", "test"), split_seed)
+    return Dataset(
+        **parts,
+        name=path.stem,
+        classes=class_names(values),
+        features=table.features,
+        preprocess="standardize",
+    )
+
+
+def _npz(path: Path, split_seed: int) -> Dataset:
+    arrays = read_npz(path)
+    if "X" in arrays:
+        arrays = {f"{key}_train": array for key, array in arrays.items()}
+    labels = {key: plain_labels(key, y) for key, y in arrays.items() if key.startswith("y")}
+    values = np.unique(labels["y_train"])
+    y: dict[str, Any] = {key: encode(key, values_of_part, values) for key, values_of_part in labels.items()}
+    X: dict[str, Any] = {key: _flat(key, array) for key, array in arrays.items() if key.startswith("X")}
+    if len(X["X_train"]) != len(y["y_train"]):
+        raise ValueError(
+            f"y_train: expected {len(X['X_train'])} labels, one for each sample; got {len(y['y_train'])}"
+        )
+    if "X_val" not in X:
+        parts = ("val",) if "X_test" in X else ("val", "test")
+        held = hold_out(X.pop("X_train"), y.pop("y_train"), parts, split_seed)
+    else:
+        held = {}
+    shape = arrays["X_train"].shape[1:]
+    # Two dimensions are a grey image. More stay in the file's own order, (C, H, W) or (H, W, C): turning them
+    # round here would make the model wrong for the same images given to predict() as they are.
+    image_shape = (1, *shape) if len(shape) == 2 else shape if len(shape) > 2 else None
+    preprocess = "center" if image_shape else "standardize"
+    return Dataset(
+        **X,
+        **y,
+        **held,
+        name=path.stem,
+        classes=class_names(values),
+        preprocess=preprocess,
+        image_shape=image_shape,
+    )
+
+
+def _flat(name: str, X: np.ndarray) -> np.ndarray:
+    if X.ndim < 2 or X.size == 0:
+        raise ValueError(f"{name}: expected shape (N, D) or (N, d1, ..., dk), none of them 0; got {X.shape}")
+    return X.reshape(len(X), -1)

@@ -1,0 +1,115 @@
+"""Arrays from a NumPy .npz file: X and y, or X_train, y_train and so on; never a pickle."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+_KEYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
+# Whatever a damaged zip archive or .npy header makes NumPy raise.
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, struct.error,
+    ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, SyntaxError, MemoryError,
+    OverflowError, OSError,
+)  # fmt: skip
+
+
+def read_npz(path: Path, labels: bool = True) -> dict[str, np.ndarray]:
+    """The arrays named X, y, X_train, y_train, X_val, y_val, X_test, y_test in the file, in any case.
+
+    Either X and y, or X_train and y_train with or without the others; other arrays are not read.
+    With labels=False only the X arrays, at least one of X, X_train and X_test, whatever else is there.
+    Raises ValueError if the file is damaged, holds objects, or the names do not make a data set.
+    """
+    # Opened here, because np.load(path) leaves a file that it cannot read open.
+    with path.open("rb") as stream:
+        try:
+            archive = np.load(stream, allow_pickle=False)
+        except _DAMAGED as error:
+            raise _damaged(path, error) from None
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError(
+                f"{path}: expected an .npz archive; got a single array; save it with np.savez(path, X=X, y=y)"
+            )
+        with archive:
+            names = _match(path, archive.files, labels)
+            return {key: _read(path, archive, stored) for key, stored in names.items()}
+
+
+def _read(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> np.ndarray:
+    try:
+        array = archive[stored]
+    except _DAMAGED as error:
+        if "Object arrays" in str(error):
+            raise ValueError(
+                f"{path}: {stored}: expected numbers or text; got Python objects, which are not loaded; "
+                "save it with a numeric dtype"
+            ) from None
+        raise _damaged(path, error, stored) from None
+    if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as its raw bytes
+        raise ValueError(
+            f"{path}: {stored}: expected an array; got another file; save with np.savez(path, X=X, y=y)"
+        )
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _damaged(path: Path, error: BaseException, member: str | None = None) -> ValueError:
+    where = f"{path}: {member}" if member else str(path)
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return ValueError(
+        f"{where}: expected an .npz file; got a damaged or other one ({reason}); save it again with np.savez"
+    )
+
+
+def _match(path: Path, stored: list[str], labels: bool) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for key in _KEYS if labels else _KEYS[::2]:
+        same = [name for name in stored if name.lower() == key.lower()]
+        if len(same) > 1:
+            raise ValueError(f"{path}: expected one array for {key}; got {' and '.join(same)}; rename one")
+        if same:
+            names[key] = same[0]
+    if not labels:
+        if not names.keys() & {"X", "X_train", "X_test"}:
+            raise ValueError(
+                f"{path}: expected an array X, X_test or X_train; got {', '.join(stored) or 'none'}"
+            )
+        return names
+    whole, parts = {"X", "y"} & names.keys(), {"X_train", "y_train"} & names.keys()
+    lacking = [
+        a for part in ("val", "test") for a, b in ((f"X_{part}", f"y_{part}"), (f"y_{part}", f"X_{part}"))
+        if b in names and a not in names
+    ]  # fmt: skip
+    if whole and parts:
+        raise ValueError(f"{path}: expected X, y or X_train, y_train, ...; got both; keep one of the two")
+    if max(len(whole), len(parts)) < 2 or lacking or (whole and len(names) > 2):
+        needs = f", lacking {', '.join(lacking)}" if lacking else ""
+        raise ValueError(
+            f"{path}: expected arrays X, y or X_train, y_train[, X_val, y_val][, X_test, y_test]; "
+            f"got {', '.join(stored) or 'none'}{needs}; rename them"
+        )
+    return names
+
+
+def read_inputs(path: Path) -> np.ndarray:
+    """The array X of an .npz file, or X_test where there are parts, without asking for labels.
+
+    Raises ValueError if the file is damaged or has neither.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key in ("x", "x_test"):
+                for stored in archive.files:
+                    if stored.lower() == key:
+                        return archive[stored]
+            raise ValueError(
+                f"{path}: expected an array X or X_test; got {', '.join(archive.files) or 'none'}"
+            )
+    except (AttributeError, *_DAMAGED) as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise _damaged(path, error) from None

@@ -1,0 +1,132 @@
+"""Preprocessing as one affine map of the features, (X - shift) * scale, learned from the training data.
+
+Which rule a data set uses by default, and why:
+
+- images ("center"): pixels share one unit, so one number scales them all. Dividing each pixel by its own std
+  would blow up the border pixels that are nearly always black.
+- digits ("standardize"): its pixels run from 0 to 16, so "center", which divides bytes by 255, would leave
+  inputs of about 0.02. The floor below keeps its rarely inked pixels in bounds.
+- tables and other features ("standardize"): columns come in units of their own.
+- spirals ("none"): the coordinates already lie in [-1, 1], and CS231n trains on them as they are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fcnet import errors
+from fcnet.data.checks import check_array, row_chunks
+
+KINDS = ("none", "scale", "center", "standardize")
+
+# A feature whose std is below this share of its own largest magnitude is taken for constant: float32 cannot
+# tell such values apart, and rounding alone makes a constant column of 0.1 look that varied.
+CONSTANT = 1e-8
+# uint8 pixels: no std counts as less than this share of the overall one, so a pixel inked once in the
+# training data is stretched at most ten times as much as a typical one.
+PIXEL_STD_FLOOR = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Preprocessing:
+    """(X - shift) * scale, feature by feature. kind: one of KINDS; shift, scale: float64 of shape (D,)."""
+
+    kind: str
+    shift: np.ndarray
+    scale: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise errors.unknown("kind", self.kind, KINDS)
+        if self.shift.ndim != 1 or self.shift.shape != self.scale.shape:
+            raise ValueError(
+                "shift, scale: expected two arrays of shape (D,); "
+                f"got {self.shift.shape} and {self.scale.shape}"
+            )
+
+    def apply(self, X: np.ndarray, dtype: npt.DTypeLike = np.float32) -> np.ndarray:
+        """(X - shift) * scale of X (N, d1, ..., dk) as a new array (N, D), computed in float64 and rounded
+        once.
+
+        Raises ValueError if X has another number of features than the training data had.
+        """
+        D = math.prod(X.shape[1:])
+        if X.ndim < 2 or self.shift.shape[0] != D:
+            raise ValueError(f"X: expected shape (N, {self.shift.shape[0]}), as learned; got {X.shape}")
+        out = np.empty((X.shape[0], D), dtype=dtype)
+        for rows in row_chunks(X):
+            chunk = X[rows].reshape(-1, D)
+            out[rows] = chunk if self.kind == "none" else (chunk - self.shift) * self.scale
+        return out
+
+
+def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
+    """Learn a rule from X_train (N, d1, ..., dk), in chunks of rows and in float64. With D = d1 * ... * dk:
+
+    none         nothing is changed
+    scale        one number for all features: uint8 / 255, else the smallest value goes to 0 and the largest
+    to 1 center       minus each feature's mean, then one number for all: uint8 / 255, else / the overall std
+    standardize  minus each feature's mean, / each feature's std; a constant feature is only centred, and the
+                 std of uint8 features (constant ones too) counts as at least a tenth of the overall std
+
+    std is the biased one (divided by N); the overall std is the root of the features' mean variance.
+    Raises ValueError for an unknown kind, empty data, or values too large to average.
+    """
+    if kind not in KINDS:
+        raise errors.unknown("preprocess", kind, KINDS)
+    check_array("X_train", X_train)
+    if X_train.ndim < 2 or X_train.size == 0:
+        raise ValueError(f"X_train: expected shape (N, D) with N and D at least 1; got {X_train.shape}")
+    D = math.prod(X_train.shape[1:])
+    pixels = X_train.dtype == np.uint8
+    shift, scale = np.zeros(D), np.ones(D)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if kind == "scale" and pixels:
+            scale = np.full(D, 1 / 255)
+        elif kind == "scale":
+            low, high = float(X_train.min()), float(X_train.max())
+            shift = np.full(D, low)
+            scale = np.full(D, 1 / (high - low) if high > low else 1.0)
+        elif kind == "center":
+            shift = _mean(X_train, D)
+            overall = 255.0 if pixels else math.sqrt(_variance(X_train, shift).mean())
+            scale = np.full(D, 1 / overall if overall > CONSTANT * _magnitude(X_train, D).max() else 1.0)
+        elif kind == "standardize":
+            shift = _mean(X_train, D)
+            variance = _variance(X_train, shift)
+            std = np.sqrt(variance)
+            if pixels:
+                std = np.maximum(std, PIXEL_STD_FLOOR * math.sqrt(variance.mean()))
+            varied = std > CONSTANT * _magnitude(X_train, D)
+            scale = np.where(varied, 1 / np.where(varied, std, 1.0), 1.0)
+    if not (np.isfinite(shift).all() and np.isfinite(scale).all() and scale.all()):
+        raise ValueError(
+            f"X_train: expected values that float64 can average; {kind!r} overflows; use smaller units"
+        )
+    return Preprocessing(kind, shift, scale)
+
+
+def _mean(X: np.ndarray, D: int) -> np.ndarray:
+    total = np.zeros(D)
+    for rows in row_chunks(X):
+        total += X[rows].reshape(-1, D).sum(axis=0, dtype=np.float64)
+    return total / X.shape[0]
+
+
+def _variance(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    # Second pass: E[x²] - E[x]² would cancel when the mean is large against the spread.
+    total = np.zeros_like(mean)
+    for rows in row_chunks(X):
+        centred = X[rows].reshape(-1, mean.size) - mean
+        total += np.einsum("nd,nd->d", centred, centred)
+    return total / X.shape[0]
+
+
+def _magnitude(X: np.ndarray, D: int) -> np.ndarray:
+    # In float64 first: the negative of an unsigned or of the smallest signed integer would wrap around.
+    low = X.min(axis=0).reshape(D).astype(np.float64)
+    return np.maximum(-low, X.max(axis=0).reshape(D).astype(np.float64))

@@ -1,0 +1,91 @@
+"""Stratified splits, drawn by a generator of their own: the training seed never changes what is held out."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fcnet.data.checks import row_chunks
+
+HELD_OUT = 0.1  # the share of the validation part, and of the test part where one has to be made
+_PURPOSE = (
+    0x73706C6974  # "split": the second word of the key, so no other use of the same seed shares its numbers
+)
+
+
+def stratified_split(
+    y: np.ndarray, fractions: Sequence[float] = (HELD_OUT, HELD_OUT), seed: int = 0
+) -> list[np.ndarray]:
+    """Row numbers of the training part, then of one held-out part for each fraction; each array ascending.
+
+    y: labels (N,) of any sortable dtype. A held-out part has N * fraction rows (rounded, at least one),
+    shared between the classes in proportion by largest remainders; every class keeps at least one row for
+    training. The same y, fractions and seed (0 <= seed < 2**64) give the same rows with every NumPy version:
+    only the raw Philox stream is used, which NumPy promises to keep, and no Generator method, which it does
+    not.
+
+    Raises ValueError if there are too few rows.
+    """
+    seed = operator.index(seed)
+    if not 0 <= seed < 1 << 64:
+        raise ValueError(f"split_seed: expected 0 <= split_seed < 2**64; got {seed}")
+    if not all(f > 0 for f in fractions) or sum(fractions) >= 1:
+        raise ValueError(f"fractions: expected positive numbers with a sum below 1; got {tuple(fractions)}")
+    N = len(y)
+    _, codes, sizes = np.unique(y, return_inverse=True, return_counts=True)
+    counts = [max(1, int(N * fraction + 0.5)) for fraction in fractions]
+    if N - len(sizes) < sum(counts):
+        raise ValueError(
+            f"y: expected at least one training sample for each of {len(sizes)} classes and {sum(counts)} "
+            "to hold out; "
+            f"got {N} samples; give more, or make the parts yourself and give X_train, X_val and so on"
+        )
+    noise = np.random.Philox(key=np.array([seed, _PURPOSE], dtype=np.uint64)).random_raw(N)
+    order = np.lexsort((noise, codes))  # class by class, each in random order
+    rank = np.arange(N) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # 0, 1, ... within each class
+    taken = np.zeros_like(sizes)
+    held_out = []
+    for k, count in enumerate(counts):
+        # What each class still owes if it gave its exact share to this part and those before.
+        owed = sizes * (sum(counts[: k + 1]) / N) - taken
+        take = _shares(sizes * count // N, owed, sizes - 1 - taken, count)
+        mine = (rank >= np.repeat(taken, sizes)) & (rank < np.repeat(taken + take, sizes))
+        held_out.append(np.sort(order[mine]))
+        taken += take
+    train = np.sort(order[rank >= np.repeat(taken, sizes)])
+    return [train, *held_out]
+
+
+def _shares(floor: np.ndarray, owed: np.ndarray, room: np.ndarray, count: int) -> np.ndarray:
+    """`count` rows shared among the classes: the rounded-down share, then one from each that owes most."""
+    take = np.minimum(floor, room)
+    while (left := count - int(take.sum())) > 0:
+        open_classes = np.flatnonzero(take < room)
+        most = np.argsort((take - owed)[open_classes], kind="stable")[:left]
+        take[open_classes[most]] += 1
+    return take
+
+
+def hold_out(X: np.ndarray, y: np.ndarray, parts: Sequence[str], seed: int) -> dict[str, Any]:
+    """Split X (N, ...) and codes y (N,) for Dataset: X_train, y_train and X_part, y_part for each of `parts`.
+
+    X is taken over: its memory becomes the training part's, so that a large array is never there twice.
+    """
+    train, *rest = stratified_split(y, [HELD_OUT] * len(parts), seed)
+    result = {}
+    for part, rows in zip(parts, rest, strict=True):
+        result[f"X_{part}"], result[f"y_{part}"] = X[rows], y[rows]
+    result["X_train"], result["y_train"] = _keep_rows(X, train), y[train]
+    return result
+
+
+def _keep_rows(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """X[rows] for ascending rows, moved to the front of X's own memory where that can be written."""
+    if not (X.flags.writeable and X.flags.c_contiguous):
+        return X[rows]
+    for chunk in row_chunks(X[: len(rows)]):
+        X[chunk] = X[rows[chunk]]  # row i comes from rows[i] >= i: nothing is overwritten before it is read
+    return X[: len(rows)]

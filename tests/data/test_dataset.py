@@ -1,0 +1,133 @@
+"""Dataset: what it keeps, what it says, and one line for each thing that can be wrong."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fcnet.data
+from fcnet.data import Dataset, checks
+
+X = np.arange(24.0).reshape(6, 4)
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+def make(**changes):
+    return Dataset(**({"X_train": X, "y_train": Y, "X_val": X[:3], "y_val": Y[:3]} | changes))
+
+
+def test_arrays_are_kept_as_they_are():
+    images = np.zeros((6, 3, 2, 2), dtype=np.uint8)
+    labels = Y.astype(np.uint8)
+    ds = make(X_train=images, y_train=labels, X_val=images[:3], y_val=labels[:3])
+    assert ds.X_train is images
+    assert ds.y_train is labels
+    assert ds.input_dim == 12
+    assert ds.num_classes == 3
+
+
+def test_splits_and_summary():
+    ds = make(name="toy")
+    assert list(ds.splits()) == ["train", "val"]
+    assert ds.summary() == "toy: 6 train, 3 val, 4 features, 3 classes"
+    ds = make(name="toy", X_test=X[:2], y_test=Y[:2])
+    assert ds.splits()["test"][0] is ds.X_test
+    assert repr(ds) == "<Dataset toy: 6 train, 3 val, 2 test, 4 features, 3 classes>"
+    one = X[:, :1]
+    assert ", 1 feature, " in make(X_train=one, X_val=one[:3]).summary()
+
+
+def test_parts_may_have_different_shapes_with_the_same_number_of_features():
+    assert make(X_val=X[:3].reshape(3, 2, 2)).input_dim == 4
+
+
+def test_num_classes_comes_from_names_columns_or_codes():
+    assert make().num_classes == 3
+    assert make(classes=("a", "b", "c", "d")).num_classes == 4
+    one_hot = np.eye(5)[Y]
+    assert make(y_train=one_hot, y_val=one_hot[:3]).num_classes == 5
+    assert make(y_train=one_hot, y_val=np.array([4, 0, 0])).num_classes == 5
+
+
+def test_it_cannot_be_changed_unchecked():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        make().X_train = None
+    assert dataclasses.replace(make(), name="other").name == "other"
+
+
+class OnDevice:
+    __cuda_array_interface__ = {}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"X_train": X.tolist()}, TypeError, ["X_train: expected a NumPy", "list", "np.asarray(X_train)"]),
+        ({"y_val": [0, 1, 2]}, TypeError, ["y_val: expected a NumPy array; got list"]),
+        ({"X_val": None}, TypeError, ["X_val: expected", "NoneType", "stratified_split"]),
+        ({"X_train": OnDevice()}, TypeError, ["X_train", "OnDevice", "cupy.asnumpy(X_train)"]),
+        ({"X_train": np.ma.masked_less(X, 3)}, TypeError, ["X_train", "mask", "filled"]),
+        ({"y_train": Y[:5]}, ValueError, ["y_train: expected 6 labels", "X_train", "got 5"]),
+        ({"X_val": X[:3, :3]}, ValueError, ["X_val: expected 4 features as in X_train; got 3"]),
+        ({"X_val": X[:0], "y_val": Y[:0]}, ValueError, ["X_val: expected at least one sample"]),
+        ({"X_train": X[:, :0]}, ValueError, ["X_train: expected at least one feature"]),
+        ({"X_train": X[:, 0]}, ValueError, ["X_train: expected shape (N, D)", "reshape(-1, 1)"]),
+        ({"X_train": X.astype(object)}, TypeError, ["X_train: expected numbers; got dtype object"]),
+        ({"X_train": X.astype(str)}, TypeError, ["X_train: expected numbers; got dtype <U"]),
+        ({"X_train": X.astype(complex)}, TypeError, ["X_train: expected numbers; got dtype complex128"]),
+        ({"y_train": Y.astype(float)}, TypeError, ["y_train", "dtype float64", "astype(int)"]),
+        ({"y_train": Y > 0}, TypeError, ["y_train", "dtype bool", "astype(int)"]),
+        ({"y_train": Y.astype(str)}, TypeError, ["dtype <U", "np.unique"]),
+        ({"y_train": Y - 1}, ValueError, ["y_train: expected labels 0, 1, ...; got -1 at 0"]),
+        ({"y_train": Y.reshape(6, 1)}, ValueError, ["y_train: expected shape", "(6, 1)", ".ravel()"]),
+        ({"y_train": Y.reshape(6, 1, 1)}, ValueError, ["y_train: expected shape (N,)", "(6, 1, 1)"]),
+        ({"y_train": Y * 0 + 3}, ValueError, ["y_train: expected at least 2", "label 3"]),
+        ({"y_val": np.array([0, 3, 1])}, ValueError, ["y_val: expected labels below 3", "got 3 at 1"]),
+        ({"y_train": np.eye(3)[Y] * 2}, ValueError, ["y_train: expected one-hot rows", "at 0"]),
+        ({"y_train": np.eye(3)[Y] + np.eye(3)[::-1][Y]}, ValueError, ["y_train: expected one-hot rows"]),
+        ({"y_val": np.eye(4)[Y[:3]]}, ValueError, ["y_val: expected 3 one-hot columns; got 4"]),
+        ({"X_test": X[:2]}, ValueError, ["y_test: expected with X_test; got None"]),
+        ({"y_test": Y[:2]}, ValueError, ["X_test: expected with y_test; got None"]),
+        ({"classes": ("a", "b")}, ValueError, ["classes: expected at least 3 names"]),
+        ({"features": ("a", "b")}, ValueError, ["features: expected 4 names", "got 2"]),
+        ({"image_shape": (1, 2, 3)}, ValueError, ["image_shape: expected a product of 4"]),
+        ({"preprocess": "centre"}, ValueError, ["preprocess: expected one of none", "mean 'center'?"]),
+    ],
+)  # fmt: skip
+def test_each_error_is_one_line_that_says_what_to_do(changes, kind, words):
+    with pytest.raises(kind) as caught:
+        make(**changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_nan_and_infinity_are_counted_and_located(dtype, monkeypatch):
+    monkeypatch.setattr(checks, "CHUNK_ELEMENTS", 8)  # two rows a chunk: the first bad one lies in the second
+    bad = X.astype(dtype)
+    bad[3, 1], bad[4, 2], bad[5, 3] = np.nan, np.inf, -np.inf
+    with pytest.raises(ValueError, match=r"X_train: .*got 3 NaN or infinite, the first nan at \(3, 1\)"):
+        make(X_train=bad)
+
+
+def test_large_finite_values_pass_though_their_sum_overflows():
+    large = np.full((6, 4), np.finfo(np.float32).max, dtype=np.float32)
+    assert make(X_train=large).X_train is large
+
+
+def test_importing_is_cheap():
+    heavy = ["sklearn", "pooch", "requests", "matplotlib", "cupy", "backends"]
+    code = f"import json, sys, fcnet.data\nprint(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # fcnet itself may import its own backends; fcnet.data must bring none of the others.
+    assert set(json.loads(done.stdout)) <= {"backends"}
+
+
+def test_the_public_names_are_there():
+    for name in fcnet.data.__all__:
+        assert getattr(fcnet.data, name) is not None

@@ -1,0 +1,118 @@
+"""Preprocessing: each kind against plain formulas in float64, constant features, bounded chunks, apply."""
+
+import numpy as np
+import pytest
+
+from fcnet.data import KINDS, Preprocessing, checks, learn
+
+RNG = np.random.default_rng(0)
+FLOATS = (RNG.standard_normal((50, 4)) * [1, 10, 0.1, 1000] + [0, 5, -3, 1e6]).astype(np.float32)
+PIXELS = RNG.integers(0, 256, (50, 3, 2, 2)).astype(np.uint8)
+
+
+@pytest.fixture(params=[1 << 20, 30, 1], ids=["one-chunk", "some-rows", "row-by-row"], autouse=True)
+def _chunks(request, monkeypatch):
+    monkeypatch.setattr(checks, "CHUNK_ELEMENTS", request.param)
+
+
+def test_none_changes_nothing():
+    prep = learn("none", FLOATS)
+    np.testing.assert_array_equal(prep.apply(FLOATS, np.float32), FLOATS)
+    assert prep.shift.shape == prep.scale.shape == (4,)
+
+
+def test_scale_maps_bytes_by_255_and_the_rest_to_0_1():
+    np.testing.assert_array_equal(learn("scale", PIXELS).scale, np.full(12, 1 / 255))
+    np.testing.assert_array_equal(learn("scale", PIXELS).shift, np.zeros(12))
+    Z = learn("scale", FLOATS).apply(FLOATS, np.float64)
+    assert Z.min() == 0
+    assert Z.max() == pytest.approx(1, abs=1e-15)
+    # One number for all features: the order between them stays.
+    np.testing.assert_array_equal(np.argsort(Z, axis=None), np.argsort(FLOATS, axis=None))
+
+
+def test_center_subtracts_means_and_divides_by_one_number():
+    prep = learn("center", PIXELS)
+    np.testing.assert_allclose(prep.shift, PIXELS.reshape(50, 12).mean(axis=0), rtol=1e-14)
+    np.testing.assert_array_equal(prep.scale, np.full(12, 1 / 255))
+    prep, wide = learn("center", FLOATS), FLOATS.astype(np.float64)
+    np.testing.assert_allclose(prep.shift, wide.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(prep.scale, 1 / np.sqrt(wide.var(axis=0).mean()), rtol=1e-12)
+    assert prep.apply(FLOATS, np.float64).std() == pytest.approx(1, rel=1e-12)
+
+
+def test_standardize_gives_mean_0_and_std_1_also_far_from_zero():
+    Z = learn("standardize", FLOATS).apply(FLOATS, np.float64)
+    np.testing.assert_allclose(Z.mean(axis=0), 0, atol=1e-8)
+    np.testing.assert_allclose(Z.std(axis=0), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9])
+def test_a_constant_feature_is_only_centred(value):
+    X = np.column_stack([np.full(1000, value), RNG.standard_normal(1000)])
+    prep = learn("standardize", X)
+    assert prep.scale[0] == 1
+    assert prep.scale[1] != 1
+    np.testing.assert_allclose(prep.apply(X, np.float64)[:, 0], 0, atol=1e-6)
+
+
+def test_units_do_not_matter():
+    # Constant is judged against the feature's own size, so a column in billions leaves one in units alone.
+    X = RNG.standard_normal((100, 2)) * [1e12, 1.0]
+    np.testing.assert_allclose(learn("standardize", X).apply(X, np.float64).std(axis=0), 1, rtol=1e-12)
+
+
+def test_nearly_constant_pixels_do_not_explode():
+    X = RNG.integers(0, 256, (5000, 10)).astype(np.uint8)
+    X[:, 0] = 0
+    X[17, 0] = 255  # inked once: its std is 3.6
+    X[:, 1] = 0
+    prep = learn("standardize", X)
+    overall = np.sqrt(X.astype(np.float64).var(axis=0).mean())
+    np.testing.assert_allclose(prep.scale[:2], 10 / overall, rtol=1e-12)
+    np.testing.assert_allclose(prep.scale[2:], 1 / X[:, 2:].astype(np.float64).std(axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.float16, np.float64, np.bool_])
+def test_all_equal_data_stay_finite(kind, dtype):
+    X = np.ones((5, 3), dtype=dtype)
+    prep = learn(kind, X)
+    assert prep.shift.dtype == prep.scale.dtype == np.float64
+    assert np.isfinite(prep.apply(X)).all()
+
+
+def test_the_smallest_integer_does_not_wrap_round():
+    X = np.array([[-128, 3], [-128, 4], [-128, 5]], dtype=np.int8)
+    assert learn("standardize", X).scale[0] == 1
+
+
+def test_apply_flattens_rounds_once_and_leaves_its_input():
+    prep, before = learn("center", PIXELS), PIXELS.copy()
+    Z = prep.apply(PIXELS, np.float32)
+    assert Z.shape == (50, 12)
+    assert Z.dtype == np.float32
+    np.testing.assert_array_equal(Z, prep.apply(PIXELS, np.float64).astype(np.float32))
+    np.testing.assert_array_equal(PIXELS, before)
+    assert prep.apply(PIXELS[:0]).shape == (0, 12)
+
+
+@pytest.mark.parametrize("shape", [(5, 11), (12,), (5, 13)])
+def test_apply_refuses_other_widths(shape):
+    with pytest.raises(ValueError, match=r"X: expected shape \(N, 12\)"):
+        learn("center", PIXELS).apply(np.zeros(shape))
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="did you mean 'standardize'"):
+        learn("standardise", FLOATS)
+    with pytest.raises(TypeError, match="X_train: expected a NumPy array; got list"):
+        learn("none", [[1.0]])
+    with pytest.raises(ValueError, match=r"X_train: expected shape \(N, D\)"):
+        learn("none", FLOATS[:0])
+    with pytest.raises(ValueError, match="overflows"):
+        learn("standardize", np.array([[1e300], [-1e300]]))
+    with pytest.raises(ValueError, match="kind: expected one of"):
+        Preprocessing("whiten", np.zeros(2), np.ones(2))
+    with pytest.raises(ValueError, match=r"two arrays of shape \(D,\)"):
+        Preprocessing("none", np.zeros(2), np.ones(3))
