@@ -58,6 +58,10 @@ class Backend(ABC):
     def gemm(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """Matrix product a @ b, (..., N, K) by (..., K, M), into `out` if given; transposed views are fine."""
 
+    def take_rows(self, array: Array, rows: Array, out: Array | None = None) -> Array:
+        """array[rows], (N, ...) out of (n, ...), into `out` if given; row numbers must be in 0..n-1."""
+        return self.xp.take(array, rows, axis=0, out=out)
+
     @abstractmethod
     def random_bits(
         self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple

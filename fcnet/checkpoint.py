@@ -1,6 +1,6 @@
 """Models on disk: one safetensors file, its metadata in JSON, each tensor with its SHA-256. No pickle.
 
-The tensors are those of `model.params` and `model.state` by name, and `preprocessing.shift` and `.scale` if there is any.
+The tensors are those of `model.params` and `model.state` by name, and `preprocessing.shift`, `preprocessing.scale`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ Shapes: N batch, D features in, M features out.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from backends import Array, MaskStream
 from fcnet import functional as F
@@ -14,7 +15,8 @@ from fcnet.params import ParamBuffer
 from fcnet.program import Run
 
 
-class Output(NamedTuple):
+@dataclass(frozen=True)
+class Output:
     """The last layer: affine, from D features to C scores."""
 
     index: int
@@ -41,7 +43,8 @@ class Output(NamedTuple):
         return dx
 
 
-class Hidden(NamedTuple):
+@dataclass(frozen=True)
+class Hidden:
     """A hidden layer: affine - [batch or layer norm] - activation - [dropout]."""
 
     index: int
@@ -104,7 +107,13 @@ class Hidden(NamedTuple):
         i = self.index
         x, w, unit_cache = cache
         if self.normalization is None:
-            dz, _ = run(F.bias_activation_dropout_backward, dout, unit_cache, dz=dout, db=grads[f"b{i}"])
+            dz, _ = run(
+                F.bias_activation_dropout_backward,
+                dout,
+                unit_cache,
+                dz=run.scratch(2, dout),
+                db=grads[f"b{i}"],
+            )
         else:
             backward = {
                 "batchnorm": F.batchnorm_activation_dropout_backward,
@@ -114,11 +123,11 @@ class Hidden(NamedTuple):
                 backward,
                 dout,
                 unit_cache,
-                dz=run.scratch(2, dout),
+                dz=dout,
                 db=grads[f"b{i}"],
                 dgamma=grads[f"gamma{i}"],
                 dbeta=grads[f"beta{i}"],
-                work=dout,
+                work=run.scratch(2, dout),
             )
         dx, _ = run(
             F.matmul_backward,

@@ -102,7 +102,7 @@ class FullyConnectedNet:
         self.preprocessing: tuple[Array, Array] | None = None
         self.classes: tuple[str, ...] | None = None
         self.features: tuple[str, ...] | None = None
-        self._options = {
+        self._options: dict[str, Any] = {
             "activation": activation,
             "normalization": normalization,
             "dropout_keep_ratio": keep_ratio,

@@ -62,8 +62,8 @@ def gradcheck(
         step: of the dropout masks.
 
     Returns:
-        For each parameter max |analytic - numerical| / max |analytic| + |numerical| over the elements checked, relative to
-        the largest of them: about 1e-8 when right, 1e-2 to 1 when wrong. A ReLU that changes its side within h, or a
+        For each parameter max |analytic - numerical| over the elements checked, relative to the largest
+        |analytic| + |numerical| of them: about 1e-8 when right, 1e-2 to 1 when wrong. A ReLU that changes its side within h, or a
         parameter whose gradient is zero (a bias under batch norm), raises it without being wrong; the scale has a
         floor of 1e-6 for that.
     """

@@ -22,7 +22,6 @@ from fcnet.data import Dataset, learn
 from fcnet.errors import DivergedError, unknown
 from fcnet.model import FullyConnectedNet
 from fcnet.optim import Optimizer
-from fcnet.params import ParamBuffer
 from fcnet.program import Program
 from fcnet.progress import Progress
 from fcnet.rundir import RunDirectory

@@ -58,10 +58,10 @@ class Commands:
             raise errors.unknown("command", name, self._by_name)
         options, unknown = self.top.parse_known_args(arguments)
         if unknown:
-            flag = unknown[0].split("=")[0]
-            near = get_close_matches(flag, self._by_name[name].flags(), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"see fcnet {name} --help"
-            raise ValueError(f"{name}: unknown argument {flag}; {hint}")
+            flag, parser = unknown[0].split("=")[0], self._by_name.get(name, self.top)
+            near = get_close_matches(flag, parser.flags(), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
+            raise ValueError(f"{parser.prog}: unknown argument {flag}; {hint}")
         if not hasattr(options, "run"):  # only flags of the top
             self.top.error("expected a command")
         return options

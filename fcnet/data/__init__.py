@@ -5,9 +5,9 @@
 spirals: 480 train, 60 val, 60 test, 2 features, 3 classes
 """
 
+from fcnet.data import inputs
 from fcnet.data.catalogue import NAMES
 from fcnet.data.dataset import Dataset
-from fcnet.data import inputs
 from fcnet.data.fetch import fetch
 from fcnet.data.loading import load
 from fcnet.data.preprocessing import KINDS, Preprocessing, learn
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Preprocessing",
     "fetch",
+    "inputs",
     "learn",
     "load",
     "read_features",

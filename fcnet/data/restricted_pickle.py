@@ -1,7 +1,7 @@
 """Unpickling that knows uint8 arrays, strings, numbers, lists and dicts, and refuses everything else.
 
-A pickle is a program: what it names, it runs. CIFAR-10's Python version comes as pickles, so they are read by an
-unpickler to which only stand-ins for what rebuilds an array are known. Nothing is ever looked up by name, and
+A pickle is a program: what it names, it runs. CIFAR-10's Python version comes as pickles, so they are read by
+an unpickler that knows only stand-ins for what rebuilds an array. Nothing is ever looked up by name, and
 NumPy's own unpickling, which trusts what it is told about memory, takes no part either.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -68,7 +68,14 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    # The one in Python: the one in C takes a number in a damaged file for a size and can ask for 64 GB of memory.
+    # One opcode does so here too; read as plain bytes, it gets no more than the file has.
+    dispatch: ClassVar[Any] = {
+        **pickle._Unpickler.dispatch,
+        pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
+    }
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ADMITTED[module, name]
@@ -77,10 +84,10 @@ class _Unpickler(pickle.Unpickler):
 
 
 def load_dict(path: Path, limit: int, advice: str = "get the file again") -> dict[Any, Any]:
-    """The dict in a pickle of at most `limit` bytes; Python 2 strings come as bytes, values may be uint8 arrays.
+    """The dict in a pickle of at most `limit` bytes; Python 2 strings come as bytes, arrays as uint8.
 
-    Raises ValueError if the pickle names anything but what such arrays need (nothing of it is run), is damaged, or
-    holds something else.
+    Raises ValueError if the pickle names anything but what such arrays need (nothing of it is run), is damaged,
+    or holds something else.
     """
     size = path.stat().st_size
     if size > limit:

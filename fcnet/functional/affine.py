@@ -88,9 +88,18 @@ def add_bias(z: Array, b: Array, *, out: Array | None = None) -> Array:
 
 
 def bias_gradient(dout: Array, b: Array, db: Array | None = None) -> Array:
-    """db = Σ_n dout for dout (..., N, M), in the shape of b."""
-    lead = tuple(range(dout.ndim - b.ndim - 1))
-    return array_module(dout).sum(dout, axis=(*lead, -2) if lead else -2, out=db)
+    """db = Σ_n dout for dout (..., N, M), summed over any axis along which b was broadcast, in the shape of b."""
+    xp = array_module(dout)
+    lead = dout.ndim - b.ndim - 1
+    stretched = tuple(lead + i for i in range(b.ndim - 1) if b.shape[i] == 1 != dout.shape[lead + i])
+    axes: int | tuple[int, ...] = (*range(lead), *stretched, -2) if lead or stretched else -2
+    if not stretched:
+        return xp.sum(dout, axis=axes, out=db)
+    total = xp.sum(dout, axis=axes).reshape(b.shape)
+    if db is None:
+        return total
+    db[...] = total
+    return db
 
 
 def per_row(vector: Array) -> Array:

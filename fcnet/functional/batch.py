@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import accelerated, array_module
+from backends import accelerated, array_module, backend_of
 
 Array = Any
 
@@ -25,16 +25,15 @@ def batch_rows(
         positions: (N,) int64, scratch.
         rows: (N,) int64, filled if given.
     """
-    xp = array_module(order, cursor, offsets)
-    xp.add(offsets, cursor, out=positions)
-    # mode="clip" spares NumPy a buffered copy (five times faster); the cursor never runs past the end.
-    return xp.take(order, positions, out=rows, mode="clip")
+    backend = backend_of(order, cursor, offsets)
+    backend.xp.add(offsets, cursor, out=positions)
+    return backend.take_rows(order, positions, out=rows)  # the cursor never runs past the end
 
 
 @accelerated("batch")
 def gather(data: Array, rows: Array, *, batch: Array | None = None) -> Array:
     """data[rows]: (N, ...) out of (n, ...), any dtype, into `batch` if given."""
-    return array_module(data, rows).take(data, rows, axis=0, out=batch, mode="clip")
+    return backend_of(data, rows).take_rows(data, rows, out=batch)
 
 
 @accelerated("out")

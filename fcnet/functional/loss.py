@@ -110,8 +110,9 @@ def softmax(scores: Array, *, out: Array | None = None) -> Array:
 LOSSES = {"softmax": softmax_loss, "svm": svm_loss}
 
 
-def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> None:
-    """Add 0.5 reg Σ W² to `loss` and reg W to `dweights`, in place.
+@accelerated("loss")
+def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
+    """Add 0.5 reg Σ W² to `loss` and reg W to `dweights`, in place; return the loss.
 
     Args:
         weights, dweights: (P,) flat: every weight matrix of a network and its gradient.
@@ -120,7 +121,10 @@ def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: A
     """
     xp = array_module(weights, loss, dweights, work)
     for start in range(0, weights.size, work.size):
-        part = slice(start, start + work.size)
-        scaled = xp.multiply(weights[part], reg, out=work[: weights[part].size])
-        xp.add(dweights[part], scaled, out=dweights[part])
-        xp.add(loss, 0.5 * xp.dot(scaled, weights[part]), out=loss)
+        w, dw = weights[start : start + work.size], dweights[start : start + work.size]
+        scaled = xp.multiply(w, reg, out=work[: w.size])
+        xp.add(
+            dw, scaled, out=dw
+        )  # the same object twice: CuPy would copy another view of the same memory first
+        xp.add(loss, 0.5 * xp.dot(scaled, w), out=loss)
+    return loss

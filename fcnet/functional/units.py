@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from backends import MaskStream, accelerated
+from fcnet.errors import unknown
 from fcnet.functional import checks
 from fcnet.functional.activation import ACTIVATIONS
 from fcnet.functional.affine import add_bias, bias_gradient
@@ -43,10 +44,22 @@ class UnitCache(NamedTuple):
     b: Array
 
 
-def _check(function: str, z: Array, b: Array, keep_ratio: float, rng: MaskStream | None) -> None:
-    checks.floating(function, z=z, b=b)
+def _check(
+    function: str,
+    z: Array,
+    b: Array,
+    *norm: Array,
+    activation: str,
+    keep_ratio: float,
+    rng: MaskStream | None,
+) -> None:
+    """`norm` is gamma and beta in the units that normalise."""
+    checks.floating(function, z=z, b=b, **dict(zip(("gamma", "beta"), norm, strict=False)))
     checks.rows(function, "z", z)
-    checks.features(function, "b", b, z.shape[-1], "z", z.shape[:-2])
+    for name, vector in zip(("b", "gamma", "beta"), (b, *norm), strict=False):
+        checks.features(function, name, vector, z.shape[-1], "z", z.shape[:-2])
+    if activation not in ACTIVATIONS:
+        raise unknown(f"{function}: activation", activation, ACTIVATIONS)
     checks.fraction(function, "keep_ratio", keep_ratio)
     if keep_ratio < 1 and rng is None:
         raise ValueError(
@@ -83,19 +96,28 @@ def _before_dropout(out: Array | None, cache: UnitCache | None) -> Array | None:
 
 
 def _deactivate(dout: Array, cache: UnitCache, dx: Array | None) -> Array:
-    """Back through dropout and activation; dx may be dout itself."""
-    backward = ACTIVATIONS[cache.activation].backward
-    if cache.mask is None:
-        return backward(dout, cache.activation_cache, dx=dx)
-    dx = dropout_backward.reference(dout, cache.mask, dx=dx)
-    return backward(dx, cache.activation_cache, dx=dx)
+    """Back through dropout and activation; dx may be dout itself, but then the activation may allocate.
+
+    Both act element by element, so their gradients may be applied in either order; with the activation's first,
+    dx is free for what it writes on the way.
+    """
+    dx = ACTIVATIONS[cache.activation].backward(dout, cache.activation_cache, dx=dx)
+    return dx if cache.mask is None else dropout_backward.reference(dx, cache.mask, dx=dx)
+
+
+def _norm(function: str, cache: UnitCache) -> NormCache:
+    if cache.norm is None:
+        raise ValueError(
+            f"{function}_backward: cache: expected one of {function}_forward, got that of a unit without norm"
+        )
+    return cache.norm
 
 
 @accelerated(
     "out",
     "cache",
     check=lambda z, b, activation="relu", keep_ratio=1.0, rng=None, **_: _check(
-        "bias_activation_dropout_forward", z, b, keep_ratio, rng
+        "bias_activation_dropout_forward", z, b, activation=activation, keep_ratio=keep_ratio, rng=rng
     ),
 )
 def bias_activation_dropout_forward(
@@ -140,7 +162,14 @@ def bias_activation_dropout_backward(
     "out",
     "cache",
     check=lambda z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, **_: _check(
-        "batchnorm_activation_dropout_forward", z, b, keep_ratio, rng
+        "batchnorm_activation_dropout_forward",
+        z,
+        b,
+        gamma,
+        beta,
+        activation=activation,
+        keep_ratio=keep_ratio,
+        rng=rng,
     ),
 )
 def batchnorm_activation_dropout_forward(
@@ -210,12 +239,12 @@ def batchnorm_activation_dropout_backward(
 
     Args:
         dout: (..., N, M).
-        dz, db, dgamma, dbeta: filled if given; dz must not overlap dout.
-        work: scratch like dout; may be dout itself, whose values are then lost.
+        dz, db, dgamma, dbeta: filled if given; dz may be dout itself.
+        work: scratch like dout; must not overlap dz.
     """
-    assert cache.norm is not None
+    norm = _norm("batchnorm_activation_dropout", cache)
     dx = _deactivate(dout, cache, work)
-    dz, dgamma, dbeta = batchnorm_backward.reference(dx, cache.norm, dx=dz, dgamma=dgamma, dbeta=dbeta)
+    dz, dgamma, dbeta = batchnorm_backward.reference(dx, norm, dx=dz, dgamma=dgamma, dbeta=dbeta)
     return dz, bias_gradient(dz, cache.b, db), dgamma, dbeta
 
 
@@ -223,7 +252,14 @@ def batchnorm_activation_dropout_backward(
     "out",
     "cache",
     check=lambda z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, **_: _check(
-        "layernorm_activation_dropout_forward", z, b, keep_ratio, rng
+        "layernorm_activation_dropout_forward",
+        z,
+        b,
+        gamma,
+        beta,
+        activation=activation,
+        keep_ratio=keep_ratio,
+        rng=rng,
     ),
 )
 def layernorm_activation_dropout_forward(
@@ -260,9 +296,7 @@ def layernorm_activation_dropout_backward(
     work: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
     """Gradients of `layernorm_activation_dropout_forward`; arguments as in the batch norm unit."""
-    assert cache.norm is not None
+    norm = _norm("layernorm_activation_dropout", cache)
     dx = _deactivate(dout, cache, work)
-    dz, dgamma, dbeta = layernorm_backward.reference(
-        dx, cache.norm, dx=dz, dgamma=dgamma, dbeta=dbeta, work=dx
-    )
+    dz, dgamma, dbeta = layernorm_backward.reference(dx, norm, dx=dz, dgamma=dgamma, dbeta=dbeta, work=dx)
     return dz, bias_gradient(dz, cache.b, db), dgamma, dbeta

@@ -1,0 +1,55 @@
+# `make help` lists what there is. Each target installs what it needs into .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMMIT ?=
+
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+train: $(VENV)/.train  ## train on the digits (a few seconds) and print the test accuracy
+	$(BIN)/fcnet train --config examples/digits.toml
+
+test: $(VENV)/.dev  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## ruff: style and likely mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## mypy
+	$(BIN)/mypy
+
+check: lint types test  ## what CI runs: lint, types, tests
+
+bench: $(VENV)/.dev  ## affine and batch norm, forward and backward, on every usable device: table and picture
+	$(BIN)/python -m benchmarks.run
+
+gpu-check:  ## on a GPU machine, with the system's python3, no network, no install: tests, parity, benchmarks -> JSON
+	$(PYTHON) -m benchmarks.gpu_check --commit "$(COMMIT)"
+
+dev-cuda: $(VENV)/.dev  ## CuPy and NVRTC without a GPU, so that the tests compile every kernel and see CuPy's real messages
+	$(PIP) -e '.[dev,dev-cuda]'
+
+clean:  ## remove .venv and caches; runs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+# What is installed where; a stamp is newer than pyproject.toml when nothing is to be done.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "fcnet needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV) || \
+	  { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf $(VENV); exit 2; }
+
+$(VENV)/.train: pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[sklearn,plot]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.train
+
+.PHONY: help train test lint types check bench gpu-check dev-cuda clean

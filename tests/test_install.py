@@ -1,0 +1,78 @@
+"""What a user gets: a wheel that works elsewhere, a quick import, no package in the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments: str, cwd: Path, path: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(path)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=check
+    )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("build", reason="builds a wheel; needs the package build (extra dev)")
+    pytest.importorskip("setuptools", reason="builds without an isolated environment, so needs setuptools here")
+    folder = tmp_path_factory.mktemp("wheel")
+    done = python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=folder, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_the_packages_and_their_data_and_nothing_else(wheel):
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in names} == {"fcnet", "backends"}
+    assert {"fcnet/py.typed", "backends/py.typed", "backends/cuda/philox.cu"} <= set(names)
+    sources = {
+        str(path.relative_to(ROOT)) for top in ("fcnet", "backends") for path in (ROOT / top).rglob("*.py")
+    }
+    assert sources <= set(names), sources - set(names)
+
+
+def test_a_run_from_the_wheel_in_another_directory(wheel, tmp_path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    work = tmp_path / "work"
+    work.mkdir()
+    command = "train", "--data", "spirals", "--epochs", "3", "--hidden", "20"
+    done = python("-m", "fcnet", *command, cwd=work, path=site)
+    assert done.stdout.splitlines()[-1].startswith("test accuracy ")
+    where = python("-c", "import fcnet, backends; print(fcnet.__file__, backends.__file__)", cwd=work, path=site)
+    assert where.stdout.count(str(site)) == 2
+
+
+def test_another_package_called_backends_is_named(tmp_path):
+    (tmp_path / "backends").mkdir()
+    (tmp_path / "backends" / "__init__.py").write_text("")
+    done = python("-c", "import fcnet", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: fcnet imported another package called 'backends'")
+    assert str(tmp_path / "backends") in last
+
+
+def test_import_brings_in_nothing_optional(tmp_path):
+    code = (
+        "import sys, fcnet; "
+        "print(sorted({m.split('.')[0] for m in sys.modules} & "
+        "{'cupy', 'sklearn', 'scipy', 'matplotlib', 'pooch', 'requests', 'tqdm', 'numba', 'torch', 'pandas'}))"
+    )
+    assert python("-c", code, cwd=tmp_path).stdout.strip() == "[]"
+
+
+def test_import_costs_little_more_than_numpys(tmp_path):
+    """The design allows 0.15 s; the fastest of several tries, since this machine may be busy."""
+    code = "import time, numpy; t = time.perf_counter(); import fcnet; print(time.perf_counter() - t)"
+    python("-c", code, cwd=tmp_path)  # compiles the modules
+    assert min(float(python("-c", code, cwd=tmp_path).stdout) for _ in range(5)) < 0.15
