@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -201,6 +200,8 @@ def _place() -> str:
 def _wheels() -> list[str]:
     """The installed packages that provide `cupy`. With two of them it still imports, then fails at random."""
     try:
+        import importlib.metadata  # not above: it costs 30 ms, and a CPU user never comes here
+
         return sorted(set(importlib.metadata.packages_distributions().get("cupy", ())))
     except Exception:  # some other package's metadata is damaged: not for this probe to report
         return []

@@ -13,12 +13,12 @@ import pytest
 from benchmarks.grid import Grid
 from benchmarks.proof import Contender, prepare
 from benchmarks.timing import Plan, clock, plan
-
-PLUGIN = "fcnet-benchmarks"  # the name under which `benchmarks.run` registers an object with the grid
+from benchmarks.variants import Step
 
 
 def _grid(config: pytest.Config) -> Grid:
-    return getattr(config.pluginmanager.get_plugin(PLUGIN), "grid", None) or Grid.load("quick")
+    """What `benchmarks.run` left with the configuration, else the quick grid."""
+    return getattr(config, "fcnet_grid", None) or Grid.load("quick")
 
 
 class Size:
@@ -30,10 +30,10 @@ class Size:
         self.contenders: dict[tuple[str, str], Contender] = prepare(op, width, batch, grid.contenders())
         self._plans: dict[tuple[str, str], Plan] = {}
 
-    def plan(self, who: tuple[str, str]) -> Plan:
+    def plan(self, who: tuple[str, str], step: Step) -> Plan:
         """Measured in the first pass and kept for the others."""
         if who not in self._plans:
-            grid, step = self.grid, self.contenders[who].step
+            grid = self.grid
             self._plans[who] = plan(step.run, grid.round_ms, grid.rounds, grid.passes, grid.budget_s)
         return self._plans[who]
 
@@ -51,7 +51,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def size(request: pytest.FixtureRequest) -> Iterator[Size]:
     """The arrays of one size; gone before those of the next are made."""
     clock.backend = None
-    yield Size(*request.param, grid=_grid(request.config))
+    op, width, batch = request.param
+    yield Size(op, width, batch, _grid(request.config))
     clock.backend = None
 
 
@@ -63,11 +64,11 @@ def test_kernel(size: Size, turn: tuple[int, tuple[str, str]], request: pytest.F
     if contender is None:
         pytest.skip(f"{who[0]} has no variant {who[1]!r} of {size.key['op']}")
     key = size.key | {"device": who[0], "variant": who[1]}
-    if contender.refusal is not None:
+    if contender.step is None:
         request.node.user_properties.append(("refused", key | {"refused": contender.refusal}))
         pytest.fail(contender.refusal, pytrace=False)
     clock.backend = contender.backend
-    calls, rounds = size.plan(who)
+    calls, rounds = size.plan(who, contender.step)
     benchmark = request.getfixturevalue("benchmark")
     benchmark.extra_info.update(key)
     benchmark.pedantic(contender.step.run, rounds=rounds, iterations=calls, warmup_rounds=1)

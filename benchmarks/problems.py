@@ -61,7 +61,7 @@ def _affine_backward(backend: Backend, host: Host) -> Call:
 
 def _batchnorm_forward(backend: Backend, host: Host) -> Call:
     x, gamma, beta = _upload(backend, host, "x", "gamma", "b")
-    mean, var = backend.xp.zeros_like(gamma), backend.xp.zeros_like(gamma)
+    mean, var = (backend.asarray(np.zeros(x.shape[1], np.float32)) for _ in range(2))
     return (x, gamma, beta), {"running_mean": mean, "running_var": var, "momentum": MOMENTUM, "eps": EPS}
 
 

@@ -6,6 +6,7 @@ An array is right if its largest error is at most `tolerance` times the root mea
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from benchmarks.problems import PROBLEMS, Host, Problem, draw
 from benchmarks.variants import VARIANTS, Step
 
 UNIT = float(np.finfo(np.float32).eps)
+SMALLEST = 0.1  # the inputs are of order 1, and so is what rounding does to a result that should vanish
 WHOLE = 1 << 32  # products batch*width*width up to which every column is compared with the float64 answer
 
 
@@ -21,11 +23,12 @@ class WrongResult(ArithmeticError):
     """A kernel gave something else than the right answer; the message says what and by how much."""
 
 
-class Contender:
-    """One device and variant at one size: a proved step, or the reason why it may not be timed."""
+class Contender(NamedTuple):
+    """One device and variant at one size: a proved step, or None and the reason why it may not be timed."""
 
-    def __init__(self, backend: Backend, step: Step | None, refusal: str | None = None) -> None:
-        self.backend, self.step, self.refusal = backend, step, refusal
+    backend: Backend
+    step: Step | None
+    refusal: str = ""
 
 
 def tolerance(width: int, batch: int) -> float:
@@ -38,22 +41,23 @@ def tolerance(width: int, batch: int) -> float:
 
 
 def compare(name: str, got: np.ndarray, want: np.ndarray, limit: float, against: str) -> float:
-    """The largest error of `got` over the root mean square of `want`.
+    """The largest error of `got` over the root mean square of `want` (or over 0.1 if that is larger).
 
     Raises:
         WrongResult: it is above `limit` or not a number; or shape or dtype are not as expected.
     """
     if got.shape != want.shape or got.dtype != np.float32:
         raise WrongResult(f"{name} is {got.dtype} {got.shape}, expected float32 {want.shape} as {against}")
-    scale = float(np.sqrt(np.mean(np.square(want, dtype=np.float64))))
+    scale = max(float(np.sqrt(np.mean(np.square(want, dtype=np.float64)))), SMALLEST)
     error = float(np.max(np.abs(got - want))) / scale
     if not error <= limit:  # also if it is NaN
         raise WrongResult(f"{name} differs from {against}: relative error {error:.2g}, allowed {limit:.2g}")
     return error
 
 
-def prove(problem: Problem, backend: Backend, step: Step, call_kwargs: dict, answer: Host, columns: np.ndarray,
-          limit: float) -> Host:
+def prove(
+    problem: Problem, backend: Backend, step: Step, call_kwargs: dict, answer: Host, columns: np.ndarray, limit: float
+) -> Host:
     """Run the step once on spoiled outputs and compare; the results on the host, whole, by name.
 
     Raises:
@@ -71,9 +75,7 @@ def prove(problem: Problem, backend: Backend, step: Step, call_kwargs: dict, ans
     return results
 
 
-def prepare(
-    op: str, width: int, batch: int, contenders: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], Contender]:
+def prepare(op: str, width: int, batch: int, contenders: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Contender]:
     """Build and prove every (device, variant) at one size; those that a device does not have are left out."""
     problem, host = PROBLEMS[op], draw(width, batch)
     count = min(width, max(16, WHOLE // (batch * width)))
@@ -83,7 +85,7 @@ def prepare(
     first: tuple[str, Host] | None = None
     for device, variant in contenders:
         backend = get_backend(device)
-        step = refusal = None
+        step, refusal = None, ""
         try:
             call = problem.arguments(backend, host)
             step = VARIANTS[variant](backend, problem.op, call)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +81,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: as the message says.
     """
+    import tomllib
+
     path = Path(path)
     try:
         with path.open("rb") as file:

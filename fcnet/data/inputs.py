@@ -9,7 +9,7 @@ import numpy as np
 
 from fcnet.data.catalogue import NAMES
 from fcnet.data.loading import load
-from fcnet.data.npz import read_inputs, read_npz
+from fcnet.data.npz import read_npz
 from fcnet.data.table import read_columns, read_features, read_table
 
 
@@ -36,7 +36,8 @@ def samples(
     path = _existing(source)
     if path.suffix.lower() == ".csv":
         return read_features(path, features or read_columns(path))
-    return read_inputs(path)
+    arrays = read_npz(path, labels=False)
+    return next(arrays[key] for key in ("X", "X_test", "X_train") if key in arrays)
 
 
 def part(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +111,8 @@ def _mnist(name: str, data_dir: str | os.PathLike[str] | None, split_seed: int) 
 
 
 def _cifar10(data_dir: str | os.PathLike[str] | None, split_seed: int) -> Dataset:
+    from concurrent.futures import ThreadPoolExecutor
+
     files, advice = catalogue.find_files("cifar10", data_dir), remedy("cifar10")
     paths, n = list(files.values()), cifar.RECORDS
     X, y = np.empty((len(paths) * n, cifar.PIXELS), np.uint8), np.empty(len(paths) * n, np.int64)

@@ -94,22 +94,3 @@ def _match(path: Path, stored: list[str], labels: bool) -> dict[str, str]:
         )
     return names
 
-
-def read_inputs(path: Path) -> np.ndarray:
-    """The array X of an .npz file, or X_test where there are parts, without asking for labels.
-
-    Raises ValueError if the file is damaged or has neither.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in ("x", "x_test"):
-                for stored in archive.files:
-                    if stored.lower() == key:
-                        return archive[stored]
-            raise ValueError(
-                f"{path}: expected an array X or X_test; got {', '.join(archive.files) or 'none'}"
-            )
-    except (AttributeError, *_DAMAGED) as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise _damaged(path, error) from None

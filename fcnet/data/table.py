@@ -196,7 +196,8 @@ def _number(cell: str) -> float | None:
 
 def _label_values(path: Path, target: str, labels: list[str], lines: Sequence[int]) -> np.ndarray:
     """The target's cells as int64 if each is a whole number, as text if some are no numbers at all."""
-    values = {label: _number(label) for label in set(labels)}
+    # In order of appearance, not as a set: the first bad label is the one named.
+    values = {label: _number(label) for label in dict.fromkeys(labels)}
     if any(value is None for value in values.values()):
         return np.array(labels)
     whole = {}

@@ -22,7 +22,9 @@ def one_hot(y: Array, num_classes: int, dtype: Any) -> Array:
 
 
 def _targets(y: Array, scores: Array) -> Array:
-    return y if y.ndim == scores.ndim else one_hot(y, scores.shape[-1], scores.dtype)
+    if y.ndim != scores.ndim:
+        return one_hot(y, scores.shape[-1], scores.dtype)
+    return y if y.dtype == scores.dtype else y.astype(scores.dtype)
 
 
 def _check(function: str, scores: Array, y: Array) -> None:

@@ -60,6 +60,15 @@ def _check_batchnorm(
             )
 
 
+def _check_inference(
+    x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, **_: Any
+) -> None:
+    _check("batchnorm_inference", x, gamma, beta)
+    checks.floating("batchnorm_inference", x=x, running_mean=running_mean, running_var=running_var)
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        checks.features("batchnorm_inference", name, running, x.shape[-1], "x", x.shape[:-2])
+
+
 def _normalize(
     x: Array, gamma: Array, beta: Array, axis: int, eps: float, out: Array | None, cache: NormCache | None
 ) -> tuple[Array, NormCache]:
@@ -120,7 +129,7 @@ def batchnorm_forward(
     return out, cache
 
 
-@accelerated("out", check=lambda x, gamma, beta, *_, **__: _check("batchnorm_inference", x, gamma, beta))
+@accelerated("out", check=_check_inference)
 def batchnorm_inference(
     x: Array,
     gamma: Array,

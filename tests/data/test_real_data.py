@@ -50,6 +50,7 @@ def test_checksums_of_fetch_are_those_of_the_files(name):
             assert pooch.file_hash(str(path)) == SOURCES[name].checksums[path.name]
 
 
+@pytest.mark.slow
 def test_one_cifar10_batch():
     path = find_files("cifar10")["test_batch"]
     X, y = np.empty((10_000, 3072), np.uint8), np.empty(10_000, np.int64)

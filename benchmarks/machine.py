@@ -1,0 +1,95 @@
+"""What was measured on: hardware, versions, commit. No host name, no path, no user name."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fcnet
+from backends import probe
+
+ROOT = Path(__file__).resolve().parents[1]
+THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def describe(devices: Iterable[str] = ("cpu",)) -> dict[str, Any]:
+    """The machine as a flat dictionary; CuPy and the GPU are looked at only if a CUDA device is named."""
+    found: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,  # of the last minute
+        "blas_threads": _blas_threads(),
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": _blas(),
+        "fcnet": fcnet.__version__,
+    }
+    used = [int(device.partition(":")[2] or 0) for device in devices if device.startswith("cuda")]
+    if used:
+        cuda = probe()
+        found |= {
+            "gpu": [cuda.devices[index] for index in used],
+            "driver": _lines("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")[:1],
+            "cupy": cuda.versions.cupy,
+            "cuda": cuda.versions.runtime,
+            "cuda_of_driver": cuda.versions.driver,
+        }
+        found["driver"] = found["driver"][0] if found["driver"] else None
+    return found
+
+
+def commit() -> tuple[str | None, bool | None]:
+    """The git commit of the tree, and whether files other than benchmark results differ from it; None: no git."""
+    head = _lines("git", "-C", str(ROOT), "rev-parse", "HEAD")
+    if not head:
+        return None, None
+    changed = _lines("git", "-C", str(ROOT), "status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return head[0], bool(changed)
+
+
+def _lines(*command: str) -> list[str]:
+    """What a command prints, or nothing if it is not there or fails."""
+    if shutil.which(command[0]) is None:
+        return []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text("utf-8", "replace")
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    brand = _lines("sysctl", "-n", "machdep.cpu.brand_string")  # macOS
+    return brand[0] if brand else platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    config: Any = np.show_config(mode="dicts")
+    blas = config.get("Build Dependencies", {}).get("blas", {})
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".rstrip()
+
+
+def _blas_threads() -> int | None:
+    """As threadpoolctl sees it, else what the environment asks for, else not known."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        given = [os.environ[name] for name in THREADS if os.environ.get(name, "").isdigit()]
+        return int(given[0]) if given else None
+    pools = [pool["num_threads"] for pool in threadpool_info() if pool.get("user_api") == "blas"]
+    return max(pools, default=None)
