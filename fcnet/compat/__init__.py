@@ -1,0 +1,1 @@
+"""Other texts' names over fcnet's own code."""

@@ -1,0 +1,207 @@
+"""The course's `classifiers/fc_net.py`: its networks, with its dictionaries, over its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fcnet
+from backends import array_module
+from fcnet import functional as F
+from fcnet.boundary import check_input
+from fcnet.compat.cs231n import layer_utils, layers
+from fcnet.compat.cs231n._arrays import Array, number
+from fcnet.compat.cs231n.layer_utils import *
+from fcnet.functional.norm import EPS, MOMENTUM
+
+__all__ = ["FullyConnectedNet", "TwoLayerNet"]
+__all__ += layer_utils.__all__
+
+
+class FullyConnectedNet:
+    """{affine - [batch/layer norm] - relu - [dropout]} x (L - 1) - affine - softmax, on plain dictionaries.
+
+    Attributes:
+        params: name -> array: W1, b1, [gamma1, beta1], W2, ...; items may be changed in place or replaced.
+        reg: strength of the L2 term 0.5 * reg * sum(W**2) over every weight matrix; may be set at any time.
+        bn_params: a dictionary per hidden layer, as `batchnorm_forward` or `layernorm_forward` takes it; batch
+            norm's running statistics live there and move at each training loss. Empty without normalisation.
+        dropout_param: mode, p and, if given, seed; empty without dropout.
+        num_layers, use_dropout, normalization, dtype: as the arguments say.
+    """
+
+    def __init__(
+        self,
+        hidden_dims: Sequence[int],
+        input_dim: int = 3 * 32 * 32,
+        num_classes: int = 10,
+        dropout_keep_ratio: float = 1,
+        normalization: str | None = None,
+        reg: float = 0.0,
+        weight_scale: float = 1e-2,
+        dtype: Any = np.float32,
+        seed: int | None = None,
+    ) -> None:
+        """A network with weights drawn from N(0, weight_scale²), biases and beta 0, gamma 1.
+
+        Args:
+            hidden_dims: width of each hidden layer.
+            input_dim: D. num_classes: C.
+            dropout_keep_ratio: probability to keep a hidden unit; 1 for no dropout.
+            normalization: "batchnorm", "layernorm" or None.
+            reg: L2 strength.
+            weight_scale: standard deviation of the initial weights.
+            dtype: float32 or float64, of the parameters and what is computed from them.
+            seed: of the dropout masks, which are then the same at every call; None: new ones each time. The
+                weights are drawn from it too (from 0 if it is None): fcnet has no global generator, so
+                `np.random.seed` does not matter here and two networks made alike start alike.
+
+        Raises:
+            ValueError, TypeError: as `fcnet.FullyConnectedNet`.
+        """
+        start = fcnet.FullyConnectedNet(
+            hidden_dims,
+            input_dim,
+            num_classes,
+            normalization=normalization,
+            dropout_keep_ratio=dropout_keep_ratio,
+            reg=reg,
+            weight_scale=weight_scale,
+            dtype=dtype,
+            seed=0 if seed is None else seed,
+            device="cpu",
+        )
+        self._config = start.config
+        self.params: dict[str, Array] = {name: value.copy() for name, value in start.params.items()}
+        self.normalization = normalization
+        self.use_dropout = dropout_keep_ratio != 1
+        self.reg = reg
+        self.num_layers = 1 + len(hidden_dims)
+        self.dtype = dtype
+        self.dropout_param: dict[str, Any] = {}
+        if self.use_dropout:
+            self.dropout_param = {"mode": "train", "p": dropout_keep_ratio}
+            if seed is not None:
+                self.dropout_param["seed"] = seed
+        self._masks_drawn = 0
+        self.bn_params: list[dict[str, Any]] = []
+        if normalization is not None:
+            first = {"mode": "train"} if normalization == "batchnorm" else {}
+            self.bn_params = [dict(first) for _ in hidden_dims]
+
+    def loss(self, X: Array, y: Array | None = None) -> Any:
+        """Scores without labels, loss and gradients with them.
+
+        Args:
+            X: (N, d1, ..., dk) with d1 * ... * dk = D, of any real dtype; computed with in `dtype`.
+            y: labels (N,), or None.
+
+        Returns:
+            Without y, in test mode: scores (N, C). With y, in training mode: the loss, a float, and the gradient
+            of every parameter by name, in arrays of their own.
+
+        Raises:
+            ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or unknown labels.
+        """
+        check_input("X", X, self.params["W1"].shape[0])
+        mode = "test" if y is None else "train"
+        if self.use_dropout:
+            self.dropout_param["mode"] = mode
+        if self.normalization == "batchnorm":
+            for bn_param in self.bn_params:
+                bn_param["mode"] = mode
+        scores, caches = self._forward(X.astype(self.dtype, copy=False))
+        if y is None:
+            return scores
+        data_loss, dscores = layers.softmax_loss(scores, y)
+        return self._regularized(data_loss, self._backward(dscores, caches))
+
+    def _forward(self, out: Array) -> tuple[Array, list[dict[str, Any]]]:
+        """Scores (N, C) of inputs (N, ...), and the caches of each layer by what made them."""
+        caches: list[dict[str, Any]] = []
+        for i in range(1, self.num_layers + 1):
+            cache: dict[str, Any] = {}
+            out, cache["affine"] = layers.affine_forward(out, self.params[f"W{i}"], self.params[f"b{i}"])
+            if i < self.num_layers:
+                if self.normalization is not None:
+                    forward = getattr(layers, f"{self.normalization}_forward")
+                    scale = self.params[f"gamma{i}"], self.params[f"beta{i}"]
+                    out, cache["norm"] = forward(out, *scale, self.bn_params[i - 1])
+                out, cache["relu"] = layers.relu_forward(out)
+                if self.use_dropout:
+                    out, cache["dropout"] = layers.dropout_forward(out, self._mask_param())
+            caches.append(cache)
+        return out, caches
+
+    def _mask_param(self) -> dict[str, Any]:
+        """`dropout_param`; where it has no seed, with the next of this network's own."""
+        if self.dropout_param["mode"] == "test" or self.dropout_param.get("seed") is not None:
+            return self.dropout_param
+        self._masks_drawn += 1
+        return self.dropout_param | {"seed": self._masks_drawn}
+
+    def _backward(self, dout: Array, caches: list[dict[str, Any]]) -> dict[str, Array]:
+        """The gradient of the data loss in every parameter, from that in the scores."""
+        grads: dict[str, Array] = {}
+        for i, cache in reversed(list(enumerate(caches, 1))):
+            if "dropout" in cache:
+                dout = layers.dropout_backward(dout, cache["dropout"])
+            if "relu" in cache:
+                dout = layers.relu_backward(dout, cache["relu"])
+            if "norm" in cache:
+                # For batch norm the simplified formula: the step-by-step one gives the same and takes longer.
+                name = "batchnorm_backward_alt" if self.normalization == "batchnorm" else "layernorm_backward"
+                dout, grads[f"gamma{i}"], grads[f"beta{i}"] = getattr(layers, name)(dout, cache["norm"])
+            dout, grads[f"W{i}"], grads[f"b{i}"] = layers.affine_backward(dout, cache["affine"], need_dx=i > 1)
+        return {name: grads[name] for name in self.params}
+
+    def _regularized(self, data_loss: float, grads: dict[str, Array]) -> tuple[float, dict[str, Array]]:
+        if not self.reg:
+            return data_loss, grads
+        total = array_module(grads["W1"]).asarray(data_loss, dtype="float64")
+        for i in range(1, self.num_layers + 1):
+            dw = grads[f"W{i}"]
+            w, flat = self.params[f"W{i}"].reshape(-1).astype(dw.dtype, copy=False), dw.reshape(-1)
+            F.l2_penalty(w, self.reg, total, flat, array_module(w).empty_like(w))
+            grads[f"W{i}"] = flat.reshape(dw.shape)
+        return number(total), grads
+
+    def to_fcnet(self, device: str = "auto") -> fcnet.FullyConnectedNet:
+        """A copy as fcnet's own network, which trains on either device and is fast.
+
+        Raises:
+            ValueError: normalisation with another eps or momentum than fcnet's.
+        """
+        net = fcnet.FullyConnectedNet(**(self._config | {"reg": self.reg}), device=device)
+        net.params.update(self.params)
+        for i, bn_param in enumerate(self.bn_params, 1):
+            for key, usual in (("eps", EPS), ("momentum", MOMENTUM)):
+                if bn_param.get(key, usual) != usual:
+                    got = bn_param[key]
+                    raise ValueError(f"bn_params[{i - 1}][{key!r}]: expected fcnet's {usual}, got {got}")
+            for key in ("running_mean", "running_var"):
+                if key in bn_param:
+                    net.state[f"{key}{i}"] = bn_param[key]
+        return net
+
+    def save(self, path: str | Path) -> None:
+        """Write the network as safetensors (no pickle); `fcnet.load(path)` gives it back as fcnet's own."""
+        self.to_fcnet("cpu").save(path)
+
+
+class TwoLayerNet(FullyConnectedNet):
+    """affine - relu - affine - softmax in float64: the network of assignment 1."""
+
+    def __init__(
+        self,
+        input_dim: int = 3 * 32 * 32,
+        hidden_dim: int = 100,
+        num_classes: int = 10,
+        weight_scale: float = 1e-3,
+        reg: float = 0.0,
+    ) -> None:
+        """Arguments as in `FullyConnectedNet`, with one hidden layer of width hidden_dim."""
+        super().__init__([hidden_dim], input_dim, num_classes, reg=reg, weight_scale=weight_scale, dtype=np.float64)
