@@ -29,7 +29,13 @@ def numerical_gradient(
         x: float64, any shape.
         df: weight of each output of f, broadcast against it.
         h: half the distance between the two points.
+
+    Raises:
+        TypeError: x is not a floating array, so that x + h would be rounded away.
     """
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+        got = getattr(x, "dtype", type(x).__name__)
+        raise TypeError(f"numerical_gradient: x: expected a floating array, got {got}; use x.astype(float)")
     grad = np.empty(x.shape, dtype=np.float64)
     for index in np.ndindex(*x.shape):
         old = x[index]

@@ -152,7 +152,7 @@ def _csv(path: Path, target: str | None, split_seed: int) -> Dataset:
             f"target: expected the label column, one of {', '.join(read_columns(path))}; got none"
         )
     table = read_table(path, target)
-    assert table.labels is not None
+    assert table.labels is not None  # read_table was given a target
     values = np.unique(table.labels)
     parts = hold_out(table.X, encode(target, table.labels, values), ("val", "test"), split_seed)
     return Dataset(

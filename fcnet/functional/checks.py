@@ -5,6 +5,7 @@ They run in direct calls and when a step is planned; a planned step does not rep
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 Array = Any
@@ -62,7 +63,7 @@ def same_shape(function: str, name: str, array: Array, shape: tuple[int, ...], o
 
 def fraction(function: str, name: str, value: float) -> None:
     """0 < value <= 1. Raises ValueError or TypeError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{function}: {name}: expected a number, got {value!r}")
     if not 0 < value <= 1:
         raise ValueError(
