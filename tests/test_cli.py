@@ -75,7 +75,7 @@ def test_train_writes_a_run_and_ends_with_the_accuracy(tmp_path, capsys):
     rows = read(folder / "history.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
     config = tomllib.loads((folder / "config.toml").read_text())
-    assert (config["epochs"], config["dropout-keep"], config["hidden"]) == (5, 0.5, [200, 200])
+    assert (config["epochs"], config["dropout-keep"], config["hidden"]) == (5, 0.6, [128, 128])
     code, out, _ = run("evaluate", folder, capsys=capsys)
     assert out.splitlines()[-1] == last
 
