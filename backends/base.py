@@ -62,10 +62,13 @@ class Backend(ABC):
         """array[rows], (N, ...) out of (n, ...), into `out` if given; row numbers must be in 0..n-1."""
         return self.xp.take(array, rows, axis=0, out=out)
 
+    def address(self, array: Array) -> int:
+        """Where the array starts in the device's memory; 0 for an array that does not tell (such as a stand-in)."""
+        interface = getattr(array, "__cuda_array_interface__", None) or getattr(array, "__array_interface__", None)
+        return interface["data"][0] if interface else 0
+
     @abstractmethod
-    def random_bits(
-        self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple
-    ) -> Array:
+    def random_bits(self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple) -> Array:
         """uint16 random numbers, a function of the arguments alone and equal on every device.
 
         They are the output of Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",

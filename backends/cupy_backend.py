@@ -96,9 +96,7 @@ class CupyBackend(Backend):
         with self._device:
             return self.xp.matmul(a, b, out=out)
 
-    def random_bits(
-        self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple
-    ) -> Array:
+    def random_bits(self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple) -> Array:
         cupy = self.xp
         value, pointer = 0, None
         if isinstance(step, cupy.ndarray):

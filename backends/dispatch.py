@@ -34,9 +34,7 @@ class Op:
         self.check = check
         parameters = inspect.signature(reference).parameters
         self.outputs = frozenset(
-            name
-            for name in results
-            if name in parameters and parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+            name for name in results if name in parameters and parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         )
 
     def choose(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:

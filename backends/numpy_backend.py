@@ -28,9 +28,7 @@ class NumpyBackend(Backend):
         return isinstance(array, np.ndarray)
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        if hasattr(
-            array, "__cuda_array_interface__"
-        ):  # CuPy refuses to be converted unasked; here it is asked
+        if hasattr(array, "__cuda_array_interface__"):  # CuPy refuses to be converted unasked; here it is asked
             array = array.get()
         return np.asarray(array, dtype=dtype)
 
@@ -50,9 +48,7 @@ class NumpyBackend(Backend):
         # mode="clip" spares a buffered copy (five times faster); CuPy's take has no such keyword.
         return np.take(array, rows, axis=0, out=out, mode="clip")
 
-    def random_bits(
-        self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple
-    ) -> Array:
+    def random_bits(self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple) -> Array:
         try:
             philox, state = self._local.philox
         except AttributeError:
@@ -89,6 +85,4 @@ class NumpyBackend(Backend):
     def describe(self) -> str:
         config: Any = np.show_config(mode="dicts")
         blas = config.get("Build Dependencies", {}).get("blas", {})
-        return (
-            f"NumPy {np.__version__}, {blas.get('name', 'unknown BLAS')} {blas.get('version', '')}".rstrip()
-        )
+        return f"NumPy {np.__version__}, {blas.get('name', 'unknown BLAS')} {blas.get('version', '')}".rstrip()

@@ -150,8 +150,7 @@ def _examine_device(cupy: Any, versions: Versions) -> Probe:
         return Probe(
             Status.MISSING_CUDA_LIBS,
             f"CuPy finds the GPU but not a working {library}: {_line(failure)}",
-            f"{_install(built_for)} (it brings cupy-cuda{major}x[ctk], as does "
-            f'pip install "cupy-cuda{major}x[ctk]")',
+            f'{_install(built_for)} (it brings cupy-cuda{major}x[ctk], as does pip install "cupy-cuda{major}x[ctk]")',
             versions=versions,
         )
     try:

@@ -24,9 +24,7 @@ class Purpose(IntEnum):
     DATA = 4
 
 
-def host_generator(
-    seed: int, purpose: Purpose, layer: int = 0, step: int = 0, net: int = 0
-) -> np.random.Generator:
+def host_generator(seed: int, purpose: Purpose, layer: int = 0, step: int = 0, net: int = 0) -> np.random.Generator:
     """NumPy's generator for one use on the host, such as one layer's weights or one epoch's order."""
     key = np.array([check_seed(seed), purpose], dtype=np.uint64)
     counter = np.array([0, layer, step, net], dtype=np.uint64)
@@ -40,9 +38,7 @@ class MaskStream:
     recorded training step that counts it up draws new masks without being told.
     """
 
-    def __init__(
-        self, backend: Backend, seed: int, layer: int = 0, step: int | Array = 0, net: int = 0
-    ) -> None:
+    def __init__(self, backend: Backend, seed: int, layer: int = 0, step: int | Array = 0, net: int = 0) -> None:
         self.backend = backend
         self.key = (check_seed(seed), int(Purpose.DROPOUT))
         self.layer, self.step, self.net = layer, step, net

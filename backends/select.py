@@ -51,9 +51,7 @@ def get_backend(device: str | Backend = "auto") -> Backend:
         raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
     found = probe()
     if found.status is not Status.OK:
-        raise DeviceError(
-            f"device: {device!r} cannot be used: {found.reason}; {found.remedy}; or use device='cpu'"
-        )
+        raise DeviceError(f"device: {device!r} cannot be used: {found.reason}; {found.remedy}; or use device='cpu'")
     index = int(match[1] or 0)
     if index >= found.device_count:
         names = ", ".join(f"cuda:{i}" for i in range(found.device_count))
@@ -111,9 +109,7 @@ def _owner(array: object) -> Backend | None:
     for backend in _registered:
         if backend.owns(array):
             return backend
-    cupy = sys.modules.get(
-        "cupy"
-    )  # looked up, never imported: an array of CuPy exists only if CuPy is loaded
+    cupy = sys.modules.get("cupy")  # looked up, never imported: an array of CuPy exists only if CuPy is loaded
     if cupy is not None and isinstance(array, cupy.ndarray):
         return _cuda_backend(array.device.id)
     return None

@@ -1,4 +1,4 @@
-"""All that needs a GPU, in one command: `make gpu-check COMMIT=<hash>`. Tests, parity with the CPU, benchmarks -> one JSON.
+"""All that needs a GPU, in one command, `make gpu-check COMMIT=<hash>`: tests, parity, benchmarks -> one JSON.
 
 Runs with the system's python3 and what is installed there: no network, no git, no install.
 """
@@ -39,7 +39,13 @@ def run_tests(arguments: Sequence[str] = ()) -> dict[str, Any]:
         done = subprocess.run(command, cwd=machine.ROOT, check=False)
         seconds = round(time.perf_counter() - started, 1)
         if not result.exists():
-            return {"run": 0, "failed": 1, "skipped": 0, "seconds": seconds, "failures": [f"pytest exited {done.returncode}"]}
+            return {
+                "run": 0,
+                "failed": 1,
+                "skipped": 0,
+                "seconds": seconds,
+                "failures": [f"pytest exited {done.returncode}"],
+            }
         cases = list(ElementTree.parse(result).iter("testcase"))
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = [case for case in cases if case.find("skipped") is not None]

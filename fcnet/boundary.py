@@ -25,9 +25,7 @@ def check_input(name: str, X: Array, input_dim: int) -> None:
     if X.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got dtype {X.dtype}")
     if X.ndim < 2:
-        raise ValueError(
-            f"{name}: expected (N, {input_dim}), got shape {X.shape}; a single sample is {name}[None, :]"
-        )
+        raise ValueError(f"{name}: expected (N, {input_dim}), got shape {X.shape}; a single sample is {name}[None, :]")
     if X.shape[0] == 0:
         raise ValueError(f"{name}: expected at least one sample, got shape {X.shape}")
     if prod(X.shape[1:]) != input_dim:

@@ -89,17 +89,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path}: a safetensors file, but not a model saved by fcnet") from None
     if version != FORMAT:
-        raise ValueError(
-            f"{path}: expected file format {FORMAT}, got {version}; it is from another fcnet version"
-        )
+        raise ValueError(f"{path}: expected file format {FORMAT}, got {version}; it is from another fcnet version")
     if set(expected) != set(tensors):
         odd = ", ".join(sorted(set(expected) ^ set(tensors)))
         raise ValueError(f"{path}: tensors and checksums do not match: {odd}; take a copy of the file")
     for name, tensor in tensors.items():
         if _sha256(tensor) != expected[name]:
-            raise ValueError(
-                f"{path}: tensor {name} was changed since it was saved (SHA-256); take a copy of the file"
-            )
+            raise ValueError(f"{path}: tensor {name} was changed since it was saved (SHA-256); take a copy of the file")
     return description, tensors
 
 

@@ -305,9 +305,7 @@ class FullyConnectedNet:
         parts = [widths, self._options["activation"], self._options["normalization"], self.loss_name]
         if self._options["dropout_keep_ratio"] < 1:
             parts.append(f"dropout keeps {self._options['dropout_keep_ratio']:g}")
-        return (
-            f"<{type(self).__name__} {', '.join(p for p in parts if p)}, {self.dtype.name} on {self.device}>"
-        )
+        return f"<{type(self).__name__} {', '.join(p for p in parts if p)}, {self.dtype.name} on {self.device}>"
 
 
 class TwoLayerNet(FullyConnectedNet):

@@ -26,26 +26,18 @@ def option(default: Any, kind: type, help: str) -> Any:
 class TrainOptions:
     """What `fcnet train` can be told; None means "the default of whatever takes it"."""
 
-    data: str = option(
-        "digits", str, "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file"
-    )
-    data_dir: str | None = option(
-        None, str, "where the data files are (else $FCNET_DATA, then the user cache)"
-    )
+    data: str = option("digits", str, "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file")
+    data_dir: str | None = option(None, str, "where the data files are (else $FCNET_DATA, then the user cache)")
     target: str | None = option(None, str, "the column of a CSV file that holds the labels")
     preprocess: str | None = option(None, str, "none, scale, center or standardize (default: by data set)")
-    hidden: list[int] = option(
-        (100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net"
-    )
+    hidden: list[int] = option((100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net")
     activation: str = option("relu", str, "of the hidden layers: relu")
     norm: str = option("none", str, "none, batchnorm or layernorm")
     dropout_keep: float = option(1.0, float, "probability to keep a hidden unit; 1 for no dropout")
     loss: str = option("softmax", str, "softmax or svm")
     reg: float = option(0.0, float, "L2 strength")
     init: str | None = option(None, str, "zeros, normal, xavier or he (default: what suits the activation)")
-    weight_scale: float | None = option(
-        None, float, "standard deviation of the initial weights, instead of --init"
-    )
+    weight_scale: float | None = option(None, float, "standard deviation of the initial weights, instead of --init")
     optimizer: str = option("adam", str, "sgd, momentum, rmsprop or adam")
     lr: float | None = option(None, float, "learning rate (default: the optimizer's)")
     lr_decay: float = option(1.0, float, "factor on the learning rate after each epoch")

@@ -40,7 +40,7 @@ class ParamBuffer(MutableMapping[str, Array]):
                 matrices_end = end
         # The start of the array itself is aligned too: a little more is allocated and the front left out.
         raw = backend.xp.zeros(end + per_line, dtype=dtype)
-        front = -_address(raw) % ALIGNMENT // raw.dtype.itemsize
+        front = -backend.address(raw) % ALIGNMENT // raw.dtype.itemsize
         self.flat = raw[front : front + end]
         self.matrices = self.flat[:matrices_end]
         self._views = {
@@ -92,14 +92,6 @@ class ParamBuffer(MutableMapping[str, Array]):
     def __repr__(self) -> str:
         count = sum(prod(shape) for shape in self.shapes.values())
         return f"<ParamBuffer {count:,} values, {self.dtype}, {self.backend.name}: {', '.join(self.shapes)}>"
-
-
-def _address(array: Array) -> int:
-    """Where the array starts in memory; 0 for an array that does not tell (such as a stand-in in tests)."""
-    interface = getattr(array, "__cuda_array_interface__", None) or getattr(
-        array, "__array_interface__", None
-    )
-    return interface["data"][0] if interface else 0
 
 
 def _restore(backend: Backend, shapes: Mapping[str, tuple[int, ...]], dtype: Any, flat: Any) -> ParamBuffer:

@@ -135,9 +135,7 @@ def curves_png(solver: Solver) -> bytes | None:
     left, right = figure.subplots(1, 2)
     losses = solver.loss_history
     per_epoch = max(1, len(losses) / max(1, len(solver.history)))
-    left.plot(
-        [i / per_epoch for i in range(1, len(losses) + 1)], losses, linewidth=0.5, alpha=0.4, label="step"
-    )
+    left.plot([i / per_epoch for i in range(1, len(losses) + 1)], losses, linewidth=0.5, alpha=0.4, label="step")
     epochs = [row["epoch"] for row in solver.history]
     left.plot(epochs, [row["loss"] for row in solver.history], marker="o", markersize=3, label="epoch mean")
     left.set(xlabel="epoch", ylabel="loss", title="Training loss", yscale="log")

@@ -114,9 +114,7 @@ class Solver:
             model.features = self.data.features
 
         # The data set on the device, training labels as they are, validation in evaluation order.
-        self._parts = {
-            part: self._to_device(X, y) for part, (X, y) in self.data.splits().items() if part != "test"
-        }
+        self._parts = {part: self._to_device(X, y) for part, (X, y) in self.data.splits().items() if part != "test"}
         shown = min(count, num_train_samples or count)
         picked = host_generator(self.seed, Purpose.DATA).permutation(count)[:shown]
         xp = model.backend.xp
@@ -215,9 +213,7 @@ class Solver:
         self._chunks.clear()
         return self._read
 
-    def check_accuracy(
-        self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096
-    ) -> float:
+    def check_accuracy(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
         """Share of samples whose class the network predicts, 0 to 1; on the first `num_samples` if given."""
         if num_samples is not None:
             X, y = X[: positive_int("num_samples", num_samples)], y[:num_samples]
@@ -242,9 +238,7 @@ class Solver:
         if self.run is not None:
             self.run.begin(self)
         try:
-            with Progress(
-                title, self.num_epochs * steps_per_epoch, self.steps, shown=self.verbose
-            ) as progress:
+            with Progress(title, self.num_epochs * steps_per_epoch, self.steps, shown=self.verbose) as progress:
                 while self.epoch < self.num_epochs and not self._out_of_patience():
                     self._train_epoch(progress)
         except KeyboardInterrupt:

@@ -288,7 +288,8 @@ def test_help_and_version(capsys):
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    command = f"{sys.executable} -m fcnet train {' '.join(QUICK)} --out r --quiet && {sys.executable} -m fcnet predict r spirals | head -1"
+    fcnet_ = f"{sys.executable} -m fcnet"
+    command = f"{fcnet_} train {' '.join(QUICK)} --out r --quiet && {fcnet_} predict r spirals | head -1"
     done = subprocess.run(
         command, shell=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(examples().parent)},
         capture_output=True, text=True, check=False,

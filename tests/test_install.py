@@ -25,7 +25,9 @@ def wheel(tmp_path_factory):
     pytest.importorskip("build", reason="builds a wheel; needs the package build (extra dev)")
     pytest.importorskip("setuptools", reason="builds without an isolated environment, so needs setuptools here")
     folder = tmp_path_factory.mktemp("wheel")
-    done = python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=folder, check=False)
+    done = python(
+        "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT), cwd=folder, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return next(folder.glob("*.whl"))
 
@@ -34,9 +36,7 @@ def test_the_wheel_holds_the_packages_and_their_data_and_nothing_else(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     assert {name.split("/")[0] for name in names} == {"fcnet", "backends"}
     assert {"fcnet/py.typed", "backends/py.typed", "backends/cuda/philox.cu"} <= set(names)
-    sources = {
-        str(path.relative_to(ROOT)) for top in ("fcnet", "backends") for path in (ROOT / top).rglob("*.py")
-    }
+    sources = {str(path.relative_to(ROOT)) for top in ("fcnet", "backends") for path in (ROOT / top).rglob("*.py")}
     assert sources <= set(names), sources - set(names)
 
 

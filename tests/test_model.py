@@ -72,9 +72,7 @@ def test_running_statistics_serve_evaluation(backend):
     before = model.scores(data.X_val)
     for _ in range(200):
         model.loss(data.X_train, data.y_train)
-    scores, _ = model.forward(
-        fcnet.program.direct, backend.asarray(data.X_train), model.mask_streams(0)
-    )
+    scores, _ = model.forward(fcnet.program.direct, backend.asarray(data.X_train), model.mask_streams(0))
     after = model.scores(data.X_train)
     np.testing.assert_allclose(after, backend.to_numpy(scores), rtol=1e-3, atol=1e-4)  # eps and 0.9**200 remain
     assert not np.allclose(before, model.scores(data.X_val))
@@ -259,6 +257,4 @@ def test_probabilities_need_the_softmax_loss():
 
 def test_repr_says_what_it_is():
     model = fcnet.FullyConnectedNet([5], 6, 3, normalization="batchnorm", dropout_keep_ratio=0.5, device="cpu")
-    assert repr(model) == (
-        "<FullyConnectedNet 6-5-3, relu, batchnorm, softmax, dropout keeps 0.5, float32 on cpu>"
-    )
+    assert repr(model) == ("<FullyConnectedNet 6-5-3, relu, batchnorm, softmax, dropout keeps 0.5, float32 on cpu>")

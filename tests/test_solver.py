@@ -34,7 +34,7 @@ def test_an_epoch_sees_every_sample_once_in_a_new_order_each_time(backend, monke
         one.step()
         batch = buffers[0] if len(seen) % 3 != 2 else buffers[1]  # programs of 10 rows and of 5
         seen.append(backend.to_numpy(batch)[:, 0].astype(int).tolist())
-    epochs = [sum(seen[i : i + 3], []) for i in (0, 3, 6)]
+    epochs = [[row for batch in seen[i : i + 3] for row in batch] for i in (0, 3, 6)]
     assert [len(batch) for batch in seen] == [10, 10, 5] * 3
     assert all(sorted(epoch) == list(range(25)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -43,7 +43,9 @@ def test_an_epoch_sees_every_sample_once_in_a_new_order_each_time(backend, monke
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize(("normalization", "keep", "reg"), [(None, 1, 0), ("batchnorm", 0.7, 0.01), ("layernorm", 0.7, 0)])
+@pytest.mark.parametrize(
+    ("normalization", "keep", "reg"), [(None, 1, 0), ("batchnorm", 0.7, 0.01), ("layernorm", 0.7, 0)]
+)
 def test_a_recorded_step_is_the_step_by_hand(rule, normalization, keep, reg):
     """The program of a Solver against the same steps made through model.loss and the rule, batch by batch."""
     data = blobs(n=23)
@@ -184,9 +186,7 @@ def test_bytes_are_preprocessed_like_floats(backend):
         one = fcnet.Solver(model, data, verbose=False, num_epochs=2, batch_size=20)
         one.train()
         runs.append(one.loss_history)
-        np.testing.assert_allclose(
-            model.scores(X), model.astype("float64").scores(X.astype(np.float64)), rtol=1e-12
-        )
+        np.testing.assert_allclose(model.scores(X), model.astype("float64").scores(X.astype(np.float64)), rtol=1e-12)
     assert runs[0] == runs[1]
 
 
@@ -251,7 +251,10 @@ def test_batch_larger_than_the_data():
 def test_divergence_is_noticed_and_named():
     data = blobs()
     one = solver(data, optim_config={"learning_rate": 1e30}, num_epochs=50)
-    with np.errstate(all="ignore"), pytest.raises(fcnet.DivergedError, match=r"at step \d+.*learning_rate=1e\+30; lower"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(fcnet.DivergedError, match=r"at step \d+.*learning_rate=1e\+30; lower"),
+    ):
         one.train()
 
 

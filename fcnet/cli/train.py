@@ -32,9 +32,7 @@ def add(commands: Commands) -> None:
         elif kind is list:
             parser.add_argument(name, type=_widths, metavar="N,N", **how)
         else:
-            parser.add_argument(
-                name, type=str if kind is str else number(kind), metavar=kind.__name__.upper(), **how
-            )
+            parser.add_argument(name, type=str if kind is str else number(kind), metavar=kind.__name__.upper(), **how)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -75,9 +73,7 @@ def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> So
     from fcnet.solver import Solver
 
     directory = (
-        RunDirectory.numbered(dataset.name)
-        if options.out is None
-        else RunDirectory(options.out, force=options.force)
+        RunDirectory.numbered(dataset.name) if options.out is None else RunDirectory(options.out, force=options.force)
     )
     directory.config = to_save(options)
     model = FullyConnectedNet(

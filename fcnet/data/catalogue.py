@@ -64,9 +64,7 @@ SOURCES = {
 
 # The files `load` needs, each with the names it may have.
 _CIFAR_FILES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-_IDX_FILES = [
-    f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte")
-]
+_IDX_FILES = [f"{part}-{what}" for part in ("train", "t10k") for what in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 
 
 def wanted_files(name: str) -> dict[str, tuple[str, ...]]:
@@ -74,9 +72,7 @@ def wanted_files(name: str) -> dict[str, tuple[str, ...]]:
     if name == "cifar10":
         return {f: (f"{f}.bin", f"{f}.bin.gz", f"{f}.bin.xz", f) for f in _CIFAR_FILES}
     # "train-images.idx3-ubyte": how the files come out of some zip archives.
-    return {
-        f: (f, f"{f}.gz", f.replace("-idx", ".idx"), f.replace("-idx", ".idx") + ".gz") for f in _IDX_FILES
-    }
+    return {f: (f, f"{f}.gz", f.replace("-idx", ".idx"), f.replace("-idx", ".idx") + ".gz") for f in _IDX_FILES}
 
 
 def default_root() -> Path:

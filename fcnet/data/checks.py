@@ -39,22 +39,18 @@ def check_features(name: str, X: np.ndarray) -> int:
     """Check X of shape (N, d1, ..., dk), k >= 1: numeric, not empty, finite. Returns D = d1 * ... * dk."""
     if X.dtype.kind not in "buif":
         raise TypeError(
-            f"{name}: expected numbers; got dtype {X.dtype}; "
-            f"use {name}.astype(np.float32) or encode text first"
+            f"{name}: expected numbers; got dtype {X.dtype}; use {name}.astype(np.float32) or encode text first"
         )
     if X.ndim < 2:
         raise ValueError(
-            f"{name}: expected shape (N, D) or (N, d1, ..., dk); got {X.shape}; "
-            f"one feature is {name}.reshape(-1, 1)"
+            f"{name}: expected shape (N, D) or (N, d1, ..., dk); got {X.shape}; one feature is {name}.reshape(-1, 1)"
         )
     if X.shape[0] == 0:
         raise ValueError(
             f"{name}: expected at least one sample; got shape {X.shape}; give samples or leave the part out"
         )
     if X.size == 0:
-        raise ValueError(
-            f"{name}: expected at least one feature; got shape {X.shape}; give (N, D) with D >= 1"
-        )
+        raise ValueError(f"{name}: expected at least one feature; got shape {X.shape}; give (N, D) with D >= 1")
     check_finite(name, X)
     return math.prod(X.shape[1:])
 
@@ -92,8 +88,7 @@ def check_labels(name: str, y: np.ndarray) -> np.ndarray:
         raise TypeError(f"{name}: expected integer labels; got dtype {y.dtype}; use {name}.astype(int)")
     if y.dtype.kind not in "iu":
         raise TypeError(
-            f"{name}: expected integer labels; got dtype {y.dtype}; "
-            f"use np.unique({name}, return_inverse=True)[1]"
+            f"{name}: expected integer labels; got dtype {y.dtype}; use np.unique({name}, return_inverse=True)[1]"
         )
     if y.ndim != 1:
         remedy = f"; use {name}.ravel()" if y.size == y.shape[0] > 0 else "; give one label for each sample"
@@ -101,8 +96,7 @@ def check_labels(name: str, y: np.ndarray) -> np.ndarray:
     if y.size and y.min() < 0:
         at = int(np.argmax(y < 0))
         raise ValueError(
-            f"{name}: expected labels 0, 1, ...; got {y[at]} at {at}; "
-            f"use np.unique({name}, return_inverse=True)[1]"
+            f"{name}: expected labels 0, 1, ...; got {y[at]} at {at}; use np.unique({name}, return_inverse=True)[1]"
         )
     return y
 
@@ -115,8 +109,7 @@ def _one_hot_codes(name: str, y: np.ndarray) -> np.ndarray:
         if not ok.all():
             at = rows.start + int(np.argmin(ok))
             raise ValueError(
-                f"{name}: expected one-hot rows (a single 1, else 0); got another row at {at}; "
-                "give codes of shape (N,)"
+                f"{name}: expected one-hot rows (a single 1, else 0); got another row at {at}; give codes of shape (N,)"
             )
         codes[rows] = part.argmax(axis=1)
     return codes

@@ -42,9 +42,7 @@ def _read_binary(path: Path, records: int, advice: str) -> tuple[np.ndarray, np.
         data = read_up_to(stream, size + 1)
     if len(data) != size:
         got = f"only {len(data)}" if len(data) < size else "more"
-        raise ValueError(
-            f"{path}: expected {size} bytes, {records} images of {1 + PIXELS}; got {got}; {advice}"
-        )
+        raise ValueError(f"{path}: expected {size} bytes, {records} images of {1 + PIXELS}; got {got}; {advice}")
     table = np.frombuffer(data, dtype=np.uint8).reshape(records, 1 + PIXELS)
     return table[:, 1:], table[:, 0]
 
@@ -54,9 +52,7 @@ def _read_pickled(path: Path, records: int, advice: str) -> tuple[np.ndarray, np
     pixels, labels = _entry(content, "data"), _entry(content, "labels")
     if not isinstance(pixels, np.ndarray) or pixels.shape != (records, PIXELS) or pixels.dtype != np.uint8:
         got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-        raise ValueError(
-            f"{path}: expected 'data' as uint8 of shape {(records, PIXELS)}; got {got}; {advice}"
-        )
+        raise ValueError(f"{path}: expected 'data' as uint8 of shape {(records, PIXELS)}; got {got}; {advice}")
     codes = labels if isinstance(labels, list) else []
     if len(codes) != records or not all(isinstance(code, int) for code in codes):
         raise ValueError(

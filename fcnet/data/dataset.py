@@ -79,8 +79,7 @@ class Dataset:
         """The number of classes that y_train knows: its largest code + 1, or its one-hot columns."""
         if codes.min() == codes.max():
             raise ValueError(
-                f"y_train: expected at least 2 classes; got only label {codes[0]}; "
-                "give training samples of every class"
+                f"y_train: expected at least 2 classes; got only label {codes[0]}; give training samples of every class"
             )
         seen = self.y_train.shape[1] if self.y_train.ndim == 2 else int(codes.max()) + 1
         if self.classes is not None and len(self.classes) < seen:
@@ -97,9 +96,7 @@ class Dataset:
                 f"features: expected {width} names, one for each column of X_train; got {len(self.features)}"
             )
         if self.image_shape is not None and math.prod(self.image_shape) != width:
-            raise ValueError(
-                f"image_shape: expected a product of {width}, the features; got {self.image_shape}"
-            )
+            raise ValueError(f"image_shape: expected a product of {width}, the features; got {self.image_shape}")
 
     def splits(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """The parts that are there: "train" -> (X_train, y_train), "val" and, if given, "test"."""

@@ -52,9 +52,7 @@ def fetch(
     except ImportError:
         raise errors.MissingExtra("fcnet fetch", "pooch", "data") from None
     base = source.url if mirror is None else f"{mirror.rstrip('/')}/"
-    wanted = {
-        file: check for file, check in source.checksums.items() if not _is_right(pooch, folder / file, check)
-    }
+    wanted = {file: check for file, check in source.checksums.items() if not _is_right(pooch, folder / file, check)}
     if not wanted:
         _say(progress, f"{name}: already in {folder}")
         return folder
@@ -97,8 +95,7 @@ def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path,
             raise
         reason = " ".join(str(error).split())[:160]
         raise ConnectionError(
-            f"{url}: cannot be fetched ({reason}); "
-            f"try mirror=URL (--mirror), or put {path.name} in {folder} yourself"
+            f"{url}: cannot be fetched ({reason}); try mirror=URL (--mirror), or put {path.name} in {folder} yourself"
         ) from None
     algorithm, expected = _algorithm(check)
     got = pooch.file_hash(str(path), alg=algorithm)
@@ -114,9 +111,7 @@ def _cifar_is_there(folder: Path) -> bool:
     found = catalogue.files_in(folder, "cifar10")
     size = cifar.RECORDS * (1 + cifar.PIXELS)
     # Only plain files can be judged by their size; the others are checked when they are read.
-    return len(found) == 6 and all(
-        path.suffix != ".bin" or path.stat().st_size == size for path in found.values()
-    )
+    return len(found) == 6 and all(path.suffix != ".bin" or path.stat().st_size == size for path in found.values())
 
 
 def _unpack(archive: Path, folder: Path) -> None:
@@ -140,8 +135,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     missing = [file for file in batches if not (unpacked / file).is_file()]
     if missing:
         raise ValueError(
-            f"{archive.name}: expected {', '.join(missing)} of {size} bytes in it; got none; "
-            "use another mirror"
+            f"{archive.name}: expected {', '.join(missing)} of {size} bytes in it; got none; use another mirror"
         )
     for path in sorted(unpacked.iterdir()):
         path.replace(folder / path.name)

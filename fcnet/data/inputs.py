@@ -40,9 +40,7 @@ def samples(
     return next(arrays[key] for key in ("X", "X_test", "X_train") if key in arrays)
 
 
-def part(
-    source: str, split: str, data_dir: str | None, target: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def part(source: str, split: str, data_dir: str | None, target: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """One part of a data set as (X, y). Raises ValueError if the set has no such part."""
     splits = load(source, data_dir=data_dir, target=target).splits()
     if split not in splits:

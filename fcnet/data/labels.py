@@ -22,9 +22,7 @@ def plain_labels(name: str, y: np.ndarray) -> np.ndarray:
         whole = np.isfinite(y) & (np.floor(y) == y) & (np.abs(y) < 2**53)
         if not whole.all():
             at = int(np.argmin(whole))
-            raise ValueError(
-                f"{name}: labels are not integers: got {y[at]} at {at}; give class codes or class names"
-            )
+            raise ValueError(f"{name}: labels are not integers: got {y[at]} at {at}; give class codes or class names")
         return y.astype(np.int64)
     if y.dtype.kind == "S":
         return np.array([value.decode("utf-8", "replace") for value in y.tolist()], dtype=np.str_)
@@ -39,9 +37,7 @@ def encode(name: str, y: np.ndarray, values: np.ndarray) -> np.ndarray:
     Raises ValueError for a label that the training part does not have.
     """
     if y.dtype.kind != values.dtype.kind and "U" in (y.dtype.kind, values.dtype.kind):
-        raise ValueError(
-            f"{name}: expected labels like those of y_train (dtype {values.dtype}); got dtype {y.dtype}"
-        )
+        raise ValueError(f"{name}: expected labels like those of y_train (dtype {values.dtype}); got dtype {y.dtype}")
     codes = np.minimum(np.searchsorted(values, y), len(values) - 1)
     known = values[codes] == y
     if not known.all():

@@ -74,9 +74,7 @@ def _digits(split_seed: int) -> Dataset:
     except ImportError:
         raise errors.MissingExtra("the digits data set", "scikit-learn", "sklearn") from None
     X, y = load_digits(return_X_y=True)
-    parts = hold_out(
-        X.astype(np.uint8), y.astype(np.int64), ("val", "test"), split_seed
-    )  # whole numbers 0..16
+    parts = hold_out(X.astype(np.uint8), y.astype(np.int64), ("val", "test"), split_seed)  # whole numbers 0..16
     return Dataset(
         **parts, name="digits", classes=catalogue.DIGIT_NAMES, preprocess="standardize", image_shape=(1, 8, 8)
     )
@@ -84,9 +82,7 @@ def _digits(split_seed: int) -> Dataset:
 
 def _spirals(split_seed: int) -> Dataset:
     X, y = spirals()
-    return Dataset(
-        **hold_out(X, y, ("val", "test"), split_seed), name="spirals", classes=class_names(np.unique(y))
-    )
+    return Dataset(**hold_out(X, y, ("val", "test"), split_seed), name="spirals", classes=class_names(np.unique(y)))
 
 
 def _mnist(name: str, data_dir: str | os.PathLike[str] | None, split_seed: int) -> Dataset:
@@ -96,8 +92,7 @@ def _mnist(name: str, data_dir: str | os.PathLike[str] | None, split_seed: int) 
     X_test, y_test = read_images_and_labels(test_images, test_labels, advice)
     if X_test.shape[1:] != X.shape[1:]:
         raise ValueError(
-            f"{test_images}: expected images of {X.shape[1:]}, as in training; got {X_test.shape[1:]}; "
-            f"{advice}"
+            f"{test_images}: expected images of {X.shape[1:]}, as in training; got {X_test.shape[1:]}; {advice}"
         )
     return Dataset(
         **hold_out(X.reshape(len(X), -1), y, ("val",), split_seed),
@@ -148,9 +143,7 @@ def _from_file(path: Path, target: str | None, split_seed: int) -> Dataset:
 
 def _csv(path: Path, target: str | None, split_seed: int) -> Dataset:
     if target is None:
-        raise ValueError(
-            f"target: expected the label column, one of {', '.join(read_columns(path))}; got none"
-        )
+        raise ValueError(f"target: expected the label column, one of {', '.join(read_columns(path))}; got none")
     table = read_table(path, target)
     assert table.labels is not None  # read_table was given a target
     values = np.unique(table.labels)
@@ -173,9 +166,7 @@ def _npz(path: Path, split_seed: int) -> Dataset:
     y: dict[str, Any] = {key: encode(key, values_of_part, values) for key, values_of_part in labels.items()}
     X: dict[str, Any] = {key: _flat(key, array) for key, array in arrays.items() if key.startswith("X")}
     if len(X["X_train"]) != len(y["y_train"]):
-        raise ValueError(
-            f"y_train: expected {len(X['X_train'])} labels, one for each sample; got {len(y['y_train'])}"
-        )
+        raise ValueError(f"y_train: expected {len(X['X_train'])} labels, one for each sample; got {len(y['y_train'])}")
     if "X_val" not in X:
         parts = ("val",) if "X_test" in X else ("val", "test")
         held = hold_out(X.pop("X_train"), y.pop("y_train"), parts, split_seed)

@@ -51,9 +51,7 @@ def _read(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> np.ndarray:
             ) from None
         raise _damaged(path, error, stored) from None
     if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as its raw bytes
-        raise ValueError(
-            f"{path}: {stored}: expected an array; got another file; save with np.savez(path, X=X, y=y)"
-        )
+        raise ValueError(f"{path}: {stored}: expected an array; got another file; save with np.savez(path, X=X, y=y)")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -75,9 +73,7 @@ def _match(path: Path, stored: list[str], labels: bool) -> dict[str, str]:
             names[key] = same[0]
     if not labels:
         if not names.keys() & {"X", "X_train", "X_test"}:
-            raise ValueError(
-                f"{path}: expected an array X, X_test or X_train; got {', '.join(stored) or 'none'}"
-            )
+            raise ValueError(f"{path}: expected an array X, X_test or X_train; got {', '.join(stored) or 'none'}")
         return names
     whole, parts = {"X", "y"} & names.keys(), {"X_train", "y_train"} & names.keys()
     lacking = [
@@ -93,4 +89,3 @@ def _match(path: Path, stored: list[str], labels: bool) -> dict[str, str]:
             f"got {', '.join(stored) or 'none'}{needs}; rename them"
         )
     return names
-

@@ -44,8 +44,7 @@ class Preprocessing:
             raise errors.unknown("kind", self.kind, KINDS)
         if self.shift.ndim != 1 or self.shift.shape != self.scale.shape:
             raise ValueError(
-                "shift, scale: expected two arrays of shape (D,); "
-                f"got {self.shift.shape} and {self.scale.shape}"
+                f"shift, scale: expected two arrays of shape (D,); got {self.shift.shape} and {self.scale.shape}"
             )
 
     def apply(self, X: np.ndarray, dtype: npt.DTypeLike = np.float32) -> np.ndarray:
@@ -104,9 +103,7 @@ def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
             varied = std > CONSTANT * _magnitude(X_train, D)
             scale = np.where(varied, 1 / np.where(varied, std, 1.0), 1.0)
     if not (np.isfinite(shift).all() and np.isfinite(scale).all() and scale.all()):
-        raise ValueError(
-            f"X_train: expected values that float64 can average; {kind!r} overflows; use smaller units"
-        )
+        raise ValueError(f"X_train: expected values that float64 can average; {kind!r} overflows; use smaller units")
     return Preprocessing(kind, shift, scale)
 
 

@@ -102,9 +102,7 @@ def load_dict(path: Path, limit: int, advice: str = "get the file again") -> dic
         ) from None
     except Exception as error:  # a damaged pickle can fail in any way at all
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(
-            f"{path}: expected a complete pickle; got a damaged one ({reason}); {advice}"
-        ) from None
+        raise ValueError(f"{path}: expected a complete pickle; got a damaged one ({reason}); {advice}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a dict; got {type(content).__name__}; {advice}")
     return {key: value.value if isinstance(value, _Array) else value for key, value in content.items()}

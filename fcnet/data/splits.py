@@ -11,9 +11,7 @@ import numpy as np
 from fcnet.data.checks import row_chunks
 
 HELD_OUT = 0.1  # the share of the validation part, and of the test part where one has to be made
-_PURPOSE = (
-    0x73706C6974  # "split": the second word of the key, so no other use of the same seed shares its numbers
-)
+_PURPOSE = 0x73706C6974  # "split": the second word of the key, so no other use of the same seed shares its numbers
 
 
 def stratified_split(

@@ -10,9 +10,7 @@ import numpy as np
 _PURPOSE = 0x73706972616C  # "spiral": keeps these numbers apart from any other use of the same seed
 
 
-def spirals(
-    points: int = 200, classes: int = 3, noise: float = 0.2, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def spirals(points: int = 200, classes: int = 3, noise: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Interleaved spiral arms, one for each class, after CS231n's "Minimal neural network case study".
 
     points: per class.  noise: standard deviation of the angle, in radians.  seed: 0 <= seed < 2**64.

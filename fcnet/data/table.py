@@ -37,9 +37,7 @@ def read_table(path: Path, target: str) -> Table:
             raise ValueError(f"{path}: {errors.unknown('target', target, columns)}")
         features = tuple(column for column in columns if column != target)
         if not features:
-            raise ValueError(
-                f"{path}: expected feature columns beside {target!r}; got none; is the separator a comma?"
-            )
+            raise ValueError(f"{path}: expected feature columns beside {target!r}; got none; is the separator a comma?")
         return _parse(path, columns, rows, features, target)
 
 
@@ -63,11 +61,7 @@ def read_features(path: str | Path, features: Sequence[str], dtype: npt.DTypeLik
     with _rows(path) as (columns, rows):
         for feature in features:
             if feature not in columns:
-                hint = (
-                    "; its first row holds numbers only: does it lack its header?"
-                    if columns[0] == "0"
-                    else ""
-                )
+                hint = "; its first row holds numbers only: does it lack its header?" if columns[0] == "0" else ""
                 raise ValueError(f"{path}: {errors.unknown('column', feature, columns)}{hint}")
         return _parse(path, columns, rows, tuple(features), None).X.astype(dtype, copy=False)
 
@@ -91,19 +85,14 @@ def _rows(path: Path) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[int, lis
                 _check_header(path, columns)
                 yield columns, _checked(path, columns, rows)
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected UTF-8 text; got other bytes ({error.reason}); save it as UTF-8"
-        ) from None
+        raise ValueError(f"{path}: expected UTF-8 text; got other bytes ({error.reason}); save it as UTF-8") from None
     except csv.Error as error:
         raise ValueError(
-            f"{path}: expected comma-separated values; "
-            f"got a damaged row near line {reader.line_num} ({error})"
+            f"{path}: expected comma-separated values; got a damaged row near line {reader.line_num} ({error})"
         ) from None
 
 
-def _chain(
-    first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]
-) -> Iterator[tuple[int, list[str]]]:
+def _chain(first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
     yield first
     yield from rest
 

@@ -13,9 +13,7 @@ Array = Any
 
 
 @accelerated("rows")
-def batch_rows(
-    order: Array, cursor: Array, offsets: Array, positions: Array, *, rows: Array | None = None
-) -> Array:
+def batch_rows(order: Array, cursor: Array, offsets: Array, positions: Array, *, rows: Array | None = None) -> Array:
     """The row numbers of the next batch, order[cursor : cursor + N], with the cursor read on the device.
 
     Args:

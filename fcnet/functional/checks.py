@@ -45,14 +45,10 @@ def rows(function: str, name: str, array: Array) -> None:
         raise ValueError(f"{function}: {name}: expected at least one row, got shape {array.shape}")
 
 
-def features(
-    function: str, name: str, vector: Array, width: int, of: str, batch: tuple[int, ...] = ()
-) -> None:
+def features(function: str, name: str, vector: Array, width: int, of: str, batch: tuple[int, ...] = ()) -> None:
     """`vector` is (M,), or (..., M) with the leading axes `batch`; M is the width of `of`. Raises ValueError."""
     if vector.shape not in ((width,), (*batch, width)):
-        raise ValueError(
-            f"{function}: {name}: expected shape {(*batch, width)} to match {of}, got {vector.shape}"
-        )
+        raise ValueError(f"{function}: {name}: expected shape {(*batch, width)} to match {of}, got {vector.shape}")
 
 
 def same_shape(function: str, name: str, array: Array, shape: tuple[int, ...], of: str) -> None:
@@ -66,6 +62,4 @@ def fraction(function: str, name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{function}: {name}: expected a number, got {value!r}")
     if not 0 < value <= 1:
-        raise ValueError(
-            f"{function}: {name}: expected a probability to keep a unit, 0 < {name} <= 1, got {value}"
-        )
+        raise ValueError(f"{function}: {name}: expected a probability to keep a unit, 0 < {name} <= 1, got {value}")

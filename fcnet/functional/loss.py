@@ -125,8 +125,7 @@ def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: A
     for start in range(0, weights.size, work.size):
         w, dw = weights[start : start + work.size], dweights[start : start + work.size]
         scaled = xp.multiply(w, reg, out=work[: w.size])
-        xp.add(
-            dw, scaled, out=dw
-        )  # the same object twice: CuPy would copy another view of the same memory first
+        # `dw` is one object: CuPy copies an input first that overlaps `out` and is another object, if only a view.
+        xp.add(dw, scaled, out=dw)
         xp.add(loss, 0.5 * xp.dot(scaled, w), out=loss)
     return loss

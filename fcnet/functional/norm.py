@@ -55,14 +55,10 @@ def _check_batchnorm(
     checks.floating("batchnorm_forward", x=x, running_mean=running_mean, running_var=running_var)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if running is not None:
-            checks.same_shape(
-                "batchnorm_forward", name, running, (*x.shape[:-2], x.shape[-1]), "x without rows"
-            )
+            checks.same_shape("batchnorm_forward", name, running, (*x.shape[:-2], x.shape[-1]), "x without rows")
 
 
-def _check_inference(
-    x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, **_: Any
-) -> None:
+def _check_inference(x: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, **_: Any) -> None:
     _check("batchnorm_inference", x, gamma, beta)
     checks.floating("batchnorm_inference", x=x, running_mean=running_mean, running_var=running_var)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):

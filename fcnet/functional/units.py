@@ -83,9 +83,7 @@ def _activate(
     hidden, activation_cache = forward(x, out=x)
     if rng is None or keep_ratio == 1:
         return hidden, UnitCache(activation, activation_cache, hidden, None, norm, b)
-    mask = dropout_mask(
-        rng, keep_ratio, hidden.shape, hidden.dtype, out=None if cache is None else cache.mask
-    )
+    mask = dropout_mask(rng, keep_ratio, hidden.shape, hidden.dtype, out=None if cache is None else cache.mask)
     out, _ = dropout_forward.reference(hidden, mask, out=out)
     return out, UnitCache(activation, activation_cache, hidden, mask, norm, b)
 

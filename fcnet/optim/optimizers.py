@@ -27,9 +27,7 @@ class Rule(NamedTuple):
 RULES: dict[str, Rule] = {
     "sgd": Rule(rules.sgd, (), False, {"learning_rate": 1e-2}),
     "momentum": Rule(rules.momentum, ("velocity",), False, {"learning_rate": 1e-2, "momentum": 0.9}),
-    "rmsprop": Rule(
-        rules.rmsprop, ("cache",), False, {"learning_rate": 1e-2, "decay_rate": 0.99, "epsilon": 1e-8}
-    ),
+    "rmsprop": Rule(rules.rmsprop, ("cache",), False, {"learning_rate": 1e-2, "decay_rate": 0.99, "epsilon": 1e-8}),
     "adam": Rule(
         rules.adam,
         ("m", "v"),
@@ -67,9 +65,7 @@ class Optimizer:
         self._step = backend.xp.zeros((1,), dtype="int64")
         self._rate = backend.xp.full((1,), self.config["learning_rate"], dtype="float64")
         self._one = backend.xp.ones((1,), dtype="int64")
-        self._work = backend.xp.empty(
-            min(backend.block_size or params.flat.size, params.flat.size), dtype=params.dtype
-        )
+        self._work = backend.xp.empty(min(backend.block_size or params.flat.size, params.flat.size), dtype=params.dtype)
 
     @property
     def learning_rate(self) -> float:

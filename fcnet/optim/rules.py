@@ -2,8 +2,8 @@
 
 w, dw (P,) are parameters and their gradient, further arrays (P,) the rule's moments; dw is not changed. `work` is
 scratch (B,) of the same dtype: the update is made B elements at a time, so that on a CPU a block stays in the cache
-from one pass to the next. `learning_rate` and `step` (updates made before this one) may be numbers or arrays without axes on
-the device: a recorded step reads them there.
+from one pass to the next. `learning_rate` and `step` (updates made before this one) may be numbers or arrays of one
+element on the device: a recorded step reads them there.
 """
 
 from __future__ import annotations

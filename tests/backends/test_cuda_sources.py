@@ -17,9 +17,7 @@ def nvrtc():
     try:
         cupy.cuda.nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:  # pathfinder's error for a missing library is a RuntimeError
-        pytest.skip(
-            f"NVRTC cannot be loaded (pip install nvidia-cuda-nvrtc-cu12): {str(error).splitlines()[0]}"
-        )
+        pytest.skip(f"NVRTC cannot be loaded (pip install nvidia-cuda-nvrtc-cu12): {str(error).splitlines()[0]}")
     return cupy.cuda.nvrtc
 
 

@@ -182,9 +182,7 @@ def test_random_bits_launches_one_thread_for_16_numbers(cupy, backend, shape, gr
 
 def test_random_bits_takes_the_largest_key(backend):
     key = (2**64 - 1, 3)
-    np.testing.assert_array_equal(
-        backend.random_bits(key, 0, 0, 0, (20,)), CPU.random_bits(key, 0, 0, 0, (20,))
-    )
+    np.testing.assert_array_equal(backend.random_bits(key, 0, 0, 0, (20,)), CPU.random_bits(key, 0, 0, 0, (20,)))
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])

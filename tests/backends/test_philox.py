@@ -20,12 +20,10 @@ def numbers(text):
 # (key, layer, step, net) -> the first 18 numbers; the last two are of the second block.
 GOLDEN = {
     ((0, 3), 0, 0, 0): numbers(
-        "7059 7890 2014 31140 35559 28839 28803 31976 61546 "
-        "51107 50465 36388 20096 35971 45875 39100 3812 53224"
+        "7059 7890 2014 31140 35559 28839 28803 31976 61546 51107 50465 36388 20096 35971 45875 39100 3812 53224"
     ),
     ((2**64 - 1, 3), 2, 123456789012, 7): numbers(
-        "43623 7421 14519 5009 15006 10496 39377 41437 2146 "
-        "52243 65424 13593 9230 11257 38431 63173 8605 9726"
+        "43623 7421 14519 5009 15006 10496 39377 41437 2146 52243 65424 13593 9230 11257 38431 63173 8605 9726"
     ),
 }
 
@@ -101,9 +99,7 @@ def test_empty_shape():
 @pytest.mark.parametrize("shape", [(), (1,)])
 def test_step_may_be_an_array_of_one_element(shape):
     step = np.full(shape, 41, dtype=np.int64)
-    np.testing.assert_array_equal(
-        CPU.random_bits(KEY, 0, step, 0, (33,)), CPU.random_bits(KEY, 0, 41, 0, (33,))
-    )
+    np.testing.assert_array_equal(CPU.random_bits(KEY, 0, step, 0, (33,)), CPU.random_bits(KEY, 0, 41, 0, (33,)))
 
 
 @pytest.mark.parametrize(
@@ -130,9 +126,7 @@ def test_cuda_source_gives_numpys_bits(cuda_bits, case, size):
 @pytest.mark.parametrize("offset", [1, 4, 7])
 @pytest.mark.parametrize("size", [16, 17, 100])
 def test_cuda_source_writes_to_any_address(cuda_bits, offset, size):
-    np.testing.assert_array_equal(
-        cuda_bits(KEY, 1, 2, 3, size, offset), CPU.random_bits(KEY, 1, 2, 3, (size,))
-    )
+    np.testing.assert_array_equal(cuda_bits(KEY, 1, 2, 3, size, offset), CPU.random_bits(KEY, 1, 2, 3, (size,)))
 
 
 @pytest.mark.parametrize("threads", [1, 64, 256])

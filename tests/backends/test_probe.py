@@ -139,9 +139,7 @@ def test_driver_too_old_for_the_wheel(machine, driver, runtime, remedy):
 
 
 @pytest.mark.parametrize("visible", [None, "", "7"])
-@pytest.mark.parametrize(
-    "error", [None, RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")]
-)
+@pytest.mark.parametrize("error", [None, RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")])
 def test_driver_without_a_visible_device(machine, monkeypatch, visible, error):
     cupy = fake_cupy(count=0, driver=12040)  # an older driver of the same major version will do
     if error is not None:
@@ -251,9 +249,7 @@ def test_warnings_of_cupy_do_not_leak(machine, monkeypatch, tmp_path):
 
 
 def test_cuda_refused_says_why_and_what_to_do_in_one_line(monkeypatch):
-    monkeypatch.setattr(
-        "backends.select.probe", lambda: Probe(Status.NOT_INSTALLED, "the reason", "the remedy")
-    )
+    monkeypatch.setattr("backends.select.probe", lambda: Probe(Status.NOT_INSTALLED, "the reason", "the remedy"))
     for name in ("cuda", "cuda:1"):
         with pytest.raises(DeviceError) as caught:
             get_backend(name)

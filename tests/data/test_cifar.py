@@ -257,9 +257,7 @@ def test_no_attribute_is_reached_through_a_dotted_name(tmp_path):
 
 def test_codecs_encode_knows_latin1_only(tmp_path):
     path = tmp_path / "p"
-    path.write_bytes(
-        pickle.dumps({"a": b"\xe9\x00"}, 2)
-    )  # Python 3 writes this as _codecs.encode(..., "latin1")
+    path.write_bytes(pickle.dumps({"a": b"\xe9\x00"}, 2))  # Python 3 writes this as _codecs.encode(..., "latin1")
     assert b"_codecs" in path.read_bytes()
     assert load_dict(path, 1000) == {"a": b"\xe9\x00"}
     path.write_bytes(path.read_bytes().replace(b"latin1", b"rot_13"))
@@ -272,18 +270,14 @@ def test_both_spellings_of_numpys_core(tmp_path, module):
     path = tmp_path / "p"
     array = np.arange(6, dtype=np.uint8).reshape(2, 3)
     data = pickle.dumps({"a": array, "f": np.asfortranarray(array)}, 2)
-    path.write_bytes(
-        data.replace(b"numpy._core.multiarray", module).replace(b"numpy.core.multiarray", module)
-    )
+    path.write_bytes(data.replace(b"numpy._core.multiarray", module).replace(b"numpy.core.multiarray", module))
     content = load_dict(path, 1000)
     np.testing.assert_array_equal(content["a"], array)
     np.testing.assert_array_equal(content["f"], array)
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-@pytest.mark.parametrize(
-    "array", [np.array([None]), np.arange(3.0), np.zeros(2, "V4,O")], ids=["O", "f8", "V"]
-)
+@pytest.mark.parametrize("array", [np.array([None]), np.arange(3.0), np.zeros(2, "V4,O")], ids=["O", "f8", "V"])
 def test_arrays_of_anything_but_bytes_are_refused(tmp_path, protocol, array):
     path = tmp_path / "p"
     path.write_bytes(pickle.dumps({"a": array}, protocol))

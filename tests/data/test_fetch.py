@@ -94,10 +94,7 @@ def test_what_is_there_is_not_fetched_again(server, mnist, root, capsys):
 
 
 def test_data_dir_comes_before_the_environment(server, mnist, tmp_path, root):
-    assert (
-        fetch("mnist", data_dir=tmp_path / "other", mirror=server.url, progress=False)
-        == tmp_path / "other/mnist"
-    )
+    assert fetch("mnist", data_dir=tmp_path / "other", mirror=server.url, progress=False) == tmp_path / "other/mnist"
     assert not root.exists()
 
 

@@ -131,9 +131,7 @@ def test_read_features_of_a_file_without_header(write):
 
 def test_read_features_errors(write, tmp_path):
     path = write("alpha,beta\n1,2\n3,red\n")
-    with pytest.raises(
-        ValueError, match=r"toy\.csv: column: expected one of alpha, beta; got 'bate'; .*'beta'"
-    ):
+    with pytest.raises(ValueError, match=r"toy\.csv: column: expected one of alpha, beta; got 'bate'; .*'beta'"):
         read_features(path, ("bate",))
     with pytest.raises(ValueError, match="line 3, column 'beta': expected a number; got 'red'"):
         read_features(path, ("alpha", "beta"))

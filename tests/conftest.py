@@ -1,0 +1,114 @@
+"""Fixtures shared by all tests: one test body over every device and dtype, with data of its own."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import backends
+from backends import Status, probe
+from tests.guard import GuardBackend
+
+GUARD = GuardBackend()
+
+
+def pytest_configure(config):
+    backends.register_backend(GUARD)
+
+
+def pytest_unconfigure(config):
+    backends.unregister_backend(GUARD)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and probe().status is not Status.OK:
+        pytest.skip(f"no usable GPU: {probe().reason}")
+
+
+@pytest.fixture(params=["cpu", "guard", pytest.param("cupy", marks=pytest.mark.gpu)])
+def backend(request):
+    """Each device in turn: NumPy, the guard, and the first GPU where there is one."""
+    return backends.get_backend("cuda:0" if request.param == "cupy" else request.param)
+
+
+@pytest.fixture
+def guard():
+    """The guard device, with an empty log."""
+    GUARD.log.clear()
+    return GUARD
+
+
+@pytest.fixture
+def xp(backend):
+    """The array module of `backend`."""
+    return backend.xp
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Each floating dtype in turn, by its name."""
+    return request.param
+
+
+@pytest.fixture
+def rng(request):
+    """A generator of the test's own: the same numbers for each device, dtype, process and day."""
+    name = f"{request.module.__name__}.{request.node.originalname}"
+    return np.random.default_rng(zlib.crc32(name.encode()))
+
+
+@pytest.fixture
+def device(backend):
+    """device(host_array, dtype=None): a copy on the device."""
+
+    def upload(array, dtype=None):
+        return backend.asarray(np.array(array, dtype=dtype))
+
+    return upload
+
+
+@pytest.fixture
+def host(backend):
+    """host(device_array): a copy on the host."""
+
+    def download(array):
+        return np.array(backend.to_numpy(array))
+
+    return download
+
+
+@pytest.fixture
+def untouched(host):
+    """with untouched(x, w): ... -- fails if a byte of these device arrays changed inside."""
+
+    @contextmanager
+    def watch(*arrays):
+        before = [host(array).tobytes() for array in arrays]
+        yield
+        for number, (array, old) in enumerate(zip(arrays, before, strict=True)):
+            assert host(array).tobytes() == old, f"argument {number} was modified"
+
+    return watch
+
+
+LAYOUTS = ("contiguous", "strided", "transposed")
+
+
+@pytest.fixture(params=LAYOUTS)
+def lay(request, device):
+    """lay(host_array, dtype): a device array of these values, in each memory layout in turn."""
+
+    def place(array, dtype=None):
+        array = np.array(array, dtype=dtype)
+        if request.param == "strided":
+            wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), 7, dtype=array.dtype)
+            wide[..., ::2] = array
+            return device(wide)[..., ::2]
+        if request.param == "transposed" and array.ndim > 1:
+            return device(np.ascontiguousarray(array.swapaxes(-1, -2))).swapaxes(-1, -2)
+        return device(array)
+
+    return place

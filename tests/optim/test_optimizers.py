@@ -1,0 +1,191 @@
+"""The Optimizer: a rule over a network's flat buffers."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+
+from fcnet.optim import RULES, Optimizer
+from fcnet.params import ParamBuffer
+from fcnet.program import Program
+from tests import oracles
+from tests.tolerances import assert_close
+
+SHAPES = {"W1": (5, 7), "b1": (7,), "W2": (7, 3), "b2": (3,)}
+
+
+@pytest.fixture(params=sorted(RULES))
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def make(backend, rng):
+    """make(dtype): parameters and gradients with random values, zero padding."""
+
+    def buffers(dtype="float64"):
+        pair = []
+        for _ in range(2):
+            buffer = ParamBuffer(backend, SHAPES, dtype)
+            for key, shape in SHAPES.items():
+                buffer[key] = rng.standard_normal(shape).astype(np.float32)
+            pair.append(buffer)
+        return pair
+
+    return buffers
+
+
+def test_updates_are_the_oracles_for_every_tensor(name, make, host, dtype):
+    params, grads = make(dtype)
+    before = {key: host(params[key]).ravel() for key in SHAPES}
+    optimizer = Optimizer(name, params, {"learning_rate": 0.125})
+    for number in range(1, 4):
+        optimizer.update(grads)
+        for key in SHAPES:
+            steps = [host(grads[key]).ravel()] * number
+            expected = oracles.RULES[name](before[key], steps, **optimizer.config)
+            assert_close(host(params[key]).ravel(), expected, dtype, "update")
+    assert host(optimizer.step_counter).tolist() == [3]
+
+
+def test_padding_stays_zero(name, make, host, dtype):
+    params, grads = make(dtype)
+    optimizer = Optimizer(name, params)
+    for _ in range(20):
+        optimizer.update(grads)
+    for buffer in (params, grads, *optimizer.moments.values()):
+        assert host(buffer.flat).size > sum(math.prod(shape) for shape in SHAPES.values())
+        for key in SHAPES:
+            assert host(buffer[key]).any(), key
+            buffer[key][...] = 0
+        assert not host(buffer.flat).any()
+
+
+def test_moments_are_buffers_of_zeros(name, make, host):
+    params, _ = make()
+    optimizer = Optimizer(name, params)
+    assert tuple(optimizer.moments) == RULES[name].moments
+    for moment in optimizer.moments.values():
+        assert moment.shapes == params.shapes
+        assert moment.dtype == params.dtype
+        assert not host(moment.flat).any()
+
+
+def test_config_is_the_defaults_with_what_was_given(name, make):
+    params, _ = make()
+    assert Optimizer(name, params).config == RULES[name].defaults
+    given = {"learning_rate": 0.5}
+    optimizer = Optimizer(name, params, given)
+    assert optimizer.config == {**RULES[name].defaults, "learning_rate": 0.5}
+    optimizer.learning_rate = 0.25
+    assert given == {"learning_rate": 0.5}
+    assert RULES[name].defaults["learning_rate"] in (1e-2, 1e-3)
+
+
+def test_learning_rate_may_be_set_between_updates(name, make, host, backend):
+    """Also for a recorded update, which reads it on the device."""
+    params, grads = make()
+    start = host(params["W1"]).ravel()
+    optimizer, program = Optimizer(name, params, {"learning_rate": 0.1}), Program(backend)
+    optimizer.update(grads, program)
+    after_one = host(params["W1"]).ravel()
+    optimizer.learning_rate = 0
+    assert optimizer.learning_rate == 0.0
+    program.repeat()
+    expected = after_one
+    if name == "momentum":  # the velocity goes on
+        expected = after_one + 0.9 * (after_one - start)
+    np.testing.assert_allclose(host(params["W1"]).ravel(), expected, rtol=1e-12)
+    optimizer.learning_rate = 0.1
+    program.repeat()
+    assert (host(params["W1"]).ravel() != expected).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (-1.0, ValueError, "learning_rate: expected 0 or more, got -1.0"),
+        (float("inf"), ValueError, "learning_rate: expected a finite number, got inf"),
+        ("fast", TypeError, "learning_rate: expected a number, got 'fast'"),
+    ],
+)
+def test_a_bad_rate_is_refused_and_changes_nothing(value, error, message, make, host):
+    params, grads = make()
+    optimizer = Optimizer("sgd", params, {"learning_rate": 0.5})
+    with pytest.raises(error) as caught:
+        optimizer.learning_rate = value
+    assert str(caught.value) == message
+    before = host(params["b1"])
+    optimizer.update(grads)
+    np.testing.assert_allclose(host(params["b1"]), before - 0.5 * host(grads["b1"]), rtol=1e-12)
+
+
+def test_repeating_a_recorded_update_is_updating(name, make, host, backend):
+    params, grads = make()
+    other = copy.deepcopy(params)
+    recorded, direct = Optimizer(name, params), Optimizer(name, other)
+    program = Program(backend)
+    recorded.update(grads, program)
+    for _ in range(4):
+        program.repeat()
+    for _ in range(5):
+        direct.update(grads)
+    np.testing.assert_array_equal(host(params.flat), host(other.flat))
+    assert host(recorded.step_counter).tolist() == host(direct.step_counter).tolist() == [5]
+
+
+def test_an_update_allocates_nothing_of_the_size_of_a_parameter(name, guard):
+    params = ParamBuffer(guard, {"W": (50, 50), "b": (50,)}, "float32")
+    optimizer, program = Optimizer(name, params), Program(guard)
+    grads = params.like()
+    optimizer.update(grads, program)
+    with guard.recording() as log, guard.no_waits():
+        program.repeat()
+    assert max((event.nbytes for event in log.allocations), default=0) <= 8
+    assert log.uploads == []
+
+
+def test_gradients_are_not_changed(name, make, untouched):
+    params, grads = make()
+    with untouched(grads.flat):
+        Optimizer(name, params).update(grads)
+
+
+@pytest.mark.parametrize(
+    ("rule", "config", "error", "message"),
+    [
+        (
+            "adma",
+            None,
+            ValueError,
+            "update_rule: expected one of sgd, momentum, rmsprop, adam; got 'adma'; did you mean 'adam'?",
+        ),
+        (
+            "adam",
+            {"beta_1": 0.9},
+            ValueError,
+            "optim_config for adam: expected one of learning_rate, beta1, beta2, epsilon; "
+            "got 'beta_1'; did you mean 'beta1'?",
+        ),
+        ("sgd", {"momentum": 0.9}, ValueError, "optim_config for sgd: expected one of learning_rate; got 'momentum'"),
+        ("sgd", {"learning_rate": -1}, ValueError, "optim_config['learning_rate']: expected 0 or more, got -1.0"),
+        (
+            "sgd",
+            {"learning_rate": float("nan")},
+            ValueError,
+            "optim_config['learning_rate']: expected a finite number, got nan",
+        ),
+        ("sgd", {"learning_rate": "1e-3"}, TypeError, "optim_config['learning_rate']: expected a number, got '1e-3'"),
+        ("momentum", {"momentum": 1.0}, ValueError, "optim_config['momentum']: expected 0 <= momentum < 1, got 1.0"),
+        ("adam", {"beta1": -0.1}, ValueError, "optim_config['beta1']: expected 0 <= beta1 < 1, got -0.1"),
+        ("adam", {"epsilon": -1e-8}, ValueError, "optim_config['epsilon']: expected 0 or more, got -1e-08"),
+        ("rmsprop", {"decay_rate": 2}, ValueError, "optim_config['decay_rate']: expected 0 <= decay_rate < 1, got 2.0"),
+        ("sgd", [1e-3], TypeError, "optim_config: expected a dict such as {'learning_rate': 1e-3}, got [0.001]"),
+    ],
+)
+def test_bad_arguments_are_named(rule, config, error, message, make):
+    params, _ = make()
+    with pytest.raises(error) as caught:
+        Optimizer(rule, params, config)
+    assert str(caught.value) == message

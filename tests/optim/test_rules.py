@@ -1,0 +1,191 @@
+"""Update rules against the papers, element by element."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from fcnet.optim import RULES, rules
+from tests import oracles
+from tests.tolerances import assert_close
+
+STEPS, SIZE = 10, 23
+HYPER = {  # other values than the defaults: a constant that is not read shows
+    "sgd": {},
+    "momentum": {"momentum": 0.7},
+    "rmsprop": {"decay_rate": 0.8, "epsilon": 1e-3},
+    "adam": {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-3},
+}
+RATE = 0.125  # a number that float32 holds
+
+
+def test_every_rule_has_an_oracle_and_hyperparameters_here():
+    """A new rule that nobody tests fails here."""
+    assert set(RULES) == set(oracles.RULES) == set(HYPER)
+    for name, rule in RULES.items():
+        assert set(rule.defaults) == {"learning_rate", *HYPER[name]}
+        assert set(inspect.signature(oracles.RULES[name]).parameters) == {"w", "gradients", *rule.defaults}
+        assert rule.update.reference.__name__ == name
+
+
+@pytest.fixture(params=sorted(RULES))
+def name(request):
+    return request.param
+
+
+class Setup:
+    """A rule with its arrays on a device: `step(gradient)` makes one update."""
+
+    def __init__(self, backend, name, w, dtype, *, block=None, rate=RATE, hyper=None):
+        self.backend, self.name, self.rate = backend, name, rate
+        self.hyper = HYPER[name] if hyper is None else hyper
+        self.w = backend.asarray(np.array(w, dtype=dtype))
+        self.moments = [backend.xp.zeros(self.w.shape, dtype=dtype) for _ in RULES[name].moments]
+        self.work = backend.xp.empty((block or self.w.size,), dtype=dtype)
+        self.made = 0
+
+    def step(self, gradient, step=None):
+        dw = self.backend.asarray(np.array(gradient, dtype=self.w.dtype))
+        before = self.backend.to_numpy(dw).tobytes()
+        counter = [self.made if step is None else step] if RULES[self.name].counts else []
+        got = RULES[self.name].update(self.w, dw, *self.moments, *counter, self.rate, **self.hyper, work=self.work)
+        assert got is self.w
+        assert self.backend.to_numpy(dw).tobytes() == before, "dw was changed"
+        self.made += 1
+
+    @property
+    def value(self):
+        return np.array(self.backend.to_numpy(self.w))
+
+
+def gradients(rng, count=STEPS):
+    """Gradients of the sizes that occur together in a network, and zeros."""
+    scales = np.logspace(-4, 1, SIZE)
+    drawn = (rng.standard_normal((count, SIZE)) * scales).astype(np.float32)
+    drawn[:, 5] = 0
+    drawn[::2, 6] = 0
+    return drawn
+
+
+def test_ten_steps_are_the_oracles(name, rng, backend, dtype):
+    w, drawn = rng.standard_normal(SIZE).astype(np.float32), gradients(rng)
+    setup = Setup(backend, name, w, dtype)
+    for number in range(1, STEPS + 1):
+        setup.step(drawn[number - 1])
+        expected = oracles.RULES[name](w, drawn[:number], learning_rate=RATE, **HYPER[name])
+        assert_close(setup.value, expected, dtype, "update")
+    assert all(moment.dtype == dtype for moment in setup.moments)
+
+
+def test_a_float32_update_is_float32_whatever_the_rate(name, rng, backend):
+    for rate in (RATE, backend.asarray(np.array([RATE])), backend.asarray(np.array(RATE))):
+        setup = Setup(backend, name, rng.standard_normal(SIZE), "float32", rate=rate)
+        setup.step(gradients(rng)[0])
+        assert setup.value.dtype == np.float32
+        assert setup.value.shape == (SIZE,)
+
+
+@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if not rule.counts])
+def test_float32_arithmetic_knows_the_rate_in_float32_only(name, rng, backend):
+    """0.1 and its nearest float32 then give the same bits; arithmetic in float64 would tell them apart."""
+    w, drawn = rng.standard_normal(SIZE), gradients(rng)
+    exact = Setup(backend, name, w, "float32", rate=backend.asarray(np.array([0.1])))
+    rounded = Setup(backend, name, w, "float32", rate=float(np.float32(0.1)))
+    for gradient in drawn:
+        exact.step(gradient)
+        rounded.step(gradient)
+    np.testing.assert_array_equal(exact.value, rounded.value)
+
+
+def test_rate_and_step_may_live_on_the_device(name, rng, backend, dtype):
+    w, drawn = rng.standard_normal(SIZE), gradients(rng)
+    rate, counter = backend.asarray(np.array([RATE])), backend.asarray(np.array([0]))
+    on_host, on_device = Setup(backend, name, w, dtype), Setup(backend, name, w, dtype, rate=rate)
+    for number in range(STEPS):
+        if number == 5:
+            on_host.rate, rate[...] = RATE / 2, RATE / 2
+        counter[...] = number
+        on_host.step(drawn[number])
+        on_device.step(drawn[number], step=counter)
+    assert_close(on_device.value, on_host.value.astype(float), dtype, "elementwise")
+
+
+@pytest.mark.parametrize("block", [1, 4, 7, 22, SIZE, 64])
+def test_blocks_give_the_bits_of_one_block(name, block, rng, backend, dtype):
+    w, drawn = rng.standard_normal(SIZE), gradients(rng)
+    whole, blocks = Setup(backend, name, w, dtype), Setup(backend, name, w, dtype, block=block)
+    for gradient in drawn:
+        whole.step(gradient)
+        blocks.step(gradient)
+    np.testing.assert_array_equal(blocks.value, whole.value)
+    for a, b in zip(blocks.moments, whole.moments, strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
+
+
+def test_a_zero_gradient_changes_nothing_at_first(name, rng, backend, dtype):
+    w = rng.standard_normal(SIZE)
+    setup = Setup(backend, name, w, dtype)
+    setup.step(np.zeros(SIZE))
+    np.testing.assert_array_equal(setup.value, w.astype(dtype))
+
+
+def test_it_minimises_a_quadratic(name, backend, dtype):
+    target = np.linspace(-2, 2, 9)
+    hyper = {key: value for key, value in RULES[name].defaults.items() if key != "learning_rate"}
+    setup = Setup(backend, name, np.zeros(9), dtype, rate=0.02, hyper=hyper)
+    for _ in range(500):
+        setup.step(setup.value - target)
+    np.testing.assert_allclose(setup.value, target, atol=0.05)
+
+
+def test_adams_epsilon_is_added_to_the_corrected_root(backend):
+    """Gradients of eps itself, where the variants differ visibly.
+
+    At the first step m̂ = g and sqrt(v̂) = |g|, so with g = eps w falls by η g / (g + eps) = η / 2. With eps added
+    to the raw sqrt(v) = 0.0316 g it would fall by η * 0.0316 g / (0.0316 g + eps) = 0.031 η.
+    """
+    setup = Setup(backend, "adam", [0.0, 0.0], "float64", rate=1.0, hyper={"epsilon": 1e-8})
+    setup.step([1e-8, -3e-8])
+    np.testing.assert_allclose(setup.value, [-0.5, 0.75], rtol=1e-9)
+
+
+def test_adams_step_counts_from_zero_and_far(backend, dtype):
+    """1 - beta2**t at t = 1 is 0.001 to full precision, also in float32 networks; at t = 10**9 it is 1."""
+    setup = Setup(backend, "adam", [0.0], dtype, rate=1.0, hyper={})
+    setup.step([0.5])
+    np.testing.assert_allclose(setup.value, [-1.0], rtol=2e-6 if dtype == "float32" else 1e-7)
+    late = Setup(backend, "adam", [0.0], dtype, rate=1.0, hyper={})
+    late.step([0.5], step=10**9)
+    np.testing.assert_allclose(late.value, [-0.1 / 0.001**0.5], rtol=1e-5)
+
+
+def test_defaults_of_the_functions_are_those_of_the_table(name):
+    parameters = inspect.signature(RULES[name].update.reference).parameters
+    for key, value in RULES[name].defaults.items():
+        if key != "learning_rate":
+            assert parameters[key].default == value, key
+
+
+def test_moments_are_the_arguments_between_dw_and_the_rate(name):
+    names = list(inspect.signature(getattr(rules, name).reference).parameters)
+    counter = ["step"] if RULES[name].counts else []
+    assert names[: names.index("learning_rate")] == ["w", "dw", *RULES[name].moments, *counter]
+
+
+def test_it_is_torchs(name, rng, backend, dtype):
+    torch = pytest.importorskip("torch")
+    w, drawn = rng.standard_normal(SIZE).astype(np.float32), gradients(rng)
+    tensor = torch.tensor(w, dtype=torch.float64, requires_grad=True)
+    hyper = HYPER[name]
+    make = {
+        "sgd": lambda: torch.optim.SGD([tensor], RATE),
+        "momentum": lambda: torch.optim.SGD([tensor], RATE, momentum=hyper["momentum"]),
+        "rmsprop": lambda: torch.optim.RMSprop([tensor], RATE, alpha=hyper["decay_rate"], eps=hyper["epsilon"]),
+        "adam": lambda: torch.optim.Adam([tensor], RATE, betas=(hyper["beta1"], hyper["beta2"]), eps=hyper["epsilon"]),
+    }
+    optimizer, setup = make[name](), Setup(backend, name, w, dtype)
+    for gradient in drawn:
+        tensor.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        setup.step(gradient)
+    assert_close(setup.value, tensor.detach().numpy(), dtype, "update")

@@ -1,0 +1,227 @@
+"""Slow, independent references in float64: loops over Python floats, after the definitions and the papers.
+
+None repeats a formula of the code: sums are `math.fsum`, statistics come from `statistics`, the backward passes of the
+normalisations multiply by the Jacobian written out element by element, the losses go through log-sum-exp.
+Arrays are those of one network, (N, D); tests loop over networks themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import numpy as np
+
+
+def _floats(array):
+    return np.asarray(array, dtype=np.float64)
+
+
+def affine(x, w, b):
+    """out[n][m] = Σ_d x[n][d] w[d][m] + b[m]."""
+    x, w, b = _floats(x), _floats(w), _floats(b)
+    out = np.empty((len(x), len(b)))
+    for n in range(len(x)):
+        for m in range(len(b)):
+            out[n, m] = math.fsum([*(x[n, d] * w[d, m] for d in range(len(w))), b[m]])
+    return out
+
+
+def affine_backward(dout, x, w):
+    """dx, dw, db: each element by summing over all paths that it reaches the output by."""
+    dout, x, w = _floats(dout), _floats(x), _floats(w)
+    (count, width_in), width_out = x.shape, w.shape[1]
+    dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty(width_out)
+    for d in range(width_in):
+        for n in range(count):
+            dx[n, d] = math.fsum(dout[n, m] * w[d, m] for m in range(width_out))
+        for m in range(width_out):
+            dw[d, m] = math.fsum(dout[n, m] * x[n, d] for n in range(count))
+    for m in range(width_out):
+        db[m] = math.fsum(dout[n, m] for n in range(count))
+    return dx, dw, db
+
+
+def relu(x):
+    """x where x > 0, else 0."""
+    x = _floats(x)
+    return np.array([value if value > 0 else 0.0 for value in x.flat]).reshape(x.shape)
+
+
+def relu_backward(dout, x):
+    """dout where x > 0, else 0."""
+    dout, x = _floats(dout), _floats(x)
+    return np.array([g if value > 0 else 0.0 for g, value in zip(dout.flat, x.flat, strict=True)]).reshape(x.shape)
+
+
+def _normalize(values, eps):
+    """One group of numbers: normalised values, 1 / std, mean and biased variance."""
+    values = [float(value) for value in values]
+    mean, var = statistics.fmean(values), statistics.pvariance(values)
+    inv_std = 1.0 / math.sqrt(var + eps)
+    return [(value - mean) * inv_std for value in values], inv_std, mean, var
+
+
+def _normalize_backward(dx_hat, values, eps):
+    """Σ_i dx_hat[i] ∂x_hat[i]/∂x[j], with ∂x_hat[i]/∂x[j] = ((i == j) - 1/n - x_hat[i] x_hat[j] / n) / std."""
+    x_hat, inv_std, _, _ = _normalize(values, eps)
+    n = len(x_hat)
+    return [
+        math.fsum(dx_hat[i] * ((i == j) - 1 / n - x_hat[i] * x_hat[j] / n) * inv_std for i in range(n))
+        for j in range(n)
+    ]
+
+
+def batchnorm(x, gamma, beta, eps=1e-5):
+    """out (N, D), and the batch's mean and biased variance (D,)."""
+    x = _floats(x)
+    out, means, variances = np.empty_like(x), np.empty(x.shape[1]), np.empty(x.shape[1])
+    for d in range(x.shape[1]):
+        x_hat, _, means[d], variances[d] = _normalize(x[:, d], eps)
+        out[:, d] = [float(gamma[d]) * value + float(beta[d]) for value in x_hat]
+    return out, means, variances
+
+
+def batchnorm_backward(dout, x, gamma, eps=1e-5):
+    """dx, dgamma, dbeta."""
+    dout, x = _floats(dout), _floats(x)
+    dx, dgamma, dbeta = np.empty_like(x), np.empty(x.shape[1]), np.empty(x.shape[1])
+    for d in range(x.shape[1]):
+        x_hat, *_ = _normalize(x[:, d], eps)
+        dx[:, d] = _normalize_backward([g * float(gamma[d]) for g in dout[:, d]], x[:, d], eps)
+        dgamma[d] = math.fsum(g * value for g, value in zip(dout[:, d], x_hat, strict=True))
+        dbeta[d] = math.fsum(dout[:, d])
+    return dx, dgamma, dbeta
+
+
+def layernorm(x, gamma, beta, eps=1e-5):
+    """out (N, D)."""
+    x, gamma, beta = _floats(x), _floats(gamma), _floats(beta)
+    out = np.empty_like(x)
+    for n in range(len(x)):
+        x_hat, *_ = _normalize(x[n], eps)
+        out[n] = [g * value + b for g, value, b in zip(gamma, x_hat, beta, strict=True)]
+    return out
+
+
+def layernorm_backward(dout, x, gamma, eps=1e-5):
+    """dx, dgamma, dbeta."""
+    dout, x, gamma = _floats(dout), _floats(x), _floats(gamma)
+    dx = np.empty_like(x)
+    terms = []
+    for n in range(len(x)):
+        x_hat, *_ = _normalize(x[n], eps)
+        dx[n] = _normalize_backward([g * scale for g, scale in zip(dout[n], gamma, strict=True)], x[n], eps)
+        terms.append([g * value for g, value in zip(dout[n], x_hat, strict=True)])
+    dgamma = np.array([math.fsum(column) for column in zip(*terms, strict=True)])
+    dbeta = np.array([math.fsum(dout[:, d]) for d in range(x.shape[1])])
+    return dx, dgamma, dbeta
+
+
+def dropout_mask(bits, keep_ratio):
+    """1/keep_ratio for the 16-bit numbers below keep_ratio * 65536, rounded, else 0."""
+    limit = max(1, round(keep_ratio * 65536))
+    return np.array([1 / keep_ratio if int(bit) < limit else 0.0 for bit in bits.flat]).reshape(bits.shape)
+
+
+def one_hot(y, classes):
+    """Rows of zeros with a one."""
+    rows = np.zeros((len(y), classes))
+    for n, label in enumerate(y):
+        rows[n, int(label)] = 1.0
+    return rows
+
+
+def softmax_loss(scores, targets):
+    """Mean over rows of log Σ exp(s) - Σ t s, and its gradient; targets: labels (N,), or (N, C) rows that sum to 1."""
+    scores, targets = _floats(scores), np.asarray(targets)
+    targets = one_hot(targets, scores.shape[1]) if targets.ndim == 1 else _floats(targets)
+    losses, dscores = [], np.empty_like(scores)
+    for n, row in enumerate(scores.tolist()):
+        top = max(row)
+        log_sum = top + math.log(math.fsum(math.exp(score - top) for score in row))
+        losses.append(math.fsum(t * (log_sum - score) for t, score in zip(targets[n], row, strict=True)))
+        dscores[n] = [(math.exp(score - log_sum) - t) / len(scores) for t, score in zip(targets[n], row, strict=True)]
+    return statistics.fmean(losses), dscores
+
+
+def svm_loss(scores, y):
+    """Mean over rows of the hinges of the wrong classes, and its gradient; y are labels (N,)."""
+    scores = _floats(scores)
+    losses, dscores = [], np.zeros_like(scores)
+    for n, row in enumerate(scores.tolist()):
+        right, hinges = int(y[n]), []
+        for c, score in enumerate(row):
+            hinge = score - row[right] + 1.0
+            if c != right and hinge > 0:
+                hinges.append(hinge)
+                dscores[n, c] += 1 / len(scores)
+                dscores[n, right] -= 1 / len(scores)
+        losses.append(math.fsum(hinges))
+    return statistics.fmean(losses), dscores
+
+
+def l2(weights, reg):
+    """0.5 reg Σ w², and its gradient."""
+    flat = _floats(weights).tolist()
+    return 0.5 * reg * math.fsum(w * w for w in flat), np.array([reg * w for w in flat])
+
+
+# Update rules, element by element as in the papers: (w, gradients, hyperparameters) -> w after all the steps.
+
+
+def _each(w, gradients, update):
+    """`update(value, [its gradient at each step])` for every element."""
+    w, gradients = _floats(w), [_floats(g) for g in gradients]
+    return np.array([update(float(w[i]), [float(g[i]) for g in gradients]) for i in range(len(w))])
+
+
+def sgd(w, gradients, learning_rate):
+    def update(value, steps):
+        for g in steps:
+            value = value - learning_rate * g
+        return value
+
+    return _each(w, gradients, update)
+
+
+def momentum(w, gradients, learning_rate, momentum):
+    def update(value, steps):
+        velocity = 0.0
+        for g in steps:
+            velocity = momentum * velocity - learning_rate * g
+            value = value + velocity
+        return value
+
+    return _each(w, gradients, update)
+
+
+def rmsprop(w, gradients, learning_rate, decay_rate, epsilon):
+    def update(value, steps):
+        mean_square = 0.0
+        for g in steps:
+            mean_square = decay_rate * mean_square + (1 - decay_rate) * g * g
+            value = value - learning_rate * g / (math.sqrt(mean_square) + epsilon)
+        return value
+
+    return _each(w, gradients, update)
+
+
+def adam(w, gradients, learning_rate, beta1, beta2, epsilon):
+    """Algorithm 1 of Kingma and Ba."""
+
+    def update(value, steps):
+        m = v = 0.0
+        for t, g in enumerate(steps, 1):
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * g * g
+            m_hat = m / (1 - beta1**t)
+            v_hat = v / (1 - beta2**t)
+            value = value - learning_rate * m_hat / (math.sqrt(v_hat) + epsilon)
+        return value
+
+    return _each(w, gradients, update)
+
+
+#: One for each rule of fcnet.optim.RULES; a rule without a line here fails the tests.
+RULES = {"sgd": sgd, "momentum": momentum, "rmsprop": rmsprop, "adam": adam}
