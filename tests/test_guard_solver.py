@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import fcnet
-from backends import get_backend
 from fcnet.optim import RULES
 
 N, D, C = 32, 20, 3
