@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Backend, Memory
+from backends import cpu
+from backends.base import Array, Backend, Kernel, Memory
 
 
 class NumpyBackend(Backend):
@@ -23,6 +24,11 @@ class NumpyBackend(Backend):
 
     def __init__(self) -> None:
         self._local = threading.local()  # a bit generator is not safe to share between threads
+
+    @property
+    def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
+        """Numba kernels, where Numba is there; looked for when the first accelerated function is called."""
+        return cpu.kernels()
 
     def owns(self, array: object) -> bool:
         return isinstance(array, np.ndarray)
@@ -85,4 +91,5 @@ class NumpyBackend(Backend):
     def describe(self) -> str:
         config: Any = np.show_config(mode="dicts")
         blas = config.get("Build Dependencies", {}).get("blas", {})
-        return f"NumPy {np.__version__}, {blas.get('name', 'unknown BLAS')} {blas.get('version', '')}".rstrip()
+        numpy = f"NumPy {np.__version__}, {blas.get('name', 'unknown BLAS')} {blas.get('version', '')}".rstrip()
+        return f"{numpy}, {cpu.status()}" if self.kernels else numpy

@@ -28,10 +28,32 @@ def pytest_runtest_setup(item):
         pytest.skip(f"no usable GPU: {probe().reason}")
 
 
-@pytest.fixture(params=["cpu", "guard", pytest.param("cupy", marks=pytest.mark.gpu)])
+NAMES = {"cpu": "cpu", "numba": "cpu", "guard": "guard", "cupy": "cuda:0"}
+CPU_KERNELS = type(backends.get_backend("cpu")).kernels
+
+
+@pytest.fixture(autouse=True)
+def references_only(monkeypatch):
+    """The CPU on its references, whose bits the guard has; kernels round otherwise, and are tested by name."""
+    monkeypatch.setattr(type(backends.get_backend("cpu")), "kernels", {})
+
+
+@pytest.fixture
+def cpu_kernels(references_only, monkeypatch):
+    """The CPU with its Numba kernels."""
+    from backends import cpu
+
+    if not cpu.kernels():
+        pytest.skip(f"no CPU kernels: Numba is {cpu.status()}")
+    monkeypatch.setattr(type(backends.get_backend("cpu")), "kernels", CPU_KERNELS)
+
+
+@pytest.fixture(params=["cpu", "numba", "guard", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
-    """Each device in turn: NumPy, the guard, and the first GPU where there is one."""
-    return backends.get_backend("cuda:0" if request.param == "cupy" else request.param)
+    """Each device in turn: NumPy without and with kernels, the guard, and the first GPU where there is one."""
+    if request.param == "numba":
+        request.getfixturevalue("cpu_kernels")
+    return backends.get_backend(NAMES[request.param])
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ QUICK = ["--data", "spirals", "--epochs", "2", "--hidden", "8"]
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("FCNET_DATA", raising=False)
     return tmp_path
 
 

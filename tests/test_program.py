@@ -84,7 +84,7 @@ def arrays(result):
     if isinstance(result, tuple):
         for part in result:
             yield from arrays(part)
-    elif result is not None and not isinstance(result, str):
+    elif not (result is None or np.isscalar(result)):
         yield result
 
 

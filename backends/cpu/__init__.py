@@ -1,0 +1,50 @@
+"""Numba kernels for the CPU (extra `fast`): loaded when the first accelerated function meets a NumPy array.
+
+Serial loops, compiled once and cached on disk. Numba's own thread pool is never started: under its workqueue layer two
+Python threads inside parallel kernels abort the process, under OpenMP its idle threads spin while BLAS works.
+If Numba is missing, broken or cannot cache, NumPy serves and `status()` says why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from backends.base import Kernel
+
+SWITCH = "FCNET_NUMBA"  # 0 in the environment: NumPy serves
+
+_loaded: tuple[Mapping[str, Kernel], str] | None = None
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """Name of a reference function -> its kernel; empty if NumPy serves. The first call imports Numba."""
+    return _load()[0]
+
+
+def status() -> str:
+    """One line for people: whether the kernels serve, and if not, why."""
+    return _load()[1]
+
+
+def _load() -> tuple[Mapping[str, Kernel], str]:
+    global _loaded
+    if _loaded is None:
+        _loaded = _try()
+    return _loaded
+
+
+def _try() -> tuple[Mapping[str, Kernel], str]:
+    if os.environ.get(SWITCH) == "0":
+        return {}, f"off: {SWITCH}=0"
+    try:
+        import numba
+
+        from backends.cpu import loss, units, update
+    except ModuleNotFoundError as error:
+        if error.name == "numba":
+            return {}, "not installed: pip install 'fcnet[fast]'"
+        return {}, f"not usable: {error}"
+    except Exception as error:  # a broken install can fail in any way, and NumPy serves whatever it is
+        return {}, f"not usable: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return {**loss.KERNELS, **units.KERNELS, **update.KERNELS}, f"Numba {numba.__version__}"

@@ -1,0 +1,270 @@
+"""What follows a hidden layer's matrix product, in one or two passes instead of one per operation.
+
+The names and signatures of `fcnet.functional.units`, for ReLU. A ReLU output that is zero has a zero gradient, whether
+the unit was off or dropped, so the backward pass needs no mask: only the output and the scale 1 / keep_ratio.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backends.base import Kernel
+from backends.cpu.jit import Jit, plain
+
+STEPS = 65536  # masks compare 16-bit numbers, as `fcnet.functional.dropout` does
+EPS, MOMENTUM = 1e-5, 0.9
+
+
+class FusedNorm(NamedTuple):
+    """Of batch norm: x_hat (N, M), inv_std and gamma (M,), and two rows of scratch (2, M)."""
+
+    x_hat: Any
+    inv_std: Any
+    gamma: Any
+    rows: Any
+
+
+class FusedCache(NamedTuple):
+    """For the backward pass: the unit's output, 1 / keep_ratio, and batch norm's part. No mask is kept."""
+
+    hidden: Any
+    scale: Any
+    norm: FusedNorm | None = None
+    mask: None = None
+
+
+@Jit
+def _bias_relu(z, b):
+    # In place in one array: with a second one that may be the same, the compiler would not vectorise.
+    rows, width = z.shape
+    zero = z.dtype.type(0)
+    for n in range(rows):
+        for m in range(width):
+            value = z[n, m] + b[m]
+            z[n, m] = value if value > zero else zero
+
+
+@Jit
+def _bias_relu_dropout(z, b, bits, last, scale):
+    rows, width = z.shape
+    zero = z.dtype.type(0)
+    for n in range(rows):
+        for m in range(width):
+            value = (z[n, m] + b[m]) * scale
+            kept = (value > zero) & (bits[n, m] <= last)
+            z[n, m] = value if kept else zero
+
+
+@Jit
+def _relu_backward(dz, out, scale, db):
+    rows, width = dz.shape
+    zero = dz.dtype.type(0)
+    for m in range(width):
+        db[m] = zero
+    for n in range(rows):
+        for m in range(width):
+            value = dz[n, m] * scale if out[n, m] > zero else zero
+            dz[n, m] = value
+            db[m] += value
+
+
+@Jit
+def _batchnorm_relu(z, b, gamma, beta, running_mean, running_var, momentum, eps, bits, last, scale, mean, inv_std, out):
+    rows, width = z.shape
+    zero, one = z.dtype.type(0), z.dtype.type(1)
+    share = z.dtype.type(1.0 / rows)
+    for m in range(width):
+        mean[m] = zero
+        inv_std[m] = zero
+    for n in range(rows):
+        for m in range(width):
+            mean[m] += z[n, m]
+    for m in range(width):
+        mean[m] *= share
+    for n in range(rows):
+        for m in range(width):
+            centred = z[n, m] - mean[m]
+            z[n, m] = centred
+            inv_std[m] += centred * centred
+    for m in range(width):
+        variance = inv_std[m] * share
+        inv_std[m] = one / np.sqrt(variance + eps)
+        if running_mean.size:
+            running_mean[m] = momentum * running_mean[m] + (one - momentum) * (mean[m] + b[m])
+            running_var[m] = momentum * running_var[m] + (one - momentum) * variance
+    if bits.size:
+        for n in range(rows):
+            for m in range(width):
+                x_hat = z[n, m] * inv_std[m]
+                z[n, m] = x_hat
+                value = (x_hat * gamma[m] + beta[m]) * scale
+                kept = (value > zero) & (bits[n, m] <= last)
+                out[n, m] = value if kept else zero
+    else:
+        for n in range(rows):
+            for m in range(width):
+                x_hat = z[n, m] * inv_std[m]
+                z[n, m] = x_hat
+                value = x_hat * gamma[m] + beta[m]
+                out[n, m] = value if value > zero else zero
+
+
+@Jit
+def _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows):
+    count, width = dout.shape
+    zero = dout.dtype.type(0)
+    share = dout.dtype.type(1.0 / count)
+    for m in range(width):
+        dgamma[m] = zero
+        dbeta[m] = zero
+    for n in range(count):
+        for m in range(width):
+            value = dout[n, m] * scale if out[n, m] > zero else zero
+            work[n, m] = value
+            dbeta[m] += value
+            dgamma[m] += value * x_hat[n, m]
+    for m in range(width):
+        rows[0, m] = dbeta[m] * share
+        rows[1, m] = dgamma[m] * share
+    for n in range(count):
+        for m in range(width):
+            dz[n, m] = (work[n, m] - rows[0, m] - x_hat[n, m] * rows[1, m]) * (gamma[m] * inv_std[m])
+
+
+def _last(keep_ratio: float) -> Any:
+    """The largest 16-bit number that keeps a unit."""
+    return np.uint16(max(1, round(keep_ratio * STEPS)) - 1)
+
+
+def _over(z: Any, given: Any) -> Any:
+    """z itself if the caller lets it be overwritten, else a copy."""
+    if given is z:
+        return z
+    target = np.empty_like(z) if given is None else given
+    np.copyto(target, z)
+    return target
+
+
+def bias_activation_dropout_forward(
+    z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
+):
+    x = _over(z, z if hidden is z else out)
+    if rng is not None and keep_ratio < 1:
+        scale = x.dtype.type(1 / keep_ratio)
+        _bias_relu_dropout(x, b, rng.bits(x.shape), _last(keep_ratio), scale)
+    else:
+        scale = x.dtype.type(1)
+        _bias_relu(x, b)
+    if out is not None and out is not x:
+        np.copyto(out, x)
+        x = out
+    return x, FusedCache(x, scale) if cache is None or cache.hidden is not x else cache
+
+
+def bias_activation_dropout_backward(dout, cache, *, dz=None, db=None):
+    dz = _over(dout, dz)
+    db = np.empty(dz.shape[1:], dtype=dz.dtype) if db is None else db
+    _relu_backward(dz, cache.hidden, cache.scale, db)
+    return dz, db
+
+
+def batchnorm_activation_dropout_forward(
+    z,
+    b,
+    gamma,
+    beta,
+    activation="relu",
+    keep_ratio=1.0,
+    rng=None,
+    *,
+    running_mean=None,
+    running_var=None,
+    momentum=MOMENTUM,
+    eps=EPS,
+    x_hat=None,
+    out=None,
+    cache=None,
+):
+    dropped = rng is not None and keep_ratio < 1
+    scalar = z.dtype.type
+    if cache is None or cache.norm.gamma is not gamma:
+        norm = FusedNorm(
+            np.empty_like(z) if x_hat is None else x_hat,
+            np.empty_like(gamma),
+            gamma,
+            np.empty((2, gamma.size), gamma.dtype),
+        )
+        cache = FusedCache(np.empty_like(z) if out is None else out, scalar(1 / keep_ratio if dropped else 1), norm)
+    norm = cache.norm
+    out = cache.hidden if out is None else out
+    none = _NOTHING[z.dtype.char]
+    _batchnorm_relu(
+        _over(z, norm.x_hat),
+        b,
+        gamma,
+        beta,
+        none if running_mean is None else running_mean,
+        none if running_var is None else running_var,
+        scalar(momentum),
+        scalar(eps),
+        rng.bits(z.shape) if dropped else _NO_BITS,
+        _last(keep_ratio),
+        cache.scale,
+        norm.rows[0],
+        norm.inv_std,
+        out,
+    )
+    return out, cache
+
+
+def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None):
+    out, scale, norm, _ = cache
+    x_hat, inv_std, gamma, rows = norm
+    dz, work = (np.empty_like(x_hat) if array is None else array for array in (dz, work))
+    db, dgamma, dbeta = (np.empty_like(gamma) if d is None else d for d in (db, dgamma, dbeta))
+    _batchnorm_relu_backward(
+        np.ascontiguousarray(dout), out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows
+    )
+    db.fill(0)  # batch norm takes a bias away again: its gradient is zero, not the rounding that a sum would give
+    return dz, db, dgamma, dbeta
+
+
+_NOTHING = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}
+_NO_BITS = np.empty((0, 0), np.uint16)
+
+
+def _fits_forward(
+    z: Any,
+    b: Any,
+    *parameters: Any,
+    activation: str = "relu",
+    rng: Any = None,
+    keep_ratio: float = 1,
+    cache: Any = None,
+    momentum: float = 0,
+    eps: float = 0,
+    **arrays: Any,
+) -> bool:
+    given = [p for p in (*parameters, *arrays.values()) if p is not None and not np.isscalar(p)]
+    vectors = [array for array in given if isinstance(array, np.ndarray)]
+    names = [p for p in parameters if isinstance(p, str)] or [activation]
+    ours = cache is None or isinstance(cache, FusedCache)
+    return ours and names == ["relu"] and z.ndim == 2 and b.ndim == 1 and plain(z, b, *vectors)
+
+
+def _fits_backward(dout: Any, cache: Any, **grads: Any) -> bool:
+    return isinstance(cache, FusedCache)  # made by a kernel, so only a kernel can read it
+
+
+def _fits_norm_backward(dout: Any, cache: Any, **grads: Any) -> bool:
+    return isinstance(cache, FusedCache) and cache.norm is not None
+
+
+KERNELS = {
+    "bias_activation_dropout_forward": Kernel(bias_activation_dropout_forward, _fits_forward),
+    "bias_activation_dropout_backward": Kernel(bias_activation_dropout_backward, _fits_backward),
+    "batchnorm_activation_dropout_forward": Kernel(batchnorm_activation_dropout_forward, _fits_forward),
+    "batchnorm_activation_dropout_backward": Kernel(batchnorm_activation_dropout_backward, _fits_norm_backward),
+}

@@ -1,0 +1,173 @@
+"""Numba's kernels: when they serve, when NumPy does, what is said. Their results: the tests of functions."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import backends
+from backends import MaskStream, cpu
+from fcnet import functional as F
+from fcnet.optim import rules
+from tests.small import blobs, solver
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """Let the kernels be looked for again, now and after the test."""
+    monkeypatch.setattr(cpu, "_loaded", None)
+    for name in [name for name in sys.modules if name.startswith("backends.cpu.")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_numba_missing(anew, monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert cpu.kernels() == {}
+    assert cpu.status() == "not installed: pip install 'fcnet[fast]'"
+
+
+def test_numba_broken(anew, monkeypatch, tmp_path):
+    (tmp_path / "numba.py").write_text("raise OSError('libllvm is\\n not what it was')")
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    assert cpu.kernels() == {}
+    assert cpu.status() == "not usable: OSError: libllvm is not what it was"
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+
+
+def test_numba_switched_off(anew, monkeypatch):
+    monkeypatch.setenv("FCNET_NUMBA", "0")
+    assert cpu.kernels() == {}
+    assert cpu.status() == "off: FCNET_NUMBA=0"
+
+
+def test_the_backend_tells_which(anew, monkeypatch):
+    monkeypatch.setenv("FCNET_NUMBA", "0")
+    assert "Numba" not in backends.get_backend("cpu").describe()
+
+
+def chosen(op, *args, **kwargs):
+    """Whether a kernel was chosen for these arguments."""
+    return op.choose(*args, **kwargs) is not op.reference
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+class TestPreconditions:
+    z, b = np.ones((6, 4), np.float32), np.ones(4, np.float32)
+
+    def test_plain_arrays_are_served(self):
+        assert chosen(F.bias_activation_dropout_forward, self.z, self.b)
+        assert chosen(F.batchnorm_activation_dropout_forward, self.z, self.b, self.b, self.b)
+        assert chosen(F.softmax_loss, self.z, np.zeros(6, int))
+        w = np.zeros(5)
+        assert chosen(rules.adam, w, w, w, w, 0, 0.1, work=w)
+
+    @pytest.mark.parametrize(
+        "z",
+        [
+            np.ones((6, 8), np.float32)[:, ::2],
+            np.ones((4, 6), np.float32).T,
+            np.ones((2, 6, 4), np.float32),
+            np.ones((6, 4), np.float32).view(type("Sub", (np.ndarray,), {})),
+        ],
+        ids=["strided", "transposed", "stack", "subclass"],
+    )
+    def test_others_go_to_the_reference(self, z):
+        assert not chosen(F.bias_activation_dropout_forward, z, self.b)
+        assert not chosen(F.softmax_loss, z, np.zeros(z.shape[:-1], int))
+        assert not chosen(F.softmax_loss, self.z, np.eye(4, dtype=np.float32)[[0] * 6])
+
+    def test_read_only_arrays_go_to_the_reference(self):
+        z = self.z.copy()
+        z.flags.writeable = False
+        assert not chosen(F.bias_activation_dropout_forward, z, self.b)
+        out, _ = F.bias_activation_dropout_forward(z, self.b)
+        np.testing.assert_array_equal(out, 2)
+
+    def test_labels_out_of_range_read_and_write_nothing_else(self):
+        """The reference gives such a row no right class; a kernel must not reach beside its arrays."""
+        scores = np.random.default_rng(0).standard_normal((3, 4))
+        for y in (np.array([1, 4, -1]), np.array([10**12, 0, 3])):
+            loss, dscores = F.softmax_loss(scores, y)
+            expected = F.softmax_loss.reference(scores, y)
+            np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
+            np.testing.assert_allclose(dscores, expected[1], rtol=1e-12, atol=1e-15)
+
+    def test_gradients_of_a_strided_dout(self):
+        rng = np.random.default_rng(0)
+        z, dout = rng.standard_normal((6, 4)), rng.standard_normal((6, 8))[:, ::2]
+        vectors = rng.standard_normal((3, 4))
+        stream = MaskStream(backends.get_backend("cpu"), 1)
+        for unit in ("bias", "batchnorm"):
+            forward = getattr(F, f"{unit}_activation_dropout_forward")
+            backward = getattr(F, f"{unit}_activation_dropout_backward")
+            args = z, *vectors[: 1 if unit == "bias" else 3], "relu", 0.5, stream
+            kernel, reference = forward(*args), forward.reference(*args)
+            np.testing.assert_allclose(kernel[0], reference[0], rtol=1e-12, atol=1e-14)
+            pairs = zip(backward(dout, kernel[1]), backward.reference(dout, reference[1]), strict=True)
+            for got, expected in pairs:
+                np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-13)
+
+    def test_a_step_is_made_of_kernels(self):
+        one = solver(blobs(dtype="float32"), update_rule="adam", net_options={"normalization": "batchnorm"})
+        one.step()
+        names = {call.func.__module__ for call in one._programs[100].__self__.calls}
+        assert {"backends.cpu.units", "backends.cpu.loss", "backends.cpu.update"} <= names
+
+    def test_solvers_in_threads_are_as_alone(self):
+        def train(results, at):
+            one = solver(
+                blobs(), update_rule="adam", net_options={"normalization": "batchnorm", "dropout_keep_ratio": 0.7}
+            )
+            for _ in range(60):
+                one.step()
+            results[at] = one.loss_history
+
+        results: list = [None] * 3
+        train(results, 2)
+        threads = [threading.Thread(target=train, args=(results, at)) for at in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results[0] == results[1] == results[2]
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
+STEP = """
+import sys, numpy as np, backends.cpu, fcnet
+from backends.cpu import jit
+jit.PATIENCE = 0.2
+w = np.ones(8, np.float32)
+fcnet.optim.rules.adam(w, w.copy(), w * 0, w * 0, 0, 0.1, work=w * 0)
+assert backends.cpu.kernels()
+assert not any(m.startswith("numba.np.ufunc.workqueue") for m in sys.modules), "Numba's thread pool was started"
+"""
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+def test_compiling_is_announced_once_and_cached(tmp_path):
+    first, second = (python(STEP, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert first.stderr == "fcnet: compiling CPU kernels, once for this machine ...\n"
+    assert second.stderr == ""
+    assert list(tmp_path.rglob("*.nbi"))
+
+
+def test_importing_fcnet_does_not_import_numba():
+    assert python("import sys, fcnet; print('numba' in sys.modules)").stdout == "False\n"
