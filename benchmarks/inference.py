@@ -1,0 +1,143 @@
+"""How many rows a second `predict` classifies, beside scikit-learn and PyTorch: `python -m benchmarks.inference`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.compare import add_common, check_common, describe, write
+from benchmarks.peers.duel import QUICK, Effort, Row, ratio, take_turns
+from benchmarks.peers.pool import Failure, Worker, stopped_cleanly
+from benchmarks.peers.predicting import CHUNK, WAYS, rows, temporary
+from benchmarks.report import _figure, _line, machine_line
+from benchmarks.run import _Parser, _short
+from benchmarks.workloads import Workload, initial
+
+JOB = "benchmarks.peers.predicting:Prediction"
+NET = Workload("predict", 784, (256, 256), CHUNK, 1, rows=100_000)
+TIE = 1e-4  # scores closer than this, relative to the largest, may be ordered either way in float32
+
+
+def right_answer(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
+    """The classes in float64, and where the two best scores are so close that rounding may decide."""
+    weights = {name: value.astype(np.float64) for name, value in initial(workload).items()}
+    classes, ties = [], []
+    X = rows(workload)
+    for start in range(0, len(X), CHUNK):
+        x = X[start : start + CHUNK].astype(np.float64)
+        for i in range(1, workload.layers + 1):
+            x = x @ weights[f"W{i}"] + weights[f"b{i}"]
+            x = np.maximum(x, 0) if i < workload.layers else x
+        best = np.sort(x, axis=1)[:, -2:]
+        classes.append(x.argmax(axis=1))
+        ties.append(best[:, 1] - best[:, 0] <= TIE * np.abs(x).max(axis=1))
+    return np.concatenate(classes), np.concatenate(ties)
+
+
+def objection(predicted: np.ndarray, right: np.ndarray, ties: np.ndarray) -> str:
+    """What is wrong with the predictions, or ""."""
+    if predicted.shape != right.shape:
+        return f"{predicted.shape} predictions, expected {right.shape}"
+    wrong = int(np.count_nonzero((predicted != right) & ~ties))
+    return f"{wrong} of {len(right)} rows are given another class" if wrong else ""
+
+
+def measure(workload: Workload, threads: int, effort: Effort) -> list[Row]:
+    """A row for every way to predict."""
+    found: dict[str, Row] = {}
+    workers: dict[str, Worker] = {}
+    right, ties = right_answer(workload)
+
+    def refuse(name: str, failure: Failure) -> None:
+        found[name] |= {"refused": str(failure), "kind": failure.kind}
+        if name in workers:
+            workers.pop(name).close()
+        print(f"{name} is not timed: {failure}", file=sys.stderr)
+
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fcnet-inference-"))
+        for name, (_, _, _, environment) in WAYS.items():
+            row: Row = {"contender": name}
+            found[name] = row
+            try:
+                worker = Worker(JOB, threads, environment)
+                stack.callback(worker.close)
+                workers[name] = worker
+                row |= worker.ask("make", way=name, workload=workload.to_dict())
+                row |= worker.ask("weigh")
+                worker.ask("prove", path=temporary(name, folder))
+                if wrong := objection(np.load(temporary(name, folder)), right, ties):
+                    raise Failure(f"wrong result: {wrong}", "wrong")
+            except Failure as failure:
+                refuse(name, failure)
+        take_turns(workload.steps, workers, found, effort, refuse)
+    for row in found.values():
+        if "median_us" in row:
+            row["rows_per_s"] = round(workload.count / row["median_us"] * 1e6)
+    return list(found.values())
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The table."""
+    net = Workload.from_dict(record["workload"])
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    lines = [
+        f"# Predicting {net.count:,} rows with {net.describe().partition(',')[0]}, {record['date']}",
+        "",
+        f"{machine_line(record)}; {versions}.",
+        "",
+        f"float32, {record['threads']} threads; `-chunked`: {CHUNK} rows at a time, as fcnet does of itself. Median "
+        "over rounds that took turns; the classes were compared with float64's first. Memory: peak above the rows "
+        "and the net themselves.",
+        "",
+        _line(["", "rows per second", "ms ± IQR", "time ÷ fcnet's", "memory, MiB"]),
+        _line(["---", "--:", "--:", "--:", "--:"]),
+    ]
+    for row in record["rows"]:
+        if "refused" in row:
+            lines.append(_line([row["contender"], row["refused"], "", "", ""]))
+            continue
+        made = ratio(record["rows"], row["contender"], "fcnet")
+        times = f"{_figure(row['median_us'] / 1e3)} ± {_figure(row['iqr_us'] / 1e3)}"
+        cells = [f"{row['rows_per_s']:,}", times, f"{made['ratio']:.2f}" if made else ""]
+        lines.append(_line([row["contender"], *cells, f"{row['growth'] / 2**20:.0f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 all measured; 1 something was refused or crashed; 2 bad options; 130 interrupted."""
+    parser: argparse.ArgumentParser = _Parser(prog="benchmarks.inference", description=__doc__, allow_abbrev=False)
+    add_common(parser)
+    options = parser.parse_args(arguments)
+    try:
+        check_common(options)
+    except (ValueError, OSError) as error:
+        print(f"benchmarks.inference: {error}", file=sys.stderr)
+        return 2
+    net = dataclasses.replace(NET, rows=10_000) if options.quick else NET
+    try:
+        with stopped_cleanly():
+            record = describe("cpu", options.threads) | {"workload": net.to_dict(), "versions": {}}
+            found = measure(net, options.threads, QUICK if options.quick else Effort())
+    except KeyboardInterrupt:
+        print("benchmarks.inference: interrupted; nothing written", file=sys.stderr)
+        return 130
+    for row in found:
+        record["versions"] |= row.pop("versions", {})
+    record["rows"] = found
+    table = markdown(record)
+    print(table)
+    if options.json is not None:
+        print("wrote", ", ".join(map(_short, write(record, options.json, table, None))))
+    return int(any(row.get("kind") in ("failed", "crashed", "wrong") for row in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

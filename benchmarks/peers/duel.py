@@ -1,0 +1,198 @@
+"""Contenders on one workload: each in its process, proved first, then timed in rounds that take turns."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import FLOOR, Contender
+from benchmarks.peers.pool import Failure, Worker
+from benchmarks.timing import summarize
+from benchmarks.workloads import Workload, draw
+
+JOB = "benchmarks.peers.training:Training"
+PROOF_STEPS = 20
+FIRST = 1e-5  # allowed relative difference of the very first loss, before any update
+DROPOUT_MEAN = 0.035  # allowed relative difference of the mean loss under other masks: four times its spread
+MASK_SEEDS = 3
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Attributes:
+        rounds: turns of each contender.
+        scale: of each turn's steps.
+        pause: seconds between turns, in which the last contender's threads fall asleep (OpenMP's spin 0.2 s).
+    """
+
+    rounds: int = 15
+    scale: float = 1.0
+    pause: float = 0.3
+
+
+QUICK = Effort(rounds=5, scale=0.2, pause=0.05)
+
+
+@dataclass
+class Answer:
+    """The right losses of a workload, for each of Adam's two rules; worked out once, when first asked for."""
+
+    workload: Workload
+    _found: dict[bool, tuple[np.ndarray, float | None]] = field(default_factory=dict, repr=False)
+
+    def losses(self, raw_epsilon: bool = False) -> tuple[np.ndarray, float | None]:
+        """The first losses without dropout; and with dropout, the mean of them over several drawings of masks."""
+        if raw_epsilon not in self._found:
+            from benchmarks.peers import oracle
+
+            data = draw(self.workload)
+            mean = None
+            if self.workload.keep < 1:
+                runs = [oracle.losses(self.workload, data, PROOF_STEPS, seed) for seed in range(MASK_SEEDS)]
+                mean = float(np.mean(runs))
+            right = oracle.losses(self.workload, data, PROOF_STEPS, raw_epsilon=raw_epsilon)
+            self._found[raw_epsilon] = np.array(right), mean
+        return self._found[raw_epsilon]
+
+    def objection(self, proof: dict[str, Any]) -> tuple[float, str]:
+        """The largest relative difference of the losses, and what is wrong with them or "".
+
+        >>> answer = Answer(Workload("w", 4, (3,), 2, 1), {False: (np.array([2.0, 1.0]), None)})
+        >>> answer.objection({"losses": [2.0, 1.1]})[1]
+        'loss 1.1 at step 2, expected 1: relative difference 0.1, allowed 0.005'
+        """
+        right, mean = self.losses(proof.get("raw_epsilon", False))
+        losses = np.array(proof["losses"], dtype=np.float64)
+        if losses.shape != right.shape:
+            return np.inf, f"{losses.size} losses, expected {right.size}"
+        difference = np.abs(losses / right - 1)
+        allowed = np.full(right.shape, self.workload.tolerance)
+        allowed[0] = FIRST
+        wrong = np.flatnonzero(~(difference <= allowed))  # also if it is NaN
+        worst = float(np.max(difference))
+        if wrong.size:
+            at = int(wrong[0])
+            text = f"loss {losses[at]:.6g} at step {at + 1}, expected {right[at]:.6g}"
+            return worst, f"{text}: relative difference {difference[at]:.2g}, allowed {allowed[at]:.2g}"
+        if mean is not None:
+            dropped = np.array(proof.get("dropped", []), dtype=np.float64)
+            if dropped.shape != right.shape or np.array_equal(dropped, losses):
+                return worst, "dropout changes nothing"
+            off = float(np.mean(dropped)) / mean - 1
+            if not abs(off) <= DROPOUT_MEAN:
+                text = f"mean loss {np.mean(dropped):.4g} with dropout, expected {mean:.4g}"
+                return worst, f"{text}: relative difference {off:.2g}, allowed {DROPOUT_MEAN:g}"
+        return worst, ""
+
+
+def duel(
+    workload: Workload,
+    contenders: Iterable[Contender],
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    effort: Effort = QUICK,
+    say: Say = lambda text: None,
+) -> list[Row]:
+    """A row for each contender: its rounds and their median, or why it was not timed.
+
+    A row has workload, contender, and either `refused` (with `kind`: unavailable, unsupported, failed, crashed or
+    wrong), or median_us, iqr_us, rounds, rounds_us; and what is known beside: import_s, make_s, about, versions,
+    loss_difference.
+    """
+    rows: dict[str, Row] = {}
+    workers: dict[str, Worker] = {}
+    answer = Answer(workload)
+
+    def refuse(name: str, failure: Failure) -> None:
+        row = rows[name]
+        row |= {"refused": str(failure), "kind": failure.kind}
+        if name in workers:
+            workers.pop(name).close()
+        if failure.kind != "unsupported":
+            say(f"{workload.name}: {name} is not timed: {failure}")
+
+    with contextlib.ExitStack() as stack:
+        for contender in contenders:
+            name = contender.name
+            row: Row = {"workload": workload.name, "contender": name}
+            rows[name] = row
+            try:
+                if device.partition(":")[0] not in contender.devices:
+                    raise Failure(f"does not run on {device}", "unsupported")
+                worker = Worker(JOB, threads, contender.environment)
+                stack.callback(worker.close)
+                workers[name] = worker
+                row |= worker.ask("load", target=contender.target, device=device, packages=contender.packages)
+                row |= worker.ask("make", workload=workload.to_dict())
+                if name != FLOOR:
+                    proof = worker.ask("prove", count=PROOF_STEPS)
+                    row["about"] = proof["about"]
+                    difference, objection = answer.objection(proof)
+                    row["loss_difference"] = float(f"{difference:.2g}") if np.isfinite(difference) else None
+                    if objection:
+                        raise Failure(f"wrong result: {objection}", "wrong")
+            except Failure as failure:
+                refuse(name, failure)
+        take_turns(workload.steps, workers, rows, effort, refuse)
+    return list(rows.values())
+
+
+def take_turns(
+    steps: int,
+    workers: dict[str, Worker],
+    rows: dict[str, Row],
+    effort: Effort,
+    refuse: Callable[[str, Failure], None],
+) -> None:
+    """Fill the rows with times, from rounds in rotating order. The first, uncounted one warms up."""
+    steps = max(1, round(steps * effort.scale))
+    warm = max(1, steps // 10)
+    taken: dict[str, list[float]] = {name: [] for name in workers}
+    for turn in range(effort.rounds + 1):
+        names = list(workers)
+        first = turn % max(1, len(names))
+        for name in names[first:] + names[:first]:
+            time.sleep(effort.pause)
+            try:
+                seconds = workers[name].ask("run", steps=steps, warm=warm, limit_s=120)
+            except Failure as failure:
+                refuse(name, failure)
+                continue
+            if turn:
+                taken[name].append(seconds / steps)
+    for name in workers:
+        summary = summarize(taken[name])
+        rows[name] |= summary._asdict() | {"rounds_us": [round(t * 1e6, 2) for t in taken[name]], "steps": steps}
+
+
+def ratio(rows: Sequence[Row], above: str, below: str) -> dict[str, Any] | None:
+    """Time of one contender over that of another, round by round: median and quartiles; None if either has none."""
+    times = {row["contender"]: row["rounds_us"] for row in rows if "rounds_us" in row}
+    if above not in times or below not in times:
+        return None
+    low, middle, high = np.percentile(np.divide(times[above], times[below]), [25, 50, 75])
+    return {
+        "of": above,
+        "to": below,
+        "ratio": round(float(middle), 3),
+        "low": round(float(low), 3),
+        "high": round(float(high), 3),
+    }
+
+
+def best(rows: Sequence[Row], among: Iterable[str]) -> str | None:
+    """The contender with the lowest median."""
+    names = set(among)
+    timed = [row for row in rows if "median_us" in row and row["contender"] in names]
+    return min(timed, key=lambda row: row["median_us"])["contender"] if timed else None

@@ -1,0 +1,55 @@
+"""fcnet itself: `Solver.step()`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+
+import fcnet
+from benchmarks.peers.base import Peer
+from benchmarks.workloads import BETA1, BETA2, EPSILON, LEARNING_RATE, SEED, Data, Workload
+
+
+class Ours(Peer):
+    """As a user trains; nothing private. Every step also records its loss, as `Solver` always does."""
+
+    def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
+        self.model = fcnet.FullyConnectedNet(
+            workload.hidden,
+            workload.inputs,
+            workload.outputs,
+            normalization="batchnorm" if workload.norm else None,
+            dropout_keep_ratio=workload.keep,
+            dtype="float32",
+            seed=SEED,
+            device=device,
+        )
+        for name, value in weights.items():
+            self.model.params[name] = value
+        part = slice(workload.batch)  # validation: never looked at by `step`
+        self.solver = fcnet.Solver(
+            self.model,
+            fcnet.data.Dataset(X_train=data.X, y_train=data.y, X_val=data.X[part], y_val=data.y[part]),
+            update_rule="adam",
+            optim_config={"learning_rate": LEARNING_RATE, "beta1": BETA1, "beta2": BETA2, "epsilon": EPSILON},
+            batch_size=workload.batch,
+            seed=SEED,
+            verbose=False,
+            preprocess="none",
+            num_train_samples=1,
+        )
+        self.step = self.solver.step  # no call in between
+
+    def step(self) -> None:
+        self.solver.step()
+
+    def synchronize(self) -> None:
+        self.model.backend.synchronize()
+        self.about["numba"] = "numba" in sys.modules
+
+    def losses(self, count: int) -> list[float]:
+        for _ in range(count):
+            self.step()
+        return list(self.solver.loss_history[-count:])

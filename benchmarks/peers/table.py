@@ -1,0 +1,201 @@
+"""The record of a comparison as Markdown and as a picture of ratios."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import _figure, _line, machine_line
+from benchmarks.workloads import Workload
+from fcnet.errors import MissingExtra
+
+Record = Mapping[str, Any]
+SHORT = {"unavailable": "n/a", "unsupported": "–", "failed": "failed", "crashed": "crashed", "wrong": "refused"}
+#: Okabe and Ito's, told apart without colour vision.
+COLORS = {
+    "fcnet": "#000000",
+    "fcnet-numpy": "#999999",
+    "torch": "#D55E00",
+    "torch-compile": "#E69F00",
+    "torch-graph": "#F0E442",
+    "jax": "#0072B2",
+    "jax-sync": "#66A9D4",
+    "sklearn": "#8A6BBE",
+    "naive": "#CC79A7",
+    "gemm": "#009E73",
+}
+
+
+def markdown(record: Record) -> str:
+    """Times, ratios with their goals, memory, and what was not timed."""
+    rows = {(row["workload"], row["contender"]): row for row in record["rows"]}
+    workloads = [Workload.from_dict(fields) for fields in record["workloads"]]
+    columns = list(dict.fromkeys(contender for _, contender in rows))
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    lines = [
+        f"# Training steps on {record['device']}, {record['date']}",
+        "",
+        f"{machine_line(record)}; {versions}.",
+        "",
+        "Microseconds per step (gather a shuffled batch, forward, backward, Adam; float32; "
+        f"{record['threads']} thread{'s' * (record['threads'] > 1)}): median over the rounds ± interquartile range. "
+        "Contenders took turns, each in a process of its own, "
+        "and every one's losses agreed with a float64 answer before it was timed. `jax` queues its steps, `jax-sync` "
+        "waits for each as the others do; `gemm` is the matrix products alone. What is timed: "
+        "`benchmarks/README.md`.",
+        "",
+        _line(["workload", *columns]),
+        _line(["---", *["--:"] * len(columns)]),
+    ]
+    for workload in workloads:
+        cells = [_cell(rows.get((workload.name, name), {})) for name in columns]
+        lines.append(_line([f"{workload.name}: {workload.describe()}", *cells]))
+    lines += _ratios(record)
+    lines += _memory(record)
+    lines += _compilation(record, columns)
+    refused = [row for row in record["rows"] if "refused" in row and row["kind"] != "unsupported"]
+    if refused:
+        lines += ["", "## Not timed", ""]
+        lines += [f"- {row['workload']}, {row['contender']}: {row['refused']}" for row in refused]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    if "median_us" in row:
+        return f"{_figure(row['median_us'])} ± {_figure(row['iqr_us'])}"
+    return SHORT.get(row.get("kind", ""), "")
+
+
+def _ratios(record: Record) -> Iterable[str]:
+    if not record["ratios"]:
+        return
+    yield from ("", "## Ratios", "", "Time of the first over the second, round by round: median (quartiles).", "")
+    yield _line(["workload", "ratio", "", "goal", ""])
+    yield _line(["---", "---", "--:", "--:", "---"])
+    for row in record["ratios"]:
+        goal, value = row["goal"], row["ratio"]
+        verdict = "" if goal is None else "reached" if value >= goal else "missed"
+        spread = f"{value:.2f} ({row['low']:.2f}–{row['high']:.2f})"
+        yield _line([row["workload"], f"{row['of']} ÷ {row['to']}", spread, f"{goal:.2f}" if goal else "", verdict])
+
+
+def _memory(record: Record) -> Iterable[str]:
+    weighed = [row for row in record["memory"] if "growth" in row]
+    if not weighed:
+        return
+    allowed = weighed[0]["allowed"] / 2**20
+    yield from ("", f"## Peak memory of `{weighed[0]['workload']}`", "")
+    yield (
+        "Above the same process after imports and a first training; beside parameters x 5 + data + activations "
+        f"= {allowed:.0f} MiB (goal for fcnet: at most 1.30 of it)."
+    )
+    yield from ("", _line(["contender", "MiB", "of that"]), _line(["---", "--:", "--:"]))
+    for row in weighed:
+        note = "" if row["exact"] else " (of the process's whole life)"
+        share = row["growth"] / row["allowed"]
+        yield _line([row["contender"] + note, f"{row['growth'] / 2**20:.0f}", f"{share:.2f}"])
+
+
+def _compilation(record: Record, columns: list[str]) -> Iterable[str]:
+    """First step and the way chosen: apart from the times above."""
+    yield from ("", "## First step, compilation included", "")
+    yield _line(["contender", "first step, s", "written as"])
+    yield _line(["---", "--:", "---"])
+    for name in columns:
+        made = [row for row in record["rows"] if row["contender"] == name and "import_s" in row]
+        if not made:
+            continue
+        first = [row["about"]["first_step_s"] for row in made if "first_step_s" in row.get("about", {})]
+        ways: dict[str, list[str]] = {}
+        for row in made:
+            if "variant" in row.get("about", {}):
+                ways.setdefault(row["about"]["variant"], []).append(row["workload"])
+        # One way for all workloads needs no list of them.
+        said = [way if len(ways) == 1 else f"{way} ({', '.join(where)})" for way, where in ways.items()]
+        span = "–".join(dict.fromkeys(f"{seconds:.2f}" for seconds in (min(first), max(first)))) if first else ""
+        if span:
+            yield _line([name, span, "; ".join(said)])
+
+
+def bars(record: Record) -> bytes:
+    """A PNG: time of each contender over fcnet's, a group per workload, goals as dashes.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+    except ImportError as error:
+        raise MissingExtra("the picture of the comparison", "matplotlib", "plot") from error
+    medians = {(r["workload"], r["contender"]): r["median_us"] for r in record["rows"] if "median_us" in r}
+    groups = [w for w in (fields["name"] for fields in record["workloads"]) if (w, "fcnet") in medians]
+    names = [name for name in dict.fromkeys(r["contender"] for r in record["rows"]) if name != "fcnet"]
+    names = [name for name in names if any((group, name) in medians for group in groups)]
+    goals = {row["workload"]: row["goal"] for row in record["ratios"] if row["to"] == "fcnet" and row["goal"]}
+    figure = Figure(figsize=(1.8 + 1.85 * max(2, len(groups)), 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    width = 0.84 / max(1, len(names))
+    highest = lowest = 1.0
+    for place, name in enumerate(names):
+        for at, group in enumerate(groups):
+            if (group, name) not in medians:
+                continue
+            value = medians[group, name] / medians[group, "fcnet"]
+            highest, lowest = max(highest, value), min(lowest, value)
+            x = at - 0.42 + (place + 0.5) * width
+            label = name if at == next(i for i, g in enumerate(groups) if (g, name) in medians) else None
+            panel.bar(x, value - 1, width * 0.92, bottom=1, color=COLORS.get(name, "#777777"), label=label)
+            above = value >= 1
+            panel.annotate(
+                f"{value:.1f}" if value >= 1.095 else f"{value:.2f}",
+                (x, value),
+                (0, 2 if above else -2),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if above else "top",
+                fontsize=6,
+            )
+    for at, group in enumerate(groups):
+        if group in goals:
+            first = "goal for the best framework" if group == next(iter(goals)) else None
+            panel.hlines(goals[group], at - 0.45, at + 0.45, colors="0.25", linestyles=(0, (3, 2)), lw=1, label=first)
+    panel.axhline(1, color="black", linewidth=1.2)
+    panel.set_yscale("log")
+    panel.set_ylim(lowest * 0.75, highest * 1.3)
+    ticks = [
+        t
+        for t in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)
+        if lowest * 0.75 <= t <= highest * 1.3
+    ]
+    panel.yaxis.set_major_locator(FixedLocator(ticks))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panel.set_xticks(range(len(groups)), groups)
+    panel.tick_params(axis="x", length=0)
+    panel.set_ylabel("time of a step ÷ fcnet's")
+    panel.grid(axis="y", alpha=0.3, linewidth=0.6)
+    panel.set_axisbelow(True)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    machine = record["machine"]
+    title = f"above 1: slower than fcnet ({machine['cpu']}, {record['threads']} threads, {record['date']})"
+    panel.set_title(title, fontsize=8, color="0.3", loc="left")
+    return to_png(figure)
+
+
+def to_png(figure: Any) -> bytes:
+    """In few colours: a quarter of the size, the same to the eye."""
+    from PIL import Image  # which matplotlib needs itself
+
+    figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    png = io.BytesIO()
+    image.quantize(96).save(png, format="png", optimize=True)
+    return png.getvalue()

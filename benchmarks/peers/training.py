@@ -1,0 +1,152 @@
+"""What a worker does for `benchmarks.compare` and its companions: build a peer, prove it, time it, weigh it."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import gc
+import importlib
+import importlib.metadata
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.base import Peer
+from benchmarks.workloads import Data, Workload, draw, initial
+
+
+class Training:
+    """One contender on one workload after the other. Arguments and results are plain values, fit for JSON."""
+
+    peer: Peer
+
+    def load(self, target: str, device: str, packages: Sequence[str], choice: str | None = None) -> dict[str, Any]:
+        """Import the framework: how long that took, and its version."""
+        if device == "cpu":
+            os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        start = time.perf_counter()
+        module, _, name = target.partition(":")
+        self._class = getattr(importlib.import_module(module), name)
+        self._device, self._choice = device, choice
+        return {"import_s": round(time.perf_counter() - start, 3), "versions": _versions(packages)}
+
+    def make(self, workload: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw the data and build the net, in place of an earlier one."""
+        self.__dict__.pop("peer", None)
+        self._workload = Workload.from_dict(workload)
+        data, weights = draw(self._workload), initial(self._workload)
+        start = time.perf_counter()
+        self.peer = self._build(self._workload, data, weights, self._choice)
+        return {"make_s": round(time.perf_counter() - start, 3), "about": self.peer.about}
+
+    def _build(self, workload: Workload, data: Data, weights: Mapping[str, Any], choice: str | None) -> Peer:
+        peer = self._class()
+        peer.choice = choice
+        peer.make(workload, data, weights, self._device)
+        return peer
+
+    def prove(self, count: int) -> dict[str, Any]:
+        """The first losses: without dropout those of a second net, its masks being the contender's own affair."""
+        first = time.perf_counter()
+        losses = self.peer.losses(1)
+        self.peer.synchronize()
+        self.peer.about.setdefault("first_step_s", round(time.perf_counter() - first, 3))
+        losses += self.peer.losses(count - 1)
+        found = {"losses": losses, "about": self.peer.about, "raw_epsilon": self.peer.raw_epsilon}
+        if self._workload.keep < 1:
+            plain = dataclasses.replace(self._workload, keep=1.0)
+            sure = self._build(plain, draw(plain), initial(plain), self.peer.choice or "")
+            found |= {"losses": sure.losses(count), "dropped": losses}
+        return found
+
+    def run(self, steps: int, warm: int) -> float:
+        """Seconds that so many steps took, after some that are not counted."""
+        self.peer.many(warm)
+        self.peer.synchronize()
+        gc.collect()
+        gc.disable()
+        start = time.perf_counter()
+        self.peer.many(steps)
+        self.peer.synchronize()
+        seconds = time.perf_counter() - start
+        gc.enable()
+        return seconds
+
+    def weigh(self, workload: Mapping[str, Any], steps: int) -> dict[str, Any]:
+        """Peak memory of training from nothing, above this process after its imports and a first training.
+
+        The first training, of the same net, compiles and warms up every kernel; all of it is freed again. The initial
+        weights that contenders other than fcnet are given are allocated before and not counted. Not `exact`: the peak
+        could not be set back, so it is that of the process's whole life.
+        """
+        made = Workload.from_dict(workload)
+        weights = initial(made) if not self._class.__module__.endswith(".ours") else {}
+        imports, choice = resident(), self._choice
+        before, exact = 0, False
+        for count in (3, steps):
+            if count == steps:
+                del self.peer
+                _give_back()
+                before, exact = resident(), _reset_peak()
+            self.peer = self._build(made, draw(made), weights, choice)
+            choice = self.peer.choice or ""
+            for _ in range(count):  # not `many`, which may gather an epoch's rows at once
+                self.peer.step()
+            self.peer.synchronize()
+        allowed = made.memory
+        return {"growth": peak() - before, "allowed": allowed, "imports": imports, "before": before, "exact": exact}
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _status(field: str) -> int:
+    """Bytes, from /proc/self/status; 0 where there is none."""
+    try:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":")), 0)
+
+
+def resident() -> int:
+    """Bytes of memory in use now."""
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    """The most bytes in use since the last `_reset_peak`, or in this process's life."""
+    if found := _status("VmHWM"):
+        return found
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _reset_peak() -> bool:
+    """Whether the peak could be forgotten."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
+    except OSError:
+        return False
+    return True
+
+
+def _give_back() -> None:
+    """Return freed memory to the system."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):  # not glibc
+        return

@@ -1,0 +1,165 @@
+"""JAX: the whole step, gather included, in one jit with donated state. The CUDA path has not been run on a GPU yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.peers.base import Peer
+from benchmarks.peers.tuning import Stepper, fastest
+from benchmarks.workloads import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    LEARNING_RATE,
+    NORM_EPS,
+    NORM_MOMENTUM,
+    SEED,
+    Data,
+    Workload,
+    permutation,
+)
+
+
+def hand_written() -> tuple[Callable, Callable]:
+    """Adam as (init, update), like optax's but applied at once."""
+
+    def init(params: Any) -> Any:
+        return jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
+
+    def update(params: Any, grads: Any, moments: Any, step: Any) -> Any:
+        t = (step + 1).astype(jnp.float32)
+        rate, root = LEARNING_RATE / (1 - BETA1**t), jax.lax.rsqrt(1 - BETA2**t)
+        m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, moments[0], grads)
+        v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, moments[1], grads)
+        params = jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) * root + EPSILON), params, m, v)
+        return params, (m, v)
+
+    return init, update
+
+
+def from_optax() -> tuple[Callable, Callable]:
+    """The same by optax."""
+    import optax
+
+    adam = optax.adam(LEARNING_RATE, BETA1, BETA2, EPSILON)
+
+    def update(params: Any, grads: Any, moments: Any, step: Any) -> Any:
+        changes, moments = adam.update(grads, moments, params)
+        return optax.apply_updates(params, changes), moments
+
+    return adam.init, update
+
+
+class Jitted(Stepper):
+    """state, loss = step(state, X, y, order); the cursor is part of the state."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        data: Data,
+        weights: Mapping[str, np.ndarray],
+        device: str,
+        adam: Callable[[], tuple[Callable, Callable]],
+    ) -> None:
+        self.workload, self.weights = workload, weights
+        self.init, self.update = adam()
+        kind, _, index = device.partition(":")
+        self.device = jax.devices("cpu" if kind == "cpu" else "gpu")[int(index or 0)]
+        self.X, self.y = self._put(data.X), self._put(data.y.astype(np.int32))
+        self.jitted = jax.jit(self._step, donate_argnums=0)
+        self.reset()
+
+    def _put(self, value: np.ndarray) -> jax.Array:
+        return jax.device_put(value, self.device)
+
+    def reset(self) -> None:
+        params = {name: self._put(value.copy()) for name, value in self.weights.items()}
+        running = [self._put(np.zeros((2, width), np.float32)) for width in self.workload.hidden if self.workload.norm]
+        with jax.default_device(self.device):
+            moments = self.init(params)
+        self.state = params, running, moments, self._put(np.int32(0))
+        self.steps = 0
+        self.order = self._put(permutation(self.workload, 0).astype(np.int32))
+
+    def _loss(self, params: Any, running: Any, x: Any, y: Any, step: Any) -> Any:
+        keep, moved = self.workload.keep, []
+        for i in range(1, self.workload.layers):
+            x = x @ params[f"W{i}"] + params[f"b{i}"]
+            if self.workload.norm:
+                mean = x.mean(0)
+                centred = x - mean
+                var = (centred * centred).mean(0)
+                x = centred * jax.lax.rsqrt(var + NORM_EPS) * params[f"gamma{i}"] + params[f"beta{i}"]
+                moved.append(NORM_MOMENTUM * running[i - 1] + (1 - NORM_MOMENTUM) * jnp.stack([mean, var]))
+            x = jax.nn.relu(x)
+            if keep < 1:
+                key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), step), i)
+                kept = jax.random.bits(key, x.shape, jnp.uint16) < round(keep * 65536)  # half the bits of `bernoulli`
+                x = jnp.where(kept, x / keep, 0)
+        last = self.workload.layers
+        scores = x @ params[f"W{last}"] + params[f"b{last}"]
+        log_probs = jax.nn.log_softmax(scores)
+        return -jnp.take_along_axis(log_probs, y[:, None], axis=1).mean(), moved
+
+    def _step(self, state: Any, X: Any, y: Any, order: Any) -> Any:
+        params, running, moments, step = state
+        batch = self.workload.batch
+        start = step % (self.workload.count // batch) * batch
+        rows = jax.lax.dynamic_slice(order, (start,), (batch,))
+        gradient = jax.value_and_grad(self._loss, has_aux=True)
+        inputs, labels = jnp.take(X, rows, axis=0, mode="clip"), jnp.take(y, rows, mode="clip")
+        (loss, running), grads = gradient(params, running, inputs, labels, step)
+        params, moments = self.update(params, grads, moments, step)
+        return (params, running, moments, step + 1), loss
+
+    def __call__(self) -> jax.Array:
+        per_epoch = self.workload.count // self.workload.batch
+        if self.steps and self.steps % per_epoch == 0:
+            self.order = self._put(permutation(self.workload, self.steps // per_epoch).astype(np.int32))
+        self.steps += 1
+        self.state, loss = self.jitted(self.state, self.X, self.y, self.order)
+        return loss
+
+    def synchronize(self) -> None:
+        jax.block_until_ready(self.state)
+
+
+class Jax(Peer):
+    """Adam from optax or by hand, whichever is faster. Steps are queued: the next begins before the last is read."""
+
+    def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
+        jax.config.update("jax_default_matmul_precision", "highest")  # float32, also where TF32 is the default
+        ways = {
+            name: partial(Jitted, workload, data, weights, device, adam)
+            for name, adam in {"Adam by hand": hand_written, "optax": from_optax}.items()
+        }
+        self.choice, self.stepper, about = fastest(ways, max(2, workload.steps // 10), self.choice)
+        self.about |= about
+        self.step = self.stepper
+
+    def step(self) -> None:
+        self.stepper()
+
+    def synchronize(self) -> None:
+        self.stepper.synchronize()
+
+    def losses(self, count: int) -> list[float]:
+        return [float(loss) for loss in [self.stepper() for _ in range(count)]]
+
+
+class Synchronous(Jax):
+    """The same, waiting for each step: what a loop costs that looks at every loss."""
+
+    def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
+        super().make(workload, data, weights, device)
+        self.about.pop("tried", None)
+        self.step = self._one
+
+    def _one(self) -> None:
+        jax.block_until_ready(self.stepper())

@@ -1,0 +1,288 @@
+"""PyTorch: eager, compiled, and (CUDA) as one graph. The CUDA paths have not been run on a GPU yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.peers.base import Peer, threads
+from benchmarks.peers.tuning import Stepper, fastest
+from benchmarks.workloads import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    LEARNING_RATE,
+    NORM_EPS,
+    NORM_MOMENTUM,
+    Data,
+    Workload,
+    permutation,
+)
+
+
+class Rows:
+    """The data on the device, and the row numbers of the next batch in fcnet's order."""
+
+    def __init__(self, workload: Workload, data: Data, device: str) -> None:
+        self.workload = workload
+        self.X, self.y = torch.from_numpy(data.X).to(device), torch.from_numpy(data.y).to(device)
+        self.order = torch.empty(workload.count, dtype=torch.int64, device=device)
+        self.reset()
+
+    def reset(self) -> None:
+        self.epoch = self.position = 0
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self.order.copy_(torch.from_numpy(permutation(self.workload, self.epoch)))
+
+    def next(self) -> torch.Tensor:
+        """A view of the epoch's order."""
+        if self.position == self.workload.count:
+            self.epoch, self.position = self.epoch + 1, 0
+            self._shuffle()
+        start, self.position = self.position, self.position + self.workload.batch
+        return self.order[start : self.position]
+
+
+def build(workload: Workload) -> nn.Sequential:
+    """The net as a PyTorch user writes it."""
+    layers: list[nn.Module] = []
+    widths = workload.widths
+    for before, after in pairwise(widths[:-1]):
+        layers.append(nn.Linear(before, after))
+        if workload.norm:
+            layers.append(nn.BatchNorm1d(after, eps=NORM_EPS, momentum=1 - NORM_MOMENTUM))
+        layers.append(nn.ReLU())
+        if workload.keep < 1:
+            layers.append(nn.Dropout(1 - workload.keep))
+    return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
+
+
+class Modules(Stepper):
+    """nn.Sequential, cross_entropy, backward, torch.optim.Adam; the batch is gathered into one buffer."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        data: Data,
+        weights: Mapping[str, np.ndarray],
+        device: str,
+        compiled: dict[str, Any] | None = None,
+        **adam: Any,
+    ) -> None:
+        self.device, self.weights = device, weights
+        self.rows = Rows(workload, data, device)
+        self.net = build(workload).to(device)
+        self.adam = torch.optim.Adam(self.net.parameters(), LEARNING_RATE, (BETA1, BETA2), EPSILON, **adam)
+        self.x = torch.empty((workload.batch, workload.inputs), device=device)
+        self.y = torch.empty(workload.batch, dtype=torch.int64, device=device)
+        self.loss: Callable[..., torch.Tensor] = self._loss
+        if compiled is not None:
+            self.loss = torch.compile(self._loss, **compiled)
+        self.reset()
+
+    def reset(self) -> None:
+        self.rows.reset()
+        linear = [layer for layer in self.net if isinstance(layer, nn.Linear)]
+        norms = [layer for layer in self.net if isinstance(layer, nn.BatchNorm1d)]
+        with torch.no_grad():
+            for i, layer in enumerate(linear, 1):
+                layer.weight.copy_(torch.from_numpy(self.weights[f"W{i}"].T))
+                layer.bias.copy_(torch.from_numpy(self.weights[f"b{i}"]))
+            for i, layer in enumerate(norms, 1):
+                layer.weight.copy_(torch.from_numpy(self.weights[f"gamma{i}"]))
+                layer.bias.copy_(torch.from_numpy(self.weights[f"beta{i}"]))
+                layer.reset_running_stats()
+            for state in self.adam.state.values():
+                for value in state.values():
+                    value.zero_()
+
+    def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(self.net(x), y)
+
+    def __call__(self) -> torch.Tensor:
+        rows = self.rows.next()
+        torch.index_select(self.rows.X, 0, rows, out=self.x)
+        torch.index_select(self.rows.y, 0, rows, out=self.y)
+        self.adam.zero_grad(set_to_none=True)
+        loss = self.loss(self.x, self.y)
+        loss.backward()
+        self.adam.step()
+        return loss.detach()
+
+    def synchronize(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+
+class Whole(Stepper):
+    """Gather, forward, gradient (torch.func) and Adam as one compiled function over plain tensors."""
+
+    def __init__(
+        self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str, **compiled: Any
+    ) -> None:
+        self.workload, self.device, self.weights = workload, device, weights
+        self.rows = Rows(workload, data, device)
+        empty = {name: torch.empty(value.shape, device=device) for name, value in weights.items()}
+        self.params, self.m, self.v = ({n: torch.zeros_like(t) for n, t in empty.items()} for _ in range(3))
+        self.running = [torch.zeros((2, width), device=device) for width in workload.hidden if workload.norm]
+        self.t = torch.zeros((), device=device)
+        self.compiled = torch.compile(self._step, **compiled)
+        self.reset()
+
+    def reset(self) -> None:
+        self.rows.reset()
+        for name, value in self.weights.items():
+            self.params[name].copy_(torch.from_numpy(value))
+        for tensor in (*self.m.values(), *self.v.values(), *self.running, self.t):
+            tensor.zero_()
+
+    def _loss(
+        self, params: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        moments = []
+        for i in range(1, self.workload.layers):
+            x = torch.addmm(params[f"b{i}"], x, params[f"W{i}"])
+            if self.workload.norm:
+                mean = x.mean(0)
+                centred = x - mean
+                var = (centred * centred).mean(0)
+                x = centred * torch.rsqrt(var + NORM_EPS) * params[f"gamma{i}"] + params[f"beta{i}"]
+                moments.append((mean, var))
+            x = F.relu(x)
+            if self.workload.keep < 1:
+                x = F.dropout(x, 1 - self.workload.keep)
+        last = self.workload.layers
+        return F.cross_entropy(torch.addmm(params[f"b{last}"], x, params[f"W{last}"]), y), moments
+
+    def _step(self, rows: torch.Tensor) -> torch.Tensor:
+        gradient = torch.func.grad_and_value(self._loss, has_aux=True)
+        grads, (loss, moments) = gradient(self.params, self.rows.X[rows], self.rows.y[rows])
+        for running, (mean, var) in zip(self.running, moments, strict=True):
+            running[0].lerp_(mean, 1 - NORM_MOMENTUM)
+            running[1].lerp_(var, 1 - NORM_MOMENTUM)
+        self.t.add_(1)
+        rate = LEARNING_RATE / (1 - BETA1**self.t)
+        root = torch.sqrt(1 - BETA2**self.t)
+        for name, param in self.params.items():
+            m, v, g = self.m[name], self.v[name], grads[name]
+            m.mul_(BETA1).add_(g, alpha=1 - BETA1)
+            v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+            param.sub_(rate * m / (torch.sqrt(v) / root + EPSILON))
+        return loss
+
+    def __call__(self) -> torch.Tensor:
+        return self.compiled(self.rows.next())
+
+    def synchronize(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+
+class Captured(Modules):
+    """The eager step recorded in one CUDA graph; the batch is found by a cursor on the device."""
+
+    def __init__(self, workload: Workload, *arguments: Any, **adam: Any) -> None:
+        super().__init__(workload, *arguments, **adam)
+        self.cursor = torch.arange(workload.batch, device=self.device)
+        self.recorded_loss = torch.zeros((), device=self.device)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # warm-up on a side stream, as PyTorch's manual asks
+            for _ in range(3):
+                self._body()
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        self.adam.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self.graph):
+            self._body()
+        self.reset()
+
+    def reset(self) -> None:
+        super().reset()
+        if hasattr(self, "cursor"):
+            torch.arange(self.rows.workload.batch, out=self.cursor)
+
+    def _body(self) -> None:
+        rows = torch.index_select(self.rows.order, 0, self.cursor)
+        torch.index_select(self.rows.X, 0, rows, out=self.x)
+        torch.index_select(self.rows.y, 0, rows, out=self.y)
+        self.adam.zero_grad(set_to_none=True)
+        loss = self._loss(self.x, self.y)
+        loss.backward()
+        self.adam.step()
+        self.cursor.add_(self.rows.workload.batch).remainder_(self.rows.workload.count)
+        self.recorded_loss.copy_(loss.detach())
+
+    def __call__(self) -> torch.Tensor:
+        self.rows.next()  # moves the host's position, and draws a new order when an epoch is over
+        self.graph.replay()
+        return self.recorded_loss.clone() if self.keep_losses else self.recorded_loss
+
+    keep_losses = False
+
+
+class Torch(Peer):
+    """What the ways have in common."""
+
+    def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
+        """The ways to write the step, by name."""
+        raise NotImplementedError
+
+    def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
+        torch.set_num_threads(threads())
+        ways = {name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()}
+        self.choice, self.stepper, about = fastest(ways, max(2, workload.steps // 10), self.choice)
+        self.about |= about
+        self.step = self.stepper
+
+    def step(self) -> None:
+        self.stepper()
+
+    def synchronize(self) -> None:
+        self.stepper.synchronize()
+
+    def losses(self, count: int) -> list[float]:
+        if isinstance(self.stepper, Captured):
+            self.stepper.keep_losses = True
+        found = [self.stepper() for _ in range(count)]
+        if isinstance(self.stepper, Captured):
+            self.stepper.keep_losses = False
+        return [float(loss) for loss in found]
+
+
+class Eager(Torch):
+    """As most people run it."""
+
+    def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
+        return {"fused Adam": partial(Modules, fused=True), "foreach Adam": partial(Modules, foreach=True)}
+
+
+class Compiled(Torch):
+    """torch.compile: forward and backward with the fused optimizer beside, or the whole step in one graph."""
+
+    def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
+        ways: dict[str, Callable[..., Stepper]] = {
+            "whole step compiled": Whole,
+            "forward and backward compiled, fused Adam": partial(Modules, compiled={}, fused=True),
+        }
+        if device == "cpu":
+            ways["whole step compiled, C++ wrapper"] = partial(Whole, options={"cpp_wrapper": True})
+        else:
+            ways["whole step compiled, reduce-overhead"] = partial(Whole, mode="reduce-overhead")
+        return ways
+
+
+class Graph(Torch):
+    """One CUDA graph a step."""
+
+    def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
+        return {"fused Adam, captured": partial(Captured, fused=True, capturable=True)}

@@ -1,0 +1,225 @@
+"""What comes before the first step: import, compilation, disk, beside the peers: `python -m benchmarks.startup`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.compare import add_common, check_common, describe, write
+from benchmarks.machine import ROOT
+from benchmarks.peers import CONTENDERS
+from benchmarks.peers.duel import JOB, Row
+from benchmarks.peers.pool import Failure, Worker, stopped_cleanly
+from benchmarks.report import _line, machine_line
+from benchmarks.run import _Parser, _short
+from benchmarks.workloads import WORKLOADS
+
+IMPORTS = {
+    "numpy": "numpy",
+    "fcnet": "fcnet",
+    "torch": "torch",
+    "jax": "jax, jax.numpy",
+    "sklearn": "sklearn.neural_network",
+}
+STACKS: dict[str, tuple[str, ...]] = {  # beside fcnet's own files: what has to be installed
+    "fcnet": ("numpy", "safetensors", "tqdm"),
+    "fcnet[fast]": ("numpy", "safetensors", "tqdm", "numba"),
+    "torch": ("torch", "numpy"),
+    "jax": ("jax", "jaxlib", "optax"),
+    "sklearn": ("scikit-learn",),
+}
+FIRST_STEPS = ("fcnet", "fcnet-numpy", "torch", "torch-compile", "jax", "sklearn")
+CACHES = ("NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+NET = "mnist"
+
+
+def timed_import(modules: str, repeats: int) -> float | None:
+    """Seconds of importing in a fresh process, the median; None if it is not installed."""
+    code = f"import time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    taken = []
+    for _ in range(repeats + 1):  # the first one fills the disk's cache
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            return None
+        taken.append(float(done.stdout.split()[-1]))
+    return round(median(taken[1:]), 4)
+
+
+def first_step(name: str, threads: int, caches: Mapping[str, str]) -> float:
+    """Seconds from building the net to the end of its first step, data and imports apart.
+
+    Raises:
+        Failure: the contender is not there or failed.
+    """
+    contender = CONTENDERS[name]
+    with Worker(JOB, threads, {**contender.environment, **caches}) as worker:
+        worker.ask("load", target=contender.target, device="cpu", packages=(), choice="")
+        made = worker.ask("make", workload=WORKLOADS[NET].to_dict())
+        return round(made["make_s"] + worker.ask("run", steps=1, warm=0), 4)
+
+
+def whole_training(caches: Mapping[str, str], folder: str, number: int) -> float:
+    """Seconds of `fcnet train` on the digits, from process start to its end.
+
+    Raises:
+        Failure: it failed.
+    """
+    command = [sys.executable, "-m", "fcnet", "train", "--data", "digits", "--epochs", "10"]
+    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    start = time.perf_counter()
+    done = subprocess.run(
+        [*command, "--out", str(Path(folder, f"run{number}"))],
+        env=os.environ | path | dict(caches),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise Failure(said[-1][:200] if said else f"exit code {done.returncode}", "failed")
+    return round(seconds, 3)
+
+
+def requirements(names: Iterable[str]) -> dict[str, importlib.metadata.Distribution]:
+    """These distributions and all they need, as far as they are installed."""
+    found: dict[str, importlib.metadata.Distribution] = {}
+    todo = list(names)
+    while todo:
+        name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
+        if name in found:
+            continue
+        try:
+            found[name] = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # needed on another platform only; or the stack itself is not there
+        for text in found[name].requires or []:
+            if "extra ==" not in text and (match := re.match(r"[A-Za-z0-9._-]+", text)):
+                todo.append(match[0])
+    return found
+
+
+def installed_size(distributions: Iterable[importlib.metadata.Distribution]) -> int:
+    """Bytes of their files on disk, compiled Python left out (it depends on what was run)."""
+    total = 0
+    for distribution in distributions:
+        for file in distribution.files or []:
+            path = Path(str(distribution.locate_file(file)))
+            if path.suffix != ".pyc" and path.is_file():
+                total += path.stat().st_size
+    return total
+
+
+def own_size() -> int:
+    """Bytes of what a wheel of fcnet installs."""
+    files = [file for package in ("fcnet", "backends") for file in (ROOT / package).rglob("*")]
+    return sum(file.stat().st_size for file in files if file.suffix in (".py", ".cu", ".typed"))
+
+
+def sizes() -> list[Row]:
+    """MB on disk of each stack that is installed."""
+    rows: list[Row] = []
+    for stack, names in STACKS.items():
+        found = requirements(names)
+        missing = [name for name in names if name not in found]
+        row: Row = {"what": "disk", "name": stack}
+        if missing:
+            rows.append(row | {"refused": f"{', '.join(missing)} not installed"})
+            continue
+        total = installed_size(found.values()) + (own_size() if stack.startswith("fcnet") else 0)
+        rows.append(row | {"mb": round(total / 1e6, 1), "distributions": sorted(found)})
+    return rows
+
+
+def measure(threads: int, repeats: int) -> list[Row]:
+    """All rows."""
+    rows: list[Row] = []
+    for name, modules in IMPORTS.items():
+        seconds = timed_import(modules, repeats)
+        row: Row = {"what": "import", "name": name}
+        rows.append(row | ({"refused": "not installed"} if seconds is None else {"seconds": seconds}))
+    for name in FIRST_STEPS:
+        row = {"what": "first step", "name": name}
+        with tempfile.TemporaryDirectory(prefix="fcnet-startup-") as folder:
+            caches = {cache: str(Path(folder, cache)) for cache in CACHES}
+            try:
+                row["cold_s"] = first_step(name, threads, caches)
+                row["warm_s"] = median(first_step(name, threads, caches) for _ in range(repeats))
+            except Failure as failure:
+                row |= {"refused": str(failure), "kind": failure.kind}
+        rows.append(row)
+    row = {"what": "fcnet train", "name": "digits, 10 epochs"}
+    with tempfile.TemporaryDirectory(prefix="fcnet-startup-") as folder:
+        caches = {cache: str(Path(folder, cache)) for cache in CACHES}
+        try:
+            row["cold_s"] = whole_training(caches, folder, 0)
+            row["warm_s"] = median(whole_training(caches, folder, n + 1) for n in range(repeats))
+        except Failure as failure:
+            row |= {"refused": str(failure), "kind": failure.kind}
+    return [*rows, row, *sizes()]
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """Three tables."""
+    rows: list[Row] = record["rows"]
+    lines = [f"# Start-up, {record['date']}", "", f"{machine_line(record)}."]
+    lines += ["", "| import in a fresh process | seconds |", "| --- | --: |"]
+    for row in (row for row in rows if row["what"] == "import"):
+        lines.append(_line([row["name"], row.get("refused") or f"{row['seconds']:.3f}"]))
+    lines += ["", f"Building the net `{NET}` and its first step, imports and data apart; cold: with empty caches of"]
+    lines += [
+        "compiled code. Last line: the whole process.",
+        "",
+        "| first step | cold, s | warm, s |",
+        "| --- | --: | --: |",
+    ]
+    for row in (row for row in rows if row["what"] in ("first step", "fcnet train")):
+        name = row["name"] if row["what"] == "first step" else f"`fcnet train`, {row['name']}"
+        cells = [row["refused"], ""] if "refused" in row else [f"{row['cold_s']:.3f}", f"{row['warm_s']:.3f}"]
+        lines.append(_line([name, *cells]))
+    lines += ["", "| installed, with all it needs | MB | distributions |", "| --- | --: | --: |"]
+    for row in (row for row in rows if row["what"] == "disk"):
+        cells = [row["refused"], ""] if "refused" in row else [f"{row['mb']:,.0f}", str(len(row["distributions"]))]
+        lines.append(_line([row["name"], *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 all measured; 1 something failed; 2 bad options; 130 interrupted."""
+    parser: argparse.ArgumentParser = _Parser(prog="benchmarks.startup", description=__doc__, allow_abbrev=False)
+    add_common(parser)
+    options = parser.parse_args(arguments)
+    try:
+        check_common(options)
+    except (ValueError, OSError) as error:
+        print(f"benchmarks.startup: {error}", file=sys.stderr)
+        return 2
+    try:
+        with stopped_cleanly():
+            record = describe("cpu", options.threads)
+            record["rows"] = measure(options.threads, 1 if options.quick else 5)
+    except KeyboardInterrupt:
+        print("benchmarks.startup: interrupted; nothing written", file=sys.stderr)
+        return 130
+    table = markdown(record)
+    print(table)
+    if options.json is not None:
+        print("wrote", ", ".join(map(_short, write(record, options.json, table, None))))
+    return int(any(row.get("kind") in ("failed", "crashed") for row in record["rows"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""What whole training steps are compared on: nets, data and goals, as data.
+
+Every net is {affine - [batch norm] - ReLU - [dropout]} x hidden layers - affine - softmax loss, trained in float32 by
+Adam on shuffled mini-batches of a data set in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backends import Purpose, host_generator
+from fcnet.init import initial_weights, weight_std
+
+LEARNING_RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8  # Adam's, for every contender
+NORM_EPS, NORM_MOMENTUM = 1e-5, 0.9  # batch norm's; the momentum weighs the old running value
+SEED = 0
+MIN_ROWS, MIN_BATCHES = 5000, 20
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One net and how it is trained.
+
+    Attributes:
+        steps: of a turn. The same for every contender, so that all of them train equally far and meet the same
+            values (a faster one that went on longer would meet smaller gradients); about a quarter of a second.
+        keep: probability to keep a hidden unit; 1 for no dropout.
+        rows: of the data set; 0: the smallest number of whole batches with at least 5000 rows and 20 batches. Whole,
+            because then each step has one shape (a short last batch would cost some frameworks a second
+            compilation); 20 batches of the wide nets exceed any cache, so the gather reads from memory as in use.
+        tolerance: allowed relative difference of the first losses from the float64 answer: about ten times what
+            rounding was seen to do. It grows with the net because Adam's first updates are nearly sign(gradient):
+            where a gradient is near 0, rounding turns a whole step round.
+        goal: time of the best framework over fcnet's that is to be reached; None: none was set.
+        goal_numpy: time of plain NumPy over that of fcnet without Numba.
+    """
+
+    name: str
+    inputs: int
+    hidden: tuple[int, ...]
+    batch: int
+    steps: int
+    outputs: int = 10
+    norm: bool = False
+    keep: float = 1.0
+    rows: int = 0
+    tolerance: float = 5e-3
+    goal: float | None = None
+    goal_numpy: float | None = None
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Workload:
+        """The inverse of `to_dict`."""
+        return cls(**(fields | {"hidden": tuple(fields["hidden"])}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        return dataclasses.asdict(self)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of every layer, the input's first."""
+        return (self.inputs, *self.hidden, self.outputs)
+
+    @property
+    def layers(self) -> int:
+        """Affine layers."""
+        return len(self.hidden) + 1
+
+    @property
+    def count(self) -> int:
+        """Rows of the data set, a multiple of the batch."""
+        return self.rows or -(-max(MIN_ROWS, MIN_BATCHES * self.batch) // self.batch) * self.batch
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers."""
+        affine = sum((before + 1) * after for before, after in zip(self.widths, self.widths[1:], strict=False))
+        return affine + (2 * sum(self.hidden) if self.norm else 0)
+
+    @property
+    def flops(self) -> int:
+        """Operations of a step's matrix products; the first layer's input needs no gradient."""
+        pairs = list(zip(self.widths, self.widths[1:], strict=False))
+        products = 3 * sum(before * after for before, after in pairs) - pairs[0][0] * pairs[0][1]
+        return 2 * self.batch * products
+
+    @property
+    def memory(self) -> int:
+        """Bytes that training needs: parameters x 5 (weights, gradient, Adam's two, the best kept), data, activations.
+
+        Activations: the gathered batch, and for each hidden layer what affine, batch norm, ReLU and dropout hand on,
+        with one gradient of that size; scores and their gradient.
+        """
+        stages = 3 + self.norm + (self.keep < 1)
+        activations = self.batch * (self.inputs + stages * sum(self.hidden) + 2 * self.outputs)
+        return 4 * (5 * self.parameters + self.count * self.inputs + activations) + 8 * self.count
+
+    def describe(self) -> str:
+        """The net in a few words: 784-4x100-10, batch 100."""
+        same = len(set(self.hidden)) == 1 and len(self.hidden) > 1
+        middle = f"{len(self.hidden)}x{self.hidden[0]}" if same else "-".join(map(str, self.hidden))
+        parts = [f"{self.inputs}-{middle}-{self.outputs}" if middle else f"{self.inputs}-{self.outputs}"]
+        parts += [f"batch {self.batch}"] + ["batch norm"] * self.norm
+        return ", ".join(parts + ([f"dropout {self.keep:g}"] if self.keep < 1 else []))
+
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        Workload("tab", 54, (64, 64), 64, 1000, outputs=7, tolerance=5e-5, goal=2.0, goal_numpy=1.0),
+        Workload("mnist", 784, (100,) * 4, 100, 250, tolerance=5e-5, goal=1.5, goal_numpy=1.0),
+        Workload("cifar", 3072, (100,) * 3, 100, 120, norm=True, keep=0.8, tolerance=1e-4, goal=1.6, goal_numpy=1.5),
+        Workload("bn", 3072, (512, 512), 512, 16, norm=True, tolerance=2e-3, goal=1.1, goal_numpy=1.3),
+        Workload("wide", 3072, (1024, 1024), 256, 16, tolerance=5e-3, goal=1.05, goal_numpy=1.5),
+    )
+}
+
+
+class Data(NamedTuple):
+    """X (rows, inputs) float32, y (rows,) int64."""
+
+    X: np.ndarray
+    y: np.ndarray
+
+
+def draw(workload: Workload) -> Data:
+    """Seeded noise about one mean per class, and one label in ten at random: learnable, but not at once.
+
+    Made in place, so that making it takes no more memory than it has.
+    """
+    rng = np.random.default_rng(SEED)
+    X = rng.standard_normal((workload.count, workload.inputs), dtype=np.float32)
+    y = rng.integers(0, workload.outputs, workload.count)
+    means = rng.standard_normal((workload.outputs, workload.inputs), dtype=np.float32)
+    means *= np.float32(2 / workload.inputs**0.5)
+    for start in range(0, workload.count, 256):
+        X[start : start + 256] += means[y[start : start + 256]]
+    wrong = rng.random(workload.count) < 0.1
+    y[wrong] = rng.integers(0, workload.outputs, int(wrong.sum()))
+    return Data(X, y)
+
+
+def initial(workload: Workload) -> dict[str, np.ndarray]:
+    """W1 (D, M), b1, [gamma1, beta1], W2, ... in float32: exactly those that fcnet starts from with this seed."""
+    weights: dict[str, np.ndarray] = {}
+    for layer, shape in enumerate(zip(workload.widths, workload.widths[1:], strict=False), 1):
+        std = weight_std(None, None, "he", shape[0])
+        weights[f"W{layer}"] = initial_weights(SEED, layer, shape, std).astype(np.float32)
+        weights[f"b{layer}"] = np.zeros(shape[1], np.float32)
+        if workload.norm and layer < workload.layers:
+            weights[f"gamma{layer}"] = np.ones(shape[1], np.float32)
+            weights[f"beta{layer}"] = np.zeros(shape[1], np.float32)
+    return weights
+
+
+def permutation(workload: Workload, epoch: int) -> np.ndarray:
+    """The order of the rows in this epoch, as `fcnet.Solver` draws it; batches are consecutive parts of it."""
+    return host_generator(SEED, Purpose.SHUFFLE, step=epoch).permutation(workload.count)
+
+
+def batches(workload: Workload) -> Iterator[np.ndarray]:
+    """The row numbers of batch after batch, without end."""
+    epoch = 0
+    while True:
+        order = permutation(workload, epoch)
+        for start in range(0, workload.count, workload.batch):
+            yield order[start : start + workload.batch]
+        epoch += 1
