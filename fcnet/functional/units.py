@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from backends import MaskStream, accelerated
+from backends import MaskStream, accelerated, array_module
 from fcnet.errors import unknown
 from fcnet.functional import checks
 from fcnet.functional.activation import ACTIVATIONS
@@ -194,8 +194,10 @@ def batchnorm_activation_dropout_forward(
         out: like z, filled if given; must not overlap z.
 
     The other arguments are those of `batchnorm_forward` and `bias_activation_dropout_forward`.
+
+    Taking off the mean takes b off again, so b is not added in the first place: it only moves the running mean, which
+    evaluation needs.
     """
-    z = add_bias.reference(z, b, out=_x_hat_buffer(x_hat, cache))
     hidden, norm = batchnorm_forward.reference(
         z,
         gamma,
@@ -205,8 +207,11 @@ def batchnorm_activation_dropout_forward(
         momentum=momentum,
         eps=eps,
         out=_before_dropout(out, cache),
-        cache=_norm_buffers(z, cache),
+        cache=_norm_buffers(_x_hat_buffer(x_hat, cache), cache),
     )
+    if running_mean is not None:
+        xp = array_module(z)
+        xp.add(running_mean, xp.multiply(b, 1 - momentum), out=running_mean)
     return _activate(hidden, b, activation, keep_ratio, rng, norm, out, cache)
 
 
@@ -214,12 +219,12 @@ def _x_hat_buffer(x_hat: Array | None, cache: UnitCache | None) -> Array | None:
     return cache.norm.x_hat if x_hat is None and cache is not None and cache.norm is not None else x_hat
 
 
-def _norm_buffers(z: Array, cache: UnitCache | None) -> NormCache:
-    """Buffers for a normalisation that writes x̂ over z; the small ones are allocated at the first call."""
+def _norm_buffers(x_hat: Array | None, cache: UnitCache | None) -> NormCache:
+    """Buffers for a normalisation that writes to x_hat; what is None is allocated at the first call."""
     if cache is not None and cache.norm is not None:
         return cache.norm
     none: Any = None
-    return NormCache(z, none, none, none, none)
+    return NormCache(x_hat if x_hat is not None else none, none, none, none, none)
 
 
 @accelerated("dz", "db", "dgamma", "dbeta")
@@ -235,6 +240,9 @@ def batchnorm_activation_dropout_backward(
 ) -> tuple[Array, Array, Array, Array]:
     """Gradients of `batchnorm_activation_dropout_forward`.
 
+    db is zero, exactly: b changes nothing while training. (Summing dz would give rounding noise, which Adam, dividing
+    by its own size, would turn into steps of the full learning rate.)
+
     Args:
         dout: (..., N, M).
         dz, db, dgamma, dbeta: filled if given; dz may be dout itself.
@@ -243,7 +251,10 @@ def batchnorm_activation_dropout_backward(
     norm = _norm("batchnorm_activation_dropout", cache)
     dx = _deactivate(dout, cache, work)
     dz, dgamma, dbeta = batchnorm_backward.reference(dx, norm, dx=dz, dgamma=dgamma, dbeta=dbeta)
-    return dz, bias_gradient(dz, cache.b, db), dgamma, dbeta
+    if db is None:
+        db = array_module(dz).empty(cache.b.shape, dtype=dz.dtype)
+    db[...] = 0
+    return dz, db, dgamma, dbeta
 
 
 @accelerated(
