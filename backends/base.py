@@ -51,6 +51,10 @@ class Backend(ABC):
         """Copy a host array into an existing device array without waiting for the device."""
 
     @abstractmethod
+    def use(self) -> None:
+        """Make this device the calling thread's current one, where there is such a thing."""
+
+    @abstractmethod
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked."""
 

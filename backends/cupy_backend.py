@@ -78,6 +78,9 @@ class CupyBackend(Backend):
                 for start in range(0, flat.size, count):
                     pair.send(flat[start : start + count], out.data + start * out.itemsize, out.dtype)
 
+    def use(self) -> None:
+        self._device.use()
+
     def synchronize(self) -> None:
         self._device.synchronize()
 

@@ -44,6 +44,9 @@ class NumpyBackend(Backend):
     def upload(self, host: np.ndarray, out: Array) -> None:
         np.copyto(out, host)
 
+    def use(self) -> None:
+        pass
+
     def synchronize(self) -> None:
         pass
 

@@ -109,8 +109,10 @@ def _owner(array: object) -> Backend | None:
     for backend in _registered:
         if backend.owns(array):
             return backend
-    cupy = sys.modules.get("cupy")  # looked up, never imported: an array of CuPy exists only if CuPy is loaded
-    if cupy is not None and isinstance(array, cupy.ndarray):
+    # Looked up, never imported: an array of CuPy exists only if CuPy is loaded. A folder left over from an uninstall
+    # may stand there in its place.
+    ndarray = getattr(sys.modules.get("cupy"), "ndarray", None)
+    if ndarray is not None and isinstance(array, ndarray):
         return _cuda_backend(array.device.id)
     return None
 

@@ -6,22 +6,27 @@ Device arrays are checked for shape and dtype only: looking at their values woul
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from fcnet.errors import unknown
+
 Array = Any
 
 
-def check_input(name: str, X: Array, input_dim: int) -> None:
-    """X is a real array (N, d1, ..., dk) with N >= 1 and d1 * ... * dk = input_dim, without NaN or infinities.
+def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
+    """X is a real array (N, d1, ..., dk) with N >= 1 and d1 * ... * dk = input_dim, finite also in `dtype`.
 
     Raises:
         TypeError, ValueError: as the message says.
     """
     if not hasattr(X, "dtype") or not hasattr(X, "shape"):
         raise TypeError(f"{name}: expected an array, got {type(X).__name__}; use numpy.asarray({name})")
+    if isinstance(X, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without mask, got a masked array; use {name}.filled(...)")
     if X.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got dtype {X.dtype}")
     if X.ndim < 2:
@@ -34,6 +39,13 @@ def check_input(name: str, X: Array, input_dim: int) -> None:
             "the network was built with another input_dim"
         )
     check_finite(name, X)
+    if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.dtype.itemsize > np.dtype(dtype).itemsize:
+        largest = max(-float(X.min()), float(X.max()))
+        if largest > float(np.finfo(dtype).max):
+            raise ValueError(
+                f"{name}: expected values that {dtype} can hold, got one of size {largest:g}; "
+                "scale the data or use dtype='float64'"
+            )
 
 
 def check_finite(name: str, X: Array) -> None:
@@ -67,6 +79,8 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
             f"got shape {y.shape}"
         )
     if y.ndim == 2:
+        if y.dtype.kind not in "fiub":
+            raise TypeError(f"{name}: expected one-hot rows of numbers, got dtype {y.dtype}")
         check_finite(name, y)
         if isinstance(y, np.ndarray) and (y.min() < 0 or abs(y.sum(axis=1) - 1).max() > 1e-3):
             raise ValueError(f"{name}: expected one-hot rows or probabilities that sum to 1, got other rows")
@@ -94,6 +108,27 @@ def finite_real(name: str, value: object) -> float:
     """A finite number. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {value!r}")
-    if not np.isfinite(float(value)):
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name}: expected a number that fits a float, got one that is too large") from None
+    if not np.isfinite(number):
         raise ValueError(f"{name}: expected a finite number, got {value}")
-    return float(value)
+    return number
+
+
+def step_number(name: str, value: object) -> int:
+    """A training step, 0 to 2**63 - 1. Raises TypeError or ValueError."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    number = int(value)
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{name}: expected 0 to 2**63 - 1, got {value}")
+    return number
+
+
+def one_of(name: str, value: object, valid: Iterable[str]) -> None:
+    """A string among `valid`. Raises ValueError with the nearest one."""
+    names = list(valid)
+    if not isinstance(value, str) or value not in names:
+        raise unknown(name, value, names)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import Backend
+from backends import Backend, get_backend
 from fcnet.files import write_atomically
 from fcnet.model import FullyConnectedNet
 
@@ -59,14 +59,16 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
         path = path / FILE_NAME
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; expected a model saved by fcnet, such as {FILE_NAME}")
+    backend = get_backend(device)
     description, tensors = _read(path)
     try:
-        model = FullyConnectedNet(**description["config"], device=device)
+        model = FullyConnectedNet(**description["config"], device=backend)
         _fill(model, tensors, path)
         model.classes = _names(description["classes"])
         model.features = _names(description["features"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        message = str(error).removeprefix(f"{path}: ")
+        raise ValueError(f"{path}: the description of the model does not hold together ({message})") from error
     return model
 
 

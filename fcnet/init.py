@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from backends import Purpose, host_generator
-from fcnet.errors import unknown
+from fcnet.boundary import finite_real, one_of
 
 #: name -> standard deviation as a function of the fan-in D.
 #: zeros: every unit computes the same, so the net never learns to tell features apart; here to be tried.
@@ -43,14 +43,12 @@ def weight_std(init: str | None, weight_scale: float | None, usual: str, fan_in:
             "leave one out"
         )
     if weight_scale is not None:
-        if isinstance(weight_scale, bool) or not isinstance(weight_scale, int | float | np.number):
-            raise TypeError(f"weight_scale: expected a number or None, got {weight_scale!r}")
-        if not 0 <= weight_scale < math.inf:
+        number = finite_real("weight_scale", weight_scale)
+        if number < 0:
             raise ValueError(f"weight_scale: expected a standard deviation of 0 or more, got {weight_scale}")
-        return float(weight_scale)
+        return number
     scheme = usual if init is None else init
-    if scheme not in SCHEMES:
-        raise unknown("init", scheme, SCHEMES)
+    one_of("init", scheme, SCHEMES)
     return SCHEMES[scheme](fan_in)
 
 

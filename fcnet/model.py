@@ -13,7 +13,7 @@ import numpy as np
 
 from backends import Array, Backend, MaskStream, check_seed, get_backend
 from fcnet import functional as F
-from fcnet.boundary import check_input, check_labels, finite_real, positive_int
+from fcnet.boundary import check_finite, check_input, check_labels, finite_real, one_of, positive_int, step_number
 from fcnet.errors import unknown
 from fcnet.init import initial_weights, weight_std
 from fcnet.layers import Hidden, Output
@@ -28,7 +28,7 @@ class FullyConnectedNet:
     """{affine - [batch/layer norm] - activation - [dropout]} x (L - 1) - affine - loss.
 
     Attributes:
-        params: every trained tensor by name: W1, b1, [gamma1, beta1], W2, ... Assigning copies.
+        params: every trained tensor by name: W1, b1, [gamma1, beta1], W2, ... Assigning to an item copies.
         state: batch norm's running statistics by name: running_mean1, running_var1, ...
         preprocessing: shift and scale (D,) applied to every input, or None; a Solver learns it from its training
             split. It is saved with the model.
@@ -79,27 +79,24 @@ class FullyConnectedNet:
         self.num_classes = positive_int("num_classes", num_classes)
         if self.num_classes < 2:
             raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
-        if activation not in F.ACTIVATIONS:
-            raise unknown("activation", activation, F.ACTIVATIONS)
-        if loss not in F.LOSSES:
-            raise unknown("loss", loss, F.LOSSES)
-        if normalization not in (None, *NORMALIZATIONS):
-            raise unknown("normalization", normalization, ("None", *NORMALIZATIONS))
+        one_of("activation", activation, F.ACTIVATIONS)
+        one_of("loss", loss, F.LOSSES)
+        if normalization is not None:
+            one_of("normalization", normalization, ("None", *NORMALIZATIONS))
         keep_ratio = finite_real("dropout_keep_ratio", dropout_keep_ratio)
-        if not 0 < keep_ratio <= 1:
+        if not 1 / F.dropout.STEPS <= keep_ratio <= 1:
             raise ValueError(
-                f"dropout_keep_ratio: expected a probability to keep a unit, 0 < ratio <= 1, got {keep_ratio}"
+                "dropout_keep_ratio: expected a probability to keep a unit, "
+                f"1/{F.dropout.STEPS} <= ratio <= 1, got {keep_ratio}"
             )
-        self.reg = finite_real("reg", reg)
-        if self.reg < 0:
-            raise ValueError(f"reg: expected 0 or more, got {reg}")
+        self.reg = reg
         self.dtype = np.dtype(_dtype_name(dtype))
         self.seed = check_seed(seed)
         self.loss_name = loss
         usual = F.ACTIVATIONS[activation].init
         stds = [weight_std(init, weight_scale, usual, width) for width in (self.input_dim, *self.hidden_dims)]
         self.backend = get_backend(device)
-        self.preprocessing: tuple[Array, Array] | None = None
+        self._preprocessing: tuple[Array, Array, Array, Array] | None = None
         self.classes: tuple[str, ...] | None = None
         self.features: tuple[str, ...] | None = None
         self._options: dict[str, Any] = {
@@ -120,8 +117,9 @@ class FullyConnectedNet:
             shapes |= layer.shapes(width_in, width_out)
             if isinstance(layer, Hidden):
                 state_shapes |= layer.state_shapes(width_out)
-        self.params = ParamBuffer(self.backend, shapes, self.dtype)
-        self.state = ParamBuffer(self.backend, state_shapes, self.dtype)
+        self.backend.use()
+        self._params = ParamBuffer(self.backend, shapes, self.dtype)
+        self._state = ParamBuffer(self.backend, state_shapes, self.dtype)
         for layer, std in zip(self._layers(), stds, strict=True):
             name = f"W{layer.index}"
             self.params[name] = initial_weights(self.seed, layer.index, shapes[name], std)  # type: ignore[arg-type]
@@ -131,6 +129,33 @@ class FullyConnectedNet:
     def _layers(self) -> Iterator[Hidden | Output]:
         yield from self.hidden
         yield self.output
+
+    @property
+    def params(self) -> ParamBuffer:
+        """Every trained tensor by name; assign to its items, params["W1"] = array, not to itself."""
+        return self._params
+
+    @property
+    def state(self) -> ParamBuffer:
+        """Batch norm's running statistics by name."""
+        return self._state
+
+    @property
+    def reg(self) -> float:
+        """Strength of the L2 term; may be set at any time. Setting raises ValueError or TypeError unless >= 0."""
+        return self._reg
+
+    @reg.setter
+    def reg(self, value: float) -> None:
+        number = finite_real("reg", value)
+        if number < 0:
+            raise ValueError(f"reg: expected 0 or more, got {value}")
+        self._reg = number
+
+    @property
+    def preprocessing(self) -> tuple[Array, Array] | None:
+        """shift and scale (D,), float64 on the device, or None; see `set_preprocessing`."""
+        return None if self._preprocessing is None else self._preprocessing[:2]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -153,13 +178,17 @@ class FullyConnectedNet:
             ValueError: another shape.
         """
         for name, value in (("shift", shift), ("scale", scale)):
-            if value.shape != (self.input_dim,):
-                raise ValueError(f"{name}: expected shape ({self.input_dim},), got {value.shape}")
-        if self.preprocessing is None:
-            empty = self.backend.xp.empty
-            self.preprocessing = empty((self.input_dim,), self.dtype), empty((self.input_dim,), self.dtype)
-        for mine, value in zip(self.preprocessing, (shift, scale), strict=True):
-            mine[...] = self.backend.asarray(value, dtype=self.dtype)  # in place: recorded steps see it
+            if getattr(value, "shape", None) != (self.input_dim,) or value.dtype.kind not in "fiu":
+                got = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") else type(value).__name__
+                raise ValueError(f"{name}: expected an array of numbers of shape ({self.input_dim},), got {got}")
+            check_finite(name, value)
+        self.backend.use()
+        arrays = [self.backend.asarray(v, dtype=t) for t in ("float64", self.dtype) for v in (shift, scale)]
+        if self._preprocessing is None:
+            copies = [array.copy() for array in arrays]
+            self._preprocessing = copies[0], copies[1], copies[2], copies[3]
+        for mine, value in zip(self._preprocessing, arrays, strict=True):
+            mine[...] = value  # in place: recorded steps see it
 
     def astype(self, dtype: Any) -> FullyConnectedNet:
         """A copy of this network in another dtype, on the same device."""
@@ -222,8 +251,13 @@ class FullyConnectedNet:
     def prepare(self, run: Run, x: Array) -> Array:
         """Raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
         x = x.reshape(x.shape[0], -1)
-        if self.preprocessing is not None:
-            return run(F.preprocess, x, *self.preprocessing)
+        if self._preprocessing is None:
+            return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
+        shift, scale, rounded_shift, rounded_scale = self._preprocessing
+        if x.dtype == "uint8":
+            return run(F.preprocess, x, rounded_shift, rounded_scale)
+        # In float64, then rounded: a column such as a time in seconds would lose its digits in float32.
+        x = run(F.preprocess, x, shift, scale)
         return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
 
     # What users ask for. Inputs may be host or device arrays; results are of the same kind as X.
@@ -242,12 +276,13 @@ class FullyConnectedNet:
         Raises:
             ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or labels out of range.
         """
-        x = self._to_device(X)
+        check_input("X", X, self.input_dim, self.dtype)
         check_labels("y", y, self.num_classes, len(X))
+        streams = self.mask_streams(step_number("step", step))
+        self.backend.use()
+        x = self.backend.asarray(X)
         grads = self.params.like()
-        loss = self.loss_and_grads(
-            direct, self.prepare(direct, x), self.backend.asarray(y), self.mask_streams(int(step)), grads
-        )
+        loss = self.loss_and_grads(direct, self.prepare(direct, x), self.backend.asarray(y), streams, grads)
         return float(self.backend.to_numpy(loss)), dict(grads)
 
     def scores(self, X: Array, *, batch_size: int = 4096) -> Array:
@@ -273,15 +308,19 @@ class FullyConnectedNet:
 
     def evaluate(self, x: Array) -> Array:
         """Evaluation mode on the device: scores (N, C) of raw device inputs; nothing is checked or copied."""
-        x = self.prepare(direct, x)
+        return self.evaluate_prepared(self.prepare(direct, x))
+
+    def evaluate_prepared(self, x: Array) -> Array:
+        """As `evaluate`, of inputs (N, D) that have been through `prepare`."""
         for layer in self.hidden:
             x = layer.evaluate(direct, self.params, self.state, x)
         return self.output.forward(direct, self.params, x)[0]
 
     def _evaluate(self, X: Array, batch_size: int, finish: Any) -> Array:
-        check_input("X", X, self.input_dim)
+        check_input("X", X, self.input_dim, self.dtype)
         batch_size = positive_int("batch_size", batch_size)
         on_host = isinstance(X, np.ndarray)
+        self.backend.use()
         parts = []
         for start in range(0, len(X), batch_size):
             part = finish(self.evaluate(self.backend.asarray(X[start : start + batch_size])))
@@ -289,10 +328,6 @@ class FullyConnectedNet:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
-
-    def _to_device(self, X: Array) -> Array:
-        check_input("X", X, self.input_dim)
-        return self.backend.asarray(X)
 
     def save(self, path: str | Path) -> None:
         """Write the network (safetensors, with checksums) so that `fcnet.load(path)` gives it back."""
@@ -317,14 +352,17 @@ class TwoLayerNet(FullyConnectedNet):
 
 
 def _sequence(hidden_dims: Any) -> Sequence[Any]:
-    if isinstance(hidden_dims, str) or not isinstance(hidden_dims, Sequence | np.ndarray):
+    is_list = isinstance(hidden_dims, list | tuple | range) or (
+        isinstance(hidden_dims, np.ndarray) and hidden_dims.ndim == 1
+    )
+    if not is_list:
         raise TypeError(f"hidden_dims: expected a list of widths such as [100, 100], got {hidden_dims!r}")
-    return hidden_dims  # type: ignore[return-value]
+    return hidden_dims
 
 
 def _dtype_name(dtype: Any) -> str:
     try:
-        name = np.dtype(dtype).name
+        name = str(dtype) if dtype is None else np.dtype(dtype).name
     except TypeError:
         name = str(dtype)
     if name not in DTYPES:

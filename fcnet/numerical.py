@@ -12,6 +12,7 @@ import numpy as np
 
 from backends import host_generator
 from backends.random import Purpose
+from fcnet.boundary import finite_real, positive_int
 
 if TYPE_CHECKING:
     from fcnet.model import FullyConnectedNet
@@ -77,6 +78,12 @@ def gradcheck(
         (nearly) zero, such as a bias under batch norm, is measured against 1e-4 of the largest gradient of all. A
         ReLU that changes its side within h raises the error without being wrong: try a smaller h.
     """
+    if not hasattr(model, "astype") or not hasattr(model, "params"):
+        raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
+    if samples is not None:
+        positive_int("samples", samples)
+    if not 1e-12 <= finite_real("h", h) <= 0.1:
+        raise ValueError(f"h: expected a small step between 1e-12 and 0.1, got {h}; 1e-5 is usual")
     double = model.astype("float64")
     to_numpy = double.backend.to_numpy
     rng = host_generator(0, Purpose.DATA)

@@ -62,20 +62,25 @@ class ParamBuffer(MutableMapping[str, Array]):
         return self.flat.dtype
 
     def __getitem__(self, name: str) -> Array:
+        if name not in self._views:
+            raise KeyError(f"no parameter {name!r}; there are {', '.join(self.shapes)}")
         return self._views[name]
 
     def __setitem__(self, name: str, value: Array) -> None:
         """Copy `value`, a host or device array, into the view.
 
         Raises:
-            KeyError: no such name. ValueError: another shape.
+            KeyError: no such name. ValueError: another shape. TypeError: not an array of real numbers.
         """
-        if name not in self._views:
-            raise KeyError(f"no parameter {name!r}; there are {', '.join(self.shapes)}")
-        view = self._views[name]
+        view = self[name]
         if value is view:  # what `params[name] -= step` ends with
             return
-        source = self.backend.asarray(value)
+        try:
+            source = self.backend.asarray(value)
+        except ValueError:  # rows of different lengths
+            raise TypeError(f"params[{name!r}]: expected an array, got {type(value).__name__}") from None
+        if source.dtype.kind not in "fiub":
+            raise TypeError(f"params[{name!r}]: expected an array of real numbers, got {source.dtype}")
         if source.shape != view.shape:
             raise ValueError(f"params[{name!r}]: expected shape {view.shape}, got {source.shape}")
         view[...] = source

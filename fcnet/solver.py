@@ -22,7 +22,7 @@ from fcnet.data import Dataset, learn
 from fcnet.errors import DivergedError, unknown
 from fcnet.model import FullyConnectedNet
 from fcnet.optim import Optimizer
-from fcnet.program import Program
+from fcnet.program import Program, direct
 from fcnet.progress import Progress
 from fcnet.rundir import RunDirectory
 
@@ -75,7 +75,8 @@ class Solver:
             patience: stop when the validation accuracy has not risen for this many epochs; None: never.
             num_train_samples: training samples on which train_acc_history is measured; None: all.
             preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
-                None: the data set's own rule. A model that has a preprocessing already keeps it.
+                None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
+                preprocessed batch by batch, other data now.
             out: run directory to make: model, history and curves go there when training ends.
             force: let `out` replace an earlier run.
 
@@ -83,6 +84,9 @@ class Solver:
             ValueError, TypeError: data that do not fit the model, an unknown rule or a value out of range.
             FileExistsError: `out` holds a run and force is False.
         """
+        if not isinstance(model, FullyConnectedNet):
+            raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
+        model.backend.use()
         self.model = model
         self.data = data if isinstance(data, Dataset) else _dataset(data)
         self.seed = check_seed(seed)
@@ -95,12 +99,14 @@ class Solver:
         self.verbose = bool(verbose)
         self.optimizer = Optimizer(update_rule, model.params, optim_config)
         for part, (X, y) in self.data.splits().items():
-            check_input(f"X_{part}", X, model.input_dim)
+            check_input(f"X_{part}", X, model.input_dim, model.dtype)
             check_labels(f"y_{part}", y, model.num_classes, len(X))
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
         self.first_learning_rate = self.optimizer.learning_rate
+        if not isinstance(out, str | Path | RunDirectory | None):
+            raise TypeError(f"out: expected a path or None, got {out!r}")
         self.run = RunDirectory(out, force=force) if isinstance(out, str | Path) else out
 
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
@@ -113,7 +119,9 @@ class Solver:
         if model.features is None:
             model.features = self.data.features
 
-        # The data set on the device, training labels as they are, validation in evaluation order.
+        # The data set on the device. Bytes stay bytes and are preprocessed batch by batch; anything else is
+        # preprocessed here, once.
+        self._prepared = {part: X.dtype != np.uint8 for part, (X, _) in self.data.splits().items()}
         self._parts = {part: self._to_device(X, y) for part, (X, y) in self.data.splits().items() if part != "test"}
         shown = min(count, num_train_samples or count)
         picked = host_generator(self.seed, Purpose.DATA).permutation(count)[:shown]
@@ -139,7 +147,7 @@ class Solver:
         self.history: list[dict[str, float]] = []
         self.best_val_acc: float | None = None
         self.best_epoch = 0
-        self._best: tuple[np.ndarray, np.ndarray] | None = None
+        self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
         self._shuffle()
 
     # One step
@@ -149,6 +157,7 @@ class Solver:
 
         Never evaluates, prints or waits for the device.
         """
+        self.model.backend.use()
         size = min(self.batch_size, len(self._order) - self._position)
         recorded_for = self.model.reg, self.model.preprocessing is None
         if recorded_for != self._recorded_for:  # what a recorded step has as a constant was changed
@@ -167,7 +176,7 @@ class Solver:
         if self._position == len(self._order):
             self.epoch += 1
             if self.lr_decay != 1:
-                self.optimizer.learning_rate = self.first_learning_rate * self.lr_decay**self.epoch
+                self.optimizer.learning_rate *= self.lr_decay
             self._shuffle()
 
     def _record(self, size: int) -> Callable[[], None]:
@@ -178,7 +187,8 @@ class Solver:
         X, y = self._parts["train"]
         positions = xp.empty((size,), dtype="int64")
         rows = run(F.batch_rows, self._order, self._counters[:1], xp.arange(size, dtype="int64"), positions)
-        x = model.prepare(run, run(F.gather, X, rows))
+        batch = run(F.gather, X, rows)
+        x = batch if self._prepared["train"] else model.prepare(run, batch)
         targets = run(F.gather, y, rows)
         streams = model.mask_streams(self.optimizer.step_counter)
         loss = model.loss_and_grads(run, x, targets, streams, self._grads)
@@ -207,18 +217,25 @@ class Solver:
     @property
     def loss_history(self) -> list[float]:
         """The loss of each step so far. Reading it waits for the device if there are losses not yet read."""
+        return list(self._fetched_losses())
+
+    def _fetched_losses(self) -> list[float]:
         self._set_losses_aside()
         for chunk in self._chunks:
             self._read.extend(self.model.backend.to_numpy(chunk).tolist())
         self._chunks.clear()
         return self._read
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copied and pickled without the recorded steps, which hold views of this solver's own arrays."""
+        return self.__dict__ | {"_programs": {}, "_recorded_for": None}
+
     def check_accuracy(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
         """Share of samples whose class the network predicts, 0 to 1; on the first `num_samples` if given."""
+        check_input("X", X, self.model.input_dim, self.model.dtype)
+        check_labels("y", y, self.model.num_classes, len(X))
         if num_samples is not None:
             X, y = X[: positive_int("num_samples", num_samples)], y[:num_samples]
-        check_input("X", X, self.model.input_dim)
-        check_labels("y", y, self.model.num_classes, len(X))
         return accuracy(self.model, X, y, positive_int("batch_size", batch_size))
 
     # Training
@@ -252,7 +269,8 @@ class Solver:
 
     def _finish(self, keep: bool) -> None:
         """Put the best parameters back and write the run directory, or take back the claim on it."""
-        self._restore_best()
+        if self.history or not keep:  # not after steps by hand that nobody evaluated
+            self._restore_best()
         if self.run is not None:
             if keep:
                 self.run.write(self)
@@ -274,7 +292,7 @@ class Solver:
         return self._read[-1]
 
     def _check_finite(self, since: int) -> None:
-        losses = self.loss_history
+        losses = self._fetched_losses()
         for number, loss in enumerate(losses[since:], since + 1):
             if not math.isfinite(loss):
                 raise DivergedError(
@@ -284,15 +302,15 @@ class Solver:
 
     def _record_epoch(self, first: int, seconds: float) -> None:
         self._check_finite(first)
-        train_acc = accuracy(self.model, *self._train_sample)
-        val_acc = accuracy(self.model, *self._parts["val"])
+        train_acc = accuracy(self.model, *self._train_sample, prepared=self._prepared["train"])
+        val_acc = accuracy(self.model, *self._parts["val"], prepared=self._prepared["val"])
         self.train_acc_history.append(train_acc)
         self.val_acc_history.append(val_acc)
         self.history.append(
             {
                 "epoch": self.epoch,
                 "step": self.steps,
-                "loss": float(np.mean(self.loss_history[first:])),
+                "loss": float(np.mean(self._fetched_losses()[first:])),
                 "train_acc": train_acc,
                 "val_acc": val_acc,
                 "learning_rate": self.optimizer.learning_rate,
@@ -301,8 +319,7 @@ class Solver:
         )
         if self.best_val_acc is None or val_acc > self.best_val_acc:
             self.best_val_acc, self.best_epoch = val_acc, self.epoch
-            to_numpy = self.model.backend.to_numpy
-            self._best = to_numpy(self.model.params.flat).copy(), to_numpy(self.model.state.flat).copy()
+            self._best = self._snapshot()
 
     def _out_of_patience(self) -> bool:
         return (
@@ -311,30 +328,46 @@ class Solver:
             and (self.epoch - self.best_epoch >= self.patience)
         )
 
+    def _snapshot(self) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters and running statistics, copied to the host."""
+        to_numpy = self.model.backend.to_numpy
+        return to_numpy(self.model.params.flat).copy(), to_numpy(self.model.state.flat).copy()
+
     def _restore_best(self) -> None:
-        if self._best is not None:
-            for buffer, best in zip((self.model.params, self.model.state), self._best, strict=True):
-                buffer.flat[...] = self.model.backend.asarray(best)
+        for buffer, best in zip((self.model.params, self.model.state), self._best, strict=True):
+            buffer.flat[...] = self.model.backend.asarray(best)
 
     def _to_device(self, X: np.ndarray, y: np.ndarray) -> tuple[Array, Array]:
-        """Bytes stay bytes (and are preprocessed batch by batch); anything else takes the model's dtype."""
-        asarray = self.model.backend.asarray
+        """Inputs (n, D), preprocessed unless they are bytes, and labels (n,) or one-hot (n, C)."""
+        model, asarray = self.model, self.model.backend.asarray
         X = X.reshape(len(X), -1)
-        return asarray(X, None if X.dtype == np.uint8 else self.model.dtype), asarray(
-            y, "int64" if y.ndim == 1 else self.model.dtype
-        )
+        if X.dtype == np.uint8:
+            x = asarray(X)
+        elif model.preprocessing is None:
+            x = asarray(X, model.dtype)
+        else:
+            x = model.backend.xp.empty(X.shape, dtype=model.dtype)
+            for start in range(0, len(X), 4096):  # in parts, because the arithmetic is in float64
+                part = slice(start, start + 4096)
+                x[part] = model.prepare(direct, asarray(X[part]))
+        return x, asarray(y, "int64" if y.ndim == 1 else model.dtype)
 
 
-def accuracy(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096) -> float:
-    """Share of the samples X (N, ...), y (N,) or one-hot (N, C), that `model` classifies right, 0 to 1."""
+def accuracy(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
+    """Share of the samples X (N, ...), y (N,) or one-hot (N, C), that `model` classifies right, 0 to 1.
+
+    `prepared` says that X has been through `model.prepare`.
+    """
     backend = model.backend
+    backend.use()
+    scores = model.evaluate_prepared if prepared else model.evaluate
     right = 0
     for start in range(0, len(X), batch_size):
         part = slice(start, start + batch_size)
         labels = backend.asarray(y[part])
         if labels.ndim == 2:
             labels = backend.xp.argmax(labels, axis=1)
-        predicted = backend.xp.argmax(model.evaluate(backend.asarray(X[part])), axis=1)
+        predicted = backend.xp.argmax(scores(backend.asarray(X[part])), axis=1)
         # Added up on the device; read once, at the end.
         right = right + backend.xp.sum(backend.xp.equal(predicted, labels))
     return int(backend.to_numpy(right)) / len(X)

@@ -52,10 +52,10 @@ def test_what_is_used_when_nothing_is_said():
         ("hee", None, ValueError, "init: expected one of zeros, normal, xavier, he; got 'hee'; did you mean 'he'?"),
         ("he", 0.1, ValueError, "init and weight_scale: expected one of them, got init='he' and weight_scale=0.1"),
         (None, -1.0, ValueError, "weight_scale: expected a standard deviation of 0 or more, got -1.0"),
-        (None, math.nan, ValueError, "weight_scale: expected a standard deviation of 0 or more, got nan"),
+        (None, math.nan, ValueError, "weight_scale: expected a finite number, got nan"),
         (None, math.inf, ValueError, "got inf"),
-        (None, "0.1", TypeError, "weight_scale: expected a number or None, got '0.1'"),
-        (None, True, TypeError, "weight_scale: expected a number or None, got True"),
+        (None, "0.1", TypeError, "weight_scale: expected a number, got '0.1'"),
+        (None, True, TypeError, "weight_scale: expected a number, got True"),
     ],
 )
 def test_bad_arguments_are_named(init, scale, error, message):

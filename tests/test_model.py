@@ -258,3 +258,49 @@ def test_probabilities_need_the_softmax_loss():
 def test_repr_says_what_it_is():
     model = fcnet.FullyConnectedNet([5], 6, 3, normalization="batchnorm", dropout_keep_ratio=0.5, device="cpu")
     assert repr(model) == ("<FullyConnectedNet 6-5-3, relu, batchnorm, softmax, dropout keeps 0.5, float32 on cpu>")
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), None, [1], "a", 10**400])
+def test_reg_is_checked_when_it_is_set(value):
+    model = net(blobs())
+    with pytest.raises((ValueError, TypeError), match="reg: expected"):
+        model.reg = value
+    model.reg = np.float32(0.5)
+    assert type(model.config["reg"]) is float
+
+
+def test_params_are_assigned_by_item():
+    model = net(blobs())
+    with pytest.raises(AttributeError):
+        model.params = {}
+    with pytest.raises(KeyError, match="no parameter 'W9'; there are W1, b1"):
+        model.params["W9"]
+    for value in ("a", [[1], [2, 3]], np.full((6, 8), 1j)):
+        with pytest.raises(TypeError, match="expected an array"):
+            model.params["W1"] = value
+
+
+@pytest.mark.parametrize("step", [-1, 2**64, None, "a", 1.5, True])
+def test_steps_are_checked(step):
+    data = blobs()
+    with pytest.raises((ValueError, TypeError), match="step: expected"):
+        net(data, dropout_keep_ratio=0.5).loss(data.X_val, data.y_val, step=step)
+
+
+@pytest.mark.parametrize("options", [{"samples": 0}, {"samples": 1.5}, {"h": 0}, {"h": float("nan")}, {"h": "a"}])
+def test_gradcheck_options(options):
+    data = blobs()
+    with pytest.raises((ValueError, TypeError), match=rf"{next(iter(options))}: expected"):
+        fcnet.gradcheck(net(data), data.X_val, data.y_val, **options)
+
+
+def test_masked_arrays_are_refused():
+    data = blobs()
+    with pytest.raises(TypeError, match="X: expected an array without mask"):
+        net(data).scores(np.ma.masked_array(data.X_val, data.X_val > 1))
+
+
+@pytest.mark.parametrize("shift", [[0] * 6, None, np.zeros(5), np.full(6, np.nan), np.full(6, "a")])
+def test_bad_preprocessing(shift):
+    with pytest.raises(ValueError, match="shift: expected"):
+        net(blobs()).set_preprocessing(shift, np.ones(6))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 import re
 
 import numpy as np
@@ -17,9 +19,9 @@ from tests.small import blobs, net, solver
 
 def test_an_epoch_sees_every_sample_once_in_a_new_order_each_time(backend, monkeypatch):
     data = blobs(n=25)
-    X = np.zeros_like(data.X_train)
+    X = np.zeros(data.X_train.shape, np.uint8)  # bytes, so that each batch is preprocessed by itself
     X[:, 0] = np.arange(25)
-    data = fcnet.data.Dataset(X, data.y_train, data.X_val, data.y_val)
+    data = fcnet.data.Dataset(X, data.y_train, X[:9], data.y_train[:9])
     seen: list[list[int]] = []
     one = solver(data, backend, batch_size=10)
     model_prepare = one.model.prepare
@@ -104,7 +106,7 @@ def test_the_best_parameters_come_back(backend):
     accuracies = iter([0.2, 0.9, 0.9, 0.4])
     kept = []
 
-    def accuracy(model, X, y, batch_size=4096):
+    def accuracy(model, X, y, batch_size=4096, prepared=False):
         if len(X) != 40:  # the training sample
             return 0.5
         kept.append(backend.to_numpy(model.params.flat).copy())
@@ -300,3 +302,71 @@ def test_the_step_is_made_of_accelerated_functions_only():
     names = {call.func.__name__ for call in one._programs[100].__self__.calls}
     assert names <= set(backends.REGISTRY)
     assert F.batchnorm_activation_dropout_forward.__name__ in names
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))], ids=["deepcopy", "pickle"])
+def test_a_copy_goes_on_as_the_original_would(copied):
+    data = blobs(n=25)
+    one = solver(data, update_rule="adam", batch_size=10, net_options={"dropout_keep_ratio": 0.7})
+    for _ in range(4):
+        one.step()
+    other = copied(one)
+    for _ in range(8):
+        one.step()
+    assert len(other.loss_history) == 4
+    for _ in range(8):
+        other.step()
+    assert other.loss_history == one.loss_history
+    np.testing.assert_array_equal(other.model.params.flat, one.model.params.flat)
+
+
+def test_a_rate_set_by_hand_is_decayed_from_there():
+    data = blobs(n=20)
+    one = solver(data, batch_size=10, lr_decay=0.5, optim_config={"learning_rate": 0.8})
+    one.optimizer.learning_rate = 0.1
+    one.step()
+    one.step()
+    assert one.optimizer.learning_rate == 0.05
+
+
+@pytest.mark.parametrize("kind", ["standardize", "center"])
+def test_large_offsets_are_taken_off_before_rounding(kind):
+    """Seconds since 1970 differ in digits that float32 does not have."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    X = 1.7e9 + 3 * y[:, None] + 0.5 * rng.standard_normal((300, 1))
+    data = fcnet.data.Dataset(X[:200], y[:200], X[200:], y[200:], preprocess=kind)
+    one = solver(data, update_rule="adam", optim_config={"learning_rate": 0.05}, num_epochs=40)
+    one.train()
+    assert one.best_val_acc > 0.95
+    assert one.check_accuracy(data.X_val, data.y_val) == one.best_val_acc
+
+
+def test_values_that_float32_cannot_hold_are_refused():
+    data = blobs()
+    X = data.X_train.copy()
+    X[3, 1] = 1e39
+    with pytest.raises(ValueError, match=r"X_train: expected values that float32 can hold, got one of size 1e\+39"):
+        fcnet.Solver(net(data), {"X_train": X, "y_train": data.y_train, "X_val": X[:50], "y_val": data.y_train[:50]})
+
+
+def test_a_training_that_fails_at_once_gives_the_first_weights_back():
+    data = blobs()
+    one = solver(data, optim_config={"learning_rate": 1e30})
+    before = one.model.params.flat.copy()
+    with np.errstate(all="ignore"), pytest.raises(fcnet.DivergedError):
+        one.train()
+    np.testing.assert_array_equal(one.model.params.flat, before)
+
+
+def test_histories_are_copies():
+    one = solver(blobs())
+    one.step()
+    one.loss_history.append(99)
+    assert len(one.loss_history) == 1
+
+
+@pytest.mark.parametrize("model", [None, "x"])
+def test_no_model(model):
+    with pytest.raises(TypeError, match="model: expected a FullyConnectedNet"):
+        fcnet.Solver(model, blobs())

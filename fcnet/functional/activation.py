@@ -29,7 +29,7 @@ def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     return out, out
 
 
-@accelerated("dx")
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("relu_backward", dout, cache))
 def relu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout where out > 0, else 0. At x = 0 the derivative is taken as 0, as CS231n does.
 

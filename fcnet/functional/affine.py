@@ -50,7 +50,7 @@ def matmul(x: Array, w: Array, *, out: Array | None = None) -> Array:
     return backend_of(x, w).gemm(x, w, out=out)
 
 
-@accelerated("dx", "dw")
+@accelerated("dx", "dw", check=lambda dout, x, w, **_: _check_dout("matmul_backward", dout, x, w))
 def matmul_backward(
     dout: Array, x: Array, w: Array, *, need_dx: bool = True, dx: Array | None = None, dw: Array | None = None
 ) -> tuple[Array | None, Array]:
@@ -130,7 +130,22 @@ def affine_forward(x: Array, w: Array, b: Array, *, out: Array | None = None) ->
     return add_bias.reference(out, b, out=out), (x, w, b)
 
 
-@accelerated("dx", "dw", "db")
+def _check_affine_backward(dout: Array, cache: tuple, **_: Any) -> None:
+    checks.cache_of("affine_backward", cache, tuple, 3)
+    _check_dout("affine_backward", dout, cache[0], cache[1])
+
+
+def _check_dout(function: str, dout: Array, x: Array, w: Array) -> None:
+    """dout is the gradient of x W: (..., N, M), the leading axes those of x and w broadcast together."""
+    checks.floating(function, x=x, w=w, dout=dout)
+    if dout.ndim != max(x.ndim, w.ndim) or dout.shape[-2:] != (x.shape[-2], w.shape[-1]):
+        raise ValueError(
+            f"{function}: dout: expected (..., {x.shape[-2]}, {w.shape[-1]}) like the forward pass's result, "
+            f"got shape {dout.shape}"
+        )
+
+
+@accelerated("dx", "dw", "db", check=_check_affine_backward)
 def affine_backward(
     dout: Array,
     cache: tuple,

@@ -11,12 +11,10 @@ from typing import Any
 Array = Any
 
 
-def floating(function: str, **arrays: Array | None) -> None:
-    """All arrays float32 or all float64. Raises TypeError naming the odd one; None is passed over."""
+def floating(function: str, **arrays: Array) -> None:
+    """All arrays float32 or all float64. Raises TypeError naming the odd one."""
     first: tuple[str, Any] | None = None
     for name, array in arrays.items():
-        if array is None:
-            continue
         dtype = getattr(array, "dtype", None)
         if dtype is None:
             raise TypeError(
@@ -32,6 +30,30 @@ def floating(function: str, **arrays: Array | None) -> None:
             raise TypeError(
                 f"{function}: {name} is {dtype} but {first[0]} is {first[1]}; give both the same dtype with astype"
             )
+
+
+def gradient(function: str, dout: Array, out: Array) -> None:
+    """`dout` has the dtype and shape of `out`, or of an array like it. Raises TypeError or ValueError."""
+    floating(function, out=out, dout=dout)
+    same_shape(function, "dout", dout, out.shape, "the forward pass's result")
+
+
+def cache_of(function: str, cache: Any, kind: type[tuple], length: int | None = None) -> None:
+    """`cache` is what the forward function returned. Raises TypeError."""
+    if not isinstance(cache, kind) or (length is not None and len(cache) != length):
+        raise TypeError(
+            f"{function}: cache: expected the one that {function.replace('backward', 'forward')} returned, "
+            f"got {type(cache).__name__}"
+        )
+
+
+def labels(function: str, y: Array, num_classes: int) -> None:
+    """Labels in 0..C-1, if they are on the host: to look at a device's would be to wait. Raises ValueError."""
+    if not hasattr(y, "__array_interface__") or y.size == 0:
+        return
+    if y.min() < 0 or y.max() >= num_classes:
+        bad = y[(y < 0) | (y >= num_classes)][0]
+        raise ValueError(f"{function}: y: expected labels 0 to {num_classes - 1}, got {bad}; renumber the labels")
 
 
 def rows(function: str, name: str, array: Array) -> None:

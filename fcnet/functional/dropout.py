@@ -33,9 +33,11 @@ def dropout_mask(
         out: filled if given.
 
     Raises:
-        ValueError: keep_ratio is not in (0, 1].
+        ValueError: keep_ratio is not in [1/65536, 1].
     """
     checks.fraction("dropout_mask", "keep_ratio", keep_ratio)
+    if keep_ratio < 1 / STEPS:
+        raise ValueError(f"dropout_mask: keep_ratio: expected at least 1/{STEPS}, got {keep_ratio}")
     xp = rng.backend.xp
     mask = xp.empty(shape, dtype=dtype) if out is None else out
     threshold = keep_threshold(keep_ratio)
@@ -67,7 +69,7 @@ def dropout_forward(x: Array, mask: Array, *, out: Array | None = None) -> tuple
     return array_module(x, mask).multiply(x, mask, out=out), mask
 
 
-@accelerated("dx")
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("dropout_backward", dout, cache))
 def dropout_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout * mask; `dx` is filled if given and may be dout itself."""
     return array_module(dout, cache).multiply(dout, cache, out=dx)

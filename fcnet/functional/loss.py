@@ -34,10 +34,13 @@ def _check(function: str, scores: Array, y: Array) -> None:
         raise TypeError(f"{function}: y: expected an array, got {type(y).__name__}; use numpy.asarray(y)")
     if y.ndim == scores.ndim:
         checks.same_shape(function, "y", y, scores.shape, "scores (one-hot)")
+        if y.dtype.kind not in "fiub":
+            raise TypeError(f"{function}: y: expected one-hot rows of numbers, got {y.dtype}")
         return
     checks.same_shape(function, "y", y, scores.shape[:-1], "scores without classes")
     if y.dtype.kind not in "iu":
         raise TypeError(f"{function}: y: expected integer labels, got {y.dtype}; use y.astype(int)")
+    checks.labels(function, y, scores.shape[-1])
 
 
 @accelerated("loss", "dscores", check=lambda scores, y, **_: _check("softmax_loss", scores, y))

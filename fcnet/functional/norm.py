@@ -52,9 +52,9 @@ def _check_batchnorm(
     **_: Any,
 ) -> None:
     _check("batchnorm_forward", x, gamma, beta)
-    checks.floating("batchnorm_forward", x=x, running_mean=running_mean, running_var=running_var)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if running is not None:
+            checks.floating("batchnorm_forward", x=x, **{name: running})
             checks.same_shape("batchnorm_forward", name, running, (*x.shape[:-2], x.shape[-1]), "x without rows")
 
 
@@ -63,6 +63,11 @@ def _check_inference(x: Array, gamma: Array, beta: Array, running_mean: Array, r
     checks.floating("batchnorm_inference", x=x, running_mean=running_mean, running_var=running_var)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         checks.features("batchnorm_inference", name, running, x.shape[-1], "x", x.shape[:-2])
+
+
+def _check_backward(function: str, dout: Array, cache: Any) -> None:
+    checks.cache_of(function, cache, NormCache)
+    checks.gradient(function, dout, cache.x_hat)
 
 
 def _normalize(
@@ -144,7 +149,7 @@ def batchnorm_inference(
     return xp.add(out, per_row(beta), out=out)
 
 
-@accelerated("dx", "dgamma", "dbeta")
+@accelerated("dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("batchnorm_backward", dout, cache))
 def batchnorm_backward(
     dout: Array,
     cache: NormCache,
@@ -185,6 +190,7 @@ def batchnorm_backward_stepwise(dout: Array, cache: NormCache) -> tuple[Array, A
 
     The reading version of `batchnorm_backward`: each line undoes one line of the forward pass.
     """
+    _check_backward("batchnorm_backward", dout, cache)
     x_hat, inv_std, gamma, _, _ = cache
     xp = array_module(dout, x_hat)
     count = x_hat.shape[-2]
@@ -226,7 +232,7 @@ def layernorm_forward(
     return _normalize(x, gamma, beta, -1, eps, out, cache)
 
 
-@accelerated("dx", "dgamma", "dbeta")
+@accelerated("dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("layernorm_backward", dout, cache))
 def layernorm_backward(
     dout: Array,
     cache: NormCache,

@@ -76,7 +76,7 @@ def test_threshold_edges(backend, host):
     assert bits.max() == 65535
     almost = host(F.dropout_mask(stream, 65535 / 65536, (300, 300), "float32"))
     np.testing.assert_array_equal(almost == 0, bits == 65535)
-    tiny = host(F.dropout_mask(stream, 1e-9, (300, 300), "float32"))
+    tiny = host(F.dropout_mask(stream, 1 / 65536, (300, 300), "float32"))
     np.testing.assert_array_equal(tiny > 0, bits == 0)
 
 

@@ -10,6 +10,7 @@ from fcnet.optim import RULES, Optimizer
 from fcnet.params import ParamBuffer
 from fcnet.program import Program
 from tests import oracles
+from tests.small import blobs, net
 from tests.tolerances import assert_close
 
 SHAPES = {"W1": (5, 7), "b1": (7,), "W2": (7, 3), "b2": (3,)}
@@ -189,3 +190,43 @@ def test_bad_arguments_are_named(rule, config, error, message, make):
     with pytest.raises(error) as caught:
         Optimizer(rule, params, config)
     assert str(caught.value) == message
+
+
+def test_gradients_as_a_network_gives_them():
+    data = blobs()
+    one, two = net(data, dtype="float64"), net(data, dtype="float64")
+    _, grads = one.loss(data.X_train, data.y_train)
+    buffer = two.params.like()
+    buffer.update(grads)
+    Optimizer("adam", one.params).update(grads)
+    Optimizer("adam", two.params).update(buffer)
+    np.testing.assert_array_equal(one.params.flat, two.params.flat)
+
+
+def test_gradients_of_something_else_are_refused():
+    data = blobs()
+    model = net(data)
+    optimizer = Optimizer("sgd", model.params)
+    for grads, message in [
+        (None, "grads: expected gradients by name"),
+        ({"W1": model.params["W1"]}, "missing or unknown: W2, W3, b1, b2, b3"),
+        (net(data, hidden=(9, 9)).params, "grads: expected gradients of"),
+        (net(data, dtype="float64").params, "grads: expected gradients of"),
+    ]:
+        with pytest.raises((TypeError, ValueError), match=message):
+            optimizer.update(grads)
+    with pytest.raises(TypeError, match="params: expected the params of a network"):
+        Optimizer("sgd", {})
+
+
+def test_hyperparameters_are_read_only():
+    optimizer = Optimizer("adam", net(blobs()).params)
+    with pytest.raises(TypeError):
+        optimizer.config["beta1"] = 0
+
+
+@pytest.mark.parametrize(("rule", "epsilon"), [("adam", 0), ("rmsprop", 0), ("adam", 1e-60)])
+def test_an_epsilon_that_is_nothing_is_refused(rule, epsilon):
+    """Padding has gradient 0, and 0 / 0 would spread."""
+    with pytest.raises(ValueError, match=r"optim_config\['epsilon'\]: expected more than 0 in float32"):
+        Optimizer(rule, net(blobs()).params, {"epsilon": epsilon})

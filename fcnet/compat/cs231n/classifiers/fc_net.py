@@ -106,7 +106,7 @@ class FullyConnectedNet:
         Raises:
             ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or unknown labels.
         """
-        check_input("X", X, self.params["W1"].shape[0])
+        check_input("X", X, self.params["W1"].shape[0], self.dtype)
         mode = "test" if y is None else "train"
         if self.use_dropout:
             self.dropout_param["mode"] = mode
