@@ -15,12 +15,14 @@ def add(commands: Commands) -> None:
     parser.add_argument("--data", help="another data set, or a .csv or .npz file, which is used whole")
     parser.add_argument("--data-dir", help="where the data files are")
     parser.add_argument("--target", help="the column of a .csv file that holds the labels")
-    parser.add_argument("--split", default="test", help="train, val or test, of a data set")
+    parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a row per class, then the accuracy."""
+    from pathlib import Path
+
     import numpy as np
 
     from fcnet import load
@@ -34,24 +36,29 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"data: {options.model} does not say what it was trained on; name a data set with --data")
     target = options.target or known.get("target")
     if options.data is not None and inputs.is_file(source):
-        what = source
+        inputs.check_split(source, options.split)
+        what = part = ""
         X, y = inputs.labelled(source, target, model.features, model.classes)
     else:
+        if inputs.is_file(source) and not Path(source).is_file():
+            raise FileNotFoundError(
+                f"data: {source} is not there, and {options.model} was trained on it; name another with --data"
+            )
         data_dir = options.data_dir or known.get("data-dir")
-        target = target if inputs.is_file(source) and source.lower().endswith(".csv") else None
-        what = f"{source}, {options.split}"
-        X, y = inputs.part(source, options.split, data_dir, target)
-    check_labels("y", y, model.num_classes, len(X))
-    if y.ndim == 2:
-        y = np.argmax(y, axis=1)
-    right = model.predict(X) == y
+        expected = inputs.Names(model.input_dim, model.num_classes, model.features, model.classes)
+        split, X, y = inputs.part(source, options.split, expected, data_dir, target)
+        what = f", {split}" if options.split or split == "test" else f", {split} (it has no test part)"
+        part = f"{split} "
+    with inputs.naming(source):
+        check_labels("y", y, model.num_classes, len(X))
+        y = np.argmax(y, axis=1) if y.ndim == 2 else y
+        right = model.predict(X) == y
     names = model.classes or [str(number) for number in range(model.num_classes)]
     width = max(5, *(len(name) for name in names))
-    print(f"{what}: {len(y)} samples")
+    print(f"{source}{what}: {len(y)} samples")
     print(f"{'class':<{width}}  samples  accuracy")
     for number, name in enumerate(names):
         mine = right[y == number]
         print(f"{name:<{width}}  {len(mine):7}  {f'{mine.mean():.4f}' if len(mine) else '-':>8}")
-    part = "" if options.data is not None and inputs.is_file(source) else f"{options.split} "
     print(f"{part}accuracy {right.mean():.4f}")
     return 0

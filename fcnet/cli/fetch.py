@@ -18,7 +18,9 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Download what is not there yet."""
     from fcnet.data import fetch
+    from fcnet.data.catalogue import SOURCES
 
     folder = fetch(options.name, data_dir=options.data_dir, mirror=options.mirror)
-    print(f"{options.name} is in {folder}")
+    if options.name in SOURCES:
+        print(f"{options.name} is in {folder}")
     return 0

@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--force", action="store_true", help="replace FILE.csv if it is there")
     parser.add_argument("--proba", action="store_true", help="add a column of probabilities per class")
     parser.add_argument("--data-dir", help="where the files of a data set are")
-    parser.add_argument("--split", default="test", help="train, val or test, of a data set")
+    parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
@@ -38,13 +38,14 @@ def run(options: argparse.Namespace) -> int:
     X = inputs.samples(options.input, model.features, options.data_dir, options.split)
     names = model.classes or tuple(str(number) for number in range(model.num_classes))
     header, columns = ["prediction"], []
-    if options.proba:
-        probabilities = model.predict_proba(X)
-        predicted = probabilities.argmax(axis=1)
-        header += [f"p({name})" for name in names]
-        columns = probabilities.tolist()
-    else:
-        predicted = model.predict(X)
+    with inputs.naming(options.input):
+        if options.proba:
+            probabilities = model.predict_proba(X)
+            predicted = probabilities.argmax(axis=1)
+            header += [f"p({name})" for name in names]
+            columns = probabilities.tolist()
+        else:
+            predicted = model.predict(X)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,7 +24,7 @@ def check_array(name: str, value: object) -> np.ndarray:
         raise TypeError(
             f"{name}: expected a NumPy array without a mask; got a masked array; fill it: {name}.filled(...)"
         )
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and not isinstance(value, np.matrix):
         return value
     kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
     if value is None:
@@ -33,6 +34,33 @@ def check_array(name: str, value: object) -> np.ndarray:
     else:
         remedy = f"use np.asarray({name})"
     raise TypeError(f"{name}: expected a NumPy array; got {kind}; {remedy}")
+
+
+def check_names(name: str, value: object) -> tuple[str, ...] | None:
+    """`value`, None or different texts, as a tuple of them. Raises TypeError or ValueError."""
+    if value is None:
+        return None
+    if not isinstance(value, tuple | list | np.ndarray) or not all(isinstance(entry, str) for entry in value):
+        raise TypeError(f"{name}: expected a tuple of texts; got {str(value)[:60]!r}; give {name}=('a', 'b', ...)")
+    names = tuple(str(entry) for entry in value)
+    if len(set(names)) < len(names):
+        twice = next(entry for at, entry in enumerate(names) if entry in names[:at])
+        raise ValueError(f"{name}: expected different names; got {twice!r} twice; rename one")
+    return names
+
+
+def check_shape(name: str, value: object) -> tuple[int, ...] | None:
+    """`value`, None or integers of 1 or more, as a tuple of them. Raises TypeError or ValueError."""
+    if value is None:
+        return None
+    remedy = f"give {name}=(channels, height, width)"
+    if not isinstance(value, tuple | list) or not all(
+        isinstance(size, numbers.Integral) and not isinstance(size, bool) for size in value
+    ):
+        raise TypeError(f"{name}: expected a tuple of integers; got {value!r}; {remedy}")
+    if min(value, default=0) < 1:
+        raise ValueError(f"{name}: expected integers of 1 or more; got {value!r}; {remedy}")
+    return tuple(int(size) for size in value)
 
 
 def check_features(name: str, X: np.ndarray) -> int:
@@ -91,7 +119,7 @@ def check_labels(name: str, y: np.ndarray) -> np.ndarray:
             f"{name}: expected integer labels; got dtype {y.dtype}; use np.unique({name}, return_inverse=True)[1]"
         )
     if y.ndim != 1:
-        remedy = f"; use {name}.ravel()" if y.size == y.shape[0] > 0 else "; give one label for each sample"
+        remedy = f"; use {name}.ravel()" if y.ndim and y.size == y.shape[0] > 0 else "; give one label for each sample"
         raise ValueError(f"{name}: expected shape (N,) or one-hot (N, C); got {y.shape}{remedy}")
     if y.size and y.min() < 0:
         at = int(np.argmax(y < 0))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fcnet import errors
-from fcnet.data.checks import check_array, check_features, check_labels
+from fcnet.data.checks import check_array, check_features, check_labels, check_names, check_shape
 from fcnet.data.preprocessing import KINDS
 
 
@@ -42,6 +42,9 @@ class Dataset:
         if (self.X_test is None) != (self.y_test is None):
             given, lacking = ("y_test", "X_test") if self.X_test is None else ("X_test", "y_test")
             raise ValueError(f"{lacking}: expected with {given}; got None; give both or neither")
+        for name in ("classes", "features"):
+            object.__setattr__(self, name, check_names(name, getattr(self, name)))
+        object.__setattr__(self, "image_shape", check_shape("image_shape", self.image_shape))
         width, seen = 0, 0
         for part, (X, y) in self.splits().items():
             X_name, y_name = f"X_{part}", f"y_{part}"

@@ -9,6 +9,8 @@ import sys
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import IO, cast
@@ -17,6 +19,11 @@ from fcnet import errors
 from fcnet.data import catalogue, cifar
 
 _TIMEOUT = 60  # seconds without a byte
+_REASONS = {
+    "name or service not known": ("failed to resolve", "name resolution", "getaddrinfo", "name or service not known"),
+    "connection refused": ("refused",),
+    "timed out": ("timed out",),
+}
 
 
 def fetch(
@@ -29,7 +36,7 @@ def fetch(
 
     data_dir  the root to put it under; default $FCNET_DATA, else the user's cache
     mirror    a URL to use instead of the publisher's; the checksums stay
-    progress  show progress, and say what is done, on stderr
+    progress  show progress (if stderr is a terminal), and say what is done, on stderr
 
     Files are downloaded beside their place, checked, and moved there whole: a killed download leaves no half
     file. For "digits" and "spirals" there is nothing to get: it says so and returns the root.
@@ -40,7 +47,7 @@ def fetch(
         raise errors.unknown("name", name, catalogue.NAMES)
     root = catalogue.default_root() if data_dir is None else Path(data_dir).expanduser()
     if name not in catalogue.SOURCES:
-        _say(progress, f"{name}: nothing to fetch; fcnet.data.load({name!r}) needs no files")
+        _say(progress, f"{name} is made here; nothing to fetch")
         return root
     source = catalogue.SOURCES[name]
     folder = root / source.folder
@@ -56,9 +63,8 @@ def fetch(
     if not wanted:
         _say(progress, f"{name}: already in {folder}")
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    # On the same file system as its target, so that moving is renaming.
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
+    # The temporary one is on the same file system as its target, so that moving is renaming.
+    with _made(folder), tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
         for file, check in wanted.items():
             got = _download(pooch, base + file, Path(temporary) / file, check, folder, progress)
             if name == "cifar10":
@@ -67,6 +73,20 @@ def fetch(
                 got.replace(folder / file)
     _say(progress, f"{name}: now in {folder}")
     return folder
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder is there; if what is done inside fails, those made for it and still empty go again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # of one that holds something
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def _say(progress: bool, line: str) -> None:
@@ -86,16 +106,16 @@ def _is_right(pooch: ModuleType, path: Path, check: str) -> bool:
 
 def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path, progress: bool) -> Path:
     try:
-        pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT)(url, str(path), None)
+        pooch.HTTPDownloader(progressbar=progress and sys.stderr.isatty(), timeout=_TIMEOUT)(url, str(path), None)
     except OSError as error:
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # pooch leaves it open
         network = isinstance(error, ConnectionError) or error.errno is None
         if not network:  # the disk's own: full, or not to be written
             raise
-        reason = " ".join(str(error).split())[:160]
         raise ConnectionError(
-            f"{url}: cannot be fetched ({reason}); try mirror=URL (--mirror), or put {path.name} in {folder} yourself"
+            f"{url}: cannot be fetched ({_reason(error)}); try mirror=URL (--mirror), "
+            f"or put {path.name} in {folder} yourself"
         ) from None
     algorithm, expected = _algorithm(check)
     got = pooch.file_hash(str(path), alg=algorithm)
@@ -105,6 +125,15 @@ def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path,
             "try again, or try mirror=URL (--mirror)"
         )
     return path
+
+
+def _reason(error: BaseException) -> str:
+    """Why a connection failed: the plain words inside what requests and urllib3 wrap around them."""
+    text = " ".join(str(error).split())
+    for reason, signs in _REASONS.items():
+        if any(sign in text.lower() for sign in signs):
+            return reason
+    return text[:160]
 
 
 def _cifar_is_there(folder: Path) -> bool:

@@ -1,16 +1,35 @@
-"""Whole files and named sets as inputs for a model that has been trained: nothing is split or learned here."""
+"""Whole files and named sets as inputs for a model that has been trained: nothing is learned from them here.
+
+What a model calls its features and classes goes before what a file makes of them: columns are found by name,
+labels are numbered as the model numbers its classes, and what the model does not know is refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fcnet.data.catalogue import NAMES
-from fcnet.data.loading import load
+from fcnet.data.checks import check_features
+from fcnet.data.dataset import Dataset
+from fcnet.data.labels import encode_as, plain_labels
+from fcnet.data.loading import load, read_file
 from fcnet.data.npz import read_npz
 from fcnet.data.table import read_columns, read_features, read_table
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a model expects: D features and C classes, with their names if it has any."""
+
+    input_dim: int
+    num_classes: int
+    features: Sequence[str] | None = None
+    classes: Sequence[str] | None = None
 
 
 def is_file(source: str) -> bool:
@@ -18,34 +37,92 @@ def is_file(source: str) -> bool:
     return source.lower() not in NAMES
 
 
+def check_split(source: str, split: str | None) -> None:
+    """ValueError for a part asked of a file that is used whole, or a part that no set has."""
+    if split is not None and is_file(source):
+        raise ValueError(f"--split is for data sets with parts; {source} is used whole; leave it out")
+    if split is not None and split not in ("train", "val", "test"):
+        raise ValueError(f"--split: expected train, val or test; got {split!r}")
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Errors about X or y in here begin with `source`, where they come from."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if not str(error).startswith(("X:", "y:")):
+            raise
+        raise type(error)(f"{source}: {error}") from None
+
+
 def samples(
-    source: str, features: Sequence[str] | None, data_dir: str | None = None, split: str = "test"
+    source: str, features: Sequence[str] | None, data_dir: str | None = None, split: str | None = None
 ) -> np.ndarray:
     """Inputs to predict, X (N, ...): all rows of a .csv or .npz file, or one part of a named set.
 
     Args:
         source: a path or one of `NAMES`.
         features: the columns that the model was trained on, in order; None: all columns of the file.
-        split: "train", "val" or "test", of a named set.
+        split: "train", "val" or "test" (None: test), of a named set.
 
     Raises:
         ValueError, FileNotFoundError: as `load`.
     """
+    check_split(source, split)
     if not is_file(source):
-        return part(source, split, data_dir)[0]
+        return load(source, data_dir=data_dir).splits()[split or "test"][0]
     path = _existing(source)
     if path.suffix.lower() == ".csv":
         return read_features(path, features or read_columns(path))
     arrays = read_npz(path, labels=False)
-    return next(arrays[key] for key in ("X", "X_test", "X_train") if key in arrays)
+    key = next(key for key in ("X", "X_test", "X_train") if key in arrays)
+    _check_samples(path, key, arrays[key])
+    return arrays[key]
 
 
-def part(source: str, split: str, data_dir: str | None, target: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """One part of a data set as (X, y). Raises ValueError if the set has no such part."""
-    splits = load(source, data_dir=data_dir, target=target).splits()
+def part(
+    source: str, split: str | None, names: Names, data_dir: str | None = None, target: str | None = None
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """One part of the data set that a model was trained on, or of a named set, as (split, X, y).
+
+    Args:
+        split: "train", "val" or "test"; None: test, or val if there is no test part.
+        target: the label column of a .csv file.
+
+    Raises:
+        ValueError: no such part, or features or classes other than the model's.
+    """
+    if is_file(source):
+        path = _existing(source)
+        target = target if path.suffix.lower() == ".csv" else None
+        dataset = read_file(path, target, features=names.features, classes=names.classes)
+    else:
+        check_split(source, split)
+        dataset = load(source, data_dir=data_dir)
+    _check_same(source, dataset, names)
+    splits = dataset.splits()
+    if split is None:
+        split = "test" if "test" in splits else "val"
     if split not in splits:
         raise ValueError(f"split: expected one of {', '.join(splits)}, which {source} has; got {split!r}")
-    return splits[split]
+    return split, *splits[split]
+
+
+def _check_same(source: str, dataset: Dataset, names: Names) -> None:
+    have, want = (dataset.input_dim, dataset.num_classes), (names.input_dim, names.num_classes)
+    if have[0] != want[0] or (have[1] != want[1] and not is_file(source)):
+        raise ValueError(
+            f"data: {source} has {have[0]} features and {have[1]} classes, this model {want[0]} and {want[1]}; "
+            "name a set like the one it was trained on"
+        )
+    known = tuple(names.classes or ())
+    if known and dataset.classes and known != tuple(dataset.classes):
+        mine, other = next((a, b) for a, b in zip(known, dataset.classes, strict=False) if a != b)
+        raise ValueError(
+            f"data: {source} has other classes than this model: {other!r} where it has {mine!r}; "
+            "name a set like the one it was trained on"
+        )
 
 
 def labelled(
@@ -65,24 +142,23 @@ def labelled(
     if path.suffix.lower() == ".csv":
         if target is None:
             raise ValueError(f"target: expected the label column of {path}; name it with --target")
-        table = read_table(path, target)
+        table = read_table(path, target, features, classes)
         assert table.labels is not None  # read_table was given a target
-        return read_features(path, features or table.features), _codes(path, table.labels, classes)
+        return table.X, table.labels
     arrays = read_npz(path)
     key = "" if "X" in arrays else "_test" if "X_test" in arrays else "_train"
-    return arrays[f"X{key}"], _codes(path, arrays[f"y{key}"], classes)
+    X, y = arrays[f"X{key}"], plain_labels(f"{path}: y{key}", arrays[f"y{key}"])
+    _check_samples(path, f"X{key}", X)
+    if len(X) != len(y):
+        raise ValueError(f"{path}: y{key}: expected {len(X)} labels, one for each sample of X{key}; got {len(y)}")
+    return X, y if classes is None else encode_as(f"{path}: y{key}", y, classes)
 
 
-def _codes(path: Path, labels: np.ndarray, classes: Sequence[str] | None) -> np.ndarray:
-    if classes is None:
-        return labels
-    numbers = {name: number for number, name in enumerate(classes)}
+def _check_samples(path: Path, name: str, X: np.ndarray) -> None:
     try:
-        return np.array([numbers[str(label)] for label in labels.tolist()], dtype=np.int64)
-    except KeyError as error:
-        raise ValueError(
-            f"{path}: expected labels that the model was trained on ({', '.join(classes[:20])}), got {error}"
-        ) from None
+        check_features(name, X)
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
 def _existing(source: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -47,6 +49,23 @@ def encode(name: str, y: np.ndarray, values: np.ndarray) -> np.ndarray:
             "put samples of every class in the training part"
         )
     return codes.astype(np.int64)
+
+
+def encode_as(name: str, y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Codes (N,) int64: the number of each label's text among `classes`, the names that a model has.
+
+    Raises ValueError for a label that the model does not know.
+    """
+    values, places = np.unique(y, return_inverse=True)
+    numbers = {name: number for number, name in enumerate(classes)}
+    codes = np.array([numbers.get(text, -1) for text in class_names(values)], dtype=np.int64)[places]
+    if codes.size and codes.min() < 0:
+        at = int(np.argmin(codes))
+        raise ValueError(
+            f"{name}: expected labels that the model knows ({', '.join(classes[:20])}); got {y[at]} at {at}; "
+            "correct or remove those samples"
+        )
+    return codes
 
 
 def class_names(values: np.ndarray) -> tuple[str, ...]:

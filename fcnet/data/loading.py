@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import numpy as np
 
 from fcnet import errors
 from fcnet.data import catalogue, cifar
+from fcnet.data.checks import check_features
 from fcnet.data.dataset import Dataset
 from fcnet.data.files import remedy
 from fcnet.data.idx import read_images_and_labels
-from fcnet.data.labels import class_names, encode, plain_labels
+from fcnet.data.labels import class_names, encode, encode_as, plain_labels
 from fcnet.data.npz import read_npz
-from fcnet.data.splits import hold_out
+from fcnet.data.splits import TooFew, hold_out
 from fcnet.data.synthetic import spirals
-from fcnet.data.table import read_columns, read_table
+from fcnet.data.table import header_hint, listed, read_columns, read_table
 
 _SUFFIXES = (".npz", ".csv")
 
@@ -33,7 +35,8 @@ def load(
 
     name        one of fcnet.data.NAMES (in any case), or a path
     data_dir    where to look first for the files of a named set, before $FCNET_DATA and the user's cache
-    target      the label column of a CSV file
+    target      the label column of a CSV file; its labels are numbers (1 and 1.0 are one class) if all are whole
+                and none begins with 0, else text (01 and 1 are two classes; beside text so are 1 and 1.0)
     split_seed  chooses the rows held out; independent of the seeds used in training
 
     X is (N, D): uint8 for images and digits, float64 for spirals and CSV files, the stored type for .npz
@@ -65,7 +68,7 @@ def load(
         return _cifar10(data_dir, split_seed)
     if key in catalogue.NAMES:
         return _mnist(key, data_dir, split_seed)
-    return _from_file(path, None if target is None else str(target), split_seed)
+    return read_file(path, None if target is None else str(target), split_seed)
 
 
 def _digits(split_seed: int) -> Dataset:
@@ -127,51 +130,93 @@ def _cifar10(data_dir: str | os.PathLike[str] | None, split_seed: int) -> Datase
     )
 
 
-def _from_file(path: Path, target: str | None, split_seed: int) -> Dataset:
+def read_file(
+    path: Path,
+    target: str | None,
+    split_seed: int = 0,
+    features: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
+    """An .npz or .csv file as a data set, as `load` says.
+
+    features, classes: what a trained model calls its inputs and classes, by number; None: they are learned
+    from the file. With them the same rows as in training are held out, whatever the order of the columns.
+    """
     if not path.exists():
         raise FileNotFoundError(f"data: expected an .npz or .csv file; {str(path)!r} does not exist")
     if not path.is_file() or path.suffix.lower() not in _SUFFIXES:
         raise ValueError(f"data: expected an .npz or .csv file; got {str(path)!r}")
     try:
         if path.suffix.lower() == ".csv":
-            return _csv(path, target, split_seed)
-        return _npz(path, split_seed)
+            return _csv(path, target, split_seed, features, classes)
+        return _npz(path, split_seed, classes)
     except (ValueError, TypeError) as error:  # what Dataset has against a file's content is the file's fault
         message = str(error)
         raise ValueError(message if message.startswith(str(path)) else f"{path}: {message}") from None
 
 
-def _csv(path: Path, target: str | None, split_seed: int) -> Dataset:
+def _csv(
+    path: Path, target: str | None, split_seed: int, features: Sequence[str] | None, classes: Sequence[str] | None
+) -> Dataset:
     if target is None:
-        raise ValueError(f"target: expected the label column, one of {', '.join(read_columns(path))}; got none")
-    table = read_table(path, target)
+        columns = read_columns(path)
+        raise ValueError(f"target: expected the label column, one of {listed(columns)}; got none{header_hint(columns)}")
+    table = read_table(path, target, features, classes)
     assert table.labels is not None  # read_table was given a target
     values = np.unique(table.labels)
-    parts = hold_out(table.X, encode(target, table.labels, values), ("val", "test"), split_seed)
+    where = f"column {target!r}"
+    _check_classes(where, values, classes)
+    y = table.labels if classes is not None else encode(target, table.labels, values)
+    try:
+        parts = hold_out(table.X, y, ("val", "test"), split_seed)
+    except TooFew as error:
+        raise ValueError(f"{where}: {error.needs}; give more rows") from None
     return Dataset(
         **parts,
         name=path.stem,
-        classes=class_names(values),
+        classes=class_names(values) if classes is None else tuple(classes),
         features=table.features,
         preprocess="standardize",
     )
 
 
-def _npz(path: Path, split_seed: int) -> Dataset:
+def _check_classes(where: str, values: np.ndarray, classes: Sequence[str] | None) -> None:
+    if len(values) == 1:
+        only = str(values[0]) if classes is None else classes[int(values[0])]
+        raise ValueError(f"{where}: expected at least 2 classes; got only label {only!r}; give samples of every class")
+
+
+def _npz(path: Path, split_seed: int, classes: Sequence[str] | None) -> Dataset:
     arrays = read_npz(path)
+    own = {key: key for key in arrays}  # what the file calls them
     if "X" in arrays:
-        arrays = {f"{key}_train": array for key, array in arrays.items()}
-    labels = {key: plain_labels(key, y) for key, y in arrays.items() if key.startswith("y")}
+        own = {"X_train": "X", "y_train": "y"}
+    arrays = {key: arrays[name] for key, name in own.items()}
+    for key, array in arrays.items():
+        if key.startswith("X"):  # before splitting, which would tell other row numbers
+            check_features(own[key], array)
+    labels = {key: plain_labels(own[key], y) for key, y in arrays.items() if key.startswith("y")}
+    if len(arrays["X_train"]) != len(labels["y_train"]):
+        raise ValueError(
+            f"{own['y_train']}: expected {len(arrays['X_train'])} labels, one for each sample of {own['X_train']}; "
+            f"got {len(labels['y_train'])}; give both the same length"
+        )
     values = np.unique(labels["y_train"])
-    y: dict[str, Any] = {key: encode(key, values_of_part, values) for key, values_of_part in labels.items()}
-    X: dict[str, Any] = {key: _flat(key, array) for key, array in arrays.items() if key.startswith("X")}
-    if len(X["X_train"]) != len(y["y_train"]):
-        raise ValueError(f"y_train: expected {len(X['X_train'])} labels, one for each sample; got {len(y['y_train'])}")
+    _check_classes(own["y_train"], values, None)
+    y: dict[str, Any] = {
+        key: encode(key, part, values) if classes is None else encode_as(own[key], part, classes)
+        for key, part in labels.items()
+    }
+    X: dict[str, Any] = {key: _flat(array) for key, array in arrays.items() if key.startswith("X")}
+    held = {}
     if "X_val" not in X:
         parts = ("val",) if "X_test" in X else ("val", "test")
-        held = hold_out(X.pop("X_train"), y.pop("y_train"), parts, split_seed)
-    else:
-        held = {}
+        try:
+            held = hold_out(X.pop("X_train"), y.pop("y_train"), parts, split_seed)
+        except TooFew as error:
+            raise ValueError(
+                f"{own['y_train']}: {error.needs}; give more, or parts of your own: X_train, X_val and so on"
+            ) from None
     shape = arrays["X_train"].shape[1:]
     # Two dimensions are a grey image. More stay in the file's own order, (C, H, W) or (H, W, C): turning them
     # round here would make the model wrong for the same images given to predict() as they are.
@@ -182,13 +227,11 @@ def _npz(path: Path, split_seed: int) -> Dataset:
         **y,
         **held,
         name=path.stem,
-        classes=class_names(values),
+        classes=class_names(values) if classes is None else tuple(classes),
         preprocess=preprocess,
         image_shape=image_shape,
     )
 
 
-def _flat(name: str, X: np.ndarray) -> np.ndarray:
-    if X.ndim < 2 or X.size == 0:
-        raise ValueError(f"{name}: expected shape (N, D) or (N, d1, ..., dk), none of them 0; got {X.shape}")
+def _flat(X: np.ndarray) -> np.ndarray:
     return X.reshape(len(X), -1)

@@ -27,6 +27,8 @@ def read_npz(path: Path, labels: bool = True) -> dict[str, np.ndarray]:
     """
     # Opened here, because np.load(path) leaves a file that it cannot read open.
     with path.open("rb") as stream:
+        _check_kind(path, stream.read(512))
+        stream.seek(0)
         try:
             archive = np.load(stream, allow_pickle=False)
         except _DAMAGED as error:
@@ -38,6 +40,21 @@ def read_npz(path: Path, labels: bool = True) -> dict[str, np.ndarray]:
         with archive:
             names = _match(path, archive.files, labels)
             return {key: _read(path, archive, stored) for key, stored in names.items()}
+
+
+def _check_kind(path: Path, start: bytes) -> None:
+    """ValueError unless a file begins as an archive or an array, which np.load tells apart."""
+    if start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
+        return
+    if not start:
+        kind = "an empty file"
+    elif start[:1] == b"\x80" and start[1:2] <= b"\x05":
+        kind = "a pickle, which is never loaded"
+    elif b"\0" not in start and start.isascii():
+        kind = "a text file"
+    else:
+        kind = "another kind of file"
+    raise ValueError(f"{path}: expected an .npz file; got {kind}; save the arrays with np.savez(path, X=X, y=y)")
 
 
 def _read(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> np.ndarray:
@@ -71,6 +88,10 @@ def _match(path: Path, stored: list[str], labels: bool) -> dict[str, str]:
             raise ValueError(f"{path}: expected one array for {key}; got {' and '.join(same)}; rename one")
         if same:
             names[key] = same[0]
+    if not stored:
+        raise ValueError(
+            f"{path}: expected arrays X, y; got an archive without any; save with np.savez(path, X=X, y=y)"
+        )
     if not labels:
         if not names.keys() & {"X", "X_train", "X_test"}:
             raise ValueError(f"{path}: expected an array X, X_test or X_train; got {', '.join(stored) or 'none'}")
@@ -82,10 +103,14 @@ def _match(path: Path, stored: list[str], labels: bool) -> dict[str, str]:
     ]  # fmt: skip
     if whole and parts:
         raise ValueError(f"{path}: expected X, y or X_train, y_train, ...; got both; keep one of the two")
+    if whole:
+        lacking = sorted({"X", "y"} - whole)
+    elif parts or len(names) > 0:
+        lacking = sorted({"X_train", "y_train"} - parts) + lacking
     if max(len(whole), len(parts)) < 2 or lacking or (whole and len(names) > 2):
-        needs = f", lacking {', '.join(lacking)}" if lacking else ""
+        remedy = f"lacking {', '.join(lacking)}: add or rename" if lacking else "rename them"
         raise ValueError(
             f"{path}: expected arrays X, y or X_train, y_train[, X_val, y_val][, X_test, y_test]; "
-            f"got {', '.join(stored) or 'none'}{needs}; rename them"
+            f"got {', '.join(stored)}; {remedy}"
         )
     return names

@@ -103,7 +103,11 @@ def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
             varied = std > CONSTANT * _magnitude(X_train, D)
             scale = np.where(varied, 1 / np.where(varied, std, 1.0), 1.0)
     if not (np.isfinite(shift).all() and np.isfinite(scale).all() and scale.all()):
-        raise ValueError(f"X_train: expected values that float64 can average; {kind!r} overflows; use smaller units")
+        largest = _magnitude(X_train, D)
+        raise ValueError(
+            f"X_train: expected values that float64 can average; {kind!r} overflows, feature {int(largest.argmax())} "
+            f"reaches {largest.max():g}; use smaller units"
+        )
     return Preprocessing(kind, shift, scale)
 
 

@@ -14,6 +14,17 @@ HELD_OUT = 0.1  # the share of the validation part, and of the test part where o
 _PURPOSE = 0x73706C6974  # "split": the second word of the key, so no other use of the same seed shares its numbers
 
 
+class TooFew(ValueError):
+    """Too few rows to leave every class one for training; the message names them y."""
+
+    def __init__(self, count: int, classes: int, enough: int) -> None:
+        self.needs = (
+            f"expected at least {enough} samples: one for training of each of {classes} classes, and those "
+            f"held out; got {count} samples"
+        )
+        super().__init__(f"y: {self.needs}; give more, or make the parts yourself and give X_train, X_val and so on")
+
+
 def stratified_split(
     y: np.ndarray, fractions: Sequence[float] = (HELD_OUT, HELD_OUT), seed: int = 0
 ) -> list[np.ndarray]:
@@ -36,11 +47,10 @@ def stratified_split(
     _, codes, sizes = np.unique(y, return_inverse=True, return_counts=True)
     counts = [max(1, int(N * fraction + 0.5)) for fraction in fractions]
     if N - len(sizes) < sum(counts):
-        raise ValueError(
-            f"y: expected at least one training sample for each of {len(sizes)} classes and {sum(counts)} "
-            "to hold out; "
-            f"got {N} samples; give more, or make the parts yourself and give X_train, X_val and so on"
-        )
+        enough = N
+        while enough - len(sizes) < sum(max(1, int(enough * fraction + 0.5)) for fraction in fractions):
+            enough += 1
+        raise TooFew(N, len(sizes), enough)
     noise = np.random.Philox(key=np.array([seed, _PURPOSE], dtype=np.uint64)).random_raw(N)
     order = np.lexsort((noise, codes))  # class by class, each in random order
     rank = np.arange(N) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # 0, 1, ... within each class

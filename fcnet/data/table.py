@@ -1,44 +1,78 @@
-"""Tables from .csv files: one header row, numbers everywhere but in the target column."""
+"""Tables from .csv files: one header row, numbers everywhere but in the target column.
+
+Labels are numbers if all of them are whole numbers (`1`, ` 1` and `1.0` are one class), else text. Text is
+compared as it stands: beside a label `a`, `1` and `1.0` are two classes. A leading zero makes text of all
+labels, since it is an identifier, not a quantity: `01` and `1` are two classes.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from fcnet import errors
+LARGEST = 1e150  # squares of larger numbers cannot be summed in float64, which preprocessing does
+_LEADING_ZERO = re.compile(r"[+-]?0\d")
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """X (N, D) float64, the D column names, and the target column's N cells (None if there is no target)."""
+    """X (N, D) float64, the D column names, and the target column's N labels (None if there is no target)."""
 
     X: np.ndarray
     features: tuple[str, ...]
     labels: np.ndarray | None
 
 
-def read_table(path: Path, target: str) -> Table:
-    """Read a CSV file whose column `target` holds the labels and whose other columns are the features.
+def read_table(
+    path: Path, target: str, features: Sequence[str] | None = None, classes: Sequence[str] | None = None
+) -> Table:
+    """Read a CSV file whose column `target` holds the labels.
+
+    features: the columns to read, in this order, other columns being ignored; None: all but the target.
+    classes: class names by number: labels are then these numbers; None: integers or text, as they stand.
 
     Raises ValueError with the file, and where it applies the column and the line, for whatever is not a table
-    of numbers; also if `target` is no column.
+    of numbers; also if `target` is no column, or a label none of `classes`.
     """
     with _rows(path) as (columns, rows):
-        if target not in columns:
-            raise ValueError(f"{path}: {errors.unknown('target', target, columns)}")
-        features = tuple(column for column in columns if column != target)
+        for argument, name in [("target", target), *(("column", feature) for feature in features or ())]:
+            if name not in columns:
+                raise ValueError(f"{path}: {_unknown(argument, name, columns)}")
+        features = tuple(features or (column for column in columns if column != target))
         if not features:
             raise ValueError(f"{path}: expected feature columns beside {target!r}; got none; is the separator a comma?")
-        return _parse(path, columns, rows, features, target)
+        return _parse(path, columns, rows, features, target, classes)
+
+
+def _unknown(argument: str, got: str, columns: Sequence[str]) -> str:
+    """That `got` is no column, with the nearest one in any case of letters."""
+    lower = {column.lower(): column for column in columns}
+    near = get_close_matches(got.lower(), lower, n=1, cutoff=0.5)
+    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
+    return f"{argument}: expected one of {listed(columns)}; got {got!r}{hint}{header_hint(columns)}"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names for a message: all of them, or the first few and how many more."""
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def header_hint(columns: Sequence[str]) -> str:
+    """The end of a message about columns: a question, if some are named like numbers."""
+    numbers = sum(_number(column) is not None for column in columns)
+    return f"; {numbers} cells of its first row are numbers: does it lack its header?" if numbers else ""
 
 
 def read_columns(path: Path) -> tuple[str, ...]:
@@ -50,8 +84,8 @@ def read_columns(path: Path) -> tuple[str, ...]:
 def read_features(path: str | Path, features: Sequence[str], dtype: npt.DTypeLike = np.float64) -> np.ndarray:
     """The columns `features` of a CSV file, in that order, as X (N, D). Other columns are ignored.
 
-    Raises ValueError if a column is missing or holds anything but finite numbers, FileNotFoundError without a
-    file.
+    Raises ValueError if a column is missing or holds anything but numbers that `dtype` can hold,
+    FileNotFoundError without a file.
     """
     path = Path(path)
     if not path.is_file():
@@ -61,9 +95,10 @@ def read_features(path: str | Path, features: Sequence[str], dtype: npt.DTypeLik
     with _rows(path) as (columns, rows):
         for feature in features:
             if feature not in columns:
-                hint = "; its first row holds numbers only: does it lack its header?" if columns[0] == "0" else ""
-                raise ValueError(f"{path}: {errors.unknown('column', feature, columns)}{hint}")
-        return _parse(path, columns, rows, tuple(features), None).X.astype(dtype, copy=False)
+                raise ValueError(f"{path}: {_unknown('column', feature, columns)}")
+        kind = np.dtype(dtype)
+        largest = min(LARGEST, float(np.finfo(kind).max)) if kind.kind == "f" else LARGEST
+        return _parse(path, columns, rows, tuple(features), None, largest=largest).X.astype(kind, copy=False)
 
 
 @contextmanager
@@ -77,6 +112,7 @@ def _rows(path: Path) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[int, lis
             if first is None:
                 raise ValueError(f"{path}: expected a header and rows; got an empty file")
             line, cells = first
+            _check_separator(path, cells)
             if all(_number(cell) is not None for cell in cells):
                 columns = tuple(str(i) for i in range(len(cells)))
                 yield columns, _checked(path, columns, _chain((line, cells), rows))
@@ -109,6 +145,15 @@ def _checked(
         yield line, row
 
 
+def _check_separator(path: Path, cells: list[str]) -> None:
+    for sign, name in (("\t", "tabs"), (";", "semicolons")):
+        if len(cells) == 1 and sign in cells[0]:
+            raise ValueError(
+                f"{path}: expected comma-separated values; the first line has no comma but {name}: "
+                "save the file as comma-separated"
+            )
+
+
 def _check_header(path: Path, columns: tuple[str, ...]) -> None:
     for i, column in enumerate(columns):
         if not column:
@@ -117,7 +162,9 @@ def _check_header(path: Path, columns: tuple[str, ...]) -> None:
                 "name or drop it (pandas: to_csv(index=False))"
             )
         if column in columns[:i]:
-            raise ValueError(f"{path}: expected different column names; got {column!r} twice; rename one")
+            raise ValueError(
+                f"{path}: expected different column names; got {column!r} twice; rename one{header_hint(columns)}"
+            )
 
 
 def _parse(
@@ -126,6 +173,8 @@ def _parse(
     rows: Iterator[tuple[int, list[str]]],
     features: tuple[str, ...],
     target: str | None,
+    classes: Sequence[str] | None = None,
+    largest: float = LARGEST,
 ) -> Table:
     places = [columns.index(feature) for feature in features]
     pick = itemgetter(*places) if len(places) > 1 else lambda row, at=places[0]: (row[at],)
@@ -161,7 +210,17 @@ def _parse(
             f"got {X[at, column]}; "
             "fill it in or remove the row"
         )
-    return Table(X, features, None if target is None else _label_values(path, target, labels, lines))
+    if max(float(X.max()), -float(X.min())) > largest:
+        at, column = (int(i) for i in np.argwhere(np.abs(X) > largest)[0])
+        raise ValueError(
+            f"{path}: line {lines[at]}, column {features[column]!r}: expected a number of size {largest:g} or less; "
+            f"got {X[at, column]:g}; use smaller units or remove the row"
+        )
+    if target is None:
+        return Table(X, features, None)
+    if classes is not None:
+        return Table(X, features, _codes(path, target, labels, lines, classes))
+    return Table(X, features, _label_values(path, target, labels, lines))
 
 
 def _bad_cell(path: Path, features: tuple[str, ...], cells: Sequence[str], line: int) -> ValueError:
@@ -184,18 +243,40 @@ def _number(cell: str) -> float | None:
 
 
 def _label_values(path: Path, target: str, labels: list[str], lines: Sequence[int]) -> np.ndarray:
-    """The target's cells as int64 if each is a whole number, as text if some are no numbers at all."""
+    """The target's cells as int64 if each is a whole number, as text if one is no number or begins with 0."""
     # In order of appearance, not as a set: the first bad label is the one named.
     values = {label: _number(label) for label in dict.fromkeys(labels)}
     if any(value is None for value in values.values()):
         return np.array(labels)
-    whole = {}
     for label, value in values.items():
-        if value is None or not math.isfinite(value) or value != int(value) or abs(value) >= 2**53:
+        if not _is_whole(value):
             line = lines[labels.index(label)]
             raise ValueError(
                 f"{path}: line {line}, column {target!r}: labels are not integers: got {label!r}; "
                 "give class codes or class names"
             )
-        whole[label] = int(value)
+    if any(_LEADING_ZERO.match(label) for label in values):
+        return np.array(labels)
+    whole = {label: int(value) for label, value in values.items() if value is not None}
     return np.array([whole[label] for label in labels], dtype=np.int64)
+
+
+def _is_whole(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value == int(value) and abs(value) < 2**53
+
+
+def _codes(path: Path, target: str, labels: list[str], lines: Sequence[int], classes: Sequence[str]) -> np.ndarray:
+    """The target's cells as numbers of `classes`: a cell's own text, else the whole number that it means."""
+    numbers = {name: number for number, name in enumerate(classes)}
+    codes = {}
+    for label in dict.fromkeys(labels):
+        value = None if _LEADING_ZERO.match(label) else _number(label)
+        plain = str(int(value)) if value is not None and _is_whole(value) else label
+        code = numbers.get(label, numbers.get(plain))
+        if code is None:
+            raise ValueError(
+                f"{path}: line {lines[labels.index(label)]}, column {target!r}: expected a label that the model knows "
+                f"({listed(classes)}); got {label[:60]!r}; correct or remove it"
+            )
+        codes[label] = code
+    return np.array([codes[label] for label in labels], dtype=np.int64)

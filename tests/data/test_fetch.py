@@ -13,6 +13,7 @@ import pytest
 
 from fcnet import errors
 from fcnet.data import catalogue, cifar, fetch
+from fcnet.data.fetch import _reason
 
 pytest.importorskip("pooch")
 
@@ -136,9 +137,35 @@ def test_no_server(mnist, root):
     with socket.socket() as listener:  # a port that nobody listens on
         listener.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(ConnectionError, match=f"{url}/.*cannot be fetched.*mirror="):
+    with pytest.raises(ConnectionError, match=rf"{url}/.*cannot be fetched \(connection refused\).*mirror="):
         fetch("mnist", mirror=url, progress=False)
-    assert everything(root) == []
+    assert not root.exists()
+
+
+def test_folders_that_were_there_stay_after_a_failure(mnist, root):
+    root.mkdir()
+    with pytest.raises(ConnectionError):
+        fetch("mnist", mirror="nonsense", progress=False)
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("HTTPSConnectionPool(host='a', port=443): Max retries exceeded with url: /b (Caused by NameResolutionError("
+         "\"<urllib3...>: Failed to resolve 'a' ([Errno -2] Name or service not known)\"))",
+         "name or service not known"),
+        ("HTTPSConnectionPool(host='a', port=443): Read timed out. (read timeout=60)", "timed out"),
+        ("404 Client Error: Not Found", "404 Client Error: Not Found"),
+    ],
+)  # fmt: skip
+def test_a_plain_reason(text, reason):
+    assert _reason(OSError(text)) == reason
+
+
+def test_no_bar_without_a_terminal(server, mnist, capsys):
+    fetch("mnist", mirror=server.url)
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_mirror_that_is_no_url(mnist):
@@ -231,7 +258,7 @@ def test_cifar10_damaged_archives(serve_cifar, root, keep):
 @pytest.mark.parametrize("name", ["digits", "spirals"])
 def test_nothing_to_fetch(name, capsys, root):
     assert fetch(name) == root
-    assert f"{name}: nothing to fetch" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"{name} is made here; nothing to fetch\n"
     assert not root.exists()
 
 

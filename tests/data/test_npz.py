@@ -1,5 +1,7 @@
 """.npz files: the keys, the labels, the parts, and damaged archives."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -114,25 +116,25 @@ def test_other_byte_order_becomes_the_machines(save):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"X": X}, ["expected arrays X, y", "got X;"]),
+        ({"X": X}, ["expected arrays X, y", "got X; lacking y: add"]),
         ({"images": X, "labels": Y}, ["got images, labels"]),
         ({"X_train": X, "y_train": Y, "X_val": X}, ["lacking y_val"]),
         ({"X_train": X, "y_train": Y, "y_test": Y}, ["lacking X_test"]),
         ({"X": X, "y": Y, "X_train": X, "y_train": Y}, ["got both"]),
         ({"X": X, "y": Y, "X_test": X, "y_test": Y}, ["expected arrays X, y or"]),
         ({"X": X, "x": X, "y": Y}, ["one array for X; got X and x"]),
-        ({"X": X, "y": Y[:50]}, ["y_train: expected 60 labels", "got 50"]),
+        ({"X": X, "y": Y[:50]}, ["y: expected 60 labels", "sample of X;", "got 50"]),
         ({"X": X, "y": Y + 0.5}, ["labels are not integers: got 0.5 at 0"]),
         ({"X": X, "y": np.where(Y == 1, np.nan, Y)}, ["labels are not integers: got nan at 1"]),
         ({"X": X, "y": np.zeros((60, 2, 2))}, ["labels of shape (N,)"]),
         ({"X": X, "y": np.full((60, 2), 7)}, ["one-hot rows"]),
         ({"X": X, "y": Y * 1j}, ["got dtype complex128"]),
-        ({"X": X, "y": Y * 0}, ["at least 2 classes"]),
-        ({"X": X[:0], "y": Y[:0]}, ["none of them 0; got (0, 5)"]),
+        ({"X": X, "y": Y * 0}, [".npz: y: expected at least 2 classes"]),
+        ({"X": X[:0], "y": Y[:0]}, ["X: expected at least one sample; got shape (0, 5)"]),
         ({"X": X[:, 0], "y": Y}, ["(N, D)", "(60,)"]),
-        ({"X": X[:4], "y": Y[:4]}, ["got 4 samples", "X_train, X_val"]),
+        ({"X": X[:4], "y": Y[:4]}, [".npz: y: expected at least 5 samples", "got 4 samples", "X_train, X_val"]),
         ({"X": X.astype(str), "y": Y}, ["expected numbers; got dtype <U"]),
-        ({"X": np.where(X > 2, np.nan, X), "y": Y}, ["finite", "NaN"]),
+        ({"X": np.where(X > 2, np.nan, X), "y": Y}, [".npz: X: expected finite", "NaN"]),
         ({"X_train": X, "y_train": Y, "X_val": X[:3], "y_val": Y[:3] + 1}, ["only labels", "3 at 2"]),
         ({"X_train": X, "y_train": Y, "X_val": X[:1], "y_val": np.array(["a"])}, ["labels like"]),
         ({"X_train": X, "y_train": Y, "X_val": X[:3, :4], "y_val": Y[:3]}, ["X_val: expected 5 features"]),
@@ -193,3 +195,31 @@ def test_without_labels_only_the_inputs_are_read(save):
     np.testing.assert_array_equal(arrays["X_test"], X[:3])
     with pytest.raises(ValueError, match="expected an array X, X_test or X_train; got images"):
         read_npz(save(images=X), labels=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "an empty file"),
+        (b"a,b\n1,2\n", "a text file"),
+        (pickle.dumps({"X": [1]}), "a pickle, which is never loaded"),
+        (b"\x89PNG\0", "another kind of file"),
+    ],
+)
+def test_another_file_called_npz_is_named_in_our_own_words(tmp_path, content, kind):
+    path = tmp_path / "toy.npz"
+    path.write_bytes(content)
+    refuse(path, f"expected an .npz file; got {kind}; save the arrays with np.savez")
+    with pytest.raises(ValueError, match="got") as caught:
+        read_npz(path, labels=False)
+    assert "allow_pickle" not in str(caught.value)
+
+
+def test_an_archive_without_arrays(save):
+    refuse(save(), "got an archive without any")
+
+
+def test_places_are_those_of_the_file_not_of_a_part(save):
+    bad = X.copy()
+    bad[50, 2] = np.nan
+    refuse(save(X=bad, y=Y), "X: expected finite numbers", "at (50, 2)")

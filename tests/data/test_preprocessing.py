@@ -116,3 +116,8 @@ def test_errors():
         Preprocessing("whiten", np.zeros(2), np.ones(2))
     with pytest.raises(ValueError, match=r"two arrays of shape \(D,\)"):
         Preprocessing("none", np.zeros(2), np.ones(3))
+
+
+def test_the_feature_that_is_too_large_is_named():
+    with pytest.raises(ValueError, match=r"'standardize' overflows, feature 1 reaches 1e\+300; use smaller units"):
+        learn("standardize", np.array([[1.0, 1e300], [2.0, -1e300]]))

@@ -50,7 +50,7 @@ def test_any_split_is_a_partition_in_proportion(sizes, seed, parts):
     y = np.repeat(np.arange(len(sizes)), sizes)
     count = max(1, int(len(y) * 0.1 + 0.5))
     if len(y) - len(sizes) < parts * count:
-        with pytest.raises(ValueError, match="y: expected at least one training sample for each of"):
+        with pytest.raises(ValueError, match=r"y: expected at least .* samples: one for training of each of"):
             stratified_split(y, [0.1] * parts, seed)
         return
     result = stratified_split(y, [0.1] * parts, seed)
@@ -111,3 +111,13 @@ def test_hold_out_leaves_read_only_data_alone():
     parts = hold_out(X, Y, ("val",), 0)
     assert not np.shares_memory(parts["X_train"], X)
     np.testing.assert_array_equal(parts["X_train"], X[stratified_split(Y, [splits.HELD_OUT])[0]])
+
+
+@pytest.mark.parametrize("classes", [2, 9, 20, 100])
+def test_the_number_of_samples_asked_for_is_the_smallest_that_will_do(classes):
+    with pytest.raises(ValueError, match="expected at least") as caught:
+        stratified_split(np.arange(classes))
+    enough = int(str(caught.value).split()[4])
+    stratified_split(np.arange(enough) % classes)
+    with pytest.raises(ValueError, match=f"at least {enough} samples"):
+        stratified_split(np.arange(enough - 1) % classes)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fcnet.data import load, read_features
+from fcnet.data.table import read_table
 
 HEADER = "a,b,label\n"
 ROWS = [f"{i},{i * 0.5},{'xyz'[i % 3]}\n" for i in range(30)]
@@ -78,7 +79,13 @@ def body(row, at=4):
         ("\n\n", "label", ["got an empty file"]),
         (HEADER, "label", ["expected rows below the header"]),
         ("label\n0\n1\n", "label", ["expected feature columns beside 'label'"]),
-        ("a;b;label\n1;2;x\n", "label", ["a;b;label"]),
+        ("a;b;label\n1;2;x\n", "label", ["no comma but semicolons: save the file as comma-sep"]),
+        ("a\tb\tlabel\n1\t2\tx\n", "label", ["no comma but tabs"]),
+        (HEADER.replace("b", "B", 1) + "".join(ROWS), "LABEL", ["got 'LABEL'; did you mean 'label'?"]),
+        ("5.1,3.5,setosa\n" * 9, "species", ["2 cells of its first row are numbers: does it lack its header?"]),
+        ("5.1,3.5,setosa\n" * 9, None, ["one of 5.1, 3.5, setosa; got none; 2 cells", "does it lack its header?"]),
+        ("5.1,5.1,setosa\n" * 9, "setosa", ["twice", "does it lack its header?"]),
+        (body("7,-1e300,x\n"), "label", ["line 6, column 'b': expected a number of size 1e+150 or less; got -1e+300"]),
         ("a,a,label\n1,2,x\n", "label", ["'a' twice"]),
         (",a,label\n1,2,x\n", "label", ["got none for column 1", "index=False"]),
         (body("7,red,x\n"), "label", ["line 6, column 'b': expected a number; got 'red'"]),
@@ -95,8 +102,8 @@ def body(row, at=4):
         (HEADER + "".join(f"{i},2,{i % 2 + 0.5}\n" for i in range(20)), "label",
          ["line 2, column 'label': labels are not integers: got '0.5'"]),
         (HEADER + "1,2,0\n1,2,1\n1,2,nan\n", "label", ["line 4, column 'label'", "'nan'"]),
-        (HEADER + "".join(ROWS[:4]), "label", ["got 4 samples"]),
-        (HEADER + "1,2,x\n" * 20, "label", ["at least 2 classes"]),
+        (HEADER + "".join(ROWS[:4]), "label", ["column 'label': expected at least 5 samples", "got 4 samples; give"]),
+        (HEADER + "1,2,x\n" * 20, "label", ["column 'label': expected at least 2 classes; got only label 'x'"]),
         ((HEADER + "1,2,é\n").encode("latin1"), "label", ["expected UTF-8 text"]),
         (b"a,label\n\0\xff\xfe\x80", "label", ["expected"]),
         ((HEADER + "".join(ROWS)).encode("utf-16"), "label", ["expected UTF-8"]),
@@ -138,6 +145,10 @@ def test_read_features_errors(write, tmp_path):
     np.testing.assert_array_equal(read_features(path, ("alpha",)), [[1], [3]])
     with pytest.raises(ValueError, match="does it lack its header"):
         read_features(write("1,2\n"), ("alpha",))
+    with pytest.raises(
+        ValueError, match=r"line 2, column 'b': expected a number of size 3\.40282e\+38 or less; got 1e\+39"
+    ):
+        read_features(write("a,b\n1,1e39\n"), ("b",), dtype=np.float32)
     with pytest.raises(ValueError, match="features: expected a sequence of column names; got 'alpha'"):
         read_features(path, "alpha")
     with pytest.raises(FileNotFoundError, match=r"none\.csv: expected a CSV file"):
@@ -150,3 +161,36 @@ def test_a_large_table_is_read_quickly(write):
     start = time.perf_counter()
     assert load(path, target="50").input_dim == 50
     assert time.perf_counter() - start < 1.5  # 0.15 s on one core; guards against a slow path for each cell
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["01", "1"], ("01", "1")),
+        (["1", "2", "03"], ("03", "1", "2")),
+        (["0", "10"], ("0", "10")),
+        (["1", "1.0", "a"], ("1", "1.0", "a")),
+    ],
+)
+def test_a_leading_zero_or_text_keeps_labels_apart_as_they_are_written(write, labels, classes):
+    text = "a,label\n" + "".join(f"{i},{labels[i % len(labels)]}\n" for i in range(30))
+    ds = load(write(text), target="label")
+    assert ds.classes == classes
+    for X, y in ds.splits().values():
+        assert [ds.classes[code] for code in y] == [labels[int(x) % len(labels)] for x in X[:, 0]]
+
+
+def test_known_columns_and_classes_go_before_what_the_file_has(write):
+    path = write("note,b,label,a\nred,1,y,2\n,3, x,4\n")
+    table = read_table(path, "label", ("a", "b"), ("z", "y", "x"))
+    np.testing.assert_array_equal(table.X, [[2, 1], [4, 3]])
+    np.testing.assert_array_equal(table.labels, [1, 2])
+    with pytest.raises(
+        ValueError, match=r"line 3, column 'label': expected a label that the model knows \(y\); got 'x'"
+    ):
+        read_table(path, "label", ("a", "b"), ("y",))
+    path = write("a,label\n1,1.0\n2,1\n3,01\n")
+    np.testing.assert_array_equal(read_table(path, "label", None, ("01", "1")).labels, [1, 1, 0])
+    np.testing.assert_array_equal(read_table(path, "label", None, ("01", "1", "1.0")).labels, [2, 1, 0])
+    with pytest.raises(ValueError, match="got '01'"):
+        read_table(path, "label", None, ("1", "2"))
