@@ -41,11 +41,11 @@ clean:  ## remove .venv and caches; runs stay
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "fcnet needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV) || \
+	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf $(VENV); exit 2; }
 
 $(VENV)/.train: pyproject.toml | $(BIN)/python
-	$(PIP) -e '.[sklearn,plot]'
+	$(PIP) -e '.[fast,sklearn,plot,data]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python

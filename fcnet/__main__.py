@@ -2,7 +2,7 @@
 
 import sys
 
-from fcnet.cli import main
-
 if __name__ == "__main__":
+    from fcnet.cli import main
+
     sys.exit(main())

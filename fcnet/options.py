@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,38 @@ class TrainOptions:
 _NOT_SAVED = ("out", "force")  # where a run went is not part of how it was made
 
 
+# What Python calls the options that have another name here.
+ARGUMENTS = {
+    "hidden_dims": "hidden",
+    "num_epochs": "epochs",
+    "optim_config": "lr",
+    "learning_rate": "lr",
+    "normalization": "norm",
+    "dropout_keep_ratio": "dropout_keep",
+    "update_rule": "optimizer",
+}
+
+
+def in_users_words(message: str, file: str | None, from_file: Container[str]) -> str:
+    """A message that begins with a Python argument, with the flag instead, or with the file it was set in.
+
+    >>> in_users_words("num_epochs: expected 1 or more, got 0", None, ())
+    '--epochs: expected 1 or more, got 0'
+    >>> in_users_words("num_epochs: expected 1 or more, got 0", "a.toml", ["epochs"])
+    'config a.toml: epochs: expected 1 or more, got 0'
+    """
+    begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?: ", message)
+    if begin is None:
+        return message
+    names = [ARGUMENTS.get(name, name) for name in begin.groups() if name]
+    if not {field.name for field in dataclasses.fields(TrainOptions)}.issuperset(names):
+        return message
+    rest = message[begin.end() :]
+    if file is not None and all(name in from_file for name in names):
+        return f"config {file}: {' and '.join(map(flag, names))}: {rest}"
+    return f"{' and '.join('--' + flag(name) for name in names)}: {rest}"
+
+
 def flag(name: str) -> str:
     """The spelling of an option on the command line and in TOML: batch_size -> batch-size."""
     return name.replace("_", "-")
@@ -77,18 +110,25 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
+        table = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # some editors begin files with a BOM
     except FileNotFoundError:
         raise FileNotFoundError(f"config: no such file: {path}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"config: expected a TOML file, got the folder {path}; name the file in it") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config: {path} is not valid TOML: {error}") from None
     fields = {flag(field.name): field for field in dataclasses.fields(TrainOptions)}
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in table.items():
         field = fields.get(flag(key))
+        if isinstance(value, dict):
+            raise ValueError(
+                f"config: {path}: expected options only, got the section [{key}]; sections are not used, leave it out"
+            )
         if field is None:
             raise unknown(f"config: {path}", key, fields)
+        if field.name in values:
+            raise ValueError(f"config: {path}: {flag(key)}: expected it once, got it with - and with _; leave one out")
         values[field.name] = _typed(f"config: {path}: {key}", value, field.metadata["kind"])
     return values
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
 INTERVAL = 0.25  # seconds between two looks at the loss: a look waits for the device
+COLUMNS = 80  # of a terminal that does not say
 
 
 class Progress:
@@ -16,12 +18,24 @@ class Progress:
     def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
         """`shown` asks for a bar; it appears only if standard error is a terminal."""
         self._bar: Any = None
+        self._figures: dict[str, str] = {}
         if shown:
             from tqdm import tqdm
 
-            bar = tqdm(total=total, initial=done, desc=title, unit="step", disable=None, dynamic_ncols=True)
+            figures = self._figures
+
+            class Bar(tqdm):
+                def __str__(self) -> str:
+                    now = self.format_dict
+                    elapsed, rate = now["elapsed"], now["rate"]
+                    if rate is None and elapsed:
+                        rate = (self.n - now["initial"]) / elapsed
+                    left = self.format_interval((total - self.n) / rate) if rate else "?"
+                    clock = f"{self.format_interval(elapsed)}<{left}"
+                    return line(title, self.n / max(1, total), figures, clock, now["ncols"] or COLUMNS)
+
+            bar = Bar(total=total, initial=done, disable=None, dynamic_ncols=True)
             self._bar = None if bar.disable else bar
-        self._accuracies: dict[str, str] = {}
         self._steps = self._samples = 0
         self._looked = time.perf_counter()
 
@@ -40,17 +54,21 @@ class Progress:
         """An epoch has ended with these figures."""
         if self._bar is None:
             return
-        self._accuracies = {
-            "epoch": str(number),
-            "train": f"{row['train_acc']:.4f}",
-            "val": f"{row['val_acc']:.4f}",
+        self._figures |= {
+            "epoch": f"epoch {number}",
+            "train": f"train {row['train_acc']:.4f}",
+            "val": f"val {row['val_acc']:.4f}",
         }
         elapsed = time.perf_counter() - self._looked
         self._show(f"{row['loss']:.4f}", self._samples / elapsed if elapsed > 0 else 0.0)
 
     def _show(self, loss: str, rate: float) -> None:
-        self._bar.set_postfix({"loss": loss, **self._accuracies, "samples/s": f"{rate:,.0f}"}, refresh=False)
-        self._bar.update(self._steps)
+        self._figures |= {"loss": f"loss {loss}", "rate": f"{rate:,.0f} samples/s"}
+        try:
+            self._bar.update(self._steps)
+        except OSError:  # the terminal has gone; the training has not
+            self._bar.disable = True
+            self._bar = None
         self._steps = self._samples = 0
         self._looked = time.perf_counter()
 
@@ -61,5 +79,25 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar is not None:
-            self._bar.update(self._steps)
-            self._bar.close()
+            with contextlib.suppress(OSError):
+                self._bar.update(self._steps)
+                self._bar.close()
+
+
+def line(title: str, done: float, figures: Mapping[str, str], clock: str, columns: int) -> str:
+    """What the bar shows in so many columns: what matters less is left out, and the bar has the room that is left.
+
+    >>> line("digits on cpu", 0.5, {"epoch": "epoch 2", "loss": "loss 0.1"}, "0:03<0:03", 60)
+    'digits on cpu  50%|######      | epoch 2 loss 0.1 0:03<0:03'
+    """
+    parts = {"title": title} | {name: figures.get(name, "") for name in ("epoch", "loss", "train", "val", "rate")}
+    parts["clock"] = clock
+    for least in ("", "train", "clock", "epoch", "title", "rate", "val"):
+        parts.pop(least, None)
+        head = f"{parts.get('title', '')} {100 * done:3.0f}%".lstrip()
+        tail = " ".join(part for name, part in parts.items() if part and name != "title")
+        room = columns - 1 - len(head) - len(tail) - 3  # the last column stays free
+        if room >= 0:
+            full = int(room * min(1.0, done))
+            return f"{head}|{'#' * full}{' ' * (room - full)}| {tail}"
+    return f"{head} {tail}"[: columns - 1]

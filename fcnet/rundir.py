@@ -1,7 +1,7 @@
 """A run directory: everything about one training, under one name.
 
-model.safetensors   the best parameters, preprocessing, classes; written last: its presence means "finished"
-config.toml         what `fcnet train --config` needs to do the same again
+model.safetensors   the best parameters, preprocessing, classes; put there last: its presence means "finished"
+config.toml         what `fcnet train --config` needs to do the same again; locked while the training runs
 history.csv         a row per epoch
 curves.png          loss and accuracies, if matplotlib is there
 """
@@ -12,18 +12,22 @@ import contextlib
 import csv
 import io
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcnet.checkpoint import FILE_NAME, save_model
-from fcnet.files import write_atomically
+from fcnet.files import lock, naming, stage, uninterrupted
 from fcnet.options import from_solver
 
 if TYPE_CHECKING:
     from fcnet.solver import Solver
 
 CONFIG, HISTORY, CURVES = "config.toml", "history.csv", "curves.png"
+UNFINISHED = "# unfinished: the training is running, or was killed\n"
+_TEMPORARY = re.compile(rf"\.+({'|'.join(map(re.escape, (FILE_NAME, CONFIG, HISTORY, CURVES)))})\..*\.tmp")
 
 
 class RunDirectory:
@@ -34,18 +38,22 @@ class RunDirectory:
 
         Raises:
             FileExistsError: a run is there and force is False. NotADirectoryError: a file is there.
+            ValueError: an empty name.
         """
+        if str(path) == "":
+            raise ValueError("out: expected the name of a folder, got ''; name one, or leave it out")
         self.path = Path(path)
+        self.force = force
         self.config: dict[str, Any] | None = None  # the command line's options; None: told from the solver
-        self._claimed = False
+        self.no_picture: str | None = None  # why `write` made none
+        self._begun = self._written = False
+        self._made: list[Path] = []  # folders made by `begin`, the innermost first
+        self._lock: int | None = None  # the configuration's descriptor while the training runs
         self._number_again: tuple[str, str | Path] | None = None
         if self.path.exists() and not self.path.is_dir():
-            raise NotADirectoryError(f"out: expected a folder for the run, got the file {self.path}")
-        if not self._is_free() and not force:
-            raise FileExistsError(
-                f"out: {self.path} is not empty; choose another folder, or replace the run in it with --force "
-                "(force=True)"
-            )
+            raise NotADirectoryError(f"out: expected a folder for the run, got the file {self.path}; name another")
+        if not force and not self._is_free():
+            raise self._occupied()
 
     @classmethod
     def numbered(cls, name: str, root: str | Path = "runs") -> RunDirectory:
@@ -55,42 +63,187 @@ class RunDirectory:
         return directory
 
     def _is_free(self) -> bool:
-        return not self.path.is_dir() or not any(self.path.iterdir())
+        """Nothing there, or no more than a training that was killed leaves."""
+        if not self.path.is_dir():
+            return True
+        return all(
+            _TEMPORARY.fullmatch(path.name) or (path.name == CONFIG and _is_unfinished(path))
+            for path in self.path.iterdir()
+        )
+
+    def _in_use(self) -> FileExistsError:
+        return FileExistsError(f"out: {self.path} is in use by another training; choose another folder, or wait for it")
+
+    def _occupied(self, why: str = "is not empty") -> FileExistsError:
+        return FileExistsError(
+            f"out: {self.path} {why}; choose another folder, or replace the run in it with --force (force=True)"
+        )
+
+    # Before training
 
     def begin(self, solver: Solver) -> None:
-        """Claim a free folder by writing the configuration; a run to be replaced stays until `write`."""
+        """Claim a free folder by writing the configuration; a run to be replaced stays until `write`.
+
+        Raises:
+            FileExistsError: the folder has become another's meanwhile. OSError: it cannot be written to.
+        """
+        if self._begun:  # `train` again: it goes on in the same folder
+            return
+        try:
+            self._make_folder()
+            if self._is_free():
+                self._claim(UNFINISHED + self._text(solver))
+            elif self.force:
+                stage(self.path / CONFIG, self._text(solver)).unlink()  # better to fail now than after training
+            else:
+                raise self._occupied()
+        except BaseException:
+            self._release()
+            self._remove_folders()
+            raise
+        self._begun = True
+
+    def _make_folder(self) -> None:
         while self._number_again is not None:
+            self._made = _missing(self.path)
             try:
                 self.path.mkdir(parents=True)
-                break
+                return
             except FileExistsError:  # another process was quicker
                 self.path = _fresh(*self._number_again)
-        if self._is_free():
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / CONFIG, to_toml(self._options(solver)))
-            self._claimed = True
+        self._made = _missing(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def _claim(self, text: str) -> None:
+        """Make and lock the configuration, or take over one that a killed training left."""
+        path = self.path / CONFIG
+        with naming(path):
+            try:
+                self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                new = True
+            except FileExistsError:
+                self._lock = os.open(path, os.O_RDWR)
+                new = False
+        locked = lock(self._lock)
+        if locked is False or not _same_file(self._lock, path) or not self._is_free():
+            raise self._in_use()
+        if locked is None and not new and not self.force:
+            raise self._occupied("holds an unfinished run")
+        try:
+            with naming(path):
+                os.ftruncate(self._lock, 0)
+                with os.fdopen(os.dup(self._lock), "wb") as file:
+                    file.write(text.encode())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        self._remove_temporaries()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _remove_temporaries(self) -> None:
+        for path in list(self.path.iterdir()):
+            if _TEMPORARY.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+    def _remove_folders(self) -> None:
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # somebody else put something there
+                folder.rmdir()
+        self._made = []
+
+    # After it
 
     def abandon(self) -> None:
         """Nothing came of it: take back what `begin` wrote."""
-        if self._claimed:
-            (self.path / CONFIG).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # somebody else put something there
-                self.path.rmdir()
+        if self._lock is not None and not self._written:
+            with contextlib.suppress(OSError):
+                (self.path / CONFIG).unlink(missing_ok=True)
+                self._remove_temporaries()
+            self._made = self._made[:1]
+            self._remove_folders()
+            self._begun = False
+        self._release()
 
     def write(self, solver: Solver) -> None:
-        """Write all files of a finished training, each whole or not at all, the model last."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for old in (CURVES, FILE_NAME):
-            (self.path / old).unlink(missing_ok=True)
-        write_atomically(self.path / CONFIG, to_toml(self._options(solver)))
-        write_atomically(self.path / HISTORY, history_csv(solver))
-        curves = curves_png(solver)
-        if curves is not None:
-            write_atomically(self.path / CURVES, curves)
-        save_model(solver.model, self.path / FILE_NAME)
+        """Write all files of a finished training: first each whole under a temporary name, then all in their places.
 
-    def _options(self, solver: Solver) -> dict[str, Any]:
-        return self.config if self.config is not None else from_solver(solver)
+        A failure leaves an earlier run as it was; without one, the model stays if it could be written.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written to any more.
+        """
+        staged: dict[str, Path] = {}
+        with uninterrupted():
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._stage(solver, staged)
+                if CURVES not in staged:  # that of an earlier run
+                    with contextlib.suppress(OSError):
+                        (self.path / CURVES).unlink(missing_ok=True)
+                # The configuration, which is locked, late: without history.csv the folder would look free.
+                for name in (HISTORY, CURVES, CONFIG, FILE_NAME):
+                    if name in staged:
+                        self._put(name, staged)
+            except BaseException as error:
+                self._rescue(error, staged)
+                raise
+            finally:
+                for path in staged.values():
+                    path.unlink(missing_ok=True)
+                self._release()
+        self._begun = self._written = True
+
+    def _stage(self, solver: Solver, staged: dict[str, Path]) -> None:
+        """The files under temporary names: the model first, for it is what matters, the picture last."""
+        model = self.path / f".{FILE_NAME}.{os.getpid()}.tmp"
+        with naming(self.path / FILE_NAME):
+            save_model(solver.model, model)
+        staged[FILE_NAME] = model
+        staged[CONFIG] = stage(self.path / CONFIG, self._text(solver))
+        staged[HISTORY] = stage(self.path / HISTORY, history_csv(solver))
+        self.no_picture = None
+        try:
+            staged[CURVES] = stage(self.path / CURVES, curves_png(solver))
+        except ImportError:
+            self.no_picture = "it needs matplotlib, pip install 'fcnet[plot]'"
+        except Exception as error:  # whatever it is, a picture is not worth a run
+            self.no_picture = f"{type(error).__name__}: {error}"
+
+    def _put(self, name: str, staged: dict[str, Path]) -> None:
+        with naming(self.path / name):
+            os.replace(staged[name], self.path / name)
+        del staged[name]
+
+    def _rescue(self, error: BaseException, staged: dict[str, Path]) -> None:
+        """After a failure: keep the trained model if it takes no other's place, and say what is where."""
+        if (self.path / FILE_NAME).exists():
+            error.add_note(f"the earlier run in {self.path} is kept")
+        elif FILE_NAME in staged:
+            with contextlib.suppress(OSError):
+                self._put(FILE_NAME, staged)
+                self._written = True
+                error.add_note(f"the trained model is in {self.path / FILE_NAME}")
+        else:
+            self.abandon()
+
+    def _text(self, solver: Solver) -> str:
+        """The configuration, under a comment if the training was cut short."""
+        told = interrupted(solver)
+        options = self.config if self.config is not None else from_solver(solver)
+        return (f"# {told}\n" if told else "") + to_toml(options)
+
+
+def interrupted(solver: Solver) -> str | None:
+    """ "interrupted after epoch 2 of 9" for a training that neither came to its end nor ran out of patience."""
+    if not solver.history:
+        return None
+    last = int(solver.history[-1]["epoch"])
+    patient = solver.patience is None or last - solver.best_epoch < solver.patience
+    return f"interrupted after epoch {last} of {solver.num_epochs}" if last < solver.num_epochs and patient else None
 
 
 def _fresh(name: str, root: str | Path) -> Path:
@@ -98,6 +251,26 @@ def _fresh(name: str, root: str | Path) -> Path:
     while (path := Path(root) / f"{name}-{number:04d}").exists():
         number += 1
     return path
+
+
+def _missing(path: Path) -> list[Path]:
+    """Those of a folder and its parents that do not exist, the innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def _is_unfinished(config: Path) -> bool:
+    """Whether `begin` wrote it, or was killed before it could; a user's own configuration is neither."""
+    try:
+        return config.read_bytes().startswith(UNFINISHED.encode()) or config.stat().st_size == 0
+    except FileNotFoundError:  # gone meanwhile
+        return True
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
@@ -123,13 +296,11 @@ def history_csv(solver: Solver) -> str:
     return text.getvalue()
 
 
-def curves_png(solver: Solver) -> bytes | None:
-    """Loss and accuracies over the epochs as a PNG, or None without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
+def curves_png(solver: Solver) -> bytes:
+    """Loss and accuracies over the epochs as a PNG. Raises ImportError without matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 3.6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -178,18 +179,29 @@ MISTAKES = [
     (["train", "--epochs", "0"], "expected 1 or more, got 0"),
     (["train", "--lr", "fast"], "--lr: expected a number, got 'fast'"),
     (["train", "--hidden", "5,x"], "--hidden: expected widths such as 100,100, got '5,x'"),
-    (["train", "--hidden", "5,-1"], "hidden_dims: expected 1 or more, got -1"),
+    (["train", "--hidden", "5,-1"], "--hidden: expected 1 or more, got -1"),
     (["train", "--data", "mnits"], "data: expected one of .*got 'mnits'; did you mean 'mnist'?"),
     (["train", "--data", "mnist"], "fcnet fetch mnist"),
     (["train", "--data", "no.csv", "--target", "y"], "'no.csv' does not exist"),
     (["train", *QUICK, "--optimizer", "adma"], "did you mean 'adam'"),
     (["train", *QUICK, "--norm", "batch"], "did you mean 'batchnorm'"),
-    (["train", *QUICK, "--dropout-keep", "0"], "dropout_keep_ratio: expected a probability to keep"),
+    (["train", *QUICK, "--dropout-keep", "0"], "--dropout-keep: expected a probability to keep"),
     (["train", *QUICK, "--device", "cuda:99"], "cuda:99"),
     (["train", *QUICK, "--device", "gpu"], "device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
     (["train", *QUICK, "--target", "y"], "target: expected only with a .csv file"),
+    (["train", *QUICK, "--epochs", "0"], "error: --epochs: expected 1 or more, got 0"),
+    (["train", *QUICK, "--lr", "-1"], "error: --lr: expected"),
+    (["train", *QUICK, "--optimizer", "adma"], "error: --optimizer: expected one of"),
+    (["train", *QUICK, "--batch-size", "0"], "error: --batch-size: expected"),
+    (["train", *QUICK, "--lr-decay", "2"], "error: --lr-decay: expected"),
+    (["train", *QUICK, "--norm", "None"], "error: --norm: expected one of none, batchnorm, layernorm; got 'None'"),
+    (["train", *QUICK, "--hidden", "99999999999"], "--hidden: expected layers that fit into memory, got 99999999999"),
+    (["train", *QUICK, "--hidden", "9" * 30], "--hidden: expected layers that fit into memory, got 9999"),
+    (["train", *QUICK, "--out", ""], "--out: expected the name of a folder, got ''"),
+    (["train", *QUICK, "--out", "/proc/x"], "/proc/x: .*; --out names the folder"),
+    (["train", "--config", "/"], "config: expected a TOML file, got the folder /; name the file"),
     (["train", "--config", "no.toml"], "config: no such file: no.toml"),
-    (["train", *QUICK, "--init", "he", "--weight-scale", "1"], "init and weight_scale: expected one of them"),
+    (["train", *QUICK, "--init", "he", "--weight-scale", "1"], "--init and --weight-scale: expected one of them"),
     (["evaluate"], "the following arguments are required: RUN"),
     (["evaluate", "nowhere"], "nowhere: no such file"),
     (["predict", "nowhere", "x.csv"], "nowhere: no such file"),
@@ -217,7 +229,9 @@ def test_one_line_for_a_mistake_and_nothing_written(arguments, message, tmp_path
         ("hidden = '3;4'", "hidden: expected widths such as 100,100"),
         ("hidden = 3", "hidden: expected a list of widths"),
         ("epoch = 3", "did you mean 'epochs'"),
-        ("[train]\nepochs = 3", "got 'train'"),
+        ("[train]\nepochs = 3", "got the section [train]; sections are not used"),
+        ("batch-size = 3\nbatch_size = 4", "batch-size: expected it once"),
+        ("epochs = 0", "config a.toml: epochs: expected 1 or more, got 0"),
         ("\x00", "is not valid TOML"),
     ],
 )
@@ -259,7 +273,8 @@ def test_interrupted_training_keeps_what_was_finished(tmp_path, capsys, monkeypa
     monkeypatch.setattr(fcnet.Solver, "_record_epoch", interrupt)
     code, out, err = run("train", *QUICK, "--epochs", "9", "--out", "here", capsys=capsys)
     assert code == 130
-    assert err == "fcnet: interrupted\n"
+    assert err == "fcnet: interrupted after epoch 2 of 9\n"
+    assert (tmp_path / "here/config.toml").read_text().startswith("# interrupted after epoch 2 of 9\n")
     assert "2 epochs" in out
     assert len((tmp_path / "here/history.csv").read_text().splitlines()) == 3
     fcnet.load(tmp_path / "here")
@@ -289,11 +304,88 @@ def test_help_and_version(capsys):
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    fcnet_ = f"{sys.executable} -m fcnet"
-    command = f"{fcnet_} train {' '.join(QUICK)} --out r --quiet && {fcnet_} predict r spirals | head -1"
-    done = subprocess.run(
-        command, shell=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(examples().parent)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = shell(f"fcnet train {' '.join(QUICK)} --out r --quiet && fcnet predict r spirals | head -1", tmp_path)
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "prediction"
+
+
+def shell(command, folder, **how):
+    """A command line of the shell, where "fcnet" is the command of these sources."""
+    return subprocess.run(
+        ["bash", "-c", f'fcnet() {{ "{sys.executable}" -m fcnet "$@"; }}; {command}'],
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(examples().parent)}, capture_output=True, text=True,
+        check=False, timeout=120, **how,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("streams", ["| true", "2>&-", ">&- 2>&- <&-"])
+def test_training_goes_on_without_anybody_to_print_to(streams, tmp_path):
+    done = shell(f"set -o pipefail; fcnet train {' '.join(QUICK)} --out r {streams}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    fcnet.load(tmp_path / "r")
+
+
+def test_a_diverging_training_says_one_line(tmp_path):
+    done = shell(f"fcnet train {' '.join(QUICK)} --optimizer sgd --lr 1e30 --epochs 50 --quiet", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_end_a_training_with_its_results(name, code, tmp_path, capsys, monkeypatch):
+    record = fcnet.Solver._record_epoch
+    number = getattr(signal, name)
+
+    def interrupt(self, *arguments):
+        record(self, *arguments)
+        if self.epoch == 2:
+            signal.raise_signal(number)
+
+    def again(*arguments):
+        signal.raise_signal(signal.SIGINT)  # Ctrl-C once more, while the best parameters are put back
+        restore(*arguments)
+
+    restore = fcnet.Solver._restore_best
+    before = signal.getsignal(number)
+    monkeypatch.setattr(fcnet.Solver, "_record_epoch", interrupt)
+    monkeypatch.setattr(fcnet.Solver, "_restore_best", again)
+    assert run("train", *QUICK, "--epochs", "9", "--out", "r", "--quiet", capsys=capsys) == (
+        code, "", "fcnet: interrupted after epoch 2 of 9\n"
+    )  # fmt: skip
+    fcnet.load(tmp_path / "r")
+    assert signal.getsignal(number) is before
+
+
+def test_configurations_with_a_mark_at_the_begin_and_homes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/a.toml").write_bytes(b'\xef\xbb\xbfdata = "spirals"\nepochs = 1\n')
+    assert run("train", "--config", "~/a.toml", "--out", "~/run", capsys=capsys)[0] == 0
+    fcnet.load(tmp_path / "home/run")
+
+
+def test_help_shows_defaults_that_say_something(capsys):
+    texts = []
+    for command in ("train", "evaluate", "predict", "fetch"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        texts.append(" ".join(capsys.readouterr().out.split()))
+    assert not any("(default: None)" in text or "(default: False)" in text for text in texts)
+    assert "L2 strength (default: 0.0)" in texts[0]
+    assert "dropout masks (default: 0)" in texts[0]
+    assert "flags take precedence" in texts[0]
+
+
+def test_a_missing_picture_is_explained_by_what_happened(tmp_path, capsys, monkeypatch):
+    def fail(_):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("fcnet.rundir.curves_png", fail)
+    out = run("train", *QUICK, capsys=capsys)[1]
+    assert "no curves.png: RuntimeError: no fonts" in out
+    assert "needs matplotlib" not in out
+
+
+def test_info_says_what_the_digits_need(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "digits         needs scikit-learn" in run("info", capsys=capsys)[1]

@@ -2,30 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any
 
-from fcnet.errors import DivergedError
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or choose another place",
+    errno.EDQUOT: "free some space, or choose another place",
+    errno.EACCES: "choose another place, or change its permissions",
+    errno.EPERM: "choose another place, or change its permissions",
+    errno.EROFS: "choose another place",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "a part of it is a file; choose another name",
+    errno.ENOENT: "check the name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 1 training diverged, 2 bad input, 130 interrupted.
+    """Run a command and return its exit code.
 
-    Errors are one line on standard error; with FCNET_TRACEBACK=1 in the environment, Python's traceback too.
+    0 done, 1 training diverged, 2 bad input, 130 interrupted (143, 129 by SIGTERM, SIGHUP). Errors are one line on
+    standard error; with FCNET_TRACEBACK=1 in the environment, Python's traceback too.
     """
-    from fcnet.cli.parser import build
+    caught: list[int] = []
+    try:
+        with _streams(), _signals(caught):
+            return _run(arguments)
+    except KeyboardInterrupt as interrupt:
+        _complain(f"fcnet: {' '.join(['interrupted', *map(str, interrupt.args)])}")
+        return 128 + (caught[0] if caught else signal.SIGINT)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    import numpy as np
+
+    from fcnet.cli.parser import build, mute
+    from fcnet.errors import DivergedError
 
     try:
-        options = build().parse(list(sys.argv[1:] if arguments is None else arguments))
-        return options.run(options)
+        try:
+            # A loss that overflows is reported by the solver, in one line.
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                options = build().parse(list(sys.argv[1:] if arguments is None else arguments))
+                return options.run(options)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        mute()
         return 0
-    except KeyboardInterrupt:
-        print("fcnet: interrupted", file=sys.stderr)
-        return 130
     except DivergedError as error:
         _report(error)
         return 1
@@ -34,10 +66,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+@contextlib.contextmanager
+def _signals(caught: list[int]) -> Iterator[None]:
+    """SIGTERM and SIGHUP end as Ctrl-C does, and what comes after the first is ignored: results are being written."""
+    handled: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for other in handled:
+            signal.signal(other, signal.SIG_IGN)
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup ignores one
+                handled[number] = signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, before in handled.items():
+            signal.signal(number, before)
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Something to print to where the shell closed standard output or error."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the rest of the process)
+    yield
+
+
 def _report(error: BaseException) -> None:
     if os.environ.get("FCNET_TRACEBACK"):
         traceback.print_exception(error)
     message = str(error) or type(error).__name__
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        message = f"{error.filename}: {error.strerror}"
-    print(f"fcnet: error: {' '.join(message.split())}", file=sys.stderr)
+    notes = list(getattr(error, "__notes__", []))
+    if isinstance(error, OSError) and error.strerror and error.errno is not None:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = _REMEDIES.get(error.errno)
+        message = f"{where}{error.strerror}" + (f"; {remedy}" if remedy else "")
+    _complain(f"fcnet: error: {' '.join('; '.join([message, *notes]).split())}")
+
+
+def _complain(line: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal may have gone
+        print(line, file=sys.stderr, flush=True)

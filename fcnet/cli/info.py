@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import platform
 
 from fcnet.cli.parser import Commands
 
 _EXTRAS = {"scikit-learn": "sklearn", "matplotlib": "plot", "pooch": "data"}
+_DIGITS_MISSING = "needs scikit-learn, which is not installed: pip install 'fcnet[sklearn]'"
 
 
 def add(commands: Commands) -> None:
@@ -41,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     print("\nData sets")
     for name in NAMES:
         if name not in SOURCES:
-            print(f"  {name:13}  made here, no files needed")
+            missing = name == "digits" and importlib.util.find_spec("sklearn") is None
+            print(f"  {name:13}  " + (_DIGITS_MISSING if missing else "made here, no files needed"))
             continue
         try:
             folder = next(iter(find_files(name).values())).parent

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -10,11 +12,20 @@ from typing import Any, NoReturn
 from fcnet import errors
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds defaults, but for those that say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse that raises ValueError with one line instead of printing its usage and exiting."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")
@@ -88,3 +99,23 @@ def number(kind: type) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"expected {word}, got {text!r}") from None
 
     return parse
+
+
+def say(text: str) -> None:
+    """Print a line; when its reader has gone, as `head` does, go on without."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        mute()
+    except OSError as error:
+        mute()
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def mute() -> None:
+    """Send standard output nowhere from now on, what it has not yet written included."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, sys.stdout.fileno())
+    finally:
+        os.close(nowhere)
