@@ -30,7 +30,7 @@ def check_array(name: str, value: object) -> np.ndarray:
     if value is None:
         remedy = "hold part of the training data out: fcnet.data.stratified_split(y)"
     elif hasattr(value, "__cuda_array_interface__"):
-        remedy = f"data stay on the host until a Solver moves them: use cupy.asnumpy({name})"
+        remedy = f"data stay on the host until a Solver moves them: use {name}.get()"
     else:
         remedy = f"use np.asarray({name})"
     raise TypeError(f"{name}: expected a NumPy array; got {kind}; {remedy}")

@@ -68,7 +68,7 @@ class OnDevice:
         ({"X_train": X.tolist()}, TypeError, ["X_train: expected a NumPy", "list", "np.asarray(X_train)"]),
         ({"y_val": [0, 1, 2]}, TypeError, ["y_val: expected a NumPy array; got list"]),
         ({"X_val": None}, TypeError, ["X_val: expected", "NoneType", "stratified_split"]),
-        ({"X_train": OnDevice()}, TypeError, ["X_train", "OnDevice", "cupy.asnumpy(X_train)"]),
+        ({"X_train": OnDevice()}, TypeError, ["X_train", "OnDevice", "X_train.get()"]),
         ({"X_train": np.ma.masked_less(X, 3)}, TypeError, ["X_train", "mask", "filled"]),
         ({"y_train": Y[:5]}, ValueError, ["y_train: expected 6 labels", "X_train", "got 5"]),
         ({"X_val": X[:3, :3]}, ValueError, ["X_val: expected 4 features as in X_train; got 3"]),
