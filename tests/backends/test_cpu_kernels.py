@@ -15,6 +15,7 @@ import pytest
 import backends
 from backends import MaskStream, cpu
 from fcnet import functional as F
+from fcnet.cli import main
 from fcnet.optim import rules
 from tests.small import blobs, solver
 
@@ -51,9 +52,19 @@ def test_numba_switched_off(anew, monkeypatch):
     assert cpu.status() == "off: FCNET_NUMBA=0"
 
 
-def test_the_backend_tells_which(anew, monkeypatch):
-    monkeypatch.setenv("FCNET_NUMBA", "0")
+def test_the_backend_tells_which(cpu_kernels):
+    assert f", {cpu.status()}" in backends.get_backend("cpu").describe()
+    assert cpu.status().startswith("Numba ")
+
+
+def test_the_backend_is_silent_about_kernels_that_do_not_serve():
     assert "Numba" not in backends.get_backend("cpu").describe()
+
+
+def test_info_says_why_numpy_serves(capsys, monkeypatch):
+    monkeypatch.setattr(cpu, "_loaded", ({}, "not usable: for a test"))
+    assert main(["info"]) == 0
+    assert "kernels (Numba) not usable: for a test" in capsys.readouterr().out
 
 
 def chosen(op, *args, **kwargs):

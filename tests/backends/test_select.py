@@ -3,7 +3,9 @@
 import copy
 import pickle
 import sys
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -214,3 +216,17 @@ class TestOperations:
         for _ in range(3):
             step()
         assert host(counter).tolist() == [3]
+
+
+def test_threads_that_ask_first_get_one_backend(monkeypatch):
+    """Backends are compared by identity, so a second one for the same GPU would be another device."""
+
+    def slow(index):
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setitem(sys.modules, "backends.cupy_backend", types.SimpleNamespace(CupyBackend=slow))
+    monkeypatch.setattr(select, "_cuda", {})
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(select._cuda_backend, [0] * 4))
+    assert len(set(map(id, found))) == 1
