@@ -192,9 +192,8 @@ class Solver:
         targets = run(F.gather, y, rows)
         streams = model.mask_streams(self.optimizer.step_counter)
         loss = model.loss_and_grads(run, x, targets, streams, self._grads)
-        run(F.record_loss, self._losses, self._counters[1:], loss)
         self.optimizer.update(self._grads, run)
-        run(F.advance, self._counters, backend.asarray(np.array([size, 1])))
+        run(F.record_step, self._losses, self._counters, backend.asarray(np.array([size, 1])), loss)
         return backend.compile(run.repeat)
 
     def _shuffle(self) -> None:

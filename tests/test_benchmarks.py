@@ -55,7 +55,7 @@ SMALL = ["--quick", "--widths", "4,8", "--batches", "8"]
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTEST_ADDOPTS": ""}
+    environment = os.environ | {"PYTEST_ADDOPTS": "", "FCNET_NUMBA": "0"}  # the same rows on every machine
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )

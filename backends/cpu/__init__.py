@@ -1,7 +1,6 @@
 """Numba kernels for the CPU (extra `fast`): loaded when the first accelerated function meets a NumPy array.
 
-Serial loops, compiled once and cached on disk. Numba's own thread pool is never started: under its workqueue layer two
-Python threads inside parallel kernels abort the process, under OpenMP its idle threads spin while BLAS works.
+Compiled once and cached on disk. Large jobs are shared by threads of our own (`pool`); Numba's are never started.
 If Numba is missing, broken or cannot cache, NumPy serves and `status()` says why.
 """
 
@@ -40,11 +39,15 @@ def _try() -> tuple[Mapping[str, Kernel], str]:
     try:
         import numba
 
-        from backends.cpu import loss, units, update
+        from backends.cpu import affine, batch, loss, pool, product, units, update
     except ModuleNotFoundError as error:
         if error.name == "numba":
             return {}, "not installed: pip install 'fcnet[fast]'"
         return {}, f"not usable: {error}"
     except Exception as error:  # a broken install can fail in any way, and NumPy serves whatever it is
         return {}, f"not usable: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return {**loss.KERNELS, **units.KERNELS, **update.KERNELS}, f"Numba {numba.__version__}"
+    own = product.served()
+    kernels = {**batch.KERNELS, **loss.KERNELS, **units.KERNELS, **update.KERNELS, **(affine.KERNELS if own else {})}
+    threads = pool.threads()
+    serve = f"Numba {numba.__version__}, {threads} thread{'s' if threads > 1 else ''}"
+    return kernels, f"{serve}, matrix products in AVX-512" if own else serve

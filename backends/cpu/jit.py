@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -31,14 +32,21 @@ class Jit:
         if code in self._ready:
             self.compiled(*args)
             return
-        timer = threading.Timer(PATIENCE, _announce)
-        timer.daemon = True
-        timer.start()
-        try:
+        with announced():
             self.compiled(*args)
-        finally:
-            timer.cancel()
         self._ready.add(code)
+
+
+@contextmanager
+def announced() -> Iterator[None]:
+    """Compile within this: if it takes long, whoever watches is told."""
+    timer = threading.Timer(PATIENCE, _announce)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _announce() -> None:

@@ -1,42 +1,95 @@
-"""Optimizer rules, each one pass over the flat buffers; names, signatures and formulas of `fcnet.optim.rules`."""
+"""Optimizer rules, each one pass over the flat buffers; names, signatures and formulas of `fcnet.optim.rules`.
+
+A pass over many parameters is cut into spans that the threads of `backends.cpu.pool` share. A rule's arrays are w, dw
+and up to two moments, its scalars are numbers of the dtype of w.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 
 from backends.base import Kernel
+from backends.cpu import pool
 from backends.cpu.jit import Jit, plain
 
+SPAN = 8192  # elements that one thread takes at least: some microseconds' work
+
+_share = pool.share.compiled
+
+SGD, MOMENTUM, RMSPROP, ADAM = range(4)
+
+# The job on the board, in words after pool.JOB: the rule, bytes an element, how many in all and in a span, four
+# addresses, and six scalars as float64, which holds any float32.
+RULE, ITEM, COUNT, LENGTH, ARRAYS, SCALARS = 0, 1, 2, 3, 4, 8
+
+
+@numba.njit(cache=True, error_model="numpy")  # a division that may raise is not vectorised
+def _apply(rule, w, dw, m, v, s):
+    if rule == SGD:
+        rate = s[0]
+        for i in range(w.size):
+            w[i] -= rate * dw[i]
+    elif rule == MOMENTUM:
+        rate, mu = s[0], s[1]
+        for i in range(w.size):
+            m[i] = mu * m[i] - rate * dw[i]
+            w[i] += m[i]
+    elif rule == RMSPROP:
+        rate, rho, one_minus_rho, epsilon = s[:4]
+        for i in range(w.size):
+            m[i] = rho * m[i] + one_minus_rho * (dw[i] * dw[i])
+            w[i] -= rate * (dw[i] / (np.sqrt(m[i]) + epsilon))
+    elif rule == ADAM:
+        alpha, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon = s
+        for i in range(w.size):
+            m[i] = beta1 * m[i] + one_minus_beta1 * dw[i]
+            v[i] = beta2 * v[i] + one_minus_beta2 * (dw[i] * dw[i])
+            w[i] -= alpha * (m[i] / (np.sqrt(v[i]) + epsilon))
+
+
+@pool.Task
+def _span(board, piece, scratch):
+    job = board + 8 * pool.JOB
+    rule, length = pool.load(job + 8 * RULE), pool.load(job + 8 * LENGTH)
+    begin = piece * length
+    count = min(length, pool.load(job + 8 * COUNT) - begin)
+    w, dw = pool.load(job + 8 * ARRAYS), pool.load(job + 8 * (ARRAYS + 1))
+    m, v = pool.load(job + 8 * (ARRAYS + 2)), pool.load(job + 8 * (ARRAYS + 3))
+    s = pool.doubles(job + 8 * SCALARS, 6)
+    if pool.load(job + 8 * ITEM) == 4:
+        at = 4 * begin
+        arrays = pool.floats(w + at, count), pool.floats(dw + at, count)
+        moments = pool.floats(m + at, count), pool.floats(v + at, count)
+        one, two, three = np.float32(s[0]), np.float32(s[1]), np.float32(s[2])
+        four, five, six = np.float32(s[3]), np.float32(s[4]), np.float32(s[5])
+        _apply(rule, arrays[0], arrays[1], moments[0], moments[1], (one, two, three, four, five, six))
+    else:
+        at = 8 * begin
+        wide = pool.doubles(w + at, count), pool.doubles(dw + at, count)
+        both = pool.doubles(m + at, count), pool.doubles(v + at, count)
+        _apply(rule, wide[0], wide[1], both[0], both[1], (s[0], s[1], s[2], s[3], s[4], s[5]))
+
 
 @Jit
-def _sgd(w, dw, rate):
-    for i in range(w.size):
-        w[i] -= rate * dw[i]
+def _update(w, dw, m, v, rule, s0, s1, s2, s3, s4, s5, task, board, scratch, hands):
+    job = pool.JOB
+    length = max(SPAN, (w.size // (2 * hands) + 63) & -64) if hands > 1 else w.size
+    board[pool.TASK] = task
+    board[job + RULE], board[job + ITEM], board[job + COUNT], board[job + LENGTH] = rule, w.itemsize, w.size, length
+    board[job + ARRAYS], board[job + ARRAYS + 1] = w.ctypes.data, dw.ctypes.data
+    board[job + ARRAYS + 2], board[job + ARRAYS + 3] = m.ctypes.data, v.ctypes.data
+    scalars = board[job + SCALARS : job + SCALARS + 6].view(np.float64)
+    scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5] = s0, s1, s2, s3, s4, s5
+    _share(board, scratch, -(-w.size // length))
 
 
-@Jit
-def _momentum(w, dw, v, rate, mu):
-    for i in range(w.size):
-        v[i] = mu * v[i] - rate * dw[i]
-        w[i] += v[i]
-
-
-@Jit
-def _rmsprop(w, dw, c, rate, rho, one_minus_rho, epsilon):
-    for i in range(w.size):
-        c[i] = rho * c[i] + one_minus_rho * (dw[i] * dw[i])
-        w[i] -= rate * (dw[i] / (np.sqrt(c[i]) + epsilon))
-
-
-@Jit
-def _adam(w, dw, m, v, beta1, one_minus_beta1, beta2, one_minus_beta2, alpha, epsilon):
-    for i in range(w.size):
-        m[i] = beta1 * m[i] + one_minus_beta1 * dw[i]
-        v[i] = beta2 * v[i] + one_minus_beta2 * (dw[i] * dw[i])
-        w[i] -= alpha * (m[i] / (np.sqrt(v[i]) + epsilon))
+def _run(rule, w, dw, m, v, s0, s1=0.0, s2=0.0, s3=0.0, s4=0.0, s5=0.0):
+    pool.run(_update, w, dw, m, v, rule, s0, s1, s2, s3, s4, s5, _span.address, work=8 * w.size)
+    return w
 
 
 def _number(value: Any) -> float:
@@ -45,38 +98,29 @@ def _number(value: Any) -> float:
 
 
 def sgd(w, dw, learning_rate, *, work):
-    _sgd(w, dw, w.dtype.type(_number(learning_rate)))
-    return w
+    return _run(SGD, w, dw, w, w, _number(learning_rate))  # no moments: w stands in their place, and is not touched
 
 
 def momentum(w, dw, velocity, learning_rate, *, momentum=0.9, work):
-    scalar = w.dtype.type
-    _momentum(w, dw, velocity, scalar(_number(learning_rate)), scalar(momentum))
-    return w
+    return _run(MOMENTUM, w, dw, velocity, w, _number(learning_rate), momentum)
 
 
 def rmsprop(w, dw, cache, learning_rate, *, decay_rate=0.99, epsilon=1e-8, work):
-    scalar = w.dtype.type
-    rate = scalar(_number(learning_rate))
-    _rmsprop(w, dw, cache, rate, scalar(decay_rate), scalar(1 - decay_rate), scalar(epsilon))
-    return w
+    return _run(RMSPROP, w, dw, cache, w, _number(learning_rate), decay_rate, 1 - decay_rate, epsilon)
 
 
 def adam(w, dw, m, v, step, learning_rate, *, beta1=0.9, beta2=0.999, epsilon=1e-8, work):
-    scalar = w.dtype.type
     t = _number(step) + 1
     root = (1 - beta2**t) ** 0.5
-    alpha = scalar(_number(learning_rate) * root / (1 - beta1**t))
-    betas = scalar(beta1), scalar(1 - beta1), scalar(beta2), scalar(1 - beta2)
-    _adam(w, dw, m, v, *betas, alpha, scalar(epsilon * root))
-    return w
+    alpha = _number(learning_rate) * root / (1 - beta1**t)
+    return _run(ADAM, w, dw, m, v, alpha, beta1, 1 - beta1, beta2, 1 - beta2, epsilon * root)
 
 
 def _fits(moments: int) -> Callable[..., bool]:
     """The precondition of a rule whose first arguments are w, dw and so many moments."""
 
     def fits(w: Any, *arguments: Any, **_: Any) -> bool:
-        return w.ndim == 1 and plain(w, *arguments[: 1 + moments])
+        return w.ndim == 1 and w.size > 0 and plain(w, *arguments[: 1 + moments])
 
     return fits
 

@@ -13,7 +13,7 @@ from fcnet.functional.affine import (
     matmul,
     matmul_backward,
 )
-from fcnet.functional.batch import advance, batch_rows, cast, gather, preprocess, record_loss
+from fcnet.functional.batch import advance, batch_rows, cast, gather, preprocess, record_step
 from fcnet.functional.dropout import dropout_backward, dropout_forward, dropout_mask
 from fcnet.functional.loss import LOSSES, l2_penalty, one_hot, softmax, softmax_loss, svm_loss
 from fcnet.functional.norm import (
@@ -66,7 +66,7 @@ __all__ = [
     "matmul_backward",
     "one_hot",
     "preprocess",
-    "record_loss",
+    "record_step",
     "relu_backward",
     "relu_forward",
     "softmax",

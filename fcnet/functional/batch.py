@@ -58,11 +58,12 @@ def advance(counters: Array, increments: Array) -> Array:
 
 
 @accelerated("losses")
-def record_loss(losses: Array, slot: Array, loss: Array) -> Array:
-    """losses[slot] = loss, in place, with the slot read on the device: no wait until somebody asks.
+def record_step(losses: Array, counters: Array, increments: Array, loss: Array) -> Array:
+    """losses[counters[1]] = loss, then counters += increments, in place: the slot is read on the device, no wait.
 
     Args:
-        losses: (L,). slot: (1,) int64. loss: without axes.
+        losses: (L,). counters, increments: (2,) int64, the cursor and the slot. loss: without axes.
     """
-    losses[slot] = loss
+    losses[counters[1:]] = loss
+    advance.reference(counters, increments)
     return losses

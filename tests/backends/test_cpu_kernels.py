@@ -166,7 +166,7 @@ STEP = """
 import sys, time, numpy as np, backends.cpu, fcnet
 from backends.cpu import jit, update
 jit.PATIENCE = 0.0
-compiled, inner = update._adam.compiled, update._adam
+compiled, inner = update._update.compiled, update._update
 if "slow" in sys.argv:
     inner.compiled = lambda *args: (time.sleep(0.2), compiled(*args))
 w = np.ones(8, np.float32)

@@ -84,11 +84,13 @@ def test_advance_counts_in_place(device, host, untouched):
     np.testing.assert_array_equal(host(counters), [13, 5])
 
 
-def test_record_loss_writes_where_the_slot_says(device, host, dtype, untouched):
-    losses, slot, loss = device(np.zeros(4), dtype), device([2]), device(1.5, dtype)
-    with untouched(slot, loss):
-        assert F.record_loss(losses, slot, loss) is losses
+def test_record_step_writes_where_the_slot_says_and_counts_on(device, host, dtype, untouched):
+    losses, loss = device(np.zeros(4), dtype), device(1.5, dtype)
+    counters, increments = device([30, 2]), device([10, 1])
+    with untouched(increments, loss):
+        assert F.record_step(losses, counters, increments, loss) is losses
     np.testing.assert_array_equal(host(losses), [0, 0, 1.5, 0])
+    np.testing.assert_array_equal(host(counters), [40, 3])
 
 
 def test_none_of_them_waits_or_uploads(guard):
@@ -99,6 +101,7 @@ def test_none_of_them_waits_or_uploads(guard):
     with guard.recording() as log, guard.no_waits():
         rows = F.batch_rows(order, cursor, offsets, positions)
         x = F.preprocess(F.gather(data, rows), xp.ones(3), xp.ones(3))
-        F.record_loss(losses, cursor, xp.sum(F.cast(x, "float64")))
+        counters = xp.ones(2, dtype="int64")
+        F.record_step(losses, counters, counters, xp.sum(F.cast(x, "float64")))
         F.advance(cursor, xp.ones(1, dtype="int64"))
     assert log.uploads == []

@@ -1,0 +1,161 @@
+"""The start and the end of a step; names and signatures of `fcnet.functional.batch`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backends.base import Kernel
+from backends.cpu import pool
+from backends.cpu.jit import Jit, plain
+
+_share = pool.share.compiled
+
+WORTH = 100_000  # bytes: less is gathered by one thread
+
+# The job on the board, in words after pool.JOB: addresses, bytes of a row, rows of the data, of the batch, of a piece.
+DATA, ROWS, BATCH, BYTES, COUNT, WANTED, LENGTH = range(7)
+
+
+@pool.Task
+def _rows(board, piece, scratch):
+    job = board + 8 * pool.JOB
+    data, rows, batch = pool.load(job + 8 * DATA), pool.load(job + 8 * ROWS), pool.load(job + 8 * BATCH)
+    size, last = pool.load(job + 8 * BYTES), pool.load(job + 8 * COUNT) - 1
+    length = pool.load(job + 8 * LENGTH)
+    begin = piece * length
+    for i in range(begin, min(begin + length, pool.load(job + 8 * WANTED))):
+        row = min(max(pool.load(rows + 8 * i), 0), last)  # as "clip" does in the reference: never outside the data
+        pool.copy(data + row * size, batch + i * size, size)
+
+
+@Jit
+def _gather(data, rows, batch, task, board, scratch, hands):
+    job = pool.JOB
+    size = batch.nbytes // rows.size  # not the stride, which means nothing where there is one row
+    share = -(-rows.size // hands)
+    board[pool.TASK] = task
+    board[job + DATA], board[job + ROWS], board[job + BATCH] = data.ctypes.data, rows.ctypes.data, batch.ctypes.data
+    board[job + BYTES], board[job + COUNT], board[job + WANTED] = size, data.shape[0], rows.size
+    board[job + LENGTH] = share
+    _share(board, scratch, -(-rows.size // share))
+
+
+@Jit
+def _gather_alone(data, rows, batch):
+    source, target, last = data.ctypes.data, batch.ctypes.data, data.shape[0] - 1
+    size = batch.nbytes // rows.size  # not the stride, which means nothing where there is one row
+    for i in range(rows.size):
+        pool.copy(source + min(max(rows[i], 0), last) * size, target + i * size, size)
+
+
+@Jit
+def _batch_rows(order, cursor, rows):
+    start, last = cursor[0], order.size - 1
+    for i in range(rows.size):
+        rows[i] = order[min(max(start + i, 0), last)]
+
+
+@Jit
+def _preprocess(x, shift, scale, out):
+    for n in range(x.shape[0]):
+        for d in range(x.shape[1]):
+            out[n, d] = (shift.dtype.type(x[n, d]) - shift[d]) * scale[d]
+
+
+@Jit
+def _advance(counters, increments):
+    for i in range(counters.size):
+        counters[i] += increments[i]
+
+
+@Jit
+def _record_step(losses, counters, increments, loss):
+    slot = counters[1]
+    if 0 <= slot < losses.size:
+        losses[slot] = loss[()]
+    counters[0] += increments[0]
+    counters[1] += increments[1]
+
+
+def batch_rows(order, cursor, offsets, positions, *, rows=None):
+    rows = np.empty_like(offsets) if rows is None else rows
+    _batch_rows(order, cursor, rows)
+    return rows
+
+
+def gather(data, rows, *, batch=None):
+    batch = np.empty((len(rows), *data.shape[1:]), data.dtype) if batch is None else batch
+    if batch.nbytes > WORTH:
+        pool.run(_gather, data, rows, batch, _rows.address, work=batch.nbytes)
+    else:
+        _gather_alone(data, rows, batch)
+    return batch
+
+
+def preprocess(x, shift, scale, *, out=None):
+    out = np.empty(x.shape, shift.dtype) if out is None else out
+    _preprocess(x, shift, scale, out)
+    return out
+
+
+def advance(counters, increments):
+    _advance(counters, increments)
+    return counters
+
+
+def record_step(losses, counters, increments, loss):
+    _record_step(losses, counters, increments, loss)
+    return losses
+
+
+def _whole(*arrays: Any) -> bool:
+    """C-contiguous int64 vectors."""
+    return all(
+        type(a) is np.ndarray and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.flags.aligned
+        for a in arrays
+    )
+
+
+def _fits_batch_rows(order: Any, cursor: Any, offsets: Any, positions: Any, *, rows: Any = None) -> bool:
+    return order.size > 0 and _whole(order, cursor, offsets, *([] if rows is None else [rows]))
+
+
+def _fits_gather(data: Any, rows: Any, *, batch: Any = None) -> bool:
+    blocks = [data] if batch is None else [data, batch]
+    return (
+        all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned and a.size for a in blocks)
+        and all(a.dtype == data.dtype and a.dtype.kind in "fiu" and a.dtype.isnative and a.ndim <= 2 for a in blocks)
+        and _whole(rows)
+        and rows.size > 0
+    )
+
+
+def _fits_preprocess(x: Any, shift: Any, scale: Any, *, out: Any = None) -> bool:
+    return (
+        type(x) is np.ndarray
+        and x.ndim == 2
+        and x.dtype.char in "Bfd"
+        and x.dtype.isnative
+        and x.flags.c_contiguous
+        and shift.shape == scale.shape == x.shape[1:]
+        and plain(shift, scale, *([] if out is None else [out]))
+    )
+
+
+def _fits_advance(counters: Any, increments: Any) -> bool:
+    return _whole(counters, increments) and counters.shape == increments.shape
+
+
+def _fits_record_step(losses: Any, counters: Any, increments: Any, loss: Any) -> bool:
+    return plain(losses, loss) and losses.ndim == 1 and _whole(counters, increments)
+
+
+KERNELS = {
+    "advance": Kernel(advance, _fits_advance),
+    "batch_rows": Kernel(batch_rows, _fits_batch_rows),
+    "gather": Kernel(gather, _fits_gather),
+    "preprocess": Kernel(preprocess, _fits_preprocess),
+    "record_step": Kernel(record_step, _fits_record_step),
+}

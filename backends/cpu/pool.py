@@ -1,0 +1,294 @@
+"""More than one core: threads that take pieces of a job, here rather than in Numba's own pool.
+
+A job is a task (compiled code) and a number of pieces. Whoever is free claims the next piece, the calling thread
+too, so a helper that the system keeps from running delays nothing but the piece it holds. Each piece writes its own
+part of the result, so who computed it never shows. A helper spins for a moment after its last piece (the next job of
+a training step comes within microseconds), then sleeps until it is woken.
+
+Numba's pools do not serve: workqueue aborts the process when two Python threads use it, and OpenMP's idle threads
+spin for milliseconds, on the core that another library's threads need.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from backends.cpu.jit import Jit, announced
+
+MOST = 16  # threads; more has not been measured
+WORTH = 400_000  # operations of a job; for less, waking a sleeping helper costs more than it brings
+SPINS = 20000  # looks at the board before a helper goes to sleep, about 0.3 ms
+
+# The board: 64-bit words that all threads see, each counter on a cache line of its own.
+LEFT, DONE, TASK, JOB = 0, 8, 16, 24
+WORDS = 48
+SCRATCH = 704 << 10  # bytes of each thread's own working memory
+
+_word = ir.IntType(64)
+
+
+def _pointer(builder: ir.IRBuilder, address: Any) -> Any:
+    return builder.inttoptr(address, _word.as_pointer())
+
+
+@intrinsic
+def load(typing, address):
+    """The word at an address, seen as the thread that stored it left it."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load_atomic(_pointer(builder, arguments[0]), "acquire", 8)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def store(typing, address, value):
+    """Store a word, after everything stored before it."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store_atomic(arguments[1], _pointer(builder, arguments[0]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def add(typing, address, value):
+    """Add to a word, and return what it held before."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.atomic_rmw("add", _pointer(builder, arguments[0]), arguments[1], "acq_rel")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def relax(typing):
+    """Let a spinning core rest for some cycles."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [])
+        if context.codegen().target_data and "x86" in builder.module.triple:
+            builder.call(builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), kind), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def perform(typing, task, board, piece, scratch):
+    """Call the compiled task at an address: void task(board, piece, scratch)."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [_word] * 3)
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
+
+
+@intrinsic
+def copy(typing, source, target, size):
+    """So many bytes from one address to another."""
+
+    def generate(context, builder, signature, arguments):
+        source, target, size = arguments
+        pointers = [builder.inttoptr(address, ir.IntType(8).as_pointer()) for address in (target, source)]
+        move = builder.module.declare_intrinsic("llvm.memcpy", [p.type for p in pointers] + [_word])
+        builder.call(move, [*pointers, size, ir.Constant(ir.IntType(1), 0)])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), generate
+
+
+def _array(item: Any, lanes: Any) -> Any:
+    """An intrinsic that takes an address and gives a pointer to such items."""
+
+    @intrinsic
+    def pointer(typing, address):
+        def generate(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], lanes.as_pointer())
+
+        return types.CPointer(item)(types.int64), generate
+
+    return pointer
+
+
+_to_floats = _array(types.float32, ir.FloatType())
+_to_doubles = _array(types.float64, ir.DoubleType())
+
+
+@numba.njit
+def floats(address, count):
+    """The float32 array at an address."""
+    return numba.carray(_to_floats(address), (count,))
+
+
+@numba.njit
+def doubles(address, count):
+    """The float64 array at an address."""
+    return numba.carray(_to_doubles(address), (count,))
+
+
+@Jit
+def _help(board, scratch, spins):
+    """A helper's shift: pieces while there are any, until none came for so many looks."""
+    base = board.ctypes.data
+    mine = scratch.ctypes.data
+    idle = 0
+    while idle < spins:
+        if load(base + 8 * LEFT) > 0:
+            piece = add(base + 8 * LEFT, -1) - 1
+            if piece >= 0:
+                perform(load(base + 8 * TASK), base, piece, mine)
+                add(base + 8 * DONE, 1)
+                idle = 0
+        relax()
+        idle += 1
+
+
+@Jit
+def share(board, scratch, pieces):
+    """Offer the job written on the board, take part in it, and return when it is done."""
+    base = board.ctypes.data
+    mine = scratch.ctypes.data
+    task = board[TASK]
+    board[DONE] = 0
+    store(base + 8 * LEFT, pieces)  # from here on helpers may claim
+    while True:
+        piece = add(base + 8 * LEFT, -1) - 1
+        if piece < 0:
+            break
+        perform(task, base, piece, mine)
+        add(base + 8 * DONE, 1)
+    while load(base + 8 * DONE) < pieces:
+        relax()
+
+
+class Task:
+    """Compiled code that does one piece of a job: `void task(board, piece, scratch)`, all of them integers."""
+
+    def __init__(self, function: Callable[[int, int, int], None]) -> None:
+        self._function = function
+        self._compiled: Any = None
+
+    @property
+    def address(self) -> int:
+        if self._compiled is None:
+            with announced():
+                self._compiled = numba.cfunc("void(int64, int64, int64)", cache=True)(self._function)
+        return self._compiled.address
+
+
+class Desk(NamedTuple):
+    """What one job at a time needs: the board it is written on, and the calling thread's scratch."""
+
+    board: np.ndarray
+    scratch: np.ndarray
+    hands: int  # threads that look at the board, the calling one included
+
+    @classmethod
+    def alone(cls, hands: int = 1) -> Desk:
+        return cls(np.zeros(WORDS, np.int64), np.empty(SCRATCH, np.uint8), hands)
+
+
+class Pool:
+    """The threads of this process. Two threads of the caller's never share a job: the second works alone."""
+
+    def __init__(self, hands: int) -> None:
+        self.desk = Desk.alone(hands)
+        self.taken = threading.Lock()
+        self._gate = threading.Semaphore(0)
+        self._counting = threading.Lock()
+        self.asleep = 0
+        self.missing = hands - 1  # helpers not yet started
+        self._closing = False
+        self._helpers: list[threading.Thread] = []
+
+    def rouse(self) -> None:
+        for _ in range(self.missing):
+            helper = threading.Thread(target=self._serve, name="fcnet helper", daemon=True)
+            self._helpers.append(helper)
+            helper.start()
+        self.missing = 0
+        with self._counting:
+            if self.asleep:
+                self._gate.release(self.asleep)
+            self.asleep = 0
+
+    def _serve(self) -> None:
+        scratch = np.empty(SCRATCH, np.uint8)
+        while not self._closing:
+            _help(self.desk.board, scratch, SPINS)
+            with self._counting:
+                self.asleep += 1
+            self._gate.acquire()
+
+    def close(self) -> None:
+        """Send the helpers home: at exit their code must not be taken from under them."""
+        self._closing = True
+        if self._helpers:
+            self._gate.release(len(self._helpers))
+        for helper in self._helpers:
+            helper.join(timeout=1)
+
+
+def threads() -> int:
+    """How many threads a job may use: the cores of this process, or fewer if the environment says so."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        count = os.cpu_count() or 1
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # whoever limits BLAS means its products
+        limit = os.environ.get(variable, "")
+        if limit.isdecimal() and int(limit) > 0:
+            count = min(count, int(limit))
+    return min(count, MOST)
+
+
+_pool: Pool | None = None
+_making = threading.Lock()
+
+
+def run(function: Callable[..., Any], *arguments: Any, work: int) -> None:
+    """function(*arguments, board, scratch, hands); nobody is woken for less than WORTH operations of `work`."""
+    pool = _pool or _made()
+    if not pool.taken.acquire(blocking=False):
+        function(*arguments, *Desk.alone())
+        return
+    try:
+        board, scratch, hands = pool.desk
+        if work > WORTH and hands > 1 and (pool.asleep or pool.missing):
+            pool.rouse()
+        function(*arguments, board, scratch, hands)
+    finally:
+        pool.taken.release()
+
+
+def _made() -> Pool:
+    global _pool
+    with _making:
+        if _pool is None:
+            _pool = Pool(threads())
+            atexit.register(_pool.close)
+    return _pool
+
+
+def _forget() -> None:
+    """A forked child has none of its parent's threads, and perhaps a lock that nobody will give back."""
+    global _pool, _making
+    _pool, _making = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,217 @@
+"""Products of our own and the threads that share them: right, the same whoever computes, and no trace left behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends import cpu
+from fcnet import functional as F
+from tests.tolerances import assert_close
+
+ROOT = Path(__file__).parent.parent.parent
+
+# Around what the code counts in: rows and columns of a tile, lanes, the depth and the rows of a block.
+EDGES = [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 287, 288, 289, 513]
+
+
+@pytest.fixture
+def served(cpu_kernels):
+    """Skip where NumPy's BLAS computes the products."""
+    if "matmul" not in cpu.kernels():
+        pytest.skip("no products of our own: this CPU has no AVX-512")
+
+
+@pytest.fixture
+def multiply(served):
+    """multiply(a, b, turned, threads=None): the product, next to memory that must stay as it is."""
+    from backends.cpu import pool, product
+
+    def run(a, b, turned=(False, False), alone=False):
+        rows, columns = a.shape[turned[0]], b.shape[1 - turned[1]]
+        memory = np.full(rows * columns + 64, 7, np.float32)
+        out = memory[32:-32].reshape(rows, columns)
+        out[...] = np.nan
+        desk = pool.Desk.alone()
+        arguments = a, b, out, *turned, product.task()
+        if alone:
+            product.multiply(*arguments, *desk)
+        else:
+            pool.run(product.multiply, *arguments, work=a.size * columns)
+        assert (memory[:32] == 7).all()
+        assert (memory[-32:] == 7).all()
+        return out
+
+    return run
+
+
+def operands(rng, m, k, n, turned=(False, False)):
+    a, b = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((k, n)).astype(np.float32)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    laid = [np.ascontiguousarray(x.T) if turn else x for x, turn in zip((a, b), turned, strict=True)]
+    return *laid, expected
+
+
+@pytest.mark.parametrize("turned", [*itertools.product([False, True], repeat=2)], ids=["nn", "nt", "tn", "tt"])
+@pytest.mark.parametrize("alone", [False, True], ids=["shared", "alone"])
+def test_products_of_every_size_at_the_edges(turned, alone, rng, multiply):
+    shapes = [rng.choice(EDGES, 3) for _ in range(60)] + [(size, size, size) for size in EDGES]
+    for m, k, n in shapes:
+        a, b, expected = operands(rng, m, k, n, turned)
+        got = multiply(a, b, turned, alone)
+        scale = np.sqrt(k)  # entries are of this order: the table's tolerance is for order 1
+        assert_close(got / np.float32(scale), expected / scale, "float32", "gemm")
+
+
+def test_threads_do_not_show_in_the_bits(rng, multiply):
+    for m, k, n in [(100, 784, 100), (784, 100, 100), (520, 600, 200), (256, 700, 1024)]:
+        a, b, _ = operands(rng, m, k, n)
+        alone = multiply(a, b, alone=True)
+        for _ in range(5):
+            np.testing.assert_array_equal(multiply(a, b), alone)
+
+
+def test_what_an_earlier_product_left_behind_is_not_seen(rng, multiply):
+    multiply(*(np.full((300, 300), np.nan, np.float32) for _ in range(2)))
+    for m, k, n in [(3, 5, 7), (9, 17, 33)]:
+        a, b, expected = operands(rng, m, k, n)
+        assert_close(multiply(a, b), expected, "float32", "gemm")
+
+
+def test_nan_and_infinity_stay_where_they_belong(rng, multiply):
+    a, b, _ = operands(rng, 20, 30, 40)
+    clean = multiply(a, b)
+    a[3, 4], b[5, 6] = np.nan, np.inf
+    got = multiply(a, b)
+    assert np.isnan(got[3]).all()
+    assert not np.isfinite(got[:, 6]).any()
+    rest = np.ix_([i for i in range(20) if i != 3], [j for j in range(40) if j != 6])
+    np.testing.assert_array_equal(got[rest], clean[rest])
+
+
+@pytest.mark.usefixtures("served")
+def test_what_is_served():
+    x, w, b = np.ones((4, 3), np.float32), np.ones((3, 2), np.float32), np.ones(2, np.float32)
+    for arguments, serves in [
+        ((x, w), True),
+        ((x.astype(np.float64), w.astype(np.float64)), False),
+        ((x[None], w), False),
+        ((np.ones((3, 4), np.float32).T, w), False),
+        ((np.ones((4, 0), np.float32), np.ones((0, 2), np.float32)), False),
+    ]:
+        assert (F.matmul.choose(*arguments) is not F.matmul.reference) is serves
+    assert F.affine_forward.choose(x, w, b) is not F.affine_forward.reference
+    dout = np.ones((4, 2), np.float32)
+    assert F.affine_backward.choose(dout, (x, w, b)) is not F.affine_backward.reference
+    assert F.matmul_backward.choose(dout, x, w) is not F.matmul_backward.reference
+    assert F.matmul_backward.choose(dout[:, ::1].T.copy().T, x, w) is F.matmul_backward.reference
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+def test_numpy_multiplies_on_other_cpus(monkeypatch):
+    from llvmlite import binding
+
+    monkeypatch.setattr(cpu, "_loaded", None)
+    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: {"avx2": True})
+    assert "matmul" not in cpu.kernels()
+    assert "adam" in cpu.kernels()
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+class TestPool:
+    def test_a_helper_takes_part_sleeps_and_is_woken(self, rng, monkeypatch):
+        from backends.cpu import pool, update
+
+        monkeypatch.setattr(pool, "_pool", pool.Pool(3))
+        w, expected = np.zeros(1_000_000, np.float32), 0.0
+        for pause in (0, 0, 0.2, 0.2):
+            time.sleep(pause)
+            if pause:
+                assert pool._pool.asleep == 2  # both, after a while without work
+            pool.run(
+                update._update, w, np.ones_like(w), w, w, update.SGD, 1.0, *[0.0] * 5, update._span.address,
+                work=w.size,
+            )  # fmt: skip
+            expected -= 1.0
+            assert (w == expected).all()
+        assert [helper.is_alive() for helper in pool._pool._helpers] == [True, True]
+        pool._pool.close()
+        assert [helper.is_alive() for helper in pool._pool._helpers] == [False, False]
+
+    def test_small_jobs_wake_nobody(self, monkeypatch):
+        from backends.cpu import pool, update
+
+        monkeypatch.setattr(pool, "_pool", pool.Pool(2))
+        w = np.zeros(10)
+        update.sgd(w, np.ones(10), 1.0, work=None)
+        assert (w == -1).all()
+        assert pool._pool.missing == 1
+
+    def test_a_second_caller_works_alone(self, monkeypatch):
+        from backends.cpu import pool, update
+
+        w = np.zeros(300_000)
+        with pool._made().taken:
+            update.sgd(w, np.ones_like(w), 1.0, work=None)
+        assert (w == -1).all()
+
+    def test_callers_at_once(self, rng, multiply):
+        a, b, _ = operands(rng, 300, 300, 300)
+        expected = multiply(a, b, alone=True)
+        wrong = []
+
+        def call():
+            for _ in range(50):
+                if not np.array_equal(F.matmul(a, b), expected):
+                    wrong.append(1)
+
+        callers = [threading.Thread(target=call) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        assert not wrong
+
+    @pytest.mark.parametrize(
+        ("environment", "limit"),
+        [({}, 99), ({"OMP_NUM_THREADS": "1"}, 1), ({"OPENBLAS_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "no"}, 99)],
+        ids=str,
+    )
+    def test_how_many_threads(self, environment, limit, monkeypatch):
+        from backends.cpu import pool
+
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert pool.threads() == min(limit, pool.MOST, len(os.sched_getaffinity(0)))
+
+
+FORK = """
+import os, sys, numpy as np
+from fcnet import functional as F
+a = np.random.default_rng(0).standard_normal((400, 400)).astype(np.float32)
+before = F.matmul(a, a)
+child = os.fork()
+same = all(np.array_equal(F.matmul(a, a), before) for _ in range(20))
+if child == 0:
+    os._exit(0 if same else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + 2 * (not same))
+"""
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+def test_a_forked_child_computes_and_both_end_quietly():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK], env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
