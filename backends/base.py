@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,17 @@ class Memory(NamedTuple):
     used: int
     free: int
     total: int
+
+
+class InTurn:
+    """Makes these calls, one after the other."""
+
+    def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
+        self.calls = tuple(calls)
+
+    def __call__(self) -> None:
+        for call in self.calls:
+            call()
 
 
 class Backend(ABC):
@@ -82,8 +93,8 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def compile(self, step: Callable[[], None]) -> Callable[[], None]:
-        """A callable that does what `step` does; `step` always touches the same arrays in the same way."""
+    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+        """What makes these calls in turn; each always touches the same arrays in the same way."""
 
     @abstractmethod
     def memory(self) -> Memory:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Backend, Memory
+from backends.base import Array, Backend, InTurn, Memory
 from backends.cuda import source
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
@@ -124,9 +124,9 @@ class CupyBackend(Backend):
             self._philox((-(-blocks // THREADS),), (THREADS,), arguments)
         return out
 
-    def compile(self, step: Callable[[], None]) -> Callable[[], None]:
-        """`step` itself: recording it as a CUDA graph is still to come."""
-        return step
+    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+        """The calls themselves, in turn: recording them as a CUDA graph is still to come."""
+        return InTurn(calls)
 
     def memory(self) -> Memory:
         """`used` is what CuPy's pool holds of this device for this process, in arrays or ready for them."""

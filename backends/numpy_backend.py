@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from backends import cpu
-from backends.base import Array, Backend, Kernel, Memory
+from backends.base import Array, Backend, InTurn, Kernel, Memory
 
 
 class NumpyBackend(Backend):
@@ -75,8 +75,8 @@ class NumpyBackend(Backend):
         words = philox.random_raw(-(-size // 4)).astype("<u8", copy=False)
         return words.view(np.uint16)[:size].reshape(shape)
 
-    def compile(self, step: Callable[[], None]) -> Callable[[], None]:
-        return step
+    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+        return cpu.compile(calls) if self.kernels else InTurn(calls)
 
     def memory(self) -> Memory:
         page = os.sysconf("SC_PAGE_SIZE")

@@ -194,7 +194,7 @@ class Solver:
         loss = model.loss_and_grads(run, x, targets, streams, self._grads)
         self.optimizer.update(self._grads, run)
         run(F.record_step, self._losses, self._counters, backend.asarray(np.array([size, 1])), loss)
-        return backend.compile(run.repeat)
+        return backend.compile(run.calls)
 
     def _shuffle(self) -> None:
         """The order of the epoch to come: a function of the seed and the epoch, drawn on the host."""

@@ -14,13 +14,14 @@ filled with NaN (or the largest integer), so that reading it shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from backends import Backend, Memory, get_backend
+from backends.base import InTurn
 from tests.guard_array import LOG, NAME, Event, GuardArray, HiddenWait, Log, device_array, inside, new
 from tests.guard_xp import GUARDED, UFUNCS, Namespace
 
@@ -85,8 +86,8 @@ class GuardBackend(Backend):
             raise TypeError("random_bits: step: a host array meets the device; upload it first")
         return new("random_bits", get_backend("cpu").random_bits(key, layer, step, net, shape))
 
-    def compile(self, step: Callable[[], None]) -> Callable[[], None]:
-        return step
+    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+        return InTurn(calls)
 
     def memory(self) -> Memory:
         return get_backend("cpu").memory()

@@ -7,7 +7,8 @@ If Numba is missing, broken or cannot cache, NumPy serves and `status()` says wh
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from backends.base import Kernel
 
@@ -19,6 +20,13 @@ _loaded: tuple[Mapping[str, Kernel], str] | None = None
 def kernels() -> Mapping[str, Kernel]:
     """Name of a reference function -> its kernel; empty if NumPy serves. The first call imports Numba."""
     return _load()[0]
+
+
+def compile(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """What makes these calls in turn; the kernels' among them in compiled code where that is faster."""
+    from backends.cpu import tape
+
+    return tape.compile(calls, frozenset(kernel.function for kernel in kernels().values()))
 
 
 def status() -> str:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from backends.base import Kernel
-from backends.cpu import pool, product
+from backends.cpu import pool, product, tape
 from backends.cpu.jit import Jit, plain
+from backends.cpu.tape import integer, matrix, vector
 
 _multiply = product.multiply.compiled
 
@@ -20,6 +21,16 @@ def _affine(x, w, b, out, task, board, scratch, hands):
     for n in range(rows):
         for m in range(width):
             out[n, m] += b[m]
+
+
+_affine_inner = _affine.compiled
+
+
+@tape.played(_affine, "2212n")
+def _play_affine(record, board, scratch, hands):
+    x, w, b, out = matrix(record, 0), matrix(record, 3), vector(record, 6), matrix(record, 8)
+    words, room = pool.desk(board, scratch)
+    _affine_inner(x, w, b, out, integer(record, 11), words, room, hands)
 
 
 @Jit
@@ -34,6 +45,18 @@ def _backward(dout, x, w, dx, dw, db, need_dx, need_db, task, board, scratch, ha
         for n in range(rows):
             for m in range(width):
                 db[m] += dout[n, m]
+
+
+_backward_inner = _backward.compiled
+
+
+@tape.played(_backward, "222221nnn")
+def _play_backward(record, board, scratch, hands):
+    dout, x, w = matrix(record, 0), matrix(record, 3), matrix(record, 6)
+    dx, dw, db = matrix(record, 9), matrix(record, 12), vector(record, 15)
+    need_dx, need_db, task = integer(record, 17) != 0, integer(record, 18) != 0, integer(record, 19)
+    words, room = pool.desk(board, scratch)
+    _backward_inner(dout, x, w, dx, dw, db, need_dx, need_db, task, words, room, hands)
 
 
 def matmul(x, w, *, out=None):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 
 from backends.base import Kernel
-from backends.cpu import pool
+from backends.cpu import pool, tape
 from backends.cpu.jit import Jit, plain
+from backends.cpu.tape import integer, integers, vector
 
 _share = pool.share.compiled
 
@@ -43,11 +45,19 @@ def _gather(data, rows, batch, task, board, scratch, hands):
 
 
 @Jit
-def _gather_alone(data, rows, batch):
-    source, target, last = data.ctypes.data, batch.ctypes.data, data.shape[0] - 1
-    size = batch.nbytes // rows.size  # not the stride, which means nothing where there is one row
+def _gather_alone(data, rows, batch, count, size):
+    _take(data.ctypes.data, rows, batch.ctypes.data, count, size)
+
+
+@numba.njit(cache=True)
+def _take(data, rows, batch, count, size):
     for i in range(rows.size):
-        pool.copy(source + min(max(rows[i], 0), last) * size, target + i * size, size)
+        pool.copy(data + min(max(rows[i], 0), count - 1) * size, batch + i * size, size)
+
+
+@tape.played(_gather_alone, "*i*nn")
+def _play_gather(record, board, scratch, hands):
+    _take(integer(record, 0), integers(record, 1), integer(record, 3), integer(record, 4), integer(record, 5))
 
 
 @Jit
@@ -55,6 +65,14 @@ def _batch_rows(order, cursor, rows):
     start, last = cursor[0], order.size - 1
     for i in range(rows.size):
         rows[i] = order[min(max(start + i, 0), last)]
+
+
+_batch_rows_inner = _batch_rows.compiled
+
+
+@tape.played(_batch_rows, "iii")
+def _play_batch_rows(record, board, scratch, hands):
+    _batch_rows_inner(integers(record, 0), integers(record, 2), integers(record, 4))
 
 
 @Jit
@@ -70,13 +88,29 @@ def _advance(counters, increments):
         counters[i] += increments[i]
 
 
+_advance_inner = _advance.compiled
+
+
+@tape.played(_advance, "ii")
+def _play_advance(record, board, scratch, hands):
+    _advance_inner(integers(record, 0), integers(record, 2))
+
+
 @Jit
 def _record_step(losses, counters, increments, loss):
     slot = counters[1]
     if 0 <= slot < losses.size:
         losses[slot] = loss[()]
-    counters[0] += increments[0]
-    counters[1] += increments[1]
+    _advance_inner(counters, increments)
+
+
+@tape.played(_record_step, "1ii*")
+def _play_record_step(record, board, scratch, hands):
+    losses, counters, increments = vector(record, 0), integers(record, 2), integers(record, 4)
+    slot = counters[1]
+    if 0 <= slot < losses.size:
+        losses[slot] = pool.floats(integer(record, 6), 1)[0]
+    _advance_inner(counters, increments)
 
 
 def batch_rows(order, cursor, offsets, positions, *, rows=None):
@@ -90,7 +124,7 @@ def gather(data, rows, *, batch=None):
     if batch.nbytes > WORTH:
         pool.run(_gather, data, rows, batch, _rows.address, work=batch.nbytes)
     else:
-        _gather_alone(data, rows, batch)
+        _gather_alone(data, rows, batch, len(data), batch.nbytes // len(rows))
     return batch
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,6 +15,29 @@ import numpy as np
 PATIENCE = 1.0  # seconds of compiling after which somebody watching wants to know
 
 _announced = threading.Event()
+
+
+class NotRecordable(Exception):
+    """This call cannot be played from a tape."""
+
+
+#: Threads whose calls are taken down instead of made (by their number), and who takes them.
+takers: dict[int, Callable[[Jit, tuple[Any, ...], int], None]] = {}
+
+
+def taken(function: Jit, *args: Any, work: int = 0) -> bool:
+    """Whether somebody takes this thread's calls down, and now has this one. Raises NotRecordable."""
+    taker = takers.get(threading.get_ident())
+    if taker is None:
+        return False
+    taker(function, args, work)
+    return True
+
+
+def not_on_tape() -> None:
+    """To be called before doing what only Python can do. Raises NotRecordable if calls are being taken down."""
+    if threading.get_ident() in takers:
+        raise NotRecordable
 
 
 class Jit:
@@ -25,9 +49,13 @@ class Jit:
 
     def __init__(self, function: Callable) -> None:
         self.compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        drop_outdated(Path(self.compiled.stats.cache_path))
+        self.form: Any = None  # how a tape plays it (`backends.cpu.tape`); None: not at all
         self._ready: set[str] = set()  # dtypes (of the first argument) that it has been compiled for
 
     def __call__(self, *args: Any) -> None:
+        if takers and taken(self, *args):
+            return
         code = args[0].dtype.char
         if code in self._ready:
             self.compiled(*args)
@@ -35,6 +63,25 @@ class Jit:
         with announced():
             self.compiled(*args)
         self._ready.add(code)
+
+
+_clean: set[Path] = set()
+
+
+def drop_outdated(cache: Path) -> None:
+    """Remove what was compiled before the newest of these files was written, once in a process.
+
+    Numba compares the time stamp of a function's own file only, but these files' functions are compiled into each
+    other.
+    """
+    if cache in _clean:
+        return
+    _clean.add(cache)
+    newest = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
+    for index in cache.glob("*.nbi"):
+        with suppress(OSError):  # another process was quicker, or the place is not ours to write to
+            if index.stat().st_mtime < newest:
+                index.unlink()
 
 
 @contextmanager

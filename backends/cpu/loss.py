@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 
 from backends.base import Kernel
-from backends.cpu.jit import Jit, plain
+from backends.cpu import pool, tape
+from backends.cpu.jit import Jit, not_on_tape, plain
+from backends.cpu.tape import integer, integers, matrix
 
 
-@Jit
-def _softmax_loss(scores, y, loss, dscores):
+@numba.njit(cache=True, error_model="numpy")
+def _mean_loss(scores, y, dscores):
     rows, classes = scores.shape
-    per_row = loss.dtype.type(1.0 / rows)
+    per_row = scores.dtype.type(1.0 / rows)
     mean = 0.0  # float64, whatever the scores are
     for n in range(rows):
         peak = scores[n, 0]
         for c in range(1, classes):
             peak = max(peak, scores[n, c])
-        total = loss.dtype.type(0)
+        total = scores.dtype.type(0)
         for c in range(classes):
             power = np.exp(scores[n, c] - peak)
             dscores[n, c] = power
@@ -32,13 +35,27 @@ def _softmax_loss(scores, y, loss, dscores):
         if 0 <= label < classes:  # others are a row of zeros to the reference, and no place to write to here
             mean -= scores[n, label] - peak
             dscores[n, label] -= per_row
-    loss[()] = mean / rows
+    return mean / rows
+
+
+@Jit
+def _softmax_loss(scores, y, loss, dscores):
+    loss[()] = _mean_loss(scores, y, dscores)
+
+
+@tape.played(_softmax_loss, "2i*2")
+def _play(record, board, scratch, hands):
+    loss = pool.floats(integer(record, 5), 1)
+    loss[0] = _mean_loss(matrix(record, 0), integers(record, 3), matrix(record, 6))
 
 
 def softmax_loss(scores, y, *, loss=None, dscores=None):
     loss = np.empty((), dtype=scores.dtype) if loss is None else loss
     dscores = np.empty_like(scores) if dscores is None else dscores
-    _softmax_loss(scores, y.astype(np.int64, copy=False), loss, dscores)
+    if y.dtype != np.int64:
+        not_on_tape()  # which would go on reading this copy
+        y = y.astype(np.int64)
+    _softmax_loss(scores, y, loss, dscores)
     return loss, dscores
 
 

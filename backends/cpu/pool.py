@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from backends.cpu.jit import Jit, announced
+from backends.cpu.jit import Jit, announced, taken, takers
 
 MOST = 16  # threads; more has not been measured
 WORTH = 400_000  # operations of a job; for less, waking a sleeping helper costs more than it brings
@@ -124,20 +124,41 @@ def _array(item: Any, lanes: Any) -> Any:
     return pointer
 
 
-_to_floats = _array(types.float32, ir.FloatType())
-_to_doubles = _array(types.float64, ir.DoubleType())
+to_floats = _array(types.float32, ir.FloatType())
+to_doubles = _array(types.float64, ir.DoubleType())
+to_words = _array(types.int64, _word)
+to_bytes = _array(types.uint8, ir.IntType(8))
+to_bits = _array(types.uint16, ir.IntType(16))
 
 
 @numba.njit
 def floats(address, count):
     """The float32 array at an address."""
-    return numba.carray(_to_floats(address), (count,))
+    return numba.carray(to_floats(address), (count,))
 
 
 @numba.njit
 def doubles(address, count):
     """The float64 array at an address."""
-    return numba.carray(_to_doubles(address), (count,))
+    return numba.carray(to_doubles(address), (count,))
+
+
+@numba.njit
+def words(address, count):
+    """The int64 array at an address."""
+    return numba.carray(to_words(address), (count,))
+
+
+@numba.njit
+def no_bits():
+    """A matrix of uint16 without elements."""
+    return numba.carray(to_bits(0), (0, 0))
+
+
+@numba.njit
+def desk(board, scratch):
+    """The arrays of a desk, of which the addresses are given."""
+    return words(board, WORDS), numba.carray(to_bytes(scratch), (SCRATCH,))
 
 
 @Jit
@@ -178,7 +199,9 @@ def share(board, scratch, pieces):
 class Task:
     """Compiled code that does one piece of a job: `void task(board, piece, scratch)`, all of them integers."""
 
-    def __init__(self, function: Callable[[int, int, int], None]) -> None:
+    signature = "void(int64, int64, int64)"
+
+    def __init__(self, function: Callable[..., None]) -> None:
         self._function = function
         self._compiled: Any = None
 
@@ -186,7 +209,7 @@ class Task:
     def address(self) -> int:
         if self._compiled is None:
             with announced():
-                self._compiled = numba.cfunc("void(int64, int64, int64)", cache=True)(self._function)
+                self._compiled = numba.cfunc(self.signature, cache=True)(self._function)
         return self._compiled.address
 
 
@@ -260,8 +283,10 @@ _pool: Pool | None = None
 _making = threading.Lock()
 
 
-def run(function: Callable[..., Any], *arguments: Any, work: int) -> None:
+def run(function: Jit, *arguments: Any, work: int) -> None:
     """function(*arguments, board, scratch, hands); nobody is woken for less than WORTH operations of `work`."""
+    if takers and taken(function, *arguments, work=work):
+        return
     pool = _pool or _made()
     if not pool.taken.acquire(blocking=False):
         function(*arguments, *Desk.alone())

@@ -18,7 +18,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-from backends.cpu import pool
+from backends.cpu import pool, tape
 from backends.cpu.jit import Jit
 
 LANES = 16  # float32 in a register
@@ -287,6 +287,17 @@ def multiply(a, b, out, a_turned, b_turned, task, board, scratch, hands):
     board[job + M], board[job + N], board[job + K] = rows, columns, depth
     board[job + PIECE_ROWS], board[job + PIECE_COLUMNS] = piece_rows, piece_columns
     _share(board, scratch, -(-rows // piece_rows) * -(-columns // piece_columns))
+
+
+_multiply = multiply.compiled
+
+
+@tape.played(multiply, "222nnn")
+def _play(record, board, scratch, hands):
+    a, b, out = tape.matrix(record, 0), tape.matrix(record, 3), tape.matrix(record, 6)
+    a_turned, b_turned, code = tape.integer(record, 9) != 0, tape.integer(record, 10) != 0, tape.integer(record, 11)
+    words, room = pool.desk(board, scratch)
+    _multiply(a, b, out, a_turned, b_turned, code, words, room, hands)
 
 
 def task() -> int:

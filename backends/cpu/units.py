@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backends.base import Kernel
-from backends.cpu.jit import Jit, plain
+from backends.cpu import pool, tape
+from backends.cpu.jit import Jit, not_on_tape, plain
+from backends.cpu.tape import matrix, real, vector
 
 STEPS = 65536  # masks compare 16-bit numbers, as `fcnet.functional.dropout` does
 EPS, MOMENTUM = 1e-5, 0.9
@@ -46,6 +48,14 @@ def _bias_relu(z, b):
             z[n, m] = value if value > zero else zero
 
 
+_bias_relu_inner = _bias_relu.compiled
+
+
+@tape.played(_bias_relu, "21")
+def _play_bias_relu(record, board, scratch, hands):
+    _bias_relu_inner(matrix(record, 0), vector(record, 3))
+
+
 @Jit
 def _bias_relu_dropout(z, b, bits, last, scale):
     rows, width = z.shape
@@ -68,6 +78,29 @@ def _relu_backward(dz, out, scale, db):
             value = dz[n, m] * scale if out[n, m] > zero else zero
             dz[n, m] = value
             db[m] += value
+
+
+_relu_backward_inner = _relu_backward.compiled
+
+
+@tape.played(_relu_backward, "22r1")
+def _play_relu_backward(record, board, scratch, hands):
+    dz, out, db = matrix(record, 0), matrix(record, 3), vector(record, 7)
+    _relu_backward_inner(dz, out, np.float32(real(record, 6)), db)
+
+
+@Jit
+def _copy(source, target):
+    size = source.size * source.itemsize
+    pool.copy(source.ctypes.data, target.ctypes.data, size)
+
+
+_copy_inner = _copy.compiled
+
+
+@tape.played(_copy, "22")
+def _play_copy(record, board, scratch, hands):
+    _copy_inner(matrix(record, 0), matrix(record, 3))
 
 
 @Jit
@@ -133,6 +166,43 @@ def _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, 
             dz[n, m] = (work[n, m] - rows[0, m] - x_hat[n, m] * rows[1, m]) * (gamma[m] * inv_std[m])
 
 
+_batchnorm_relu_inner = _batchnorm_relu.compiled
+_batchnorm_relu_backward_inner = _batchnorm_relu_backward.compiled
+
+
+@tape.played(_batchnorm_relu, "211111rr*nr112")
+def _play_batchnorm_relu(record, board, scratch, hands):
+    z, b, gamma, beta = matrix(record, 0), vector(record, 3), vector(record, 5), vector(record, 7)
+    running_mean, running_var = vector(record, 9), vector(record, 11)
+    momentum, eps, scale = np.float32(real(record, 13)), np.float32(real(record, 14)), np.float32(real(record, 17))
+    mean, inv_std, out = vector(record, 18), vector(record, 20), matrix(record, 22)
+    bits = pool.no_bits()  # dropout is not on tape
+    _batchnorm_relu_inner(
+        z, b, gamma, beta, running_mean, running_var, momentum, eps, bits, np.uint16(0), scale, mean, inv_std, out
+    )
+
+
+@tape.played(_batchnorm_relu_backward, "22r21122112")
+def _play_batchnorm_relu_backward(record, board, scratch, hands):
+    dout, out, scale, x_hat = matrix(record, 0), matrix(record, 3), np.float32(real(record, 6)), matrix(record, 7)
+    inv_std, gamma, work, dz = vector(record, 10), vector(record, 12), matrix(record, 14), matrix(record, 17)
+    dgamma, dbeta, rows = vector(record, 20), vector(record, 22), matrix(record, 24)
+    _batchnorm_relu_backward_inner(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows)
+
+
+@Jit
+def _clear(vector):
+    vector[:] = 0
+
+
+_clear_inner = _clear.compiled
+
+
+@tape.played(_clear, "1")
+def _play_clear(record, board, scratch, hands):
+    _clear_inner(vector(record, 0))
+
+
 def _last(keep_ratio: float) -> Any:
     """The largest 16-bit number that keeps a unit."""
     return np.uint16(max(1, round(keep_ratio * STEPS)) - 1)
@@ -143,7 +213,11 @@ def _over(z: Any, given: Any) -> Any:
     if given is z:
         return z
     target = np.empty_like(z) if given is None else given
-    np.copyto(target, z)
+    if z.flags.c_contiguous:
+        _copy(z, target)
+    else:
+        not_on_tape()
+        np.copyto(target, z)
     return target
 
 
@@ -158,7 +232,7 @@ def bias_activation_dropout_forward(
         scale = x.dtype.type(1)
         _bias_relu(x, b)
     if out is not None and out is not x:
-        np.copyto(out, x)
+        _copy(x, out)
         x = out
     return x, FusedCache(x, scale) if cache is None or cache.hidden is not x else cache
 
@@ -197,6 +271,8 @@ def batchnorm_activation_dropout_forward(
             np.empty((2, gamma.size), gamma.dtype),
         )
         cache = FusedCache(np.empty_like(z) if out is None else out, scalar(1 / keep_ratio if dropped else 1), norm)
+    if dropped:
+        not_on_tape()  # which would go on with these bits
     norm = cache.norm
     out = cache.hidden if out is None else out
     none = _NOTHING[z.dtype.char]
@@ -227,7 +303,7 @@ def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgam
     _batchnorm_relu_backward(
         np.ascontiguousarray(dout), out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows
     )
-    db.fill(0)  # batch norm takes a bias away again: its gradient is zero, not the rounding that a sum would give
+    _clear(db)  # batch norm takes a bias away again: its gradient is zero, not the rounding that a sum would give
     return dz, db, dgamma, dbeta
 
 

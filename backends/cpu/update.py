@@ -13,8 +13,9 @@ import numba
 import numpy as np
 
 from backends.base import Kernel
-from backends.cpu import pool
-from backends.cpu.jit import Jit, plain
+from backends.cpu import pool, tape
+from backends.cpu.jit import Jit, not_on_tape, plain
+from backends.cpu.tape import integer, integers, real, vector
 
 SPAN = 8192  # elements that one thread takes at least: some microseconds' work
 
@@ -39,7 +40,7 @@ def _apply(rule, w, dw, m, v, s):
             m[i] = mu * m[i] - rate * dw[i]
             w[i] += m[i]
     elif rule == RMSPROP:
-        rate, rho, one_minus_rho, epsilon = s[:4]
+        rate, rho, one_minus_rho, epsilon = s[0], s[1], s[2], s[3]
         for i in range(w.size):
             m[i] = rho * m[i] + one_minus_rho * (dw[i] * dw[i])
             w[i] -= rate * (dw[i] / (np.sqrt(m[i]) + epsilon))
@@ -75,45 +76,68 @@ def _span(board, piece, scratch):
 
 
 @Jit
-def _update(w, dw, m, v, rule, s0, s1, s2, s3, s4, s5, task, board, scratch, hands):
+def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, board, scratch, hands):
+    """The rule's update with constants c: the momentum; decay and epsilon; or both betas and epsilon."""
     job = pool.JOB
     length = max(SPAN, (w.size // (2 * hands) + 63) & -64) if hands > 1 else w.size
     board[pool.TASK] = task
     board[job + RULE], board[job + ITEM], board[job + COUNT], board[job + LENGTH] = rule, w.itemsize, w.size, length
     board[job + ARRAYS], board[job + ARRAYS + 1] = w.ctypes.data, dw.ctypes.data
     board[job + ARRAYS + 2], board[job + ARRAYS + 3] = m.ctypes.data, v.ctypes.data
-    scalars = board[job + SCALARS : job + SCALARS + 6].view(np.float64)
-    scalars[0], scalars[1], scalars[2], scalars[3], scalars[4], scalars[5] = s0, s1, s2, s3, s4, s5
+    s = board[job + SCALARS : job + SCALARS + 6].view(np.float64)
+    if rule == ADAM:
+        t = step[0] + 1
+        root = np.sqrt(1 - c1**t)
+        s[0] = rate[0] * root / (1 - c0**t)
+        s[1], s[2], s[3], s[4], s[5] = c0, 1 - c0, c1, 1 - c1, c2 * root
+    else:
+        s[0], s[1], s[2], s[3] = rate[0], c0, 1 - c0, c1
     _share(board, scratch, -(-w.size // length))
 
 
-def _run(rule, w, dw, m, v, s0, s1=0.0, s2=0.0, s3=0.0, s4=0.0, s5=0.0):
-    pool.run(_update, w, dw, m, v, rule, s0, s1, s2, s3, s4, s5, _span.address, work=8 * w.size)
+_inner = _update.compiled
+
+
+@tape.played(_update, "1111ni*rrrn")
+def _play(record, board, scratch, hands):
+    w, dw, m, v = vector(record, 0), vector(record, 2), vector(record, 4), vector(record, 6)
+    rule, step, rate = integer(record, 8), integers(record, 9), pool.doubles(integer(record, 11), 1)
+    c0, c1, c2, task = real(record, 12), real(record, 13), real(record, 14), integer(record, 15)
+    words, room = pool.desk(board, scratch)
+    _inner(w, dw, m, v, rule, step, rate, c0, c1, c2, task, words, room, hands)
+
+
+def _run(rule, w, dw, m, v, step, rate, c0=0.0, c1=0.0, c2=0.0):
+    step, rate = _array(step, np.int64), _array(rate, np.float64)
+    pool.run(_update, w, dw, m, v, rule, step, rate, c0, c1, c2, _span.address, work=8 * w.size)
     return w
 
 
-def _number(value: Any) -> float:
-    """A number, or the one element of an array, as a Python float."""
-    return value.item() if isinstance(value, np.ndarray) else float(value)
+def _array(value: Any, dtype: Any) -> Any:
+    """A number as an array of one element, which an array may be already."""
+    if type(value) is np.ndarray and value.dtype == dtype and value.shape == (1,):
+        return value
+    not_on_tape()
+    return np.array(value, dtype).reshape(1)
+
+
+_NO_STEP = np.zeros(1, np.int64)
 
 
 def sgd(w, dw, learning_rate, *, work):
-    return _run(SGD, w, dw, w, w, _number(learning_rate))  # no moments: w stands in their place, and is not touched
+    return _run(SGD, w, dw, w, w, _NO_STEP, learning_rate)  # no moments: w stands in their place, and is not touched
 
 
 def momentum(w, dw, velocity, learning_rate, *, momentum=0.9, work):
-    return _run(MOMENTUM, w, dw, velocity, w, _number(learning_rate), momentum)
+    return _run(MOMENTUM, w, dw, velocity, w, _NO_STEP, learning_rate, momentum)
 
 
 def rmsprop(w, dw, cache, learning_rate, *, decay_rate=0.99, epsilon=1e-8, work):
-    return _run(RMSPROP, w, dw, cache, w, _number(learning_rate), decay_rate, 1 - decay_rate, epsilon)
+    return _run(RMSPROP, w, dw, cache, w, _NO_STEP, learning_rate, decay_rate, epsilon)
 
 
 def adam(w, dw, m, v, step, learning_rate, *, beta1=0.9, beta2=0.999, epsilon=1e-8, work):
-    t = _number(step) + 1
-    root = (1 - beta2**t) ** 0.5
-    alpha = _number(learning_rate) * root / (1 - beta1**t)
-    return _run(ADAM, w, dw, m, v, alpha, beta1, 1 - beta1, beta2, 1 - beta2, epsilon * root)
+    return _run(ADAM, w, dw, m, v, step, learning_rate, beta1, beta2, epsilon)
 
 
 def _fits(moments: int) -> Callable[..., bool]:

@@ -72,6 +72,13 @@ def chosen(op, *args, **kwargs):
     return op.choose(*args, **kwargs) is not op.reference
 
 
+def kernels_of(program):
+    """The modules whose kernels a compiled step calls or plays."""
+    for part in program.calls:
+        entries = getattr(part, "entries", None)
+        yield from [part.func.__module__] if entries is None else [e.player._function.__module__ for e in entries]
+
+
 @pytest.mark.usefixtures("cpu_kernels")
 class TestPreconditions:
     z, b = np.ones((6, 4), np.float32), np.ones(4, np.float32)
@@ -133,7 +140,7 @@ class TestPreconditions:
     def test_a_step_is_made_of_kernels(self):
         one = solver(blobs(dtype="float32"), update_rule="adam", net_options={"normalization": "batchnorm"})
         one.step()
-        names = {call.func.__module__ for call in one._programs[100].__self__.calls}
+        names = set(kernels_of(one._programs[100]))
         assert {"backends.cpu.units", "backends.cpu.loss", "backends.cpu.update"} <= names
 
     def test_solvers_in_threads_are_as_alone(self):
@@ -191,3 +198,15 @@ def test_nothing_is_announced_when_it_is_quick(tmp_path):
 
 def test_importing_fcnet_does_not_import_numba():
     assert python("import sys, fcnet; print('numba' in sys.modules)").stdout == "False\n"
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+def test_what_was_compiled_from_older_files_is_dropped(tmp_path):
+    from backends.cpu.jit import drop_outdated
+
+    newest = max(file.stat().st_mtime for file in (ROOT / "backends" / "cpu").glob("*.py"))
+    for name, age in (("old.nbi", -10), ("new.nbi", 10), ("old.txt", -10)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (newest + age, newest + age))
+    drop_outdated(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new.nbi", "old.txt"]

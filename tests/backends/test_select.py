@@ -210,12 +210,12 @@ class TestOperations:
         assert backend.take_rows(array, picked, out=out) is out
         np.testing.assert_array_equal(host(out), data[rows])
 
-    def test_compile_gives_something_that_does_the_same(self, backend, device, host):
+    def test_compile_gives_what_makes_the_calls_in_turn(self, backend, device, host):
         counter, one = device([0]), device([1])
-        step = backend.compile(lambda: backend.xp.add(counter, one, out=counter))
+        step = backend.compile([lambda: backend.xp.add(counter, one, out=counter)] * 2)
         for _ in range(3):
             step()
-        assert host(counter).tolist() == [3]
+        assert host(counter).tolist() == [6]
 
 
 def test_threads_that_ask_first_get_one_backend(monkeypatch):

@@ -1,0 +1,153 @@
+"""Recorded steps played from tapes: the same bits as call by call, and only what can be played."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+from backends import cpu, get_backend
+from backends.base import InTurn
+from fcnet import functional as F
+from fcnet.optim import rules
+from tests.small import blobs, solver
+
+pytestmark = pytest.mark.usefixtures("cpu_kernels")
+
+
+def entries(program):
+    return [entry for part in program.calls for entry in getattr(part, "entries", ())]
+
+
+NETS = [
+    {"update_rule": "adam"},
+    {"update_rule": "sgd", "net_options": {"reg": 0.1}},
+    {"update_rule": "momentum", "net_options": {"normalization": "batchnorm"}},
+    {"update_rule": "rmsprop", "net_options": {"normalization": "layernorm"}},
+    {"update_rule": "adam", "net_options": {"dropout_keep_ratio": 0.7}},
+    {"update_rule": "adam", "net_options": {"normalization": "batchnorm", "dropout_keep_ratio": 0.7}},
+    {"update_rule": "adam", "net_options": {"loss": "svm"}},
+]
+
+
+@pytest.mark.parametrize("options", NETS, ids=str)
+def test_a_step_from_the_tape_is_the_step_call_by_call(options, monkeypatch):
+    data = blobs(dtype="float32")
+    taped = solver(data, **options)
+    plain = solver(data, **options)
+    for number in range(45):  # several epochs, with a short last batch each
+        taped.step()
+        with monkeypatch.context() as patch:
+            patch.setattr(cpu, "compile", InTurn)
+            plain.step()
+        if number == 20:
+            taped.optimizer.learning_rate = plain.optimizer.learning_rate = 3e-3
+    assert taped.loss_history == plain.loss_history
+    np.testing.assert_array_equal(taped.model.params.flat, plain.model.params.flat)
+    np.testing.assert_array_equal(taped.model.state.flat, plain.model.state.flat)
+    assert any(entries(program) for program in taped._programs.values())
+    assert not any(entries(program) for program in plain._programs.values())
+
+
+def test_a_small_step_is_one_call():
+    one = solver(blobs(dtype="float32"), update_rule="adam", net_options={"normalization": "batchnorm"})
+    one.step()
+    (program,) = one._programs.values()
+    products = "matmul" in cpu.kernels()  # NumPy's BLAS does them elsewhere, in between
+    assert len(program.calls) == 1 if products else len(program.calls) > 1
+    assert len(entries(program)) > 10
+
+
+def test_float64_is_not_on_tape():
+    one = solver(blobs(dtype="float64"), update_rule="adam", net_options={"dtype": "float64"})
+    one.step()
+    (program,) = one._programs.values()
+    names = {entry.player._function.__name__ for entry in entries(program)}
+    assert names == {"_play_advance", "_play_batch_rows", "_play_gather"}  # integers, and rows of any kind
+
+
+class TestCompile:
+    """What `Backend.compile` does with single calls."""
+
+    def program(self, op, *args, **kwargs):
+        from functools import partial
+
+        function = op.choose(*args, **kwargs)
+        return get_backend("cpu").compile([partial(function, *args, **kwargs)])
+
+    def test_the_call_is_not_made_when_it_is_recorded(self):
+        w = np.ones(8, np.float32)
+        rate = np.array([0.5])
+        program = self.program(rules.sgd, w, np.ones_like(w), rate, work=w)
+        assert len(entries(program)) == 1
+        assert (w == 1).all()
+        program()
+        assert (w == 0.5).all()
+        rate[0] = 0.25
+        program()
+        assert (w == 0.25).all()
+
+    def test_a_rate_given_as_a_number_stays_a_call(self):
+        w = np.ones(8, np.float32)
+        program = self.program(rules.sgd, w, np.ones_like(w), 0.5, work=w)
+        assert entries(program) == []
+        assert (w == 1).all()
+        program()
+        assert (w == 0.5).all()
+
+    def test_large_arrays_stay_calls(self):
+        w = np.ones(100_001, np.float32)
+        assert entries(self.program(rules.sgd, w, w, np.ones(1), work=w)) == []
+        w = w[:-1]
+        assert len(entries(self.program(rules.sgd, w, w, np.ones(1), work=w))) == 1
+
+    def test_labels_that_are_converted_stay_a_call(self):
+        scores, y = np.zeros((3, 4), np.float32), np.array([1, 2, 3], np.int32)
+        loss, dscores = np.zeros((), np.float32), np.zeros_like(scores)
+        program = self.program(F.softmax_loss, scores, y, loss=loss, dscores=dscores)
+        assert entries(program) == []
+        program()
+        y[:] = 0
+        program()
+        np.testing.assert_allclose(dscores[:, 0], -0.25)
+
+    def test_the_memory_of_a_recorded_call_is_kept(self):
+        data, rows = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([2, 0])
+        batch = np.zeros((2, 3), np.float32)
+        program = self.program(F.gather, data, rows, batch=batch)
+        (entry,) = entries(program)
+        assert any(argument is data for argument in entry.arguments)
+        expected = data[[2, 0]]
+        del data, rows
+        gc.collect()
+        _ = [np.full((4, 3), 9, np.float32) for _ in range(100)]
+        program()
+        np.testing.assert_array_equal(batch, expected)
+
+    def test_other_threads_go_on_while_one_records(self):
+        from backends.cpu import jit
+
+        made = []
+
+        def call():
+            w = np.ones(8, np.float32)
+            rules.sgd(w, np.ones_like(w), np.array([0.5]), work=w)
+            made.append(w[0])
+
+        jit.takers[threading.get_ident()] = lambda *_: pytest.fail("taken down for another thread")
+        try:
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+        finally:
+            jit.takers.clear()
+        assert made == [0.5]
+
+    def test_after_a_refusal_nothing_is_taken_down(self):
+        from backends.cpu import jit
+
+        w = np.ones(100_001, np.float32)
+        self.program(rules.sgd, w, w, np.ones(1), work=w)
+        assert jit.takers == {}
