@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Backend, InTurn, Memory
+from backends.base import Array, Backend, InTurn, Kernel, Memory
 from backends.cuda import source
+from backends.cuda.kernels import CudaKernels
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
@@ -33,6 +34,14 @@ class CupyBackend(Backend):
         self._pairs: OrderedDict[int, _Pair] = OrderedDict()
         self._upload_lock = threading.Lock()
         self._philox: Any = None
+        self._kernels: Mapping[str, Kernel] | None = None
+
+    @property
+    def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
+        """The CUDA kernels of this device, compiled when the first is called."""
+        if self._kernels is None:
+            self._kernels = CudaKernels(self.xp).table()
+        return self._kernels
 
     def owns(self, array: object) -> bool:
         return isinstance(array, self.xp.ndarray) and array.device.id == self.index

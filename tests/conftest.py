@@ -10,6 +10,8 @@ import pytest
 
 import backends
 from backends import Status, probe
+from backends.cupy_backend import CupyBackend
+from backends.numpy_backend import NumpyBackend
 from tests.guard import GuardBackend
 
 GUARD = GuardBackend()
@@ -28,14 +30,15 @@ def pytest_runtest_setup(item):
         pytest.skip(f"no usable GPU: {probe().reason}")
 
 
-NAMES = {"cpu": "cpu", "numba": "cpu", "guard": "guard", "cupy": "cuda:0"}
-CPU_KERNELS = type(backends.get_backend("cpu")).kernels
+NAMES = {"cpu": "cpu", "numba": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
+CPU_KERNELS, CUDA_KERNELS = NumpyBackend.kernels, CupyBackend.kernels
 
 
 @pytest.fixture(autouse=True)
 def references_only(monkeypatch):
-    """The CPU on its references, whose bits the guard has; kernels round otherwise, and are tested by name."""
-    monkeypatch.setattr(type(backends.get_backend("cpu")), "kernels", {})
+    """Devices on the references, whose bits the guard has; kernels round otherwise, and are tested by name."""
+    monkeypatch.setattr(NumpyBackend, "kernels", {})
+    monkeypatch.setattr(CupyBackend, "kernels", {})
 
 
 @pytest.fixture
@@ -45,14 +48,23 @@ def cpu_kernels(references_only, monkeypatch):
 
     if not cpu.kernels():
         pytest.skip(f"no CPU kernels: Numba is {cpu.status()}")
-    monkeypatch.setattr(type(backends.get_backend("cpu")), "kernels", CPU_KERNELS)
+    monkeypatch.setattr(NumpyBackend, "kernels", CPU_KERNELS)
 
 
-@pytest.fixture(params=["cpu", "numba", "guard", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture
+def cuda_kernels(references_only, monkeypatch):
+    """GPUs with their CUDA kernels."""
+    monkeypatch.setattr(CupyBackend, "kernels", CUDA_KERNELS)
+
+
+GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cupy", "cuda")]
+
+
+@pytest.fixture(params=["cpu", "numba", "guard", *GPU])
 def backend(request):
-    """Each device in turn: NumPy without and with kernels, the guard, and the first GPU where there is one."""
-    if request.param == "numba":
-        request.getfixturevalue("cpu_kernels")
+    """Each device in turn: NumPy and the first GPU without and with kernels, and the guard."""
+    if request.param in ("numba", "cuda"):
+        request.getfixturevalue({"numba": "cpu_kernels", "cuda": "cuda_kernels"}[request.param])
     return backends.get_backend(NAMES[request.param])
 
 

@@ -1,12 +1,11 @@
 """What follows a hidden layer's matrix product, in one or two passes instead of one per operation.
 
-The names and signatures of `fcnet.functional.units`, for ReLU. A ReLU output that is zero has a zero gradient, whether
-the unit was off or dropped, so the backward pass needs no mask: only the output and the scale 1 / keep_ratio.
+The names and signatures of `fcnet.functional.units`, for ReLU; what the backward pass needs: `backends.fused`.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,27 +13,9 @@ from backends.base import Kernel
 from backends.cpu import pool, tape
 from backends.cpu.jit import Jit, not_on_tape, plain
 from backends.cpu.tape import matrix, real, vector
+from backends.fused import FusedCache, FusedNorm, threshold
 
-STEPS = 65536  # masks compare 16-bit numbers, as `fcnet.functional.dropout` does
 EPS, MOMENTUM = 1e-5, 0.9
-
-
-class FusedNorm(NamedTuple):
-    """Of batch norm: x_hat (N, M), inv_std and gamma (M,), and two rows of scratch (2, M)."""
-
-    x_hat: Any
-    inv_std: Any
-    gamma: Any
-    rows: Any
-
-
-class FusedCache(NamedTuple):
-    """For the backward pass: the unit's output, 1 / keep_ratio, and batch norm's part. No mask is kept."""
-
-    hidden: Any
-    scale: Any
-    norm: FusedNorm | None = None
-    mask: None = None
 
 
 @Jit
@@ -205,7 +186,7 @@ def _play_clear(record, board, scratch, hands):
 
 def _last(keep_ratio: float) -> Any:
     """The largest 16-bit number that keeps a unit."""
-    return np.uint16(max(1, round(keep_ratio * STEPS)) - 1)
+    return np.uint16(threshold(keep_ratio) - 1)
 
 
 def _over(z: Any, given: Any) -> Any:
@@ -288,7 +269,7 @@ def batchnorm_activation_dropout_forward(
         rng.bits(z.shape) if dropped else _NO_BITS,
         _last(keep_ratio),
         cache.scale,
-        norm.rows[0],
+        norm.work[0],
         norm.inv_std,
         out,
     )

@@ -8,11 +8,16 @@ from importlib.resources import files
 # earlier one. NVRTC gets one text: it could not open an include file inside a zipped installation.
 SOURCES: dict[str, tuple[str, ...]] = {
     "philox": ("philox.cu",),
+    "kernels": ("philox.cu", "common.cu", "units.cu", "loss.cu", "update.cu", "batch.cu"),
 }
 
 
-def source(name: str) -> str:
-    """The CUDA C text of one entry of `SOURCES`; compiler messages name file and line. Raises KeyError."""
+def source(name: str, real: str = "float") -> str:
+    """The CUDA C text of one entry of `SOURCES`, with this type for `real`; compiler messages name file and line.
+
+    Raises:
+        KeyError: no such entry.
+    """
     folder = files(__name__)
     parts = (f'#line 1 "{file}"\n{folder.joinpath(file).read_text("utf-8")}' for file in SOURCES[name])
-    return "\n".join(parts)
+    return "\n".join([f"typedef {real} real;", *parts])

@@ -1,12 +1,15 @@
-"""Runs a CUDA kernel's own source on the CPU, one thread after another, through g++ and a few definitions.
+"""Runs a CUDA kernel's own source on the CPU through g++ and a few definitions: block after block.
 
-Enough for kernels whose threads do not talk to each other: there is no shared memory and no __syncthreads.
+The threads of a block are coroutines: each runs to the next `__syncthreads` or its end, one after another, in an order
+that changes from barrier to barrier, so that a missing barrier shows. Shared memory is
+what the block before left there.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import re
 import shutil
 import subprocess
 import tempfile
@@ -16,12 +19,20 @@ import numpy as np
 import pytest
 
 SHIM = """
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <functional>
 #include <type_traits>
+#include <ucontext.h>
 #include <utility>
-#define __global__
+#include <vector>
+#define __global__ __attribute__((visibility("hidden")))  // libc has an `advance` too
 #define __device__
 #define __forceinline__ inline
+#define __restrict__
+#define __shared__ static
+using std::exp; using std::log; using std::pow; using std::sqrt;
 struct dim3 { unsigned x, y, z; };
 static thread_local dim3 gridDim, blockDim, blockIdx, threadIdx;
 struct alignas(16) ulonglong2 { unsigned long long x, y; };
@@ -36,17 +47,49 @@ static void call(void (*kernel)(P...), void** args, std::index_sequence<I...>)
 {
     kernel(*static_cast<std::remove_cv_t<P>*>(args[I])...);
 }
+struct Fiber { ucontext_t context; std::vector<char> stack; dim3 index; bool done; };
+static ucontext_t scheduler;
+static Fiber* current;
+static std::function<void()> body;
+static void enter() { body(); current->done = true; swapcontext(&current->context, &scheduler); }
+[[maybe_unused]] static void __syncthreads() { swapcontext(&current->context, &scheduler); }
+
+static void run_block(dim3 block)
+{
+    const size_t count = (size_t)block.x * block.y * block.z;
+    static std::vector<Fiber> fibers;
+    if (fibers.size() < count) fibers.resize(count);
+    for (size_t i = 0; i < count; ++i) {
+        Fiber& fiber = fibers[i];
+        fiber.stack.resize(1 << 15);
+        fiber.done = false;
+        fiber.index = {unsigned(i % block.x), unsigned(i / block.x % block.y), unsigned(i / block.x / block.y)};
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.data();
+        fiber.context.uc_stack.ss_size = fiber.stack.size();
+        makecontext(&fiber.context, enter, 0);
+    }
+    for (size_t round = 0, left = count; left; ++round) {
+        left = 0;
+        for (size_t i = 0; i < count; ++i) {
+            current = &fibers[round % 2 ? count - 1 - i : i];
+            if (current->done) continue;
+            threadIdx = current->index;
+            swapcontext(&scheduler, &current->context);
+            left += !current->done;
+        }
+    }
+}
+
 template <class... P>
 static void launch(void (*kernel)(P...), dim3 grid, dim3 block, void** args)
 {
     gridDim = grid, blockDim = block;
+    body = [=] { call(kernel, args, std::index_sequence_for<P...>()); };
     for (blockIdx.z = 0; blockIdx.z < grid.z; ++blockIdx.z)
     for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
     for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x)
-    for (threadIdx.z = 0; threadIdx.z < block.z; ++threadIdx.z)
-    for (threadIdx.y = 0; threadIdx.y < block.y; ++threadIdx.y)
-    for (threadIdx.x = 0; threadIdx.x < block.x; ++threadIdx.x)
-        call(kernel, args, std::index_sequence_for<P...>());
+        run_block(block);
 }
 """
 
@@ -62,7 +105,7 @@ class CpuKernel:
     """
 
     def __init__(self, code: str, name: str) -> None:
-        self.function = getattr(_library(code, name), f"launch_{name}")
+        self.function = getattr(_library(code), f"launch_{name}")
         self.function.argtypes = [Dim3, Dim3, ctypes.POINTER(ctypes.c_void_p)]
         self.function.restype = None
 
@@ -86,15 +129,27 @@ def _value(argument: object) -> ctypes.c_void_p | ctypes.Array:
 
 
 @functools.cache
-def _library(code: str, name: str) -> ctypes.CDLL:
+def _library(code: str) -> ctypes.CDLL:
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ is not installed: the CUDA source cannot be run on the CPU")
-    entry = f'extern "C" void launch_{name}(dim3 grid, dim3 block, void** args)'
+    entries = "".join(
+        f'extern "C" void launch_{name}(dim3 grid, dim3 block, void** args) {{ launch({name}, grid, block, args); }}\n'
+        for name in re.findall(r'extern "C" __global__ void (\w+)\(', code)
+    )
     with tempfile.TemporaryDirectory() as folder:
-        text, library = Path(folder, f"{name}.cpp"), Path(folder, f"{name}.so")
-        text.write_text(f"{SHIM}{code}\n{entry} {{ launch({name}, grid, block, args); }}\n", "utf-8")
-        flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas", "-Werror"]
+        text, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+        text.write_text(f"{SHIM}{code}\n{entries}", "utf-8")
+        flags = [
+            "-std=c++17",
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-Wall",
+            "-Wno-unknown-pragmas",
+            "-Wno-sign-compare",
+            "-Werror",
+        ]
         built = subprocess.run([compiler, *flags, "-o", library, text], capture_output=True, text=True)
         assert built.returncode == 0, built.stderr
         return ctypes.CDLL(str(library))

@@ -68,6 +68,7 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
     class Pointer:
         def __init__(self, array, address):
             self.array, self.address = array, address  # the array lives as long as a copy to it is pending
+            self.ptr = address
 
         def __add__(self, offset):
             return Pointer(self.array, self.address + offset)

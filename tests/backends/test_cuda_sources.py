@@ -38,14 +38,15 @@ def cubin(nvrtc, code, architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("real", ["float", "double"])
 @pytest.mark.parametrize("name", SOURCES)
-def test_source_compiles(nvrtc, name, architecture):
-    assert cubin(nvrtc, source(name), architecture).startswith(b"\x7fELF")
+def test_source_compiles(nvrtc, name, real, architecture):
+    assert cubin(nvrtc, source(name, real), architecture).startswith(b"\x7fELF")
 
 
 def test_a_broken_source_fails_with_the_file_and_line(nvrtc):
     code = source("philox").replace("k0 += W0;", "k0 += NONSENSE;")
-    line = next(i for i, text in enumerate(code.splitlines()) if "NONSENSE" in text)  # from 0 for the #line
+    line = next(i for i, text in enumerate(code.splitlines()) if "NONSENSE" in text) - 1  # for typedef and #line
     with pytest.raises(AssertionError, match=rf'philox\.cu\({line}\): error: identifier "NONSENSE"'):
         cubin(nvrtc, code, "sm_80")
 
@@ -57,7 +58,8 @@ def test_every_file_is_listed_and_every_listed_file_is_there():
 
 def test_sources_of_several_files_are_joined_in_order(monkeypatch):
     monkeypatch.setitem(SOURCES, "twice", ("philox.cu", "philox.cu"))
-    assert source("twice") == source("philox") + "\n" + source("philox")
+    text = source("philox").removeprefix("typedef float real;\n")
+    assert source("twice", "double") == f"typedef double real;\n{text}\n{text}"
 
 
 def test_unknown_source():

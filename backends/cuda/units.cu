@@ -1,0 +1,177 @@
+// What follows a hidden layer's product, for ReLU: the functions of fcnet.functional.units, in one pass or two.
+//
+// A ReLU output that is zero has a zero gradient, whether the unit was off or dropped: the backward pass needs only
+// the output and scale = 1 / keep_ratio, no mask.
+
+// out = dropout(relu(z + b)); out may be z.
+extern "C" __global__ void bias_relu(real* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+{
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= size) return;
+    const real value = z[i] + b[i % width];
+    out[i] = value > 0 && DROPOUT.keeps(i) ? value * scale : (real)0;
+}
+
+// dz = dout where the output is not zero, times scale; db = its sum over the rows. dz may be dout.
+extern "C" __global__ void bias_relu_backward(
+    real* dz, real* db, const real* dout, const real* out, int rows, int width, real scale)
+{
+    __shared__ real shared[SIDE][SIDE + 1];
+    const int m = blockIdx.x * SIDE + threadIdx.x;
+    real sum = 0;
+    if (m < width)
+        for (int n = threadIdx.y; n < rows; n += SIDE) {
+            const i64 i = (i64)n * width + m;
+            const real value = out[i] > 0 ? dout[i] * scale : (real)0;
+            dz[i] = value;
+            sum += value;
+        }
+    sum = sum_of_column(sum, shared);
+    if (m < width && threadIdx.y == 0) db[m] = sum;
+}
+
+// out = dropout(relu(batchnorm(z))) with the batch's statistics, which also move the running ones (if there are any);
+// b only shifts the running mean. x_hat may be z.
+extern "C" __global__ void batchnorm_relu(
+    real* out, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta,
+    real* running_mean, real* running_var, int rows, int width, real momentum, real eps, real scale, DROPOUT_PARAMETERS)
+{
+    __shared__ real shared[SIDE][SIDE + 1];
+    const int m = blockIdx.x * SIDE + threadIdx.x;
+    const bool mine = m < width;
+    real sum = 0;
+    if (mine)
+        for (int n = threadIdx.y; n < rows; n += SIDE) sum += z[(i64)n * width + m];
+    const real mean = sum_of_column(sum, shared) / rows;
+    sum = 0;
+    if (mine)
+        for (int n = threadIdx.y; n < rows; n += SIDE) {
+            const real centred = z[(i64)n * width + m] - mean;
+            sum += centred * centred;
+        }
+    const real variance = sum_of_column(sum, shared) / rows;
+    if (!mine) return;  // nobody waits from here on
+    const real inverse = 1 / sqrt(variance + eps);
+    if (threadIdx.y == 0) {
+        inv_std[m] = inverse;
+        if (running_mean) {
+            running_mean[m] = momentum * running_mean[m] + (1 - momentum) * (mean + b[m]);
+            running_var[m] = momentum * running_var[m] + (1 - momentum) * variance;
+        }
+    }
+    const Dropout dropout = DROPOUT;
+    for (int n = threadIdx.y; n < rows; n += SIDE) {
+        const i64 i = (i64)n * width + m;
+        const real normal = (z[i] - mean) * inverse;
+        const real value = normal * gamma[m] + beta[m];
+        x_hat[i] = normal;
+        out[i] = value > 0 && dropout.keeps(i) ? value * scale : (real)0;
+    }
+}
+
+// dgamma, dbeta, and dz = gamma inv_std (dy - mean(dy) - x_hat mean(dy x_hat)) with dy the gradient after
+// normalisation; db = 0, because batch norm takes a bias away again. dz may be dout.
+extern "C" __global__ void batchnorm_relu_backward(
+    real* dz, real* db, real* dgamma, real* dbeta, const real* dout, const real* out, const real* x_hat,
+    const real* inv_std, const real* gamma, int rows, int width, real scale)
+{
+    __shared__ real shared[SIDE][SIDE + 1];
+    const int m = blockIdx.x * SIDE + threadIdx.x;
+    const bool mine = m < width;
+    real sum = 0, product = 0;
+    if (mine)
+        for (int n = threadIdx.y; n < rows; n += SIDE) {
+            const i64 i = (i64)n * width + m;
+            const real dy = out[i] > 0 ? dout[i] * scale : (real)0;
+            sum += dy;
+            product += dy * x_hat[i];
+        }
+    sum = sum_of_column(sum, shared);
+    product = sum_of_column(product, shared);
+    if (!mine) return;
+    if (threadIdx.y == 0) {
+        dbeta[m] = sum;
+        dgamma[m] = product;
+        db[m] = 0;
+    }
+    const real factor = gamma[m] * inv_std[m];
+    for (int n = threadIdx.y; n < rows; n += SIDE) {
+        const i64 i = (i64)n * width + m;
+        const real dy = out[i] > 0 ? dout[i] * scale : (real)0;
+        dz[i] = (dy - sum / rows - x_hat[i] * (product / rows)) * factor;
+    }
+}
+
+// out = dropout(relu(layernorm(z + b))): a block for each row. x_hat may be z.
+extern "C" __global__ void layernorm_relu(
+    real* out, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta, int width,
+    real eps, real scale, DROPOUT_PARAMETERS)
+{
+    __shared__ real shared[1024];
+    const i64 row = (i64)blockIdx.x * width;
+    real sum = 0;
+    for (int m = threadIdx.x; m < width; m += blockDim.x) sum += z[row + m] + b[m];
+    const real mean = sum_of_block(sum, shared) / width;
+    sum = 0;
+    for (int m = threadIdx.x; m < width; m += blockDim.x) {
+        const real centred = z[row + m] + b[m] - mean;
+        sum += centred * centred;
+    }
+    const real inverse = 1 / sqrt(sum_of_block(sum, shared) / width + eps);
+    if (threadIdx.x == 0) inv_std[blockIdx.x] = inverse;
+    const Dropout dropout = DROPOUT;
+    for (int m = threadIdx.x; m < width; m += blockDim.x) {
+        const i64 i = row + m;
+        const real normal = (z[i] + b[m] - mean) * inverse;
+        const real value = normal * gamma[m] + beta[m];
+        x_hat[i] = normal;
+        out[i] = value > 0 && dropout.keeps(i) ? value * scale : (real)0;
+    }
+}
+
+// dz of `layernorm_relu`, a block for each row; dy, which `layernorm_sums` reads, is written too. dy may be dout.
+extern "C" __global__ void layernorm_relu_backward(
+    real* dz, real* dy, const real* dout, const real* out, const real* x_hat, const real* inv_std, const real* gamma,
+    int width, real scale)
+{
+    __shared__ real shared[1024];
+    const i64 row = (i64)blockIdx.x * width;
+    real sum = 0, product = 0;
+    for (int m = threadIdx.x; m < width; m += blockDim.x) {
+        const i64 i = row + m;
+        const real value = out[i] > 0 ? dout[i] * scale : (real)0;
+        dy[i] = value;
+        sum += value * gamma[m];
+        product += value * gamma[m] * x_hat[i];
+    }
+    sum = sum_of_block(sum, shared) / width;
+    product = sum_of_block(product, shared) / width;
+    for (int m = threadIdx.x; m < width; m += blockDim.x) {
+        const i64 i = row + m;
+        dz[i] = (dy[i] * gamma[m] - sum - x_hat[i] * product) * inv_std[blockIdx.x];
+    }
+}
+
+// db, dgamma and dbeta of `layernorm_relu_backward`.
+extern "C" __global__ void layernorm_sums(
+    real* db, real* dgamma, real* dbeta, const real* dz, const real* dy, const real* x_hat, int rows, int width)
+{
+    __shared__ real shared[SIDE][SIDE + 1];
+    const int m = blockIdx.x * SIDE + threadIdx.x;
+    real bias = 0, scale = 0, shift = 0;
+    if (m < width)
+        for (int n = threadIdx.y; n < rows; n += SIDE) {
+            const i64 i = (i64)n * width + m;
+            bias += dz[i];
+            scale += dy[i] * x_hat[i];
+            shift += dy[i];
+        }
+    bias = sum_of_column(bias, shared);
+    scale = sum_of_column(scale, shared);
+    shift = sum_of_column(shift, shared);
+    if (m < width && threadIdx.y == 0) {
+        db[m] = bias;
+        dgamma[m] = scale;
+        dbeta[m] = shift;
+    }
+}

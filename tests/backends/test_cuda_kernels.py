@@ -1,0 +1,236 @@
+"""The CUDA kernels' own source, run on the CPU, against the functions they replace; a GPU runs those functions' tests."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from backends import REGISTRY, MaskStream, get_backend
+from backends.cuda.kernels import CudaKernels
+from backends.fused import FusedCache
+from fcnet import functional as F
+from fcnet.optim import rules
+from tests.backends.cuda_fake import fake_cupy
+from tests.tolerances import assert_close
+
+SHAPES = [(1, 1), (5, 3), (40, 7), (33, 70), (3, 1030)]
+CPU = get_backend("cpu")
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    return fake_cupy()
+
+
+@pytest.fixture(scope="module")
+def kernels(cupy):
+    return CudaKernels(cupy).table()
+
+
+@pytest.fixture
+def up(cupy, dtype):
+    """up(array): a copy on the device; floats in the dtype of the test."""
+
+    def upload(array):
+        array = np.asarray(array)
+        return cupy.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
+
+    return upload
+
+
+def down(array):
+    return np.array(array)
+
+
+def run(kernel, *args, **kwargs):
+    assert kernel.fits(*args, **kwargs)
+    return kernel.function(*args, **kwargs)
+
+
+def test_every_kernel_replaces_a_function(kernels):
+    assert set(kernels) <= set(REGISTRY)
+
+
+class TestUnits:
+    def arguments(self, rng, shape, dtype, norm):
+        z = rng.standard_normal(shape).astype(dtype)
+        vectors = rng.standard_normal((3 if norm else 1, shape[1])).astype(dtype)
+        return z, *vectors
+
+    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    @pytest.mark.parametrize("keep", [1.0, 0.6])
+    @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
+    def test_forward_and_backward(self, shape, keep, norm, rng, kernels, up, dtype):
+        name = f"{norm or 'bias'}_activation_dropout"
+        forward, backward = kernels[f"{name}_forward"], kernels[f"{name}_backward"]
+        host = self.arguments(rng, shape, dtype, norm)
+        stream = MaskStream(CPU, 3, layer=2, step=7) if keep < 1 else None
+        running = {n: rng.random(shape[1]).astype(dtype) + 1 for n in ("running_mean", "running_var")}
+        running = running if norm == "batchnorm" else {}
+        on_device = {n: up(v) for n, v in running.items()}
+        dout = rng.standard_normal(shape).astype(dtype)
+
+        expected, reference_cache = getattr(F, f"{name}_forward").reference(*host, "relu", keep, stream, **running)
+        gradients = getattr(F, f"{name}_backward").reference(dout, reference_cache)
+        args = tuple(up(a) for a in host)
+        out, cache = run(forward, *args, "relu", keep, stream, **on_device)
+        kind = "norm" if norm else "elementwise"
+        assert_close(down(out), expected, dtype, kind)
+        for n, value in running.items():  # the reference moved its own
+            assert_close(down(on_device[n]), value, dtype, kind)
+        np.testing.assert_array_equal(down(args[0]), host[0])  # nothing given back: z is left alone
+        for got, want in zip(run(backward, up(dout), cache), gradients, strict=True):
+            assert_close(down(got), want, dtype, "norm" if norm else "gemm")
+
+    @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
+    def test_what_is_given_back_is_filled_again(self, norm, rng, kernels, up, dtype):
+        name = f"{norm or 'bias'}_activation_dropout"
+        forward, backward = kernels[f"{name}_forward"], kernels[f"{name}_backward"]
+        host = self.arguments(rng, (20, 9), dtype, norm)
+        args, dout = tuple(up(a) for a in host), up(rng.standard_normal((20, 9)))
+        overwritten = {"x_hat" if norm else "hidden": args[0]}
+        out, cache = run(forward, *args, **overwritten)
+        first, gradients = down(out), [down(g) for g in run(backward, dout, cache)]
+        args[0][...] = up(host[0])
+        again, same = run(forward, *args, **overwritten, out=out, cache=cache)
+        assert again is out
+        assert same is cache
+        np.testing.assert_array_equal(down(out), first)
+        names = ("dz", "db", "dgamma", "dbeta") if norm else ("dz", "db")
+        given = {n: up(np.full_like(g, np.nan)) for n, g in zip(names, gradients, strict=True)}
+        given["dz"] = dout  # may be dout itself
+        for got, want in zip(run(backward, dout, cache, **given), gradients, strict=True):
+            np.testing.assert_array_equal(down(got), want)
+
+    def test_the_step_is_read_on_the_device(self, rng, kernels, up, cupy, dtype):
+        z, b = up(np.ones((40, 9))), up(np.ones(9))
+        step = cupy.asarray(np.array([5]))
+        stream = MaskStream(CPU, 3, layer=1, step=step)
+        forward = kernels["bias_activation_dropout_forward"]
+        for number in (5, 6):
+            step[...] = number
+            fixed = MaskStream(CPU, 3, layer=1, step=number)
+            got, _ = run(forward, z, b, "relu", 0.5, stream)
+            expected, _ = F.bias_activation_dropout_forward.reference(down(z), down(b), "relu", 0.5, fixed)
+            np.testing.assert_array_equal(down(got), expected)
+
+    def test_what_is_refused(self, kernels, up, cupy, dtype):
+        z, b = up(np.ones((4, 3))), up(np.ones(3))
+        fits = kernels["bias_activation_dropout_forward"].fits
+        assert fits(z, b)
+        for args in [
+            (z.T, b),
+            (up(np.ones((2, 4, 3))), b),
+            (z, b, "tanh"),
+            (z.astype("float16"), b),
+            (np.ones((4, 3), dtype), b),
+            (up(np.ones((0, 3))), b),
+        ]:
+            assert not fits(*args)
+        assert not fits(z, b, cache=object())
+        backward = kernels["bias_activation_dropout_backward"].fits
+        assert not backward(z, object())
+        assert backward(z, FusedCache(z, 1.0))
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (70, 10), (1500, 7)], ids=str)
+def test_losses(name, shape, rng, kernels, up, dtype):
+    scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
+    expected = F.LOSSES[name.removesuffix("_loss")].reference(scores.astype(np.float64), y)
+    loss, dscores = run(kernels[name], up(scores), up(y))
+    assert_close(down(loss), expected[0], dtype, "loss")
+    assert_close(down(dscores), expected[1], dtype, "loss")
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+def test_a_label_out_of_range_is_no_right_class(name, rng, kernels, up, dtype):
+    scores, y = rng.standard_normal((3, 4)).astype(dtype), np.array([1, 10**12, -1])
+    expected = F.LOSSES[name.removesuffix("_loss")].reference(scores.astype(np.float64), y)
+    for got, want in zip(run(kernels[name], up(scores), up(y)), expected, strict=True):
+        assert_close(down(got), want, dtype, "loss")
+
+
+def test_l2_penalty(rng, kernels, up, dtype):
+    w, dw = rng.standard_normal((2, 70_000)).astype(dtype)
+    arrays = up(w), up(dw), up(np.array(2.0))
+    run(kernels["l2_penalty"], arrays[0], 0.1, arrays[2], arrays[1], None)
+    w64 = w.astype(np.float64)
+    np.testing.assert_allclose(down(arrays[2]), 2 + 0.05 * np.sum(w64**2), rtol=1e-6 if dtype == "float32" else 1e-13)
+    assert_close(down(arrays[1]), dw + 0.1 * w64, dtype, "elementwise")
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "rmsprop", "adam"])
+@pytest.mark.parametrize("size", [1, 300])
+def test_rules(rule, size, rng, kernels, up, cupy, dtype):
+    moments = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2}[rule]
+    w, dw, *ms = rng.random((2 + moments, size)).astype(dtype)
+    arrays = [up(a) for a in (w, dw, *ms)]
+    step, rate = cupy.asarray(np.array([0])), cupy.asarray(np.array([0.1]))
+    reference = getattr(rules, rule).reference
+    for number in range(10):
+        step[...] = number
+        counts = [step] if rule == "adam" else []
+        assert run(kernels[rule], *arrays, *counts, rate, work=None) is arrays[0]
+        reference(w, dw, *ms, *([number] if counts else []), 0.1, work=np.empty_like(w))
+    for got, want in zip(arrays, (w, dw, *ms), strict=True):
+        assert_close(down(got), want.astype(np.float64), dtype, "update")
+
+
+def test_a_rate_on_the_host_is_refused(kernels, up):
+    w = up(np.ones(3, np.float32))
+    assert not kernels["sgd"].fits(w, w, 0.1, work=w)
+
+
+class TestBatch:
+    def test_batch_rows(self, kernels, cupy):
+        order = cupy.asarray(np.random.default_rng(0).permutation(10))
+        cursor, offsets = cupy.asarray(np.array([3])), cupy.asarray(np.arange(4))
+        got = run(kernels["batch_rows"], order, cursor, offsets, cupy.empty(4, np.int64))
+        np.testing.assert_array_equal(down(got), down(order)[3:7])
+        cursor[...] = 8
+        assert run(kernels["batch_rows"], order, cursor, offsets, None, rows=got) is got
+        np.testing.assert_array_equal(down(got), down(order)[[8, 9, 9, 9]])
+
+    @pytest.mark.parametrize("kind", ["uint8", "float32", "float64", "int64"])
+    @pytest.mark.parametrize("shape", [(10, 3), (10,), (10, 4, 4), (10, 1500)], ids=str)
+    def test_gather(self, kind, shape, rng, kernels, cupy):
+        data, rows = cupy.asarray(rng.integers(200, size=shape).astype(kind)), cupy.asarray(rng.integers(10, size=6))
+        batch = run(kernels["gather"], data, rows)
+        assert batch.dtype == kind
+        np.testing.assert_array_equal(down(batch), down(data)[down(rows)])
+        rows[:2] = 10**6, -5  # never outside the data
+        run(kernels["gather"], data, rows, batch=batch)
+        np.testing.assert_array_equal(down(batch)[:2], down(data)[[9, 0]])
+
+    @pytest.mark.parametrize("kind", ["uint8", "float"])
+    def test_preprocess(self, kind, rng, kernels, up, dtype):
+        x = (200 * rng.random((7, 5))).astype("uint8" if kind == "uint8" else dtype)
+        shift, scale = up(rng.random(5)), up(rng.random(5))
+        got = run(kernels["preprocess"], up(x), shift, scale)
+        np.testing.assert_array_equal(down(got), F.preprocess.reference(x, down(shift), down(scale)))
+
+    def test_counters(self, kernels, up, cupy, dtype):
+        counters, increments = cupy.asarray(np.array([30, 2])), cupy.asarray(np.array([10, 1]))
+        losses = up(np.zeros(4))
+        run(kernels["record_step"], losses, counters, increments, up(np.array(1.5)))
+        np.testing.assert_array_equal(down(losses), [0, 0, 1.5, 0])
+        np.testing.assert_array_equal(down(counters), [40, 3])
+        run(kernels["advance"], counters, increments)
+        np.testing.assert_array_equal(down(counters), [50, 4])
+
+
+def test_kernels_are_compiled_when_first_called(monkeypatch, dtype):
+    cupy = fake_cupy()
+    made = []
+    module = cupy.RawModule
+    monkeypatch.setattr(cupy, "RawModule", lambda **source: made.append(source) or module(**source))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    table = CudaKernels(cupy).table()
+    assert made == []
+    counters = cupy.asarray(np.array([1]))
+    for _ in range(2):
+        run(table["advance"], counters, counters)
+    assert len(made) == 1
