@@ -69,10 +69,13 @@ static void run_block(dim3 block)
         fiber.context.uc_stack.ss_size = fiber.stack.size();
         makecontext(&fiber.context, enter, 0);
     }
-    for (size_t round = 0, left = count; left; ++round) {
+    static unsigned order = 1;
+    for (size_t left = count; left;) {
         left = 0;
+        order = order * 1664525 + 1013904223;  // where to begin, and which way round: anew after each barrier
         for (size_t i = 0; i < count; ++i) {
-            current = &fibers[round % 2 ? count - 1 - i : i];
+            const size_t next = ((order >> 8) + i) % count;
+            current = &fibers[order >> 31 ? next : count - 1 - next];
             if (current->done) continue;
             threadIdx = current->index;
             swapcontext(&scheduler, &current->context);

@@ -1,4 +1,4 @@
-"""The CUDA kernels' own source, run on the CPU, against the functions they replace; a GPU runs those functions' tests."""
+"""The CUDA kernels' own source, run on the CPU, against the functions they replace; on a GPU those are tested."""
 
 from __future__ import annotations
 
