@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Backend, InTurn, Kernel, Memory
-from backends.cuda import source
+from backends.base import Array, Backend, Kernel, Memory
+from backends.cuda import capture, source
+from backends.cuda.gemm import CublasError, Gemm, library
 from backends.cuda.kernels import CudaKernels
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
@@ -34,13 +35,15 @@ class CupyBackend(Backend):
         self._pairs: OrderedDict[int, _Pair] = OrderedDict()
         self._upload_lock = threading.Lock()
         self._philox: Any = None
+        self._local = threading.local()  # a cuBLAS handle belongs to one thread
+        self._no_gemm: str | None = None
         self._kernels: Mapping[str, Kernel] | None = None
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
         """The CUDA kernels of this device, compiled when the first is called."""
         if self._kernels is None:
-            self._kernels = CudaKernels(self.xp).table()
+            self._kernels = CudaKernels(self.xp, self.gemm).table()
         return self._kernels
 
     def owns(self, array: object) -> bool:
@@ -106,7 +109,23 @@ class CupyBackend(Backend):
             # CuPy compares only the sizes here and would fill an array of another shape.
             raise ValueError(f"gemm: out of shape {out.shape} for operands of shapes {a.shape} and {b.shape}")
         with self._device:
+            gemm = self._own_gemm()
+            if gemm is not None and gemm.serves(a, b, out):
+                return gemm(a, b, out)
             return self.xp.matmul(a, b, out=out)
+
+    def _own_gemm(self) -> Gemm | None:
+        """This thread's products, or None if cuBLAS could not be loaded by ourselves (`describe` says why)."""
+        try:
+            return self._local.gemm
+        except AttributeError:
+            pass
+        try:
+            self._local.gemm = Gemm(self.xp, library())
+        except (OSError, AttributeError, CublasError) as error:
+            self._local.gemm = None
+            self._no_gemm = str(error)
+        return self._local.gemm
 
     def random_bits(self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple) -> Array:
         cupy = self.xp
@@ -134,8 +153,9 @@ class CupyBackend(Backend):
         return out
 
     def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-        """The calls themselves, in turn: recording them as a CUDA graph is still to come."""
-        return InTurn(calls)
+        """See `Backend`: one CUDA graph. Where it cannot be captured, the calls themselves, and a RuntimeWarning."""
+        with self._device:
+            return capture.compile(self.xp, calls)
 
     def memory(self) -> Memory:
         """`used` is what CuPy's pool holds of this device for this process, in arrays or ready for them."""
@@ -148,7 +168,8 @@ class CupyBackend(Backend):
         name = runtime.getDeviceProperties(self.index)["name"].decode()
         version = runtime.runtimeGetVersion()
         cuda = f"CUDA {version // 1000}.{version % 1000 // 10}"
-        return f"CuPy {self.xp.__version__} on {name}, {cuda}, {self.memory().total / 2**30:.0f} GiB"
+        about = f"CuPy {self.xp.__version__} on {name}, {cuda}, {self.memory().total / 2**30:.0f} GiB"
+        return about if self._no_gemm is None else f"{about}; steps are not captured: {self._no_gemm}"
 
     def _from_other_device(self, array: Array, dtype: Any) -> Array:
         # The streams of two devices know nothing of each other, and CuPy gives memory back when Python drops

@@ -25,8 +25,8 @@ _REAL = {"f": "float", "d": "double"}
 class CudaKernels:
     """The kernels of one device."""
 
-    def __init__(self, cupy: Any) -> None:
-        self.cupy = cupy
+    def __init__(self, cupy: Any, gemm: Callable[..., Array]) -> None:
+        self.cupy, self._gemm = cupy, gemm
         self._functions: dict[tuple[str, str], Any] = {}
         self._modules: dict[str, Any] = {}
 
@@ -34,6 +34,8 @@ class CudaKernels:
         """Name of a reference function -> its kernel."""
         unit, norm = self._fits_unit, self._fits_norm_unit
         return {
+            "affine_forward": Kernel(self.affine_forward, self._fits_affine),
+            "affine_backward": Kernel(self.affine_backward, self._fits_affine_backward),
             "bias_activation_dropout_forward": Kernel(self.bias_activation_dropout_forward, unit),
             "bias_activation_dropout_backward": Kernel(self.bias_activation_dropout_backward, _fits_backward),
             "batchnorm_activation_dropout_forward": Kernel(self.batchnorm_activation_dropout_forward, norm),
@@ -73,6 +75,22 @@ class CudaKernels:
     def _like(self, given: Array | None, like: Array, shape: tuple[int, ...] | None = None) -> Array:
         """The array that was given, or a new one."""
         return self.cupy.empty(like.shape if shape is None else shape, like.dtype) if given is None else given
+
+    # Affine layers
+
+    def affine_forward(self, x, w, b, *, out=None):
+        out = self._gemm(x, w, out=out)
+        self._each("add_bias", out, out.size, out, out, b, np.int64(out.size), np.int32(out.shape[1]))
+        return out, (x, w, b)
+
+    def affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None):
+        x, w, b = cache
+        dw = self._gemm(x.T, dout, out=dw)
+        dx = self._gemm(dout, w.T, out=dx) if need_dx else None
+        db = self._like(db, b)
+        rows, width = dout.shape
+        self._columns("bias_gradient", dout, width, db, dout, np.int32(rows), np.int32(width))
+        return dx, dw, db
 
     # Units
 
@@ -244,6 +262,14 @@ class CudaKernels:
             isinstance(a, self.cupy.ndarray) and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.size
             for a in arrays
         )
+
+    def _fits_affine(self, x, w, b, *, out=None):
+        given = [] if out is None else [out]
+        return x.ndim == w.ndim == 2 and b.ndim == 1 and self._plain(x, w, b, *given)
+
+    def _fits_affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None):
+        given = [array for array in (dx, dw, db) if array is not None]
+        return dout.ndim == 2 and self._fits_affine(*cache) and self._plain(dout, *given)
 
     def _fits_unit(self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, cache=None, **arrays):
         given = [array for array in arrays.values() if array is not None]

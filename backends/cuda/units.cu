@@ -175,3 +175,22 @@ extern "C" __global__ void layernorm_sums(
         dbeta[m] = shift;
     }
 }
+
+// out = z + b: the end of an affine layer that nothing else follows. out may be z.
+extern "C" __global__ void add_bias(real* out, const real* z, const real* b, i64 size, int width)
+{
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < size) out[i] = z[i] + b[i % width];
+}
+
+// db = the sum of dout over its rows.
+extern "C" __global__ void bias_gradient(real* db, const real* dout, int rows, int width)
+{
+    __shared__ real shared[SIDE][SIDE + 1];
+    const int m = blockIdx.x * SIDE + threadIdx.x;
+    real sum = 0;
+    if (m < width)
+        for (int n = threadIdx.y; n < rows; n += SIDE) sum += dout[(i64)n * width + m];
+    sum = sum_of_column(sum, shared);
+    if (m < width && threadIdx.y == 0) db[m] = sum;
+}

@@ -7,7 +7,9 @@ are the real CUDA source, run on the CPU (see cuda_cpu).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import itertools
 import types
 from types import SimpleNamespace
 
@@ -40,6 +42,9 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
 
         def __exit__(self, *_):
             fake.current = self.outer.pop()
+
+        def use(self):
+            fake.current = self.id
 
         def synchronize(self):
             fake.log.append(("synchronize", self.id))
@@ -96,7 +101,8 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
 
         @property
         def flags(self):
-            return SimpleNamespace(c_contiguous=np.asarray(self).flags.c_contiguous)
+            flags = np.asarray(self).flags
+            return SimpleNamespace(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous)
 
     def empty(shape, dtype=float):
         array = np.empty(shape, dtype)
@@ -125,11 +131,69 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
 
             def launch(grid, block, arguments):
                 fake.log.append(("launch", name, fake.current, grid, block, arguments))
-                kernel(grid, block, arguments)
+                fake.do(lambda: kernel(grid, block, arguments))
 
             return launch
 
+    class Stream:
+        def __init__(self, non_blocking=False):
+            self.ptr = next(numbers)
+            self.taken = None
+
+        def __enter__(self):
+            fake.streams.append(self)
+
+        def __exit__(self, *_):
+            fake.streams.pop()
+
+        def synchronize(self):
+            fake.log.append(("synchronize", self.ptr))
+
+        def begin_capture(self):
+            self.taken = []
+
+        def end_capture(self):
+            graph, self.taken = Graph(self.taken), None
+            return graph
+
+    class Graph:
+        def __init__(self, work):
+            self.work = work
+
+        def launch(self, stream=None):
+            fake.log.append(("graph", len(self.work)))
+            finish(fake.done + len(fake.pending))
+            for one in self.work:
+                one()
+
+    numbers = itertools.count()
+    fake.streams = [Stream()]
+
+    def do(work):
+        """Kernels and products go here: done at once, or taken into the graph that is being captured."""
+        taken = fake.streams[-1].taken
+        if taken is not None:
+            taken.append(work)
+            return
+        finish(fake.done + len(fake.pending))  # what was sent before has arrived: the order of a stream
+        work()
+
+    fake.do = do
+
+    def of_numpy(name):
+        """NumPy's function, with results on the device. Such work is not captured, as if it had been forgotten."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        function = getattr(np, name)
+
+        def call(*args, **kwargs):
+            result = function(*args, **kwargs)
+            return np.asarray(result).view(ndarray) if isinstance(result, np.ndarray | np.generic) else result
+
+        return call if callable(function) and not isinstance(function, type) else function
+
     cupy.fake = fake
+    cupy.__getattr__ = of_numpy
     cupy.__version__ = "14.2.0"
     cupy.ndarray, cupy.empty, cupy.asarray, cupy.RawModule = ndarray, empty, asarray, RawModule
     cupy.asnumpy = asnumpy
@@ -140,6 +204,10 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Event=Event,
+        Stream=Stream,
+        MemoryPool=lambda: SimpleNamespace(malloc=None),
+        using_allocator=lambda _: contextlib.nullcontext(),
+        get_current_stream=lambda: fake.streams[-1],
         alloc_pinned_memory=Pinned,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         runtime=SimpleNamespace(
@@ -153,3 +221,39 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
         ),
     )
     return cupy
+
+
+def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
+    """What `Gemm` calls of cuBLAS, column-major as the real one, on NumPy memory; `log` has the calls."""
+    log = []
+
+    def called(name, work=lambda *_: None):
+        def function(*arguments):
+            log.append((name, *arguments))
+            return work(*arguments) or 0
+
+        return function
+
+    def matrix(address, kind, stride, rows, columns):
+        """(rows, columns), each column `stride` numbers after the one before."""
+        number = {0: ctypes.c_float, 1: ctypes.c_double}[kind]
+        memory = np.ctypeslib.as_array((number * (stride * (columns - 1) + rows)).from_address(address))
+        return np.lib.stride_tricks.as_strided(memory, (rows, columns), (memory.itemsize, stride * memory.itemsize))
+
+    def gemm_ex(_, ta, tb, m, n, k, one, a, a_kind, lda, b, b_kind, ldb, zero, c, c_kind, ldc, compute, algorithm):
+        assert (compute, algorithm) == ({0: 68, 1: 70}[c_kind], -1)
+
+        def work():
+            left = matrix(a, a_kind, lda, *((k, m) if ta else (m, k)))
+            right = matrix(b, b_kind, ldb, *((n, k) if tb else (k, n)))
+            matrix(c, c_kind, ldc, m, n)[...] = (left.T if ta else left) @ (right.T if tb else right)
+
+        cupy.fake.do(work)
+
+    return SimpleNamespace(
+        log=log,
+        cublasCreate_v2=called("create"),
+        cublasSetStream_v2=called("stream"),
+        cublasSetWorkspace_v2=called("workspace"),
+        cublasGemmEx=called("gemm", gemm_ex),
+    )

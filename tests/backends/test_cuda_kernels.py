@@ -26,7 +26,7 @@ def cupy():
 
 @pytest.fixture(scope="module")
 def kernels(cupy):
-    return CudaKernels(cupy).table()
+    return CudaKernels(cupy, cupy.matmul).table()
 
 
 @pytest.fixture
@@ -51,6 +51,26 @@ def run(kernel, *args, **kwargs):
 
 def test_every_kernel_replaces_a_function(kernels):
     assert set(kernels) <= set(REGISTRY)
+
+
+@pytest.mark.parametrize("need_dx", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+def test_affine(need_dx, given, rng, kernels, up, cupy, dtype):
+    x, w, b, dout = (rng.standard_normal(s).astype(dtype) for s in ((40, 5), (5, 35), (35,), (40, 35)))
+    args = up(x), up(w), up(b)
+    like = {"out": dout, "dx": x, "dw": w, "db": b}
+    new = {name: cupy.empty(array.shape, dtype) if given else None for name, array in like.items()}
+    out, cache = run(kernels["affine_forward"], *args, out=new.pop("out"))
+    assert_close(down(out), x.astype(np.float64) @ w + b, dtype, "gemm")
+    dx, dw, db = run(kernels["affine_backward"], up(dout), cache, need_dx=need_dx, **new)
+    assert (dw is new["dw"]) is given
+    expected = F.affine_backward.reference(dout.astype(np.float64), (x, w, b))
+    assert_close(down(dw), expected[1], dtype, "gemm")
+    assert_close(down(db), expected[2], dtype, "gemm")
+    if need_dx:
+        assert_close(down(dx), expected[0], dtype, "gemm")
+    else:
+        assert dx is None
 
 
 class TestUnits:
@@ -228,7 +248,7 @@ def test_kernels_are_compiled_when_first_called(monkeypatch, dtype):
     module = cupy.RawModule
     monkeypatch.setattr(cupy, "RawModule", lambda **source: made.append(source) or module(**source))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    table = CudaKernels(cupy).table()
+    table = CudaKernels(cupy, cupy.matmul).table()
     assert made == []
     counters = cupy.asarray(np.array([1]))
     for _ in range(2):

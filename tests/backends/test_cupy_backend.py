@@ -229,12 +229,6 @@ def test_gemm(backend):
         backend.gemm(a, b.T, out=out.T)
 
 
-def test_compile_makes_the_calls_in_turn(backend):
-    made = []
-    backend.compile([lambda: made.append(1), lambda: made.append(2)])()
-    assert made == [1, 2]
-
-
 def test_memory_and_description(backend):
     assert backend.memory() == (3 << 20, 5 << 30, 139 << 30)
     assert backend.describe() == "CuPy 14.2.0 on NVIDIA Fake 0, CUDA 12.9, 139 GiB"

@@ -1,0 +1,120 @@
+"""A recorded step as one CUDA graph: captured once, checked against the calls it stands for, launched ever after.
+
+What a call allocates while it is captured comes from a memory pool that belongs to the graph: CuPy would give the
+memory of a temporary to somebody else although the graph goes on writing there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from backends.base import Array, InTurn
+
+_DATA_SETS = ("gather",)  # whose first argument is only read, and may be too large for a copy
+
+
+class Captured:
+    """A launch of the graph; holds all that the graph's addresses point to."""
+
+    def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any) -> None:
+        self.calls, self._graph, self._pool = tuple(calls), graph, pool
+
+    def __call__(self) -> None:
+        self._graph.launch()
+
+
+def compile(cupy: Any, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """One graph of these calls, or the calls in turn, and a warning that says why.
+
+    The calls have been made before, so nothing is compiled now; afterwards every array is as it was.
+    """
+    eager = InTurn(calls)
+    try:
+        captured = _capture(cupy, calls)
+        difference = _difference(cupy, eager, captured)
+    except Exception as error:  # whatever a library refuses: the step itself is sound
+        difference = f"{type(error).__name__}: {error}"
+    if difference is None:
+        return captured
+    warnings.warn(
+        f"this training step is not captured in a CUDA graph, and so is slower: {difference}",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return eager
+
+
+def _capture(cupy: Any, calls: Sequence[Callable[[], Any]]) -> Captured:
+    cupy.cuda.get_current_stream().synchronize()
+    pool = cupy.cuda.MemoryPool()
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with cupy.cuda.using_allocator(pool.malloc), stream:
+        stream.begin_capture()
+        try:
+            for call in calls:
+                call()
+        except BaseException:
+            _abandon(stream)
+            raise
+        graph = stream.end_capture()
+    return Captured(calls, graph, pool)
+
+
+def _abandon(stream: Any) -> None:
+    """End a capture that failed: until then the device takes no other work."""
+    try:
+        stream.end_capture()
+    except Exception:  # it says again that the capture failed
+        return
+
+
+def _difference(cupy: Any, eager: InTurn, captured: Captured) -> str | None:
+    """Run both from the same state and compare every array bit by bit; then put the state back."""
+    arrays = _arrays(cupy, eager.calls)
+    before = [array.copy() for array in arrays]
+    eager()
+    after = [array.copy() for array in arrays]
+    _put_back(arrays, before)
+    captured()
+    same = [bool((_bytes(array) == _bytes(other)).all()) for array, other in zip(arrays, after, strict=True)]
+    _put_back(arrays, before)
+    if all(same):
+        return None
+    return f"{same.count(False)} of its {len(same)} arrays came out with other bits"
+
+
+def _put_back(arrays: Sequence[Array], before: Sequence[Array]) -> None:
+    for array, old in zip(arrays, before, strict=True):
+        array[...] = old
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view("uint8")
+
+
+def _arrays(cupy: Any, calls: Iterable[Any]) -> list[Array]:
+    """The arrays that the calls touch, without those whose memory is part of another's."""
+    found: list[Array] = []
+    for call in calls:
+        arguments = [*getattr(call, "args", ()), *getattr(call, "keywords", {}).values()]
+        if getattr(getattr(call, "func", None), "__name__", "") in _DATA_SETS:
+            arguments = arguments[1:]
+        found += [a for a in _found(cupy, arguments) if a.nbytes and a.flags.c_contiguous]
+    found.sort(key=lambda array: (array.data.ptr, -array.nbytes))
+    whole: list[Array] = []
+    end = 0
+    for array in found:
+        if array.data.ptr + array.nbytes > end:
+            whole.append(array)
+            end = array.data.ptr + array.nbytes
+    return whole
+
+
+def _found(cupy: Any, values: Iterable[Any]) -> Iterable[Array]:
+    for value in values:
+        if isinstance(value, cupy.ndarray):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _found(cupy, value)

@@ -1,0 +1,123 @@
+"""Matrix products through a cuBLAS handle of our own, because CuPy's refuses to be captured in a CUDA graph.
+
+The eager step and the captured one make their products here, with the same handle and the same workspace, so they give
+the same bits. Ten lines of ctypes: `cublasGemmEx` has kept its signature since CUDA 11.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array
+
+WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, and more than older devices need
+_REAL = {"f": (0, 68), "d": (1, 70)}  # dtype -> cudaDataType, cublasComputeType
+_DEFAULT_ALGORITHM = -1
+_NAMES = ("libcublas.so.13", "libcublas.so.12", "cublas64_13.dll", "cublas64_12.dll")
+
+
+class CublasError(RuntimeError):
+    """A cuBLAS function did not return CUBLAS_STATUS_SUCCESS."""
+
+
+def library() -> Any:
+    """cuBLAS, as CuPy finds it.
+
+    Raises:
+        OSError: it cannot be loaded.
+    """
+    try:
+        from cuda.pathfinder import load_nvidia_dynamic_lib
+
+        return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+    except ImportError:  # CuPy before 14 did without it
+        pass
+    except RuntimeError as error:  # the pathfinder's own error for a library that is not there
+        raise OSError(str(error).splitlines()[0]) from error
+    for name in _NAMES:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise OSError(f"none of {', '.join(_NAMES)} can be loaded")
+
+
+class Gemm:
+    """Products on one device, in the order of the stream that is current when they are asked for."""
+
+    def __init__(self, cupy: Any, cublas: Any) -> None:
+        self.cupy, self._cublas = cupy, cublas
+        self._declare()
+        handle = ctypes.c_void_p()
+        self._check("cublasCreate_v2", ctypes.byref(handle))
+        self._handle = handle
+        self._workspace = cupy.empty(WORKSPACE, np.uint8)  # kept as long as any graph may use it
+        self._stream: int | None = None
+        self._scalars = {code: (np.ones(1, code), np.zeros(1, code)) for code in _REAL}
+
+    def _declare(self) -> None:
+        pointer, integer = ctypes.c_void_p, ctypes.c_int
+        operand = [pointer, integer, integer]  # address, type, leading dimension
+        signatures = {
+            "cublasCreate_v2": [pointer],
+            "cublasSetStream_v2": [pointer, pointer],
+            "cublasSetWorkspace_v2": [pointer, pointer, ctypes.c_size_t],
+            "cublasGemmEx": [pointer, *[integer] * 5, pointer, *operand, *operand, pointer, *operand, integer, integer],
+        }
+        for name, arguments in signatures.items():
+            getattr(self._cublas, name).argtypes = arguments
+
+    def _check(self, name: str, *arguments: Any) -> None:
+        status = getattr(self._cublas, name)(*arguments)
+        if status != 0:
+            raise CublasError(f"{name} returned status {status}")
+
+    def serves(self, a: Array, b: Array, out: Array | None) -> bool:
+        """Two matrices of one dtype, contiguous or the transpose of such; `out` contiguous and apart from them."""
+        if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.dtype.char not in _REAL or not (a.size and b.size):
+            return False
+        if not all(x.flags.c_contiguous or x.flags.f_contiguous for x in (a, b)):
+            return False
+        if out is None:
+            return True
+        apart = not any(_overlap(out, x) for x in (a, b))
+        return apart and out.flags.c_contiguous and out.dtype == a.dtype and out.shape == (a.shape[0], b.shape[1])
+
+    def __call__(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """a @ b, (N, K) by (K, M), into `out` if given."""
+        if out is None:
+            out = self.cupy.empty((a.shape[0], b.shape[1]), a.dtype)
+        self._follow(self.cupy.cuda.get_current_stream().ptr)
+        kind, compute = _REAL[a.dtype.char]
+        one, zero = (scalar.ctypes.data for scalar in self._scalars[a.dtype.char])
+        (rows, inner), columns = a.shape, b.shape[1]
+        # cuBLAS counts columns first: it computes the transpose, bᵀ aᵀ, and a row-major matrix is its own transpose.
+        left, right = _operand(b), _operand(a)
+        self._check(
+            "cublasGemmEx", self._handle, left[0], right[0], columns, rows, inner, one,
+            left[1], kind, left[2], right[1], kind, right[2],
+            zero, out.data.ptr, kind, columns, compute, _DEFAULT_ALGORITHM,
+        )  # fmt: skip
+        return out
+
+    def _follow(self, stream: int) -> None:
+        if stream != self._stream:
+            self._check("cublasSetStream_v2", self._handle, stream)
+            # Setting a stream takes the workspace away again.
+            self._check("cublasSetWorkspace_v2", self._handle, self._workspace.data.ptr, WORKSPACE)
+            self._stream = stream
+
+
+def _operand(x: Array) -> tuple[int, int, int]:
+    """Whether cuBLAS must transpose it, its address, and the length of a row in memory."""
+    if x.flags.c_contiguous:
+        return 0, x.data.ptr, x.shape[1]
+    return 1, x.data.ptr, x.shape[0]
+
+
+def _overlap(x: Array, y: Array) -> bool:
+    begin, other = x.data.ptr, y.data.ptr
+    return begin < other + y.nbytes and other < begin + x.nbytes

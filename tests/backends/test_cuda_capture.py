@@ -1,0 +1,185 @@
+"""Products through cuBLAS and steps as graphs: the Python of it, on a stand-in; on a GPU, the real thing."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+
+import fcnet
+from backends import select
+from backends.base import InTurn
+from backends.cuda.capture import Captured
+from backends.cuda.gemm import CublasError
+from backends.cupy_backend import CupyBackend
+from tests.backends.cuda_fake import fake_cublas, fake_cupy
+from tests.small import blobs
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    module = fake_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+@pytest.fixture
+def cublas(cupy, monkeypatch):
+    library = fake_cublas(cupy)
+    monkeypatch.setattr("backends.cupy_backend.library", lambda: library)
+    return library
+
+
+@pytest.fixture
+def device(cupy, cublas, cuda_kernels, monkeypatch):
+    backend = CupyBackend(0)
+    # The stand-in's arrays are NumPy's too, which no GPU's are: they would be taken for the CPU's.
+    owner = select._owner
+    monkeypatch.setattr(select, "_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
+    return backend
+
+
+class TestGemm:
+    @pytest.mark.parametrize("ta", [False, True])
+    @pytest.mark.parametrize("tb", [False, True])
+    @pytest.mark.parametrize("given", [False, True])
+    def test_every_pair_of_transposes(self, ta, tb, given, device, cublas, dtype):
+        rng = np.random.default_rng(0)
+        a, b = rng.standard_normal((3, 4)).astype(dtype), rng.standard_normal((4, 5)).astype(dtype)
+        on_device = device.asarray(a.T if ta else a), device.asarray(b.T if tb else b)
+        views = on_device[0].T if ta else on_device[0], on_device[1].T if tb else on_device[1]
+        out = device.xp.empty((3, 5), dtype) if given else None
+        got = device.gemm(*views, out=out)
+        assert (got is out) is given
+        assert cublas.log[-1][0] == "gemm"
+        np.testing.assert_allclose(np.array(got), a @ b, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+    def test_the_workspace_is_set_again_after_each_change_of_stream(self, device, cupy, cublas):
+        a = device.asarray(np.ones((2, 2)))
+        device.gemm(a, a)
+        device.gemm(a, a)
+        with cupy.cuda.Stream():
+            device.gemm(a, a)
+        names = [entry[0] for entry in cublas.log]
+        assert names == ["create", "stream", "workspace", "gemm", "gemm", "stream", "workspace", "gemm"]
+
+    def test_what_cublas_is_not_asked_for(self, device, cublas):
+        a = device.asarray(np.arange(16.0).reshape(4, 4))
+        for x, y, out in [
+            (a[:, ::2], a[:2], None),
+            (a[None], a[None], None),
+            (a.astype("int64"), a.astype("int64"), None),
+            (a, a, a),
+        ]:
+            expected = np.array(x) @ np.array(y)
+            np.testing.assert_array_equal(np.array(device.gemm(x, y, out=out)), expected)
+        assert "gemm" not in [entry[0] for entry in cublas.log]
+
+    def test_a_failure_names_the_function(self, device, cublas):
+        a = device.asarray(np.ones((2, 2)))
+        device.gemm(a, a)
+        cublas.cublasGemmEx = lambda *_: 13
+        with pytest.raises(CublasError, match="cublasGemmEx returned status 13"):
+            device.gemm(a, a)
+
+    def test_without_cublas_cupy_multiplies_and_describe_says_so(self, cupy, monkeypatch):
+        def missing():
+            raise OSError("no libcublas here")
+
+        monkeypatch.setattr("backends.cupy_backend.library", missing)
+        backend = CupyBackend(0)
+        a = backend.asarray(np.eye(2))
+        np.testing.assert_array_equal(np.array(backend.gemm(a, a)), np.eye(2))
+        assert backend.describe().endswith("; steps are not captured: no libcublas here")
+
+
+NETS = [
+    {},
+    {"normalization": "batchnorm", "dropout_keep_ratio": 0.7},
+    {"normalization": "layernorm", "reg": 0.1},
+    {"loss": "svm", "dtype": "float64"},
+]
+
+
+class TestSteps:
+    def solver(self, device, options, rule="adam"):
+        net = fcnet.FullyConnectedNet([12, 8], input_dim=6, num_classes=3, device=device, **options)
+        config = {"learning_rate": 1e-2}
+        return fcnet.Solver(net, blobs(), update_rule=rule, optim_config=config, batch_size=64, verbose=False)
+
+    @pytest.mark.parametrize(
+        ("options", "rule"), [*((net, "adam") for net in NETS), *((NETS[0], r) for r in ("sgd", "momentum", "rmsprop"))]
+    )
+    def test_a_step_is_one_launch_and_trains_as_on_the_cpu(self, options, rule, device, cupy):
+        there, here = self.solver(device, options, rule), self.solver("cpu", options, rule)
+        there.step()
+        cupy.fake.log.clear()
+        there.step()
+        assert [entry[0] for entry in cupy.fake.log] == ["graph"]
+        here.step(), here.step()
+        for _ in range(4):
+            there.step(), here.step()
+        assert len(there._programs) == 2  # a short last batch has its own
+        assert all(isinstance(program, Captured) for program in there._programs.values())
+        np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-4)
+
+    def test_capturing_leaves_everything_as_it_was(self, device, monkeypatch):
+        captured = self.solver(device, NETS[1])
+        captured.step()
+        monkeypatch.setattr(CupyBackend, "compile", lambda self, calls: InTurn(calls))
+        plain = self.solver(device, NETS[1])
+        plain.step()
+        np.testing.assert_array_equal(np.array(captured.model.params.flat), np.array(plain.model.params.flat))
+        np.testing.assert_array_equal(np.array(captured.model.state.flat), np.array(plain.model.state.flat))
+        for _ in range(4):
+            captured.step(), plain.step()
+        assert captured.loss_history == plain.loss_history
+
+
+class TestFallingBack:
+    def calls(self, device, work):
+        array = device.asarray(np.zeros(3, np.float32))
+        return array, [partial(work, array)]
+
+    def test_other_bits_are_noticed(self, device):
+        def forgotten(array):  # NumPy's work is not captured by the stand-in
+            array += 1
+
+        array, calls = self.calls(device, forgotten)
+        with pytest.warns(
+            RuntimeWarning, match="not captured in a CUDA graph, .*: 1 of its 1 arrays came out with other"
+        ):
+            step = device.compile(calls)
+        assert isinstance(step, InTurn)
+        assert np.array(array).tolist() == [1, 1, 1]  # by the call that should have been captured; the rest is undone
+        step()
+        assert np.array(array).tolist() == [2, 2, 2]
+
+    def test_a_refusal_ends_the_capture_and_is_told(self, device, cupy, monkeypatch):
+        ended = []
+        stream = cupy.cuda.Stream
+        end = stream.end_capture
+        monkeypatch.setattr(stream, "end_capture", lambda self: ended.append(1) or end(self))
+
+        def refused(array):
+            if cupy.fake.streams[-1].taken is not None:
+                raise NotImplementedError("calling cuRAND API during stream capture")
+
+        _, calls = self.calls(device, refused)
+        with pytest.warns(RuntimeWarning, match="slower: NotImplementedError: calling cuRAND API during"):
+            device.compile(calls)()
+        assert ended == [1]
+        assert len(cupy.fake.streams) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", NETS, ids=str)
+def test_gpu_steps_are_captured(options, cuda_kernels):
+    steps = TestSteps()
+    there, here = steps.solver("cuda:0", options), steps.solver("cpu", options)
+    for _ in range(12):
+        there.step(), here.step()
+    assert all(isinstance(program, Captured) for program in there._programs.values())
+    np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)
