@@ -221,15 +221,27 @@ class Desk(NamedTuple):
     hands: int  # threads that look at the board, the calling one included
 
     @classmethod
-    def alone(cls, hands: int = 1) -> Desk:
+    def empty(cls, hands: int) -> Desk:
         return cls(np.zeros(WORDS, np.int64), np.empty(SCRATCH, np.uint8), hands)
+
+
+_local = threading.local()
+
+
+def _own_desk() -> Desk:
+    """This thread's, for when another thread of the caller's is at the pool's."""
+    try:
+        return _local.desk
+    except AttributeError:
+        _local.desk = Desk.empty(1)
+        return _local.desk
 
 
 class Pool:
     """The threads of this process. Two threads of the caller's never share a job: the second works alone."""
 
     def __init__(self, hands: int) -> None:
-        self.desk = Desk.alone(hands)
+        self.desk = Desk.empty(hands)
         self.taken = threading.Lock()
         self._gate = threading.Semaphore(0)
         self._counting = threading.Lock()
@@ -276,7 +288,20 @@ def threads() -> int:
         limit = os.environ.get(variable, "")
         if limit.isdecimal() and int(limit) > 0:
             count = min(count, int(limit))
-    return min(count, MOST)
+    return min(count, _quota(), MOST)
+
+
+def _quota(file: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Processors' worth of time that a container may use, at least 1; without such a limit, MOST.
+
+    More threads than that, spinning, would use the time up and have the whole process stopped until there is more.
+    """
+    try:
+        with open(file) as text:
+            quota, period = text.read().split()
+        return MOST if quota == "max" else max(1, int(quota) // int(period))
+    except (OSError, ValueError):  # no control groups, or an older kind
+        return MOST
 
 
 _pool: Pool | None = None
@@ -289,7 +314,7 @@ def run(function: Jit, *arguments: Any, work: int) -> None:
         return
     pool = _pool or _made()
     if not pool.taken.acquire(blocking=False):
-        function(*arguments, *Desk.alone())
+        function(*arguments, *_own_desk())
         return
     try:
         board, scratch, hands = pool.desk

@@ -262,8 +262,7 @@ def _piece(board, piece, scratch):
                     _narrow(block + i * A_ROW * ITEM, panel, target, c_stride, deep, rows - i, wide, begin)
 
 
-# Below this many multiplications one core is done before a second could begin.
-ALONE = 400_000
+PIECE = 400_000  # multiplications, at least: some microseconds' work; with fewer, one core is done before two could be
 
 
 @Jit
@@ -273,12 +272,13 @@ def multiply(a, b, out, a_turned, b_turned, task, board, scratch, hands):
     rows, columns = out.shape
     depth = a.shape[0] if a_turned else a.shape[1]
     piece_rows, piece_columns = min(rows, BLOCK), columns
-    if hands > 1 and rows * columns * depth > ALONE:
+    parts = min(hands, rows * columns * depth // PIECE)
+    if parts > 1:
         # Cut so that little is copied twice: pieces side by side copy A again, pieces above one another B.
-        if columns >= rows and columns >= 2 * hands * COLUMNS:
-            piece_columns = -(-columns // (hands * COLUMNS)) * COLUMNS
+        if columns >= rows and columns >= 2 * parts * COLUMNS:
+            piece_columns = -(-columns // (parts * COLUMNS)) * COLUMNS
         else:
-            parts = hands if rows <= BLOCK else 2 * hands
+            parts = parts if rows <= BLOCK else 2 * parts
             piece_rows = min(BLOCK, -(-rows // (parts * ROWS)) * ROWS)
     board[pool.TASK] = task
     board[job + A], board[job + A_STRIDE], board[job + A_TURNED] = a.ctypes.data, ITEM * a.shape[1], a_turned

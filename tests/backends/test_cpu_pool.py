@@ -40,10 +40,9 @@ def multiply(served):
         memory = np.full(rows * columns + 64, 7, np.float32)
         out = memory[32:-32].reshape(rows, columns)
         out[...] = np.nan
-        desk = pool.Desk.alone()
         arguments = a, b, out, *turned, product.task()
         if alone:
-            product.multiply(*arguments, *desk)
+            product.multiply(*arguments, *pool.Desk.empty(1))
         else:
             pool.run(product.multiply, *arguments, work=a.size * columns)
         assert (memory[:32] == 7).all()
@@ -190,6 +189,28 @@ class TestPool:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         assert pool.threads() == min(limit, pool.MOST, len(os.sched_getaffinity(0)))
+
+    @pytest.mark.parametrize(
+        ("text", "count"), [("max 100000\n", 16), ("200000 100000\n", 2), ("50000 100000\n", 1), ("what?", 16)]
+    )
+    def test_a_containers_share_of_time(self, text, count, tmp_path):
+        from backends.cpu import pool
+
+        (tmp_path / "cpu.max").write_text(text)
+        assert pool._quota(str(tmp_path / "cpu.max")) == count
+        assert pool._quota(str(tmp_path / "missing")) == pool.MOST
+
+    def test_many_threads_give_the_same_bits(self, rng, multiply, monkeypatch):
+        from backends.cpu import pool
+
+        shapes = [(100, 784, 100), (530, 300, 70), (64, 200, 1024), (9, 5000, 40)]
+        alone = [multiply(*operands(np.random.default_rng(0), *shape)[:2], alone=True) for shape in shapes]
+        monkeypatch.setattr(pool, "_pool", pool.Pool(7))
+        for _ in range(3):
+            for shape, expected in zip(shapes, alone, strict=True):
+                got = multiply(*operands(np.random.default_rng(0), *shape)[:2])
+                np.testing.assert_array_equal(got, expected)
+        pool._pool.close()
 
 
 FORK = """
