@@ -38,6 +38,11 @@ def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
             f"{name}: expected {input_dim} features per sample, got {prod(X.shape[1:])} (shape {X.shape}); "
             "the network was built with another input_dim"
         )
+    _check_fits(name, X, dtype)
+
+
+def _check_fits(name: str, X: Array, dtype: Any) -> None:
+    """Finite, in `dtype` too. Raises ValueError."""
     check_finite(name, X)
     if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.dtype.itemsize > np.dtype(dtype).itemsize:
         largest = max(-float(X.min()), float(X.max()))
@@ -93,6 +98,37 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
             f"{name}: expected labels 0 to {num_classes - 1}, got {y[bad]} at {bad}; "
             "num_classes must be larger, or the labels renumbered"
         )
+
+
+def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, probabilities: bool) -> None:
+    """y is `count` rows of numbers, (count, outputs), or (count,) for one output; finite also in `dtype`.
+
+    `probabilities` says that they must lie in 0..1.
+
+    Raises:
+        TypeError, ValueError: as the message says.
+    """
+    if not hasattr(y, "dtype") or not hasattr(y, "shape"):
+        raise TypeError(f"{name}: expected an array, got {type(y).__name__}; use numpy.asarray({name})")
+    if y.shape != (count, outputs) and (outputs > 1 or y.shape != (count,)):
+        also = f", or ({count},)" if outputs == 1 else ""
+        raise ValueError(f"{name}: expected numbers of shape ({count}, {outputs}){also}, got shape {y.shape}")
+    if y.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected numbers, got dtype {y.dtype}")
+    _check_fits(name, y, dtype)
+    if probabilities and isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() <= 1):
+        bad = int(np.argmax(((y < 0) | (y > 1)).ravel()))
+        raise ValueError(f"{name}: expected labels of 0 and 1, or probabilities between, got {y.ravel()[bad]}")
+
+
+def check_weights(name: str, weights: Array, count: int) -> None:
+    """`count` weights of samples, (count,), finite and not negative. Raises TypeError or ValueError."""
+    if not hasattr(weights, "dtype") or getattr(weights, "shape", None) != (count,) or weights.dtype.kind not in "fiub":
+        got = f"{weights.dtype} {weights.shape}" if hasattr(weights, "dtype") else type(weights).__name__
+        raise ValueError(f"{name}: expected an array of {count} numbers, one for each sample, got {got}")
+    check_finite(name, weights)
+    if isinstance(weights, np.ndarray) and weights.min() < 0:
+        raise ValueError(f"{name}: expected weights of 0 or more, got {weights.min()}")
 
 
 def positive_int(name: str, value: object) -> int:

@@ -5,7 +5,7 @@ Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,22 @@ import numpy as np
 
 from backends import Array, Backend, MaskStream, check_seed, get_backend
 from fcnet import functional as F
-from fcnet.boundary import check_finite, check_input, check_labels, finite_real, one_of, positive_int, step_number
+from fcnet.boundary import check_finite, check_input, check_weights, finite_real, one_of, positive_int, step_number
 from fcnet.errors import unknown
 from fcnet.init import initial_weights, weight_std
-from fcnet.layers import Hidden, Output
+from fcnet.layers import Hidden, Output, hidden_activations
+from fcnet.objective import Objective
 from fcnet.params import ParamBuffer
+from fcnet.penalties import Strength, add_penalties
+from fcnet.prediction import Predictions
 from fcnet.program import Run, direct
 
 DTYPES = ("float32", "float64")
 NORMALIZATIONS = ("batchnorm", "layernorm")
+DROPOUTS = ("inverted", "plain")
 
 
-class FullyConnectedNet:
+class FullyConnectedNet(Predictions):
     """{affine - [batch/layer norm] - activation - [dropout]} x (L - 1) - affine - loss.
 
     Attributes:
@@ -33,9 +37,11 @@ class FullyConnectedNet:
         preprocessing: shift and scale (D,) applied to every input, or None; a Solver learns it from its training
             split. It is saved with the model.
         classes, features: names of the classes and of the input columns, or None.
-        reg: strength of the L2 term; may be changed at any time.
+        reg, reg_l1: strengths of the L2 and L1 terms, 0 or more; may be set at any time.
         config: the arguments that make this network again.
     """
+
+    reg, reg_l1 = Strength(), Strength()
 
     def __init__(
         self,
@@ -43,11 +49,15 @@ class FullyConnectedNet:
         input_dim: int,
         num_classes: int,
         *,
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
+        maxout_pieces: int | None = None,
         loss: str = "softmax",
+        label_smoothing: float = 0.0,
         normalization: str | None = None,
         dropout_keep_ratio: float = 1.0,
+        dropout: str = "inverted",
         reg: float = 0.0,
+        reg_l1: float = 0.0,
         weight_scale: float | None = None,
         init: str | None = None,
         dtype: Any = "float32",
@@ -58,15 +68,23 @@ class FullyConnectedNet:
 
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
-            input_dim: D. num_classes: C, at least 2.
-            activation: of the hidden layers: "relu".
-            loss: "softmax" (cross-entropy) or "svm" (multiclass hinge).
+            input_dim: D. num_classes: C, at least 2; with the losses "mse" and "bce" the number of outputs, at least 1.
+            activation: of the hidden layers, one for all or a list of one for each: "relu", "leaky_relu", "elu",
+                "sigmoid", "tanh", "maxout", "gelu" or "silu".
+            maxout_pieces: pieces of each maxout unit, 2 if not given; only with "maxout".
+            loss: of classes "softmax" (cross-entropy) or "svm" (multiclass hinge); of numbers "mse" (mean squared
+                error); of labels that may each be on or off "bce" (binary cross-entropy).
+            label_smoothing: share of each softmax target that is spread evenly over all classes, 0 <= share < 1.
             normalization: None, "batchnorm" or "layernorm", after each hidden affine layer.
             dropout_keep_ratio: probability to *keep* a hidden unit; 1 for no dropout.
+            dropout: "inverted" (what is kept is scaled by 1 / dropout_keep_ratio while training) or "plain" (evaluation
+                scales by dropout_keep_ratio instead).
             reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss.
+            reg_l1: L1 strength: reg_l1 * Σ |W| over every weight matrix is added to the loss.
             weight_scale: standard deviation of the initial weights.
-            init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the activation's usual
-                start ("he" for ReLU).
+            init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the usual start of the
+                layer's activation ("xavier" for sigmoid, tanh and maxout, "he" for the others); the output layer
+                starts as the layer below it.
             dtype: "float32" or "float64".
             seed: of weights and dropout masks.
             device: "auto" (a GPU if one can be used), "cpu", "cuda" or "cuda:N".
@@ -77,10 +95,8 @@ class FullyConnectedNet:
         self.hidden_dims = tuple(positive_int("hidden_dims", width) for width in _sequence(hidden_dims))
         self.input_dim = positive_int("input_dim", input_dim)
         self.num_classes = positive_int("num_classes", num_classes)
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes: expected at least 2, got {num_classes}")
-        one_of("activation", activation, F.ACTIVATIONS)
-        one_of("loss", loss, F.LOSSES)
+        activations = hidden_activations(activation, maxout_pieces, len(self.hidden_dims))
+        self.objective = Objective(loss, self.num_classes, label_smoothing)
         if normalization is not None:
             one_of("normalization", normalization, ("None", *NORMALIZATIONS))
         keep_ratio = finite_real("dropout_keep_ratio", dropout_keep_ratio)
@@ -89,26 +105,33 @@ class FullyConnectedNet:
                 "dropout_keep_ratio: expected a probability to keep a unit, "
                 f"1/{F.dropout.STEPS} <= ratio <= 1, got {keep_ratio}"
             )
-        self.reg = reg
+        one_of("dropout", dropout, DROPOUTS)
+        self.reg, self.reg_l1 = reg, reg_l1
         self.dtype = np.dtype(_dtype_name(dtype))
         self.seed = check_seed(seed)
-        self.loss_name = loss
-        usual = F.ACTIVATIONS[activation].init
-        stds = [weight_std(init, weight_scale, usual, width) for width in (self.input_dim, *self.hidden_dims)]
+        usual = [F.activation_named("activation", name).init for name in activations]
+        usual.append(usual[-1] if usual else "he")
+        fan_ins = (self.input_dim, *self.hidden_dims)
+        stds = [weight_std(init, weight_scale, scheme, fan_in) for scheme, fan_in in zip(usual, fan_ins, strict=True)]
         self.backend = get_backend(device)
         self._preprocessing: tuple[Array, Array, Array, Array] | None = None
+        self._frozen: tuple[int, ...] = ()
         self.classes: tuple[str, ...] | None = None
         self.features: tuple[str, ...] | None = None
         self._options: dict[str, Any] = {
-            "activation": activation,
+            "activation": activation if isinstance(activation, str) else list(activation),
+            "maxout_pieces": None if maxout_pieces is None else int(maxout_pieces),
             "normalization": normalization,
             "dropout_keep_ratio": keep_ratio,
+            "dropout": dropout,
             "weight_scale": None if weight_scale is None else float(weight_scale),
             "init": init,
         }
 
         count = len(self.hidden_dims) + 1
-        self.hidden = [Hidden(i, activation, normalization, keep_ratio) for i in range(1, count)]
+        self.hidden = [
+            Hidden(i, name, normalization, keep_ratio, dropout) for i, name in enumerate(activations, start=1)
+        ]
         self.output = Output(count)
         shapes: dict[str, tuple[int, ...]] = {}
         state_shapes: dict[str, tuple[int, ...]] = {}
@@ -141,21 +164,50 @@ class FullyConnectedNet:
         return self._state
 
     @property
-    def reg(self) -> float:
-        """Strength of the L2 term; may be set at any time. Setting raises ValueError or TypeError unless >= 0."""
-        return self._reg
-
-    @reg.setter
-    def reg(self, value: float) -> None:
-        number = finite_real("reg", value)
-        if number < 0:
-            raise ValueError(f"reg: expected 0 or more, got {value}")
-        self._reg = number
-
-    @property
     def preprocessing(self) -> tuple[Array, Array] | None:
         """shift and scale (D,), float64 on the device, or None; see `set_preprocessing`."""
         return None if self._preprocessing is None else self._preprocessing[:2]
+
+    @property
+    def frozen(self) -> tuple[int, ...]:
+        """Numbers of the frozen layers, the lowest being 1; see `freeze`."""
+        return self._frozen
+
+    def freeze(self, layers: Iterable[int]) -> None:
+        """Train these layers no more, from now on: no gradient, no update, no decay, no penalty; none: train all.
+
+        While training they work as in evaluation, batch norm with its running statistics, which stay, and without
+        dropout, so that what they make of a sample is fixed. It is not saved with the network, nor copied by `astype`.
+
+        Args:
+            layers: 1 to k, so that nothing below a frozen layer changes, and not all of them.
+
+        Raises:
+            ValueError: other layers. TypeError: not numbers.
+        """
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise TypeError(f"freeze: expected a list of layers such as [1, 2], got {layers!r}")
+        numbers = tuple(sorted({positive_int("freeze", layer) for layer in layers}))
+        if numbers != tuple(range(1, len(numbers) + 1)) or len(numbers) > len(self.hidden):
+            raise ValueError(
+                f"freeze: expected the lowest layers from 1 on, up to {len(self.hidden)} at most, "
+                f"got {', '.join(map(str, numbers))}"
+            )
+        self._frozen = numbers
+
+    def parameters_of(self, layer: int) -> list[str]:
+        """Names of the parameters of a layer; the lowest is 1."""
+        return list(list(self._layers())[layer - 1].shapes(1, 1))
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the parameters that are not frozen."""
+        return [name for layer in list(self._layers())[len(self._frozen) :] for name in layer.shapes(1, 1)]
+
+    @property
+    def loss_name(self) -> str:
+        """The loss that the network is trained with."""
+        return self.objective.loss
 
     @property
     def config(self) -> dict[str, Any]:
@@ -165,7 +217,9 @@ class FullyConnectedNet:
             "input_dim": self.input_dim,
             "num_classes": self.num_classes,
             "loss": self.loss_name,
+            "label_smoothing": self.objective.label_smoothing,
             "reg": self.reg,
+            "reg_l1": self.reg_l1,
             "dtype": self.dtype.name,
             "seed": self.seed,
             **self._options,
@@ -218,9 +272,12 @@ class FullyConnectedNet:
     def forward(
         self, run: Run, x: Array, streams: Sequence[MaskStream | None]
     ) -> tuple[Array, list[tuple[Hidden | Output, Any]]]:
-        """Training mode: scores (N, C) of preprocessed inputs x (N, D), and a cache per layer."""
+        """Training mode: scores (N, C) of preprocessed inputs x (N, D), and a cache per layer that is trained."""
         caches: list[tuple[Hidden | Output, Any]] = []
         for layer, stream in zip(self.hidden, streams, strict=True):
+            if layer.index in self._frozen:
+                x = layer.evaluate(run, self.params, self.state, x)
+                continue
             x, cache = layer.forward(run, self.params, self.state, x, stream)
             caches.append((layer, cache))
         scores, cache = self.output.forward(run, self.params, x)
@@ -230,22 +287,27 @@ class FullyConnectedNet:
     def backward(
         self, run: Run, dscores: Array, caches: Sequence[tuple[Hidden | Output, Any]], grads: ParamBuffer
     ) -> None:
-        """Fill `grads` with the gradient of the data loss in every parameter; dscores is overwritten."""
+        """Fill `grads` with the data loss's gradient in every parameter that is trained; dscores is overwritten."""
         dout = dscores
         for layer, cache in reversed(caches):
-            dout = layer.backward(run, dout, cache, grads, need_dx=layer.index > 1)
+            dout = layer.backward(run, dout, cache, grads, need_dx=layer.index > len(self._frozen) + 1)
 
     def loss_and_grads(
-        self, run: Run, x: Array, y: Array, streams: Sequence[MaskStream | None], grads: ParamBuffer
+        self,
+        run: Run,
+        x: Array,
+        y: Array,
+        streams: Sequence[MaskStream | None],
+        grads: ParamBuffer,
+        weights: Array | None = None,
     ) -> Array:
         """The loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
         scores, caches = self.forward(run, x, streams)
-        loss, dscores = run(F.LOSSES[self.loss_name], scores, y)
+        loss, dscores = self.objective.loss_and_gradient(run, scores, y, weights)
         self.backward(run, dscores, caches, grads)
-        if self.reg:
-            size = min(self.params.matrices.size, self.backend.block_size or self.params.matrices.size)
-            work = self.backend.xp.empty(size, dtype=self.dtype)
-            run(F.l2_penalty, self.params.matrices, self.reg, loss, grads.matrices, work)
+        above, _ = self.params.spans()[f"W{len(self._frozen) + 1}"]  # where the matrices begin that are trained
+        matrices, dmatrices = self.params.matrices[above:], grads.matrices[above:]
+        add_penalties(run, self.backend, matrices, dmatrices, loss, l2=self.reg, l1=self.reg_l1)
         return loss
 
     def prepare(self, run: Run, x: Array) -> Array:
@@ -260,74 +322,36 @@ class FullyConnectedNet:
         x = run(F.preprocess, x, shift, scale)
         return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
 
-    # What users ask for. Inputs may be host or device arrays; results are of the same kind as X.
-
-    def loss(self, X: Array, y: Array, step: int = 0) -> tuple[float, dict[str, Array]]:
+    def loss(
+        self, X: Array, y: Array, step: int = 0, *, sample_weight: Array | None = None
+    ) -> tuple[float, dict[str, Array]]:
         """Loss and gradients in training mode, on the device's arrays; batch norm's running statistics move.
 
         Args:
-            X: (N, d1, ..., dk). y: integer labels (N,), or one-hot (N, C).
+            X: (N, d1, ..., dk).
+            y: integer labels (N,), or one-hot (N, C); with the losses "mse" and "bce" numbers (N, C), or (N,) for one.
             step: the training step whose dropout masks are used; the same step gives the same masks.
+            sample_weight: (N,), 0 or more: what each sample's loss is multiplied by before the mean is taken.
 
         Returns:
-            The loss, mean over the batch plus the L2 term, and a gradient for every name in `params`, in arrays of
-            their own.
+            The loss, mean over the batch plus the penalties, and a gradient for every name in `params`, in arrays of
+            their own; zeros for what is frozen.
 
         Raises:
             ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or labels out of range.
         """
         check_input("X", X, self.input_dim, self.dtype)
-        check_labels("y", y, self.num_classes, len(X))
+        self.objective.check_targets("y", y, len(X), self.dtype)
+        if sample_weight is not None:
+            check_weights("sample_weight", sample_weight, len(X))
         streams = self.mask_streams(step_number("step", step))
         self.backend.use()
         x = self.backend.asarray(X)
+        targets = self.objective.to_device(self.backend, y, self.dtype)
+        weights = None if sample_weight is None else self.backend.asarray(sample_weight, self.dtype)
         grads = self.params.like()
-        loss = self.loss_and_grads(direct, self.prepare(direct, x), self.backend.asarray(y), streams, grads)
+        loss = self.loss_and_grads(direct, self.prepare(direct, x), targets, streams, grads, weights)
         return float(self.backend.to_numpy(loss)), dict(grads)
-
-    def scores(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """Scores (N, C) in evaluation mode, before softmax; N is worked on in parts of `batch_size` rows."""
-        return self._evaluate(X, batch_size, lambda scores: scores)
-
-    def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """The class with the highest score, (N,) integers."""
-        return self._evaluate(X, batch_size, lambda scores: self.backend.xp.argmax(scores, axis=1))
-
-    def predict_proba(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """Probabilities of the classes, (N, C).
-
-        Raises:
-            ValueError: the network was not built with the softmax loss, so its scores are not log-probabilities.
-        """
-        if self.loss_name != "softmax":
-            raise ValueError(
-                f"predict_proba: expected a network with loss='softmax', got loss={self.loss_name!r}; "
-                "use scores or predict"
-            )
-        return self._evaluate(X, batch_size, F.softmax)
-
-    def evaluate(self, x: Array) -> Array:
-        """Evaluation mode on the device: scores (N, C) of raw device inputs; nothing is checked or copied."""
-        return self.evaluate_prepared(self.prepare(direct, x))
-
-    def evaluate_prepared(self, x: Array) -> Array:
-        """As `evaluate`, of inputs (N, D) that have been through `prepare`."""
-        for layer in self.hidden:
-            x = layer.evaluate(direct, self.params, self.state, x)
-        return self.output.forward(direct, self.params, x)[0]
-
-    def _evaluate(self, X: Array, batch_size: int, finish: Any) -> Array:
-        check_input("X", X, self.input_dim, self.dtype)
-        batch_size = positive_int("batch_size", batch_size)
-        on_host = isinstance(X, np.ndarray)
-        self.backend.use()
-        parts = []
-        for start in range(0, len(X), batch_size):
-            part = finish(self.evaluate(self.backend.asarray(X[start : start + batch_size])))
-            parts.append(self.backend.to_numpy(part) if on_host else part)
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
 
     def save(self, path: str | Path) -> None:
         """Write the network (safetensors, with checksums) so that `fcnet.load(path)` gives it back."""
@@ -337,7 +361,9 @@ class FullyConnectedNet:
 
     def __repr__(self) -> str:
         widths = "-".join(str(width) for width in (self.input_dim, *self.hidden_dims, self.num_classes))
-        parts = [widths, self._options["activation"], self._options["normalization"], self.loss_name]
+        activation = self._options["activation"]
+        names = activation if isinstance(activation, str) else ",".join(activation)
+        parts = [widths, names, self._options["normalization"], self.loss_name]
         if self._options["dropout_keep_ratio"] < 1:
             parts.append(f"dropout keeps {self._options['dropout_keep_ratio']:g}")
         return f"<{type(self).__name__} {', '.join(p for p in parts if p)}, {self.dtype.name} on {self.device}>"

@@ -52,6 +52,11 @@ class ParamBuffer(MutableMapping[str, Array]):
         """Copied and pickled by value, so that the views of a copy are views of its own flat array."""
         return _restore, (self.backend, self.shapes, self.dtype, self.backend.to_numpy(self.flat))
 
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Where each tensor lies in `flat`, start and stop with its padding, in the order of memory: without gaps."""
+        starts = list(self._starts.values())
+        return dict(zip(self._starts, zip(starts, [*starts[1:], self.flat.size], strict=True), strict=True))
+
     def like(self) -> ParamBuffer:
         """A buffer of zeros with the same names, shapes, dtype and device."""
         return ParamBuffer(self.backend, self.shapes, self.dtype)

@@ -27,7 +27,9 @@ def _ufunc(name: str) -> Callable[..., GuardArray]:
 
 
 UFUNCS = (
-    *("add", "subtract", "multiply", "divide", "maximum", "exp", "log", "sqrt", "reciprocal"),
+    *("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "reciprocal", "sign"),
+    *("negative", "tanh", "expm1", "log1p"),
+    "abs",
     *("equal", "greater", "less_equal"),
 )
 
@@ -94,9 +96,18 @@ class Namespace:
         return result("max", np.max(device_array("max", "a", a), axis, output("max", out, (a,)), keepdims), out)
 
     @staticmethod
+    def min(a: Any, axis: Any = None, out: Any = None, keepdims: bool = False) -> GuardArray:
+        return result("min", np.min(device_array("min", "a", a), axis, output("min", out, (a,)), keepdims), out)
+
+    @staticmethod
     def argmax(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> GuardArray:
         data = np.argmax(device_array("argmax", "a", a), axis, output("argmax", out, (a,)), keepdims=keepdims)
         return result("argmax", data if dtype is None else np.asarray(data).astype(dtype), out)
+
+    @staticmethod
+    def argmin(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> GuardArray:
+        data = np.argmin(device_array("argmin", "a", a), axis, output("argmin", out, (a,)), keepdims=keepdims)
+        return result("argmin", data if dtype is None else np.asarray(data).astype(dtype), out)
 
     @staticmethod
     def dot(a: Any, b: Any, out: Any = None) -> GuardArray:

@@ -42,18 +42,6 @@ def affine_backward(dout, x, w):
     return dx, dw, db
 
 
-def relu(x):
-    """x where x > 0, else 0."""
-    x = _floats(x)
-    return np.array([value if value > 0 else 0.0 for value in x.flat]).reshape(x.shape)
-
-
-def relu_backward(dout, x):
-    """dout where x > 0, else 0."""
-    dout, x = _floats(dout), _floats(x)
-    return np.array([g if value > 0 else 0.0 for g, value in zip(dout.flat, x.flat, strict=True)]).reshape(x.shape)
-
-
 def _normalize(values, eps):
     """One group of numbers: normalised values, 1 / std, mean and biased variance."""
     values = [float(value) for value in values]
@@ -161,10 +149,49 @@ def svm_loss(scores, y):
     return statistics.fmean(losses), dscores
 
 
+def mse_loss(scores, targets):
+    """Mean over all outputs of the squared error, and its gradient; targets (N, C)."""
+    scores, targets = _floats(scores), _floats(targets)
+    pairs = list(zip(scores.ravel().tolist(), targets.ravel().tolist(), strict=True))
+    gradient = np.array([2 * s / len(pairs) - 2 * t / len(pairs) for s, t in pairs]).reshape(scores.shape)
+    return statistics.fmean((s - t) ** 2 for s, t in pairs), gradient
+
+
+def bce_loss(scores, targets):
+    """Mean over all labels of -t log p - (1 - t) log(1 - p), p = 1/(1 + exp(-s)), and its gradient; targets (N, C)."""
+    scores, targets = _floats(scores), _floats(targets)
+    losses, gradient = [], []
+    for s, t in zip(scores.ravel().tolist(), targets.ravel().tolist(), strict=True):
+        log_on = -math.log1p(math.exp(-s)) if s > 0 else s - math.log1p(math.exp(s))
+        log_off = log_on - s  # log(1 - p): the odds p / (1 - p) are exp(s)
+        losses.append(-t * log_on - (1 - t) * log_off)
+        gradient.append(((1 - t) * math.exp(log_on) - t * math.exp(log_off)) / scores.size)
+    return statistics.fmean(losses), np.array(gradient).reshape(scores.shape)
+
+
+def smooth(y, classes, share):
+    """Rows with 1 - share at the label, and share spread evenly over all classes."""
+    return np.array([[share / classes + (1 - share if c == label else 0.0) for c in range(classes)] for label in y])
+
+
+def weighted(loss, scores, targets, weights):
+    """Σ_n w_n l_n / N and its gradient, each sample's loss taken of that sample alone."""
+    each = [loss(scores[n : n + 1], targets[n : n + 1]) for n in range(len(scores))]
+    total = math.fsum(w * float(l) for w, (l, _) in zip(weights, each, strict=True))
+    rows = [[w * g / len(scores) for g in gradient[0]] for w, (_, gradient) in zip(weights, each, strict=True)]
+    return total / len(scores), np.array(rows)
+
+
 def l2(weights, reg):
     """0.5 reg Σ w², and its gradient."""
     flat = _floats(weights).tolist()
     return 0.5 * reg * math.fsum(w * w for w in flat), np.array([reg * w for w in flat])
+
+
+def l1(weights, reg):
+    """reg Σ |w|, and its gradient, 0 at 0."""
+    flat = _floats(weights).tolist()
+    return reg * math.fsum(abs(w) for w in flat), np.array([reg if w > 0 else -reg if w < 0 else 0.0 for w in flat])
 
 
 # Update rules, element by element as in the papers: (w, gradients, hyperparameters) -> w after all the steps.
@@ -191,6 +218,31 @@ def momentum(w, gradients, learning_rate, momentum):
         for g in steps:
             velocity = momentum * velocity - learning_rate * g
             value = value + velocity
+        return value
+
+    return _each(w, gradients, update)
+
+
+def nesterov(w, gradients, learning_rate, momentum):
+    """Nesterov's own two variables: a step of momentum, the gradient taken ahead at x + μ v; w is that place."""
+
+    def update(value, steps):
+        x, velocity = value, 0.0
+        for g in steps:
+            velocity = momentum * velocity - learning_rate * g
+            x = x + velocity
+            value = x + momentum * velocity
+        return value
+
+    return _each(w, gradients, update)
+
+
+def adagrad(w, gradients, learning_rate, epsilon):
+    def update(value, steps):
+        seen = []
+        for g in steps:
+            seen.append(g * g)
+            value = value - learning_rate * g / (math.sqrt(math.fsum(seen)) + epsilon)
         return value
 
     return _each(w, gradients, update)
@@ -223,5 +275,28 @@ def adam(w, gradients, learning_rate, beta1, beta2, epsilon):
     return _each(w, gradients, update)
 
 
+def adamw(w, gradients, learning_rate, beta1, beta2, epsilon, weight_decay):
+    """Algorithm 2 of Loshchilov and Hutter, with λ in units of the learning rate."""
+
+    def update(value, steps):
+        m = v = 0.0
+        for t, g in enumerate(steps, 1):
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * g * g
+            step = (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + epsilon) + weight_decay * value
+            value = value - learning_rate * step
+        return value
+
+    return _each(w, gradients, update)
+
+
 #: One for each rule of fcnet.optim.RULES; a rule without a line here fails the tests.
-RULES = {"sgd": sgd, "momentum": momentum, "rmsprop": rmsprop, "adam": adam}
+RULES = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "nesterov": nesterov,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+}

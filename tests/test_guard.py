@@ -348,7 +348,7 @@ def test_functions_give_numpys_values(guard, a):
         arguments = (a, positive) if name == "divide" else arguments
         expected = getattr(np, name)(*(read(value) for value in arguments))
         np.testing.assert_array_equal(read(getattr(xp, name)(*arguments)), expected)
-    for name in ("sum", "mean", "max", "argmax"):
+    for name in ("sum", "mean", "max", "min", "argmax", "argmin"):
         np.testing.assert_array_equal(read(getattr(xp, name)(a, axis=1)), getattr(np, name)(HOST, axis=1))
         kept = read(getattr(xp, name)(a, axis=-1, keepdims=True))
         np.testing.assert_array_equal(kept, getattr(np, name)(HOST, axis=-1, keepdims=True))

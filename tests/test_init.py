@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 import fcnet
+from fcnet.functional import ACTIVATIONS
 from fcnet.init import SCHEMES, initial_weights, weight_std
+from tests.small import blobs, solver
 
+USUAL = {"sigmoid": "xavier", "tanh": "xavier", "maxout": "xavier"}  # of the texts; He for all others
 STDS = {"zeros": 0.0, "normal": 0.01, "xavier": 1 / 20, "he": math.sqrt(2) / 20}  # for 400 inputs
 
 
@@ -85,6 +88,55 @@ def test_a_network_scales_each_layer_by_its_own_fan_in():
     model = fcnet.FullyConnectedNet([400, 100], 100, 50, device="cpu", dtype="float64")
     for name, fan_in in (("W1", 100), ("W2", 400), ("W3", 100)):
         assert model.params[name].std() == pytest.approx(math.sqrt(2 / fan_in), rel=0.03)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_the_usual_start_of_each_activation(activation):
+    model = fcnet.FullyConnectedNet([300], 400, 200, activation=activation, device="cpu")
+    scheme = USUAL.get(activation, "he")
+    for name, fan_in in (("W1", 400), ("W2", 300)):
+        assert model.params[name].std() == pytest.approx(SCHEMES[scheme](fan_in), rel=0.02)
+
+
+@pytest.mark.parametrize(("activation", "wrong"), [("relu", "xavier"), ("tanh", "normal")])
+def test_the_usual_start_keeps_the_signal_alive(activation, wrong):
+    """Through ten layers: the spread of the activations stays, and dies with a start made for something else."""
+    X = np.random.default_rng(0).standard_normal((200, 100))
+    spread = {}
+    for init in (None, wrong):
+        model = fcnet.FullyConnectedNet([100] * 10, 100, 2, activation=activation, init=init, device="cpu")
+        hidden = X.astype(model.dtype)
+        for layer in model.hidden:
+            hidden = layer.evaluate(fcnet.program.direct, model.params, model.state, hidden)
+        spread[init] = hidden.std(axis=0).mean()  # over the samples: how much of their difference is left
+    assert spread[None] > 10 * spread[wrong]
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("normalization", [None, "batchnorm"])
+def test_zeros_learn_nothing_about_the_inputs(activation, normalization):
+    """Why weights start at random: from zeros every unit of a layer stays like its neighbours, and W1 stays zero.
+
+    Only the output's bias learns, so the network says the most frequent class, whatever it is shown. (Sigmoid's units
+    are not 0 but 1/2 at first: W2 learns, but all units alike, and W1 the same column over and over.)
+    """
+    data = blobs()
+    how = {"update_rule": "sgd", "optim_config": {"learning_rate": 0.5}, "num_epochs": 20}
+    accuracy = {}
+    for init in ("zeros", None):
+        one = solver(data, net_options={"activation": activation, "normalization": normalization, "init": init}, **how)
+        one.train()
+        accuracy[init] = one.check_accuracy(data.X_train, data.y_train)
+        if init == "zeros":
+            w1, w2 = one.model.params["W1"], one.model.params["W2"]
+    units = w1.reshape(6, -1, 8)  # pieces of maxout apart
+    assert np.ptp(units, axis=2).max() == 0, "all units of a layer are one"
+    if activation != "sigmoid":
+        assert not w1.any()
+        assert not w2.any()
+        assert accuracy["zeros"] < 0.5
+    assert accuracy[None] > 0.9
+    assert accuracy["zeros"] < accuracy[None]
 
 
 GOLDEN = [

@@ -50,6 +50,18 @@ def test_every_tensor_starts_on_a_line(buffer, host):
         assert place * buffer.dtype.itemsize % ALIGNMENT == 0, name
 
 
+def test_spans_cover_the_memory_without_gaps(buffer, host):
+    spans, places = buffer.spans(), starts(buffer, host)
+    assert list(spans) == ["W1", "W2", "W3", "b1", "gamma", "b2"]
+    ends = [0]
+    for name, (start, stop) in spans.items():
+        assert (start, start) == (places[name], ends[-1])
+        assert stop >= start + math.prod(SHAPES[name])
+        ends.append(stop)
+    assert ends[-1] == buffer.flat.size
+    assert spans["W3"][1] == buffer.matrices.size
+
+
 def test_memory_itself_is_aligned(dtype):
     import backends
 

@@ -11,8 +11,9 @@ from fcnet.optim import RULES
 
 STEPS = 50
 # Relative difference of the losses over the first 50 steps. float64: rounding only. float32: rounding grows through
-# the steps; Adam's first steps divide by the root of tiny squared gradients, which magnifies it.
-TOLERANCE = {"float64": 1e-9, "sgd": 1e-4, "momentum": 1e-4, "rmsprop": 1e-3, "adam": 1e-3}
+# the steps; rules that divide by the root of tiny squared gradients magnify it.
+TOLERANCE = {"float64": 1e-9} | dict.fromkeys(("sgd", "momentum", "nesterov"), 1e-4)
+TOLERANCE |= dict.fromkeys(("adagrad", "rmsprop", "adam", "adamw"), 1e-3)
 
 
 @pytest.fixture(scope="module")

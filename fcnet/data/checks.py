@@ -113,7 +113,10 @@ def check_labels(name: str, y: np.ndarray) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "buif":
         return _one_hot_codes(name, y)
     if y.dtype.kind == "b" or y.dtype.kind == "f":
-        raise TypeError(f"{name}: expected integer labels; got dtype {y.dtype}; use {name}.astype(int)")
+        raise TypeError(
+            f"{name}: expected integer labels; got dtype {y.dtype}; use {name}.astype(int), "
+            "or Dataset(..., targets='numbers') for numbers to predict"
+        )
     if y.dtype.kind not in "iu":
         raise TypeError(
             f"{name}: expected integer labels; got dtype {y.dtype}; use np.unique({name}, return_inverse=True)[1]"
@@ -126,6 +129,16 @@ def check_labels(name: str, y: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"{name}: expected labels 0, 1, ...; got {y[at]} at {at}; use np.unique({name}, return_inverse=True)[1]"
         )
+    return y
+
+
+def check_numbers(name: str, y: np.ndarray) -> np.ndarray:
+    """Check targets that are numbers: (N,) or (N, C), finite; returns them. Raises TypeError or ValueError."""
+    if y.dtype.kind not in "buif":
+        raise TypeError(f"{name}: expected numbers; got dtype {y.dtype}; use {name}.astype(float)")
+    if y.ndim not in (1, 2) or 0 in y.shape[1:]:
+        raise ValueError(f"{name}: expected numbers of shape (N,) or (N, C); got {y.shape}")
+    check_finite(name, y)
     return y
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fcnet import errors
-from fcnet.data.checks import check_array, check_features, check_labels, check_names, check_shape
+from fcnet.data.checks import check_array, check_features, check_labels, check_names, check_numbers, check_shape
 from fcnet.data.preprocessing import KINDS
+
+TARGETS = ("classes", "numbers")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -19,6 +21,8 @@ class Dataset:
 
     X_train, X_val, X_test: numbers of shape (N, D) or (N, d1, ..., dk), D = d1 * ... * dk the same in each
     part. y_train, y_val, y_test: integer codes 0..C-1 of shape (N,), or one-hot of shape (N, C).
+    targets: "classes", or "numbers" for regression and for labels that may each be on or off: y are then
+    finite numbers of shape (N,), or (N, C) for C outputs.
     name: what `summary` calls it.  classes: C class names by code.  features: D column names (of a CSV).
     preprocess: the rule a Solver learns from X_train by default, one of fcnet.data.KINDS.
     image_shape: how the D features of a sample are laid out, (channels, height, width).
@@ -37,11 +41,14 @@ class Dataset:
     features: tuple[str, ...] | None = None
     preprocess: str = "none"
     image_shape: tuple[int, ...] | None = None
+    targets: str = "classes"
 
     def __post_init__(self) -> None:
         if (self.X_test is None) != (self.y_test is None):
             given, lacking = ("y_test", "X_test") if self.X_test is None else ("X_test", "y_test")
             raise ValueError(f"{lacking}: expected with {given}; got None; give both or neither")
+        if self.targets not in TARGETS:
+            raise errors.unknown("targets", self.targets, TARGETS)
         for name in ("classes", "features"):
             object.__setattr__(self, name, check_names(name, getattr(self, name)))
         object.__setattr__(self, "image_shape", check_shape("image_shape", self.image_shape))
@@ -51,32 +58,39 @@ class Dataset:
             check_array(X_name, X)
             check_array(y_name, y)
             D = check_features(X_name, X)
-            codes = check_labels(y_name, y)
+            codes = check_labels(y_name, y) if self.targets == "classes" else check_numbers(y_name, y)
             if len(codes) != len(X):
                 raise ValueError(
                     f"{y_name}: expected {len(X)} labels, one for each sample of {X_name}; got {len(codes)}; "
                     "give both the same length"
                 )
             if part == "train":
-                width, seen = D, self._check_training_labels(codes)
+                width = D
+                seen = self._check_training_labels(codes) if self.targets == "classes" else 0
             elif width != D:
                 raise ValueError(
                     f"{X_name}: expected {width} features as in X_train; got {D} (shape {X.shape}); "
                     "prepare every part the same way"
                 )
-            if codes.max() >= seen:
-                at = int(np.argmax(codes >= seen))
-                raise ValueError(
-                    f"{y_name}: expected labels below {seen}, the number of classes in y_train; "
-                    f"got {codes[at]} at {at}; "
-                    "put samples of every class in the training part"
-                )
-            if y.ndim == 2 and y.shape[1] != self.num_classes:
-                raise ValueError(
-                    f"{y_name}: expected {self.num_classes} one-hot columns; got {y.shape[1]}; "
-                    "give a column for each class"
-                )
+            if self.targets == "classes":
+                self._check_labels(y_name, y, codes, seen)
+            elif y.shape[1:] != self.y_train.shape[1:]:
+                raise ValueError(f"{y_name}: expected rows like those of y_train, {self.y_train.shape}; got {y.shape}")
         self._check_description(width)
+
+    def _check_labels(self, name: str, y: np.ndarray, codes: np.ndarray, seen: int) -> None:
+        """Classes that y_train knows, in as many columns."""
+        if codes.max() >= seen:
+            at = int(np.argmax(codes >= seen))
+            raise ValueError(
+                f"{name}: expected labels below {seen}, the number of classes in y_train; "
+                f"got {codes[at]} at {at}; "
+                "put samples of every class in the training part"
+            )
+        if y.ndim == 2 and y.shape[1] != self.num_classes:
+            raise ValueError(
+                f"{name}: expected {self.num_classes} one-hot columns; got {y.shape[1]}; give a column for each class"
+            )
 
     def _check_training_labels(self, codes: np.ndarray) -> int:
         """The number of classes that y_train knows: its largest code + 1, or its one-hot columns."""
@@ -92,6 +106,10 @@ class Dataset:
         return seen
 
     def _check_description(self, width: int) -> None:
+        if self.targets == "numbers" and self.classes is not None:
+            outputs = math.prod(self.y_train.shape[1:])
+            if len(self.classes) != outputs:
+                raise ValueError(f"classes: expected {outputs} names, one for each output; got {len(self.classes)}")
         if self.preprocess not in KINDS:
             raise errors.unknown("preprocess", self.preprocess, KINDS)
         if self.features is not None and len(self.features) != width:
@@ -110,9 +128,11 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """C: the number of class names if given, else of one-hot columns, else the largest code + 1."""
+        """C: the number of class names if given, else of columns of y, else the largest code + 1, or 1 for numbers."""
         if self.classes is not None:
             return len(self.classes)
+        if self.targets == "numbers":
+            return math.prod(self.y_train.shape[1:])
         return self.y_train.shape[1] if self.y_train.ndim == 2 else int(self.y_train.max()) + 1
 
     @property
@@ -124,7 +144,9 @@ class Dataset:
         """One line: `digits: 1437 train, 180 val, 180 test, 64 features, 10 classes`."""
         parts = ", ".join(f"{len(X)} {part}" for part, (X, _) in self.splits().items())
         features = "1 feature" if self.input_dim == 1 else f"{self.input_dim} features"
-        return f"{self.name}: {parts}, {features}, {self.num_classes} classes"
+        count = self.num_classes
+        last = f"{count} classes" if self.targets == "classes" else f"{count} output{'s' if count > 1 else ''}"
+        return f"{self.name}: {parts}, {features}, {last}"
 
     def __repr__(self) -> str:
         return f"<Dataset {self.summary()}>"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fcnet.data.catalogue import NAMES
-from fcnet.data.checks import check_features
+from fcnet.data.checks import check_features, check_numbers
 from fcnet.data.dataset import Dataset
 from fcnet.data.labels import encode_as, plain_labels
 from fcnet.data.loading import load, read_file
@@ -24,12 +24,13 @@ from fcnet.data.table import read_columns, read_features, read_table
 
 @dataclass(frozen=True)
 class Names:
-    """What a model expects: D features and C classes, with their names if it has any."""
+    """What a model expects: D features and C classes or outputs, with their names if it has any."""
 
     input_dim: int
     num_classes: int
     features: Sequence[str] | None = None
     classes: Sequence[str] | None = None
+    targets: str = "classes"  # or "numbers"
 
 
 def is_file(source: str) -> bool:
@@ -96,10 +97,10 @@ def part(
     if is_file(source):
         path = _existing(source)
         target = target if path.suffix.lower() == ".csv" else None
-        dataset = read_file(path, target, features=names.features, classes=names.classes)
+        dataset = read_file(path, target, features=names.features, classes=names.classes, targets=names.targets)
     else:
         check_split(source, split)
-        dataset = load(source, data_dir=data_dir)
+        dataset = load(source, data_dir=data_dir, targets=names.targets)
     _check_same(source, dataset, names)
     splits = dataset.splits()
     if split is None:
@@ -125,15 +126,13 @@ def _check_same(source: str, dataset: Dataset, names: Names) -> None:
         )
 
 
-def labelled(
-    source: str, target: str | None, features: Sequence[str] | None, classes: Sequence[str] | None
-) -> tuple[np.ndarray, np.ndarray]:
+def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray, np.ndarray]:
     """All rows of a .csv or .npz file as (X, y), labels numbered as the model numbers its classes.
 
     Args:
         target: the label column of a .csv file.
-        features: the columns that the model was trained on, in order; None: all but the target.
-        classes: the model's class names, by number; None: the labels are the numbers.
+        names: what the model expects. features None: all columns but the target; classes None: the labels are the
+            numbers.
 
     Raises:
         ValueError: no target, or a label that the model does not know.
@@ -142,16 +141,19 @@ def labelled(
     if path.suffix.lower() == ".csv":
         if target is None:
             raise ValueError(f"target: expected the label column of {path}; name it with --target")
-        table = read_table(path, target, features, classes)
+        table = read_table(path, target, names.features, names.classes, numbers=names.targets == "numbers")
         assert table.labels is not None  # read_table was given a target
         return table.X, table.labels
     arrays = read_npz(path)
     key = "" if "X" in arrays else "_test" if "X_test" in arrays else "_train"
-    X, y = arrays[f"X{key}"], plain_labels(f"{path}: y{key}", arrays[f"y{key}"])
+    plain = check_numbers if names.targets == "numbers" else plain_labels
+    X, y = arrays[f"X{key}"], plain(f"{path}: y{key}", arrays[f"y{key}"])
     _check_samples(path, f"X{key}", X)
     if len(X) != len(y):
         raise ValueError(f"{path}: y{key}: expected {len(X)} labels, one for each sample of X{key}; got {len(y)}")
-    return X, y if classes is None else encode_as(f"{path}: y{key}", y, classes)
+    if names.classes is None or names.targets == "numbers":
+        return X, y
+    return X, encode_as(f"{path}: y{key}", y, names.classes)
 
 
 def _check_samples(path: Path, name: str, X: np.ndarray) -> None:

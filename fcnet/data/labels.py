@@ -24,7 +24,10 @@ def plain_labels(name: str, y: np.ndarray) -> np.ndarray:
         whole = np.isfinite(y) & (np.floor(y) == y) & (np.abs(y) < 2**53)
         if not whole.all():
             at = int(np.argmin(whole))
-            raise ValueError(f"{name}: labels are not integers: got {y[at]} at {at}; give class codes or class names")
+            raise ValueError(
+                f"{name}: labels are not integers: got {y[at]} at {at}; give class codes or class names; "
+                "values to predict need loss 'mse' or targets='numbers'"
+            )
         return y.astype(np.int64)
     if y.dtype.kind == "S":
         return np.array([value.decode("utf-8", "replace") for value in y.tolist()], dtype=np.str_)

@@ -11,8 +11,8 @@ import numpy as np
 
 from fcnet import errors
 from fcnet.data import catalogue, cifar
-from fcnet.data.checks import check_features
-from fcnet.data.dataset import Dataset
+from fcnet.data.checks import check_features, check_numbers
+from fcnet.data.dataset import TARGETS, Dataset
 from fcnet.data.files import remedy
 from fcnet.data.idx import read_images_and_labels
 from fcnet.data.labels import class_names, encode, encode_as, plain_labels
@@ -29,6 +29,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     target: str | int | None = None,
     split_seed: int = 0,
+    targets: str = "classes",
 ) -> Dataset:
     """A data set on the host: "digits", "mnist", "fashion-mnist", "cifar10", "spirals", or an .npz or .csv
     file.
@@ -38,6 +39,7 @@ def load(
     target      the label column of a CSV file; its labels are numbers (1 and 1.0 are one class) if all are whole
                 and none begins with 0, else text (01 and 1 are two classes; beside text so are 1 and 1.0)
     split_seed  chooses the rows held out; independent of the seeds used in training
+    targets     "classes", or "numbers": what an .npz or .csv file holds as targets are values to predict, not labels
 
     X is (N, D): uint8 for images and digits, float64 for spirals and CSV files, the stored type for .npz
     files. y is int64 codes. Where there is an official test part, a stratified tenth of the training part
@@ -60,6 +62,10 @@ def load(
         raise ValueError(
             f"target: expected only with a .csv file; got {target!r} with {os.fspath(name)!r}; leave it out"
         )
+    if targets not in TARGETS:
+        raise errors.unknown("targets", targets, TARGETS)
+    if targets == "numbers" and key in catalogue.NAMES:
+        raise ValueError(f"data: expected an .npz or .csv file of numbers to predict; got {key}, which has classes")
     if key == "digits":
         return _digits(split_seed)
     if key == "spirals":
@@ -68,7 +74,7 @@ def load(
         return _cifar10(data_dir, split_seed)
     if key in catalogue.NAMES:
         return _mnist(key, data_dir, split_seed)
-    return read_file(path, None if target is None else str(target), split_seed)
+    return read_file(path, None if target is None else str(target), split_seed, targets=targets)
 
 
 def _digits(split_seed: int) -> Dataset:
@@ -136,6 +142,7 @@ def read_file(
     split_seed: int = 0,
     features: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
+    targets: str = "classes",
 ) -> Dataset:
     """An .npz or .csv file as a data set, as `load` says.
 
@@ -148,36 +155,55 @@ def read_file(
         raise ValueError(f"data: expected an .npz or .csv file; got {str(path)!r}")
     try:
         if path.suffix.lower() == ".csv":
-            return _csv(path, target, split_seed, features, classes)
-        return _npz(path, split_seed, classes)
+            return _csv(path, target, split_seed, features, classes, targets)
+        return _npz(path, split_seed, classes, targets)
     except (ValueError, TypeError) as error:  # what Dataset has against a file's content is the file's fault
         message = str(error)
         raise ValueError(message if message.startswith(str(path)) else f"{path}: {message}") from None
 
 
 def _csv(
-    path: Path, target: str | None, split_seed: int, features: Sequence[str] | None, classes: Sequence[str] | None
+    path: Path,
+    target: str | None,
+    split_seed: int,
+    features: Sequence[str] | None,
+    classes: Sequence[str] | None,
+    targets: str,
 ) -> Dataset:
     if target is None:
         columns = read_columns(path)
         raise ValueError(f"target: expected the label column, one of {listed(columns)}; got none{header_hint(columns)}")
-    table = read_table(path, target, features, classes)
+    numbers = targets == "numbers"
+    table = read_table(path, target, features, classes, numbers=numbers)
     assert table.labels is not None  # read_table was given a target
-    values = np.unique(table.labels)
     where = f"column {target!r}"
+    if numbers:
+        parts = _held_out(where, table.X, table.labels, ("val", "test"), split_seed, numbers)
+        return Dataset(**parts, name=path.stem, features=table.features, preprocess="standardize", targets=targets)
+    values = np.unique(table.labels)
     _check_classes(where, values, classes)
     y = table.labels if classes is not None else encode(target, table.labels, values)
-    try:
-        parts = hold_out(table.X, y, ("val", "test"), split_seed)
-    except TooFew as error:
-        raise ValueError(f"{where}: {error.needs}; give more rows") from None
     return Dataset(
-        **parts,
+        **_held_out(where, table.X, y, ("val", "test"), split_seed, numbers),
         name=path.stem,
         classes=class_names(values) if classes is None else tuple(classes),
         features=table.features,
         preprocess="standardize",
     )
+
+
+def _held_out(
+    where: str, X: np.ndarray, y: np.ndarray, parts: Sequence[str], split_seed: int, numbers: bool
+) -> dict[str, Any]:
+    try:
+        return hold_out(X, y, parts, split_seed, stratify=not numbers)
+    except TooFew as error:
+        remedy = (
+            "give more rows"
+            if where.startswith("column")
+            else ("give more, or parts of your own: X_train, X_val and so on")
+        )
+        raise ValueError(f"{where}: {error.needs}; {remedy}") from None
 
 
 def _check_classes(where: str, values: np.ndarray, classes: Sequence[str] | None) -> None:
@@ -186,7 +212,7 @@ def _check_classes(where: str, values: np.ndarray, classes: Sequence[str] | None
         raise ValueError(f"{where}: expected at least 2 classes; got only label {only!r}; give samples of every class")
 
 
-def _npz(path: Path, split_seed: int, classes: Sequence[str] | None) -> Dataset:
+def _npz(path: Path, split_seed: int, classes: Sequence[str] | None, targets: str) -> Dataset:
     arrays = read_npz(path)
     own = {key: key for key in arrays}  # what the file calls them
     if "X" in arrays:
@@ -195,28 +221,28 @@ def _npz(path: Path, split_seed: int, classes: Sequence[str] | None) -> Dataset:
     for key, array in arrays.items():
         if key.startswith("X"):  # before splitting, which would tell other row numbers
             check_features(own[key], array)
-    labels = {key: plain_labels(own[key], y) for key, y in arrays.items() if key.startswith("y")}
+    numbers = targets == "numbers"
+    plain = check_numbers if numbers else plain_labels
+    labels = {key: plain(own[key], y) for key, y in arrays.items() if key.startswith("y")}
     if len(arrays["X_train"]) != len(labels["y_train"]):
         raise ValueError(
             f"{own['y_train']}: expected {len(arrays['X_train'])} labels, one for each sample of {own['X_train']}; "
             f"got {len(labels['y_train'])}; give both the same length"
         )
-    values = np.unique(labels["y_train"])
-    _check_classes(own["y_train"], values, None)
-    y: dict[str, Any] = {
-        key: encode(key, part, values) if classes is None else encode_as(own[key], part, classes)
-        for key, part in labels.items()
-    }
+    y: dict[str, Any] = labels
+    if not numbers:
+        values = np.unique(labels["y_train"])
+        _check_classes(own["y_train"], values, None)
+        y = {
+            key: encode(key, part, values) if classes is None else encode_as(own[key], part, classes)
+            for key, part in labels.items()
+        }
+        classes = class_names(values) if classes is None else tuple(classes)
     X: dict[str, Any] = {key: _flat(array) for key, array in arrays.items() if key.startswith("X")}
     held = {}
     if "X_val" not in X:
         parts = ("val",) if "X_test" in X else ("val", "test")
-        try:
-            held = hold_out(X.pop("X_train"), y.pop("y_train"), parts, split_seed)
-        except TooFew as error:
-            raise ValueError(
-                f"{own['y_train']}: {error.needs}; give more, or parts of your own: X_train, X_val and so on"
-            ) from None
+        held = _held_out(own["y_train"], X.pop("X_train"), y.pop("y_train"), parts, split_seed, numbers)
     shape = arrays["X_train"].shape[1:]
     # Two dimensions are a grey image. More stay in the file's own order, (C, H, W) or (H, W, C): turning them
     # round here would make the model wrong for the same images given to predict() as they are.
@@ -227,9 +253,10 @@ def _npz(path: Path, split_seed: int, classes: Sequence[str] | None) -> Dataset:
         **y,
         **held,
         name=path.stem,
-        classes=class_names(values) if classes is None else tuple(classes),
+        classes=None if classes is None else tuple(classes),
         preprocess=preprocess,
         image_shape=image_shape,
+        targets=targets,
     )
 
 

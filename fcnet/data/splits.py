@@ -77,12 +77,14 @@ def _shares(floor: np.ndarray, owed: np.ndarray, room: np.ndarray, count: int) -
     return take
 
 
-def hold_out(X: np.ndarray, y: np.ndarray, parts: Sequence[str], seed: int) -> dict[str, Any]:
+def hold_out(X: np.ndarray, y: np.ndarray, parts: Sequence[str], seed: int, *, stratify: bool = True) -> dict[str, Any]:
     """Split X (N, ...) and codes y (N,) for Dataset: X_train, y_train and X_part, y_part for each of `parts`.
 
+    Without `stratify` y are numbers (N,) or (N, C), and all rows count as one class.
     X is taken over: its memory becomes the training part's, so that a large array is never there twice.
     """
-    train, *rest = stratified_split(y, [HELD_OUT] * len(parts), seed)
+    strata = y if stratify else np.zeros(len(y), dtype=np.int64)
+    train, *rest = stratified_split(strata, [HELD_OUT] * len(parts), seed)
     result = {}
     for part, rows in zip(parts, rest, strict=True):
         result[f"X_{part}"], result[f"y_{part}"] = X[rows], y[rows]

@@ -27,7 +27,7 @@ _LEADING_ZERO = re.compile(r"[+-]?0\d")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """X (N, D) float64, the D column names, and the target column's N labels (None if there is no target)."""
+    """X (N, D) float64, the D column names, and the target column's N labels or numbers (None without a target)."""
 
     X: np.ndarray
     features: tuple[str, ...]
@@ -35,9 +35,14 @@ class Table:
 
 
 def read_table(
-    path: Path, target: str, features: Sequence[str] | None = None, classes: Sequence[str] | None = None
+    path: Path,
+    target: str,
+    features: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    numbers: bool = False,
 ) -> Table:
-    """Read a CSV file whose column `target` holds the labels.
+    """Read a CSV file whose column `target` holds the labels, or with `numbers` values to predict, as float64.
 
     features: the columns to read, in this order, other columns being ignored; None: all but the target.
     classes: class names by number: labels are then these numbers; None: integers or text, as they stand.
@@ -52,7 +57,7 @@ def read_table(
         features = tuple(features or (column for column in columns if column != target))
         if not features:
             raise ValueError(f"{path}: expected feature columns beside {target!r}; got none; is the separator a comma?")
-        return _parse(path, columns, rows, features, target, classes)
+        return _parse(path, columns, rows, features, target, classes, numbers=numbers)
 
 
 def _unknown(argument: str, got: str, columns: Sequence[str]) -> str:
@@ -175,11 +180,12 @@ def _parse(
     target: str | None,
     classes: Sequence[str] | None = None,
     largest: float = LARGEST,
+    numbers: bool = False,
 ) -> Table:
     places = [columns.index(feature) for feature in features]
     pick = itemgetter(*places) if len(places) > 1 else lambda row, at=places[0]: (row[at],)
     label_at = None if target is None else columns.index(target)
-    numbers, lines = array("d"), array("q")
+    cells_read, lines = array("d"), array("q")
     labels: list[str] = []
     seen: dict[str, str] = {}  # one string object per class, not per row
     for line, row in rows:
@@ -187,7 +193,7 @@ def _parse(
         try:
             if "_" in "".join(cells):  # float() would take 1_2 for 12
                 raise ValueError
-            numbers.extend(map(float, cells))
+            cells_read.extend(map(float, cells))
         except ValueError:
             raise _bad_cell(path, features, cells, line) from None
         lines.append(line)
@@ -200,7 +206,7 @@ def _parse(
             labels.append(seen.setdefault(label, label))
     if not lines:
         raise ValueError(f"{path}: expected rows below the header; got none")
-    X = np.frombuffer(numbers, dtype=np.float64).reshape(len(lines), len(features))
+    X = np.frombuffer(cells_read, dtype=np.float64).reshape(len(lines), len(features))
     with np.errstate(over="ignore", invalid="ignore"):
         finite = bool(np.isfinite(X.sum()))
     if not finite and not (ok := np.isfinite(X)).all():
@@ -218,6 +224,8 @@ def _parse(
         )
     if target is None:
         return Table(X, features, None)
+    if numbers:
+        return Table(X, features, _target_numbers(path, target, labels, lines))
     if classes is not None:
         return Table(X, features, _codes(path, target, labels, lines, classes))
     return Table(X, features, _label_values(path, target, labels, lines))
@@ -253,12 +261,24 @@ def _label_values(path: Path, target: str, labels: list[str], lines: Sequence[in
             line = lines[labels.index(label)]
             raise ValueError(
                 f"{path}: line {line}, column {target!r}: labels are not integers: got {label!r}; "
-                "give class codes or class names"
+                "give class codes or class names; values to predict need loss 'mse' or targets='numbers'"
             )
     if any(_LEADING_ZERO.match(label) for label in values):
         return np.array(labels)
     whole = {label: int(value) for label, value in values.items() if value is not None}
     return np.array([whole[label] for label in labels], dtype=np.int64)
+
+
+def _target_numbers(path: Path, target: str, cells: list[str], lines: Sequence[int]) -> np.ndarray:
+    """The target's cells as float64."""
+    values = [_number(cell) for cell in cells]
+    for value, cell, line in zip(values, cells, lines, strict=True):
+        if value is None or not abs(value) <= LARGEST:
+            raise ValueError(
+                f"{path}: line {line}, column {target!r}: expected a number of size {LARGEST:g} or less; "
+                f"got {cell[:60]!r}; correct it or remove the row"
+            )
+    return np.array(values, dtype=np.float64)
 
 
 def _is_whole(value: float | None) -> bool:

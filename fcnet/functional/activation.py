@@ -1,17 +1,25 @@
-"""Activations: element by element, so the shapes are any.
+"""Activations, listed in `ACTIVATIONS`: pairs `NAME_forward(x) -> (out, cache)`, `NAME_backward(dout, cache) -> dx`.
 
-Each is a pair `NAME_forward(x) -> (out, cache)`, `NAME_backward(dout, cache) -> dx`, listed in `ACTIVATIONS`.
+All but maxout act element by element, so their shapes are any, `out` may be x itself, and `dx` may be dout itself (it
+then allocates). A cache that is not `out` has arrays of its own: given back (`cache=`), they are filled again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from backends import accelerated, array_module
+from fcnet.errors import unknown
 from fcnet.functional import checks
 
 Array = Any
+
+LEAK = 0.01  # slope of leaky ReLU below 0
+CUBIC, SPREAD = 0.044715, math.sqrt(2 / math.pi)  # of GELU
+LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a number
 
 
 @accelerated("out", "cache", check=lambda x, **_: checks.floating("relu_forward", x=x))
@@ -44,12 +52,277 @@ def relu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Arra
     return xp.multiply(dout, gate, out=dx)
 
 
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("leaky_relu_forward", x=x))
+def leaky_relu_forward(x: Array, *, out: Array | None = None, cache: Array | None = None) -> tuple[Array, Array]:
+    """Leaky ReLU, out = x where x > 0, else 0.01 x. Source: Maas, Hannun and Ng, 2013.
+
+    Args and returns: as `relu_forward`; the cache is the derivative, 1 or 0.01.
+    """
+    xp = array_module(x)
+    slope = xp.greater(x, 0, out=xp.empty(x.shape, dtype=x.dtype) if cache is None else cache)
+    xp.maximum(slope, LEAK, out=slope)
+    return xp.multiply(x, slope, out=out), slope
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("leaky_relu_backward", dout, cache))
+def leaky_relu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout where x > 0, else 0.01 dout; arguments as in `relu_backward`."""
+    return array_module(dout, cache).multiply(dout, cache, out=dx)
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("elu_forward", x=x))
+def elu_forward(x: Array, *, out: Array | None = None, cache: Array | None = None) -> tuple[Array, Array]:
+    """Exponential linear unit with alpha = 1, out = x where x > 0, else exp(x) - 1. Source: Clevert et al., 2016.
+
+    Args and returns: as `relu_forward`; the cache is exp(min(x, 0)) - 1.
+    """
+    xp = array_module(x)
+    below = xp.minimum(x, 0, out=cache)
+    xp.expm1(below, out=below)
+    out = xp.maximum(x, 0, out=out)
+    return xp.add(out, below, out=out), below
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("elu_backward", dout, cache))
+def elu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout where x > 0, else dout exp(x); arguments as in `relu_backward`."""
+    xp = array_module(dout, cache)
+    slope = xp.add(cache, 1, out=None if dx is dout else dx)
+    return xp.multiply(dout, slope, out=dx)
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("sigmoid_forward", x=x))
+def sigmoid_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+    """Logistic sigmoid, out = 1 / (1 + exp(-x)), in both courses; no exponential overflows, whatever x.
+
+    Args and returns: as `relu_forward`; the cache is out.
+    """
+    xp = array_module(x)
+    out = xp.negative(x, out=out)
+    xp.minimum(out, LARGEST_EXPONENT[x.dtype.itemsize], out=out)
+    xp.exp(out, out=out)
+    xp.add(out, 1, out=out)
+    xp.reciprocal(out, out=out)
+    return out, out
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("sigmoid_backward", dout, cache))
+def sigmoid_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout out (1 - out); arguments as in `relu_backward`."""
+    xp = array_module(dout, cache)
+    slope = xp.subtract(1, cache, out=None if dx is dout else dx)
+    xp.multiply(slope, cache, out=slope)
+    return xp.multiply(dout, slope, out=dx)
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("tanh_forward", x=x))
+def tanh_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+    """Hyperbolic tangent, out = tanh(x), in both courses; arguments as in `relu_forward`, the cache is out."""
+    out = array_module(x).tanh(x, out=out)
+    return out, out
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("tanh_backward", dout, cache))
+def tanh_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout (1 - out²); arguments as in `relu_backward`."""
+    xp = array_module(dout, cache)
+    slope = xp.multiply(cache, cache, out=None if dx is dout else dx)
+    xp.subtract(1, slope, out=slope)
+    return xp.multiply(dout, slope, out=dx)
+
+
+class GatedCache(NamedTuple):
+    """Of out = x σ(h(x)): steepness = x h'(x) and gate = σ(h(x)), like x."""
+
+    steepness: Array
+    gate: Array
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("silu_forward", x=x))
+def silu_forward(x: Array, *, out: Array | None = None, cache: GatedCache | None = None) -> tuple[Array, GatedCache]:
+    """Sigmoid linear unit (swish), out = x σ(x). Source: Hendrycks and Gimpel, 2016; Elfwing et al., 2017.
+
+    Args and returns: as `relu_forward`, with a `GatedCache`.
+    """
+    xp = array_module(x)
+    steepness, gate = (xp.empty(x.shape, dtype=x.dtype), None) if cache is None else cache
+    steepness[...] = x
+    gate, _ = sigmoid_forward.reference(x, out=gate)
+    return xp.multiply(x, gate, out=out), GatedCache(steepness, gate)
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("gelu_forward", x=x))
+def gelu_forward(x: Array, *, out: Array | None = None, cache: GatedCache | None = None) -> tuple[Array, GatedCache]:
+    """Gaussian error linear unit in its tanh form, out = x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
+
+    Since (1 + tanh(a)) / 2 = σ(2a), this is x σ(h) with h = 2 √(2/π) (x + 0.044715 x³). It is within 0.0005 of the form
+    with the error function, x Φ(x). Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016; PyTorch's
+    gelu(approximate="tanh").
+
+    Args and returns: as `relu_forward`, with a `GatedCache`.
+    """
+    xp = array_module(x)
+    steepness, gate = (None, None) if cache is None else cache
+    # Beyond 20 the gate is 0 or 1, and a larger cube could overflow.
+    near = xp.minimum(x, 20, out=steepness)
+    xp.maximum(near, -20, out=near)
+    gate = xp.multiply(near, near, out=gate)
+    xp.multiply(gate, 2 * SPREAD * CUBIC, out=gate)
+    xp.add(gate, 2 * SPREAD, out=gate)
+    xp.multiply(gate, near, out=gate)  # h
+    # x h' = 2 √(2/π) (x + 3 * 0.044715 x³) = 3 h - 4 √(2/π) x
+    steepness = xp.multiply(near, -4 / 3 * SPREAD, out=near)
+    xp.add(steepness, gate, out=steepness)
+    xp.multiply(steepness, 3, out=steepness)
+    sigmoid_forward.reference(gate, out=gate)
+    return xp.multiply(x, gate, out=out), GatedCache(steepness, gate)
+
+
+def _gated_backward(dout: Array, cache: GatedCache, dx: Array | None) -> Array:
+    """Of out = x σ(h): dx = dout σ (1 + (1 - σ) x h')."""
+    xp = array_module(dout, cache.gate)
+    slope = xp.subtract(1, cache.gate, out=None if dx is dout else dx)
+    xp.multiply(slope, cache.steepness, out=slope)
+    xp.add(slope, 1, out=slope)
+    xp.multiply(slope, cache.gate, out=slope)
+    return xp.multiply(dout, slope, out=dx)
+
+
+def _check_gated(function: str, dout: Array, cache: GatedCache) -> None:
+    checks.cache_of(function, cache, GatedCache)
+    checks.gradient(function, dout, cache.gate)
+
+
+@accelerated("dx", check=lambda dout, cache, **_: _check_gated("silu_backward", dout, cache))
+def silu_backward(dout: Array, cache: GatedCache, *, dx: Array | None = None) -> Array:
+    """dx = dout σ(x) (1 + x (1 - σ(x))); arguments as in `relu_backward`."""
+    return _gated_backward(dout, cache, dx)
+
+
+@accelerated("dx", check=lambda dout, cache, **_: _check_gated("gelu_backward", dout, cache))
+def gelu_backward(dout: Array, cache: GatedCache, *, dx: Array | None = None) -> Array:
+    """dx = dout σ(h) (1 + x h' (1 - σ(h))), the exact derivative of the tanh form; arguments as in `relu_backward`."""
+    return _gated_backward(dout, cache, dx)
+
+
+def _check_maxout(x: Array, pieces: int = 2, **_: Any) -> None:
+    checks.floating("maxout_forward", x=x)
+    if isinstance(pieces, bool) or not isinstance(pieces, int):
+        raise TypeError(f"maxout_forward: pieces: expected an integer, got {pieces!r}")
+    if pieces < 2:
+        raise ValueError(f"maxout_forward: pieces: expected 2 or more, got {pieces}")
+    if x.ndim == 0 or x.shape[-1] % pieces:
+        raise ValueError(f"maxout_forward: x: expected (..., {pieces} M) for {pieces} pieces, got shape {x.shape}")
+
+
+@accelerated("out", "cache", check=_check_maxout)
+def maxout_forward(
+    x: Array, pieces: int = 2, *, out: Array | None = None, cache: Array | None = None
+) -> tuple[Array, Array]:
+    """Maxout of k pieces, out[..., m] = max over p of x[..., p M + m]. Source: Goodfellow et al., 2013.
+
+    Args:
+        x: (..., k M): the first pieces of all M units, then the second ones, ...
+        pieces: k, 2 or more.
+        out: (..., M), filled if given; must not overlap x.
+        cache: from an earlier call on the same shapes, filled again.
+
+    Returns:
+        out (..., M), and the cache (k, ..., M): whether a unit's piece p won. Of equal ones the first wins.
+    """
+    xp = array_module(x)
+    parts = pieces_of(x, pieces)
+    out = xp.empty(parts[0].shape, dtype=x.dtype) if out is None else out
+    cache = xp.empty((pieces, *out.shape), dtype=bool) if cache is None else cache
+    won = [cache[p] for p in range(pieces)]
+    out[...] = parts[0]
+    won[0][...] = True
+    for p in range(1, pieces):
+        xp.greater(parts[p], out, out=won[p])
+        xp.maximum(out, parts[p], out=out)
+        for earlier in won[:p]:
+            xp.greater(earlier, won[p], out=earlier)  # True only if it had won and does not lose to p
+    return out, cache
+
+
+def _check_maxout_backward(dout: Array, cache: Array, **_: Any) -> None:
+    checks.floating("maxout_backward", dout=dout)
+    checks.same_shape("maxout_backward", "dout", dout, cache.shape[1:], "the forward pass's result")
+
+
+@accelerated("dx", check=_check_maxout_backward)
+def maxout_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx[..., p M + m] = dout[..., m] where piece p won, else 0.
+
+    Args:
+        dout: (..., M). cache: from `maxout_forward`.
+        dx: (..., k M), filled if given; must not overlap dout.
+    """
+    xp = array_module(dout, cache)
+    pieces = cache.shape[0]
+    if dx is None:
+        dx = xp.empty((*dout.shape[:-1], pieces * dout.shape[-1]), dtype=dout.dtype)
+    for p, part in enumerate(pieces_of(dx, pieces)):
+        xp.multiply(dout, cache[p], out=part)
+    return dx
+
+
+def pieces_of(x: Array, pieces: int) -> list[Array]:
+    """Views (..., M) of the k pieces of M maxout units in (..., k M)."""
+    width = x.shape[-1] // pieces
+    return [x[..., p * width : (p + 1) * width] for p in range(pieces)]
+
+
 class Activation(NamedTuple):
-    """A pair of functions and the initialiser that suits it (`fcnet.init`)."""
+    """A pair of functions and the initialiser that suits it (`fcnet.init`).
+
+    own_cache: the cache has arrays of its own, to be given back. pieces: columns that the function takes for one that
+    it gives.
+    """
 
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[..., Array]
     init: str
+    own_cache: bool = False
+    pieces: int = 1
 
 
-ACTIVATIONS = {"relu": Activation(relu_forward.reference, relu_backward.reference, "he")}
+def _maxout(pieces: int) -> Activation:
+    # Xavier: the larger of two normal numbers has the mean square that each of them has.
+    forward = partial(maxout_forward.reference, pieces=pieces)
+    return Activation(forward, maxout_backward.reference, "xavier", True, pieces)
+
+
+ACTIVATIONS = {
+    "relu": Activation(relu_forward.reference, relu_backward.reference, "he"),
+    "leaky_relu": Activation(leaky_relu_forward.reference, leaky_relu_backward.reference, "he", True),
+    "elu": Activation(elu_forward.reference, elu_backward.reference, "he", True),
+    "sigmoid": Activation(sigmoid_forward.reference, sigmoid_backward.reference, "xavier"),
+    "tanh": Activation(tanh_forward.reference, tanh_backward.reference, "xavier"),
+    "maxout": _maxout(2),
+    "gelu": Activation(gelu_forward.reference, gelu_backward.reference, "he", True),
+    "silu": Activation(silu_forward.reference, silu_backward.reference, "he", True),
+}
+
+
+def activation_named(argument: str, name: str) -> Activation:
+    """The activation of this name: one in `ACTIVATIONS`, or "maxout:3" for maxout of 3 pieces.
+
+    Raises:
+        ValueError: no such name; the message begins with `argument`.
+    """
+    if isinstance(name, str):
+        if name in ACTIVATIONS:
+            return ACTIVATIONS[name]
+        kind, _, pieces = name.partition(":")
+        if kind == "maxout" and pieces.isdecimal() and int(pieces) >= 2:
+            return _maxout(int(pieces))
+    raise unknown(argument, name, ACTIVATIONS)
+
+
+@accelerated("out", "cache")
+def activate(x: Array, activation: str, *, out: Array | None = None, cache: Any = None) -> tuple[Array, Any]:
+    """The activation of this name, for who looks it up when a step is planned; arguments as in its own function."""
+    kind = activation_named("activation", activation)
+    again = {"cache": cache} if kind.own_cache else {}
+    return kind.forward(x, out=out, **again)

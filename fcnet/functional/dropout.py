@@ -1,7 +1,10 @@
-"""Inverted dropout: units are kept with probability `keep_ratio` and scaled by 1 / keep_ratio while training.
+"""Dropout: while training, units are kept with probability `keep_ratio`, the others are 0.
+
+Inverted (CS231n): what is kept is scaled by 1 / keep_ratio while training; evaluation does nothing. Plain ("Deep
+Learning from Scratch", and the paper): nothing is scaled while training; evaluation multiplies by keep_ratio.
 
 Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014. The number is the
-probability to *keep* a unit (CS231n), not to drop it (PyTorch, Keras).
+probability to *keep* a unit (CS231n), not to drop it (the book, PyTorch, Keras).
 """
 
 from __future__ import annotations
@@ -21,10 +24,10 @@ def keep_threshold(keep_ratio: float) -> int:
     return max(1, round(keep_ratio * STEPS))
 
 
-def dropout_mask(
+def plain_dropout_mask(
     rng: MaskStream, keep_ratio: float, shape: tuple[int, ...], dtype: Any, *, out: Array | None = None
 ) -> Array:
-    """A mask of 0 and 1/keep_ratio: the same for the same seed, layer, step and net, on every device.
+    """A mask of 0 and 1: the same for the same seed, layer, step and net, on every device.
 
     Args:
         rng: whose bits decide; a unit is kept where they are below `keep_threshold(keep_ratio)`.
@@ -45,8 +48,15 @@ def dropout_mask(
         mask[...] = 1.0
         return mask
     # Compared as integers below `threshold`, that is at most threshold - 1, which always fits in 16 bits.
-    xp.less_equal(rng.bits(shape), threshold - 1, out=mask)
-    return xp.multiply(mask, 1.0 / keep_ratio, out=mask)
+    return xp.less_equal(rng.bits(shape), threshold - 1, out=mask)
+
+
+def dropout_mask(
+    rng: MaskStream, keep_ratio: float, shape: tuple[int, ...], dtype: Any, *, out: Array | None = None
+) -> Array:
+    """A mask of 0 and 1/keep_ratio, of the same units as `plain_dropout_mask`; same arguments and errors."""
+    mask = plain_dropout_mask(rng, keep_ratio, shape, dtype, out=out)
+    return rng.backend.xp.multiply(mask, 1.0 / keep_ratio, out=mask)
 
 
 def _check_forward(x: Array, mask: Array, **_: Any) -> None:
@@ -56,11 +66,11 @@ def _check_forward(x: Array, mask: Array, **_: Any) -> None:
 
 @accelerated("out", "cache", check=_check_forward)
 def dropout_forward(x: Array, mask: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """Dropout while training, out = x * mask. When evaluating, out = x: leave the call out.
+    """Dropout while training, out = x * mask. When evaluating, inverted dropout is no call at all, out = x.
 
     Args:
         x: (..., N, D).
-        mask: like x, from `dropout_mask`; may be kept and used again.
+        mask: like x, from `dropout_mask` or `plain_dropout_mask`; may be kept and used again.
         out: like x, filled if given; may be x itself.
 
     Returns:
@@ -73,3 +83,33 @@ def dropout_forward(x: Array, mask: Array, *, out: Array | None = None) -> tuple
 def dropout_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout * mask; `dx` is filled if given and may be dout itself."""
     return array_module(dout, cache).multiply(dout, cache, out=dx)
+
+
+def _check_plain(function: str, x: Array, keep_ratio: float) -> None:
+    checks.floating(function, x=x)
+    checks.fraction(function, "keep_ratio", keep_ratio)
+
+
+@accelerated("out", "cache", check=lambda x, keep_ratio, rng, **_: _check_plain("plain_dropout_forward", x, keep_ratio))
+def plain_dropout_forward(
+    x: Array, keep_ratio: float, rng: MaskStream, *, out: Array | None = None, cache: Array | None = None
+) -> tuple[Array, Array]:
+    """Plain dropout while training: out = x * mask, with a new mask of 0 and 1. Backward: `dropout_backward`.
+
+    Args:
+        x: (..., N, D).
+        keep_ratio, rng: as in `plain_dropout_mask`.
+        out: like x, filled if given; may be x itself.
+        cache: like x, filled if given; must not overlap x.
+
+    Returns:
+        out and cache = the mask.
+    """
+    mask = plain_dropout_mask(rng, keep_ratio, x.shape, x.dtype, out=cache)
+    return dropout_forward.reference(x, mask, out=out)
+
+
+@accelerated("out", check=lambda x, keep_ratio, **_: _check_plain("plain_dropout_inference", x, keep_ratio))
+def plain_dropout_inference(x: Array, keep_ratio: float, *, out: Array | None = None) -> Array:
+    """Plain dropout when evaluating: out = keep_ratio * x, the mean of training's; `out` may be x itself."""
+    return array_module(x).multiply(x, keep_ratio, out=out)

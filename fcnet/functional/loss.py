@@ -1,15 +1,21 @@
 """Losses: the mean over the batch, and its gradient in the scores.
 
-Shapes: scores (..., N, C), N batch, C classes. Targets y are integer labels (..., N), or (..., N, C): one-hot rows, or
-for the softmax loss any probabilities.
+Shapes: scores (..., N, C), N batch, C classes or outputs. Targets y of the classification losses are integer labels
+(..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Those of `NUMERIC` are (..., N, C).
+
+Each formula is a function of one row, `_NAME_rows`; what the loss does with the rows (a mean, or a weighted one) is
+written once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from backends import accelerated, array_module
+from fcnet.errors import unknown
 from fcnet.functional import checks
+from fcnet.functional.activation import sigmoid_forward
 
 Array = Any
 
@@ -62,6 +68,11 @@ def softmax_loss(
     Raises:
         ValueError: shapes do not fit, or no row. TypeError: labels are not integers, scores not floating.
     """
+    return _mean(_softmax_rows(scores, y, dscores), loss)
+
+
+def _softmax_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+    """-Σ_c t_c log p_c of each row (..., N, 1), and p - t."""
     xp = array_module(scores, y)
     targets = _targets(y, scores)
     peak = xp.max(scores, axis=-1, keepdims=True)
@@ -71,10 +82,7 @@ def softmax_loss(
     total = xp.sum(dscores, axis=-1, keepdims=True)
     xp.divide(dscores, total, out=dscores)
     xp.subtract(dscores, targets, out=dscores)
-    xp.divide(dscores, scores.shape[-2], out=dscores)
-    loss = xp.empty(scores.shape[:-2], dtype=scores.dtype) if loss is None else loss
-    xp.mean(xp.log(total) - right, axis=(-2, -1), out=loss)
-    return loss, dscores
+    return xp.log(total) - right, dscores
 
 
 @accelerated("loss", "dscores", check=lambda scores, y, **_: _check("svm_loss", scores, y))
@@ -87,6 +95,11 @@ def svm_loss(
 
     Args and returns: as `softmax_loss`; rows of y (..., N, C) must be one-hot.
     """
+    return _mean(_svm_rows(scores, y, dscores), loss)
+
+
+def _svm_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+    """Σ_{c ≠ y} max(0, s_c - s_y + 1) of each row (..., N, 1), and its gradient."""
     xp = array_module(scores, y)
     targets = _targets(y, scores)
     right = xp.sum(targets * scores, axis=-1, keepdims=True)
@@ -94,13 +107,167 @@ def svm_loss(
     xp.add(margins, 1, out=margins)
     xp.multiply(margins, 1 - targets, out=margins)  # the right class has no margin to itself
     xp.maximum(margins, 0, out=margins)
-    loss = xp.empty(scores.shape[:-2], dtype=scores.dtype) if loss is None else loss
-    xp.mean(xp.sum(margins, axis=-1), axis=-1, out=loss)
+    losses = xp.sum(margins, axis=-1, keepdims=True)
     dscores = xp.greater(margins, 0, out=margins)
     violations = xp.sum(dscores, axis=-1, keepdims=True)
     xp.subtract(dscores, targets * violations, out=dscores)
-    xp.divide(dscores, scores.shape[-2], out=dscores)
-    return loss, dscores
+    return losses, dscores
+
+
+def _check_numeric(function: str, scores: Array, y: Array) -> None:
+    checks.floating(function, scores=scores, y=y)
+    checks.rows(function, "scores", scores)
+    checks.same_shape(function, "y", y, scores.shape, "scores")
+
+
+@accelerated("loss", "dscores", check=lambda scores, y, **_: _check_numeric("mse_loss", scores, y))
+def mse_loss(
+    scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+) -> tuple[Array, Array]:
+    """Mean squared error: loss = mean_n mean_c (s - y)², the mean over all outputs, as PyTorch's MSELoss.
+
+    (CS231n's notes sum over the outputs, C times as much; "Deep Learning from Scratch" takes half of that sum.)
+
+    Args:
+        scores: (..., N, C). y: (..., N, C) of the same dtype.
+        loss, dscores: as in `softmax_loss`.
+
+    Returns:
+        loss (...) and dscores = 2 (s - y) / (N C).
+
+    Raises:
+        ValueError: shapes do not fit, or no row. TypeError: not floating, or two dtypes.
+    """
+    return _mean(_mse_rows(scores, y, dscores), loss)
+
+
+def _mse_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+    """mean_c (s - y)² of each row (..., N, 1), and 2 (s - y) / C."""
+    xp = array_module(scores, y)
+    dscores = xp.subtract(scores, y, out=dscores)
+    losses = xp.mean(dscores * dscores, axis=-1, keepdims=True)
+    return losses, xp.multiply(dscores, 2 / scores.shape[-1], out=dscores)
+
+
+@accelerated("loss", "dscores", check=lambda scores, y, **_: _check_numeric("bce_loss", scores, y))
+def bce_loss(
+    scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+) -> tuple[Array, Array]:
+    """Binary cross-entropy on logits: loss = mean_n mean_c -[y log σ(s) + (1 - y) log(1 - σ(s))], σ the sigmoid.
+
+    C labels that may each be on or off; the mean over all of them, as PyTorch's BCEWithLogitsLoss. Computed as
+    max(s, 0) - s y + log(1 + exp(-|s|)), which no score makes overflow.
+
+    Args:
+        scores: (..., N, C). y: (..., N, C) of the same dtype, 0 or 1, or probabilities between.
+        loss, dscores: as in `softmax_loss`.
+
+    Returns:
+        loss (...) and dscores = (σ(s) - y) / (N C).
+
+    Raises:
+        ValueError: shapes do not fit, or no row. TypeError: not floating, or two dtypes.
+    """
+    return _mean(_bce_rows(scores, y, dscores), loss)
+
+
+def _bce_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+    """The mean cross-entropy of each row's labels (..., N, 1), and (σ(s) - y) / C."""
+    xp = array_module(scores, y)
+    each = xp.abs(scores)
+    xp.negative(each, out=each)
+    xp.exp(each, out=each)
+    xp.log1p(each, out=each)
+    xp.add(each, xp.maximum(scores, 0) - scores * y, out=each)
+    losses = xp.mean(each, axis=-1, keepdims=True)
+    dscores, _ = sigmoid_forward.reference(scores, out=dscores)
+    xp.subtract(dscores, y, out=dscores)
+    return losses, xp.multiply(dscores, 1 / scores.shape[-1], out=dscores)
+
+
+def _mean(rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
+    """The mean of losses (..., N, 1) over N, and the gradients of the rows divided by N."""
+    losses, dscores = rows
+    xp = array_module(dscores)
+    xp.divide(dscores, dscores.shape[-2], out=dscores)
+    loss = xp.empty(dscores.shape[:-2], dtype=dscores.dtype) if loss is None else loss
+    return xp.mean(losses, axis=(-2, -1), out=loss), dscores
+
+
+LOSSES = {"softmax": softmax_loss, "svm": svm_loss, "mse": mse_loss, "bce": bce_loss}
+NUMERIC = ("mse", "bce")  # whose targets are numbers (N, C), not the labels of classes
+_ROWS: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "softmax": _softmax_rows,
+    "svm": _svm_rows,
+    "mse": _mse_rows,
+    "bce": _bce_rows,
+}
+
+
+def _check_weighted(scores: Array, y: Array, weights: Array, name: str = "softmax", **_: Any) -> None:
+    if name not in LOSSES:
+        raise unknown("weighted_loss: name", name, LOSSES)
+    checks.floating("weighted_loss", scores=scores, weights=weights)
+    (_check_numeric if name in NUMERIC else _check)("weighted_loss", scores, y)
+    checks.same_shape("weighted_loss", "weights", weights, scores.shape[:-1], "scores without classes")
+
+
+@accelerated("loss", "dscores", check=_check_weighted)
+def weighted_loss(
+    scores: Array,
+    y: Array,
+    weights: Array,
+    name: str = "softmax",
+    *,
+    loss: Array | None = None,
+    dscores: Array | None = None,
+) -> tuple[Array, Array]:
+    """A loss with a weight for each sample: loss = mean_n w_n l_n, where l_n is what `name` gives for sample n alone.
+
+    The sum is divided by N, not by the sum of the weights: a sample weighs the same whatever else is in its batch, and
+    weights of 1 give the loss itself.
+
+    Args:
+        scores, y: as the loss `name` (in `LOSSES`) takes them.
+        weights: (..., N), of the dtype of scores.
+        loss, dscores: as in `softmax_loss`.
+
+    Returns:
+        loss (...) and dscores.
+    """
+    xp = array_module(scores, y, weights)
+    losses, dscores = _ROWS[name](scores, y, dscores)
+    each = weights[..., None]
+    xp.multiply(dscores, each, out=dscores)
+    return _mean((losses * each, dscores), loss)
+
+
+def _check_smoothing(y: Array, num_classes: int, smoothing: float, dtype: Any, **_: Any) -> None:
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smooth_labels: smoothing: expected 0 <= smoothing < 1, got {smoothing}")
+
+
+@accelerated("targets", check=_check_smoothing)
+def smooth_labels(y: Array, num_classes: int, smoothing: float, dtype: Any, *, targets: Array | None = None) -> Array:
+    """Targets of the softmax loss with label smoothing: (1 - ε) t + ε / C, t one-hot.
+
+    Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
+
+    Args:
+        y: integer labels (..., N), or floating rows t (..., N, C) that sum to 1.
+        num_classes: C. smoothing: ε, 0 <= ε < 1.
+        dtype: of the scores.
+        targets: (..., N, C), filled if given.
+
+    Raises:
+        ValueError: ε out of range.
+    """
+    xp = array_module(y)
+    rows = y if y.dtype.kind == "f" else one_hot(y, num_classes, dtype)
+    if targets is None:
+        targets = xp.empty(rows.shape, dtype=dtype)
+    xp.multiply(rows, 1 - smoothing, out=targets)
+    return xp.add(targets, smoothing / num_classes, out=targets)
 
 
 @accelerated("out", check=lambda scores, **_: checks.floating("softmax", scores=scores))
@@ -110,25 +277,3 @@ def softmax(scores: Array, *, out: Array | None = None) -> Array:
     out = xp.subtract(scores, xp.max(scores, axis=-1, keepdims=True), out=out)
     xp.exp(out, out=out)
     return xp.divide(out, xp.sum(out, axis=-1, keepdims=True), out=out)
-
-
-LOSSES = {"softmax": softmax_loss, "svm": svm_loss}
-
-
-@accelerated("loss")
-def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
-    """Add 0.5 reg Σ W² to `loss` and reg W to `dweights`, in place; return the loss.
-
-    Args:
-        weights, dweights: (P,) flat: every weight matrix of a network and its gradient.
-        loss: an array without axes.
-        work: scratch (B,), of the same dtype; the work is done B elements at a time.
-    """
-    xp = array_module(weights, loss, dweights, work)
-    for start in range(0, weights.size, work.size):
-        w, dw = weights[start : start + work.size], dweights[start : start + work.size]
-        scaled = xp.multiply(w, reg, out=work[: w.size])
-        # `dw` is one object: CuPy copies an input first that overlaps `out` and is another object, if only a view.
-        xp.add(dw, scaled, out=dw)
-        xp.add(loss, 0.5 * xp.dot(scaled, w), out=loss)
-    return loss

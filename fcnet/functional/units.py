@@ -3,7 +3,8 @@
 Composed of the small functions, so a unit has no formula of its own. A device kernel may replace a whole unit and pass
 over the activations once instead of once per part.
 
-Shapes: z (..., N, M), what the product x W gave; b, gamma, beta (..., M).
+Shapes: z (..., N, M), what the product x W gave; b, gamma, beta (..., M). With maxout of k pieces, these have k M
+columns, and out has M.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from backends import MaskStream, accelerated, array_module
-from fcnet.errors import unknown
 from fcnet.functional import checks
-from fcnet.functional.activation import ACTIVATIONS
+from fcnet.functional.activation import Activation, activation_named, pieces_of
 from fcnet.functional.affine import add_bias, bias_gradient
 from fcnet.functional.dropout import dropout_backward, dropout_forward, dropout_mask
 from fcnet.functional.norm import (
@@ -33,7 +33,8 @@ class UnitCache(NamedTuple):
     """What the backward pass of a unit needs; a repeated forward pass fills the same arrays again.
 
     hidden is the activation before dropout (the output itself without dropout), mask None without dropout, norm None
-    without normalisation. b is the argument itself.
+    without normalisation. b is the argument itself. x is what maxout acted on, None for the other activations, which
+    act in place.
     """
 
     activation: str
@@ -42,6 +43,7 @@ class UnitCache(NamedTuple):
     mask: Array | None
     norm: NormCache | None
     b: Array
+    x: Array | None = None
 
 
 def _check(
@@ -58,8 +60,9 @@ def _check(
     checks.rows(function, "z", z)
     for name, vector in zip(("b", "gamma", "beta"), (b, *norm), strict=False):
         checks.features(function, name, vector, z.shape[-1], "z", z.shape[:-2])
-    if activation not in ACTIVATIONS:
-        raise unknown(f"{function}: activation", activation, ACTIVATIONS)
+    pieces = activation_named(f"{function}: activation", activation).pieces
+    if z.shape[-1] % pieces:
+        raise ValueError(f"{function}: z: expected {pieces} M columns for {activation}, got shape {z.shape}")
     checks.fraction(function, "keep_ratio", keep_ratio)
     if keep_ratio < 1 and rng is None:
         raise ValueError(
@@ -78,14 +81,17 @@ def _activate(
     out: Array | None,
     cache: UnitCache | None,
 ) -> tuple[Array, UnitCache]:
-    """The end of each unit: activation, then dropout if any. x may be overwritten (it is cache.hidden or out)."""
-    forward = ACTIVATIONS[activation].forward
-    hidden, activation_cache = forward(x, out=x)
+    """The end of each unit: activation, then dropout if any. x may be overwritten (it is from `_before_activation`)."""
+    kind = activation_named("activation", activation)
+    again = {"cache": cache.activation_cache} if kind.own_cache and cache is not None else {}
+    in_place = kind.pieces == 1
+    hidden, activation_cache = kind.forward(x, out=x if in_place else _before_dropout(out, cache), **again)
+    kept = activation, activation_cache, hidden
     if rng is None or keep_ratio == 1:
-        return hidden, UnitCache(activation, activation_cache, hidden, None, norm, b)
+        return hidden, UnitCache(*kept, None, norm, b, None if in_place else x)
     mask = dropout_mask(rng, keep_ratio, hidden.shape, hidden.dtype, out=None if cache is None else cache.mask)
     out, _ = dropout_forward.reference(hidden, mask, out=out)
-    return out, UnitCache(activation, activation_cache, hidden, mask, norm, b)
+    return out, UnitCache(*kept, mask, norm, b, None if in_place else x)
 
 
 def _before_dropout(out: Array | None, cache: UnitCache | None) -> Array | None:
@@ -93,14 +99,25 @@ def _before_dropout(out: Array | None, cache: UnitCache | None) -> Array | None:
     return out if cache is None or cache.mask is None else cache.hidden
 
 
+def _before_activation(kind: Activation, out: Array | None, cache: UnitCache | None) -> Array | None:
+    """Where what the activation acts on goes: where the activation goes, unless it has another width."""
+    if kind.pieces == 1:
+        return _before_dropout(out, cache)
+    return None if cache is None else cache.x
+
+
 def _deactivate(dout: Array, cache: UnitCache, dx: Array | None) -> Array:
     """Back through dropout and activation; dx may be dout itself, but then the activation may allocate.
 
-    Both act element by element, so their gradients may be applied in either order; with the activation's first,
-    dx is free for what it writes on the way.
+    Both act unit by unit, so their gradients may be applied in either order; with the activation's first, dx is free
+    for what it writes on the way.
     """
-    dx = ACTIVATIONS[cache.activation].backward(dout, cache.activation_cache, dx=dx)
-    return dx if cache.mask is None else dropout_backward.reference(dx, cache.mask, dx=dx)
+    kind = activation_named("activation", cache.activation)
+    dx = kind.backward(dout, cache.activation_cache, dx=dx)
+    if cache.mask is not None:
+        for part in [dx] if kind.pieces == 1 else pieces_of(dx, kind.pieces):
+            dropout_backward.reference(part, cache.mask, dx=part)
+    return dx
 
 
 def _norm(function: str, cache: UnitCache) -> NormCache:
@@ -133,17 +150,20 @@ def bias_activation_dropout_forward(
 
     Args:
         z: (..., N, M). b: (..., M).
-        activation: a name in `ACTIVATIONS`.
+        activation: a name in `ACTIVATIONS`; "maxout:3" for maxout of 3 pieces.
         keep_ratio: probability to keep a unit; 1 for no dropout.
         rng: the bits of the dropout mask; None for no dropout.
-        hidden: where the activation goes before dropout; may be z itself, which is then overwritten.
+        hidden: where z + b goes, and in place what the activation makes of it; may be z itself, which is then
+            overwritten.
         out: like z, filled if given; without dropout it is `hidden`.
         cache: from an earlier call on the same shapes, whose arrays are filled again.
 
     Returns:
         out (..., N, M) and the cache.
     """
-    hidden = add_bias.reference(z, b, out=_before_dropout(out, cache) if hidden is None else hidden)
+    if hidden is None:
+        hidden = _before_activation(activation_named("activation", activation), out, cache)
+    hidden = add_bias.reference(z, b, out=hidden)
     return _activate(hidden, b, activation, keep_ratio, rng, None, out, cache)
 
 
@@ -206,7 +226,7 @@ def batchnorm_activation_dropout_forward(
         running_var=running_var,
         momentum=momentum,
         eps=eps,
-        out=_before_dropout(out, cache),
+        out=_before_activation(activation_named("activation", activation), out, cache),
         cache=_norm_buffers(_x_hat_buffer(x_hat, cache), cache),
     )
     if running_mean is not None:
@@ -287,9 +307,8 @@ def layernorm_activation_dropout_forward(
 ) -> tuple[Array, UnitCache]:
     """out = dropout(activation(layernorm(z + b))); arguments as in the batch norm unit."""
     z = add_bias.reference(z, b, out=_x_hat_buffer(x_hat, cache))
-    hidden, norm = layernorm_forward.reference(
-        z, gamma, beta, eps=eps, out=_before_dropout(out, cache), cache=_norm_buffers(z, cache)
-    )
+    before = _before_activation(activation_named("activation", activation), out, cache)
+    hidden, norm = layernorm_forward.reference(z, gamma, beta, eps=eps, out=before, cache=_norm_buffers(z, cache))
     return _activate(hidden, b, activation, keep_ratio, rng, norm, out, cache)
 
 

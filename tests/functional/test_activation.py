@@ -1,4 +1,6 @@
-"""Activations: the table, and ReLU."""
+"""Activations: the table, and what is particular to one of them."""
+
+import math
 
 import numpy as np
 import pytest
@@ -6,44 +8,64 @@ import pytest
 from fcnet import functional as F
 from fcnet.init import SCHEMES
 from fcnet.numerical import numerical_gradient
-from tests import oracles
+from tests import oracles_activation as oracles
+from tests.guard import shares_memory
 from tests.tolerances import assert_close
 
-#: forward and backward oracles of each activation; one without a line here fails.
-ORACLES = {"relu": (oracles.relu, oracles.relu_backward)}
-SHAPES = [(4, 5), (1, 1), (3, 4, 5), (7,)]
+SHAPES = [(4, 6), (1, 2), (3, 4, 6), (8,)]
+NAMES = [*sorted(F.ACTIVATIONS), "maxout:3"]
 
 
 def test_every_activation_is_tested():
-    assert set(ORACLES) == set(F.ACTIVATIONS)
+    """The names of the design, each with an oracle."""
+    assert set(F.ACTIVATIONS) == {*oracles.NUMBERS, "maxout"}
 
 
-@pytest.fixture(params=sorted(F.ACTIVATIONS))
+@pytest.fixture(params=NAMES)
 def activation(request):
     return request.param
 
 
-def values(rng, shape):
-    """Numbers of both signs, none near zero: the kink is tested by itself."""
+def functions(activation):
+    forward, backward, *_ = F.activation_named("activation", activation)
+    return forward, backward
+
+
+def pieces(activation):
+    return F.activation_named("activation", activation).pieces
+
+
+def values(rng, shape, activation="relu"):
+    """Numbers of both signs, none near zero: the kink is tested by itself. Three pieces need columns of their own."""
+    if pieces(activation) == 3:
+        shape = (*shape[:-1], 3 * shape[-1] // 2)
     x = rng.standard_normal(shape).astype(np.float32)
     return x + np.float32(0.1) * np.sign(x)
 
 
+def draw(rng, shape, activation):
+    """x, and dout in the shape of the result."""
+    x = values(rng, shape, activation)
+    dout = values(rng, x.shape)
+    return x, dout[..., : x.shape[-1] // pieces(activation)]
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_the_oracle(activation, shape, rng, lay, host, dtype, untouched):
-    x, dout = values(rng, shape), values(rng, shape)
+    x, dout = draw(rng, shape, activation)
     x_, dout_ = lay(x, dtype), lay(dout, dtype)
-    forward, backward, _ = F.ACTIVATIONS[activation]
+    forward, backward = functions(activation)
     with untouched(x_, dout_):
         out, cache = forward(x_)
         dx = backward(dout_, cache)
-    assert_close(host(out), ORACLES[activation][0](x), dtype, "elementwise")
-    assert_close(host(dx), ORACLES[activation][1](dout, x), dtype, "elementwise")
+    name, k = activation.partition(":")[0], pieces(activation)
+    assert_close(host(out), oracles.forward(name, x, k), dtype, "elementwise")
+    assert_close(host(dx), oracles.backward(name, dout, x, k), dtype, "elementwise")
 
 
 def test_backward_is_the_numerical_gradient(activation, rng, device, host):
-    x, dout = values(rng, (4, 5)).astype(float), values(rng, (4, 5)).astype(float)
-    forward, backward, _ = F.ACTIVATIONS[activation]
+    x, dout = (value.astype(float) for value in draw(rng, (4, 6), activation))
+    forward, backward = functions(activation)
     dx = backward(device(dout), forward(device(x))[1])
     numeric = numerical_gradient(lambda x: host(forward(device(x))[0]), x, dout)
     assert_close(host(dx), numeric, "float64", "gradient")
@@ -51,27 +73,37 @@ def test_backward_is_the_numerical_gradient(activation, rng, device, host):
 
 def test_it_is_torchs(activation, rng, device, host, dtype):
     torch = pytest.importorskip("torch")
-    x, dout = values(rng, (4, 5)), values(rng, (4, 5))
-    forward, backward, _ = F.ACTIVATIONS[activation]
+    theirs = {
+        "leaky_relu": torch.nn.functional.leaky_relu,
+        "elu": torch.nn.functional.elu,
+        "gelu": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+        "silu": torch.nn.functional.silu,
+        "maxout": lambda x: x.reshape(*x.shape[:-1], 2, -1).amax(-2),
+        "maxout:3": lambda x: x.reshape(*x.shape[:-1], 3, -1).amax(-2),
+    }
+    x, dout = draw(rng, (4, 6), activation)
+    forward, backward = functions(activation)
     out, cache = forward(device(x, dtype))
     tensor = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-    expected = getattr(torch, activation)(tensor)
+    expected = (theirs.get(activation) or getattr(torch, activation))(tensor)
     expected.backward(torch.tensor(dout, dtype=torch.float64))
     assert_close(host(out), expected.detach().numpy(), dtype, "elementwise")
     assert_close(host(backward(device(dout, dtype), cache)), tensor.grad.numpy(), dtype, "elementwise")
 
 
 def test_outputs_are_filled_also_in_place(activation, rng, device, host, xp, dtype):
-    x, dout = values(rng, (4, 5)), values(rng, (4, 5))
-    forward, backward, _ = F.ACTIVATIONS[activation]
+    x, dout = draw(rng, (4, 6), activation)
+    forward, backward = functions(activation)
     expected, cache = forward(device(x, dtype))
     expected_dx = host(backward(device(dout, dtype), cache))
-    out, dx = xp.empty((4, 5), dtype=dtype), xp.empty((4, 5), dtype=dtype)
+    out, dx = xp.empty(dout.shape, dtype=dtype), xp.empty(x.shape, dtype=dtype)
     got, _ = forward(device(x, dtype), out=out)
     assert got is out
     assert backward(device(dout, dtype), cache, dx=dx) is dx
     np.testing.assert_array_equal(host(out), host(expected))
     np.testing.assert_array_equal(host(dx), expected_dx)
+    if pieces(activation) > 1:
+        return  # narrower than its input: never in place
     x_, dout_ = device(x, dtype), device(dout, dtype)
     got, cache = forward(x_, out=x_)
     assert got is x_
@@ -80,8 +112,33 @@ def test_outputs_are_filled_also_in_place(activation, rng, device, host, xp, dty
     np.testing.assert_array_equal(host(dout_), expected_dx)
 
 
-def test_the_initialiser_it_names_exists(activation):
-    assert F.ACTIVATIONS[activation].init in SCHEMES
+def test_a_cache_given_back_is_filled_again(activation, rng, device, host, dtype):
+    kind = F.activation_named("activation", activation)
+    x, dout = draw(rng, (4, 6), activation)
+    out, cache = kind.forward(device(x, dtype))
+    expected = host(kind.backward(device(dout, dtype), cache))
+    arrays = cache if isinstance(cache, tuple) else (cache,)
+    assert kind.own_cache != any(shares_memory(array, out) for array in arrays)
+    if kind.own_cache:
+        _, other = kind.forward(device(-x, dtype))
+        _, again = kind.forward(device(x, dtype), cache=other)
+        for mine, given in zip(again if isinstance(again, tuple) else (again,), _tuple(other), strict=True):
+            assert shares_memory(mine, given)
+        np.testing.assert_array_equal(host(kind.backward(device(dout, dtype), again)), expected)
+
+
+def _tuple(cache):
+    return cache if isinstance(cache, tuple) else (cache,)
+
+
+USUAL = {"sigmoid": "xavier", "tanh": "xavier", "maxout": "xavier", "maxout:3": "xavier"}
+
+
+def test_the_initialiser_it_names(activation):
+    """Xavier for what is linear around 0, He for what halves the variance."""
+    usual = F.activation_named("activation", activation).init
+    assert usual in SCHEMES
+    assert usual == USUAL.get(activation, "he")
 
 
 def test_relu_at_zero_passes_nothing_back(device, host, dtype):
@@ -90,11 +147,67 @@ def test_relu_at_zero_passes_nothing_back(device, host, dtype):
     np.testing.assert_array_equal(host(F.relu_backward(device(np.ones(4), dtype), cache)), [0, 0, 0, 1])
 
 
-def test_relu_keeps_nan_and_infinity_visible(device, host, dtype):
-    out, _ = F.relu_forward(device([np.nan, np.inf, -np.inf], dtype))
-    np.testing.assert_array_equal(host(out), [np.nan, np.inf, 0])
+@pytest.mark.parametrize("name", sorted(oracles.NUMBERS))
+def test_nan_and_infinity_stay_visible(name, device, host, dtype):
+    out, _ = functions(name)[0](device([np.nan, np.inf], dtype))
+    np.testing.assert_array_equal(host(out), [np.nan, 1 if name in ("sigmoid", "tanh") else np.inf])
+
+
+def test_relu_of_minus_infinity_is_zero(device, host, dtype):
+    out, _ = F.relu_forward(device([-np.inf], dtype))
+    np.testing.assert_array_equal(host(out), [0])
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "elu", "gelu", "silu"])
+@pytest.mark.parametrize("size", [30.0, 100.0, 1e3, 1e15])
+def test_large_numbers_overflow_nowhere(name, size, device, host, dtype):
+    """NumPy would warn, and a warning fails the test."""
+    x = np.array([-size, size])
+    forward, backward = functions(name)
+    out, cache = forward(device(x, dtype))
+    dx = backward(device(np.ones(2), dtype), cache)
+    limits = {"sigmoid": (0, 1), "tanh": (-1, 1), "elu": (-1, size), "gelu": (0, size), "silu": (0, size)}[name]
+    np.testing.assert_allclose(host(out), limits, rtol=1e-6, atol=1e-10)
+    np.testing.assert_allclose(host(dx), [0, 0 if name in ("sigmoid", "tanh") else 1], atol=1e-10)
+
+
+def test_sigmoid_is_precise_far_below_zero(device, host, dtype):
+    out, _ = F.sigmoid_forward(device([-20.0, -80.0], dtype))
+    np.testing.assert_allclose(host(out), [math.exp(-20.0), math.exp(-80.0)], rtol=1e-5)
+
+
+def test_gelu_is_near_the_form_with_the_error_function(device, host):
+    x = np.linspace(-6, 6, 121)
+    exact = [value * 0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x]
+    difference = np.abs(host(F.gelu_forward(device(x))[0]) - exact)
+    assert 1e-4 < difference.max() < 5e-4
+
+
+def test_of_equal_maxout_pieces_the_first_has_the_gradient(device, host, dtype):
+    x = device([[2.0, 0.0, 2.0, 1.0, 2.0, 1.0]], dtype)  # two units, three pieces
+    out, cache = F.maxout_forward(x, 3)
+    np.testing.assert_array_equal(host(out), [[2, 1]])
+    dx = F.maxout_backward(device([[5.0, 7.0]], dtype), cache)
+    np.testing.assert_array_equal(host(dx), [[5, 0, 0, 7, 0, 0]])
 
 
 def test_bad_arguments_are_named(device):
-    with pytest.raises(TypeError, match="relu_forward: x: expected float32 or float64, got int64"):
-        F.relu_forward(device([1, 2]))
+    for name in sorted(oracles.NUMBERS):
+        with pytest.raises(TypeError, match=f"{name}_forward: x: expected float32 or float64, got int64"):
+            getattr(F, f"{name}_forward")(device([1, 2]))
+    with pytest.raises(
+        ValueError, match=r"maxout_forward: x: expected \(\.\.\., 2 M\) for 2 pieces, got shape \(2, 3\)"
+    ):
+        F.maxout_forward(device(np.ones((2, 3))))
+    with pytest.raises(ValueError, match="maxout_forward: pieces: expected 2 or more, got 1"):
+        F.maxout_forward(device(np.ones((2, 3))), 1)
+    with pytest.raises(TypeError, match="maxout_forward: pieces: expected an integer, got 2"):
+        F.maxout_forward(device(np.ones((2, 4))), 2.0)
+    with pytest.raises(ValueError, match="maxout_backward: dout: expected the shape"):
+        F.maxout_backward(device(np.ones((2, 3))), F.maxout_forward(device(np.ones((2, 4))))[1])
+
+
+@pytest.mark.parametrize("name", ["rleu", "maxout:1", "maxout:x", "relu:2", None])
+def test_unknown_names(name):
+    with pytest.raises(ValueError, match="activation: expected one of relu, leaky_relu"):
+        F.activation_named("activation", name)

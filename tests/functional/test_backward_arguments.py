@@ -12,6 +12,10 @@ ROW = np.ones(4)
 CASES = {
     "affine": (F.affine_backward, F.affine_forward(X, W, B)[1], (6, 5)),
     "relu": (F.relu_backward, F.relu_forward(X)[1], (6, 4)),
+    **{
+        name: (getattr(F, f"{name}_backward"), getattr(F, f"{name}_forward")(X)[1], (6, 4))
+        for name in ("leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu")
+    },
     "dropout": (F.dropout_backward, F.dropout_forward(X, X)[1], (6, 4)),
     "batchnorm": (F.batchnorm_backward, F.batchnorm_forward(X, ROW, ROW)[1], (6, 4)),
     "stepwise": (F.batchnorm_backward_stepwise, F.batchnorm_forward(X, ROW, ROW)[1], (6, 4)),
@@ -31,7 +35,7 @@ def test_gradients_that_do_not_fit(name):
             backward(wrong, cache)
 
 
-@pytest.mark.parametrize("name", ["affine", "batchnorm", "layernorm", "stepwise"])
+@pytest.mark.parametrize("name", ["affine", "batchnorm", "layernorm", "stepwise", "gelu", "silu"])
 def test_caches_that_do_not_fit(name):
     backward, _, shape = CASES[name]
     for wrong in (None, (1, 2), X):

@@ -143,3 +143,45 @@ def test_bad_arguments_are_named(device):
         F.dropout_forward(device(np.ones((2, 3))), device(np.ones(3)))
     with pytest.raises(TypeError, match="dropout_forward: mask is float32 but x is float64"):
         F.dropout_forward(device(np.ones((2, 3))), device(np.ones((2, 3)), "float32"))
+
+
+@pytest.mark.parametrize("keep", [0.8, 0.5, 1.0])
+def test_plain_mask_keeps_the_same_units_without_scaling(keep, stream, host, dtype):
+    mask = host(F.plain_dropout_mask(stream, keep, (17, 33), dtype))
+    assert mask.dtype == dtype
+    np.testing.assert_array_equal(mask, host(F.dropout_mask(stream, keep, (17, 33), dtype)) > 0)
+
+
+def test_plain_dropout_while_training(rng, lay, host, dtype, untouched, stream, xp):
+    x = rng.standard_normal((4, 5)).astype(np.float32)
+    x_ = lay(x, dtype)
+    with untouched(x_):
+        out, mask = F.plain_dropout_forward(x_, 0.5, stream)
+    np.testing.assert_array_equal(host(mask), host(F.plain_dropout_mask(stream, 0.5, (4, 5), dtype)))
+    np.testing.assert_array_equal(host(out), np.where(host(mask) > 0, x, 0).astype(dtype))
+    given = xp.empty((4, 5), dtype=dtype), xp.empty((4, 5), dtype=dtype)
+    again, cache = F.plain_dropout_forward(x_, 0.5, stream, out=given[0], cache=given[1])
+    assert again is given[0]
+    assert cache is given[1]
+    np.testing.assert_array_equal(host(again), host(out))
+
+
+def test_plain_dropout_evaluates_to_the_mean_of_training(rng, lay, host, dtype, backend, device):
+    x = rng.standard_normal((4, 5)).astype(np.float32)
+    out = host(F.plain_dropout_inference(lay(x, dtype), 0.7))
+    assert_close(out, 0.7 * x.astype(float), dtype, "elementwise")
+    x_ = device(x, "float64")
+    trained = [host(F.plain_dropout_forward(x_, 0.7, MaskStream(backend, 1, 1, t))[0]) for t in range(400)]
+    # The share kept in 400 steps is known to sqrt(0.7 * 0.3 / 400) = 0.023.
+    np.testing.assert_allclose(np.mean(trained, axis=0), 0.7 * x, atol=4 * 0.023 * np.abs(x).max())
+    assert F.plain_dropout_inference(x_, 0.7, out=x_) is x_
+
+
+@pytest.mark.parametrize(
+    "function", [F.plain_dropout_inference, lambda x, keep: F.plain_dropout_forward(x, keep, None)]
+)
+def test_plain_dropout_names_bad_arguments(function, device):
+    with pytest.raises(ValueError, match=r"keep_ratio: expected a probability to keep a unit, .* got 1.5"):
+        function(device(np.ones((2, 3))), 1.5)
+    with pytest.raises(TypeError, match="x: expected float32 or float64, got int64"):
+        function(device(np.ones((2, 3), int)), 0.5)

@@ -1,4 +1,4 @@
-"""Losses, and the L2 term."""
+"""Losses, and the metrics that go with them."""
 
 import numpy as np
 import pytest
@@ -12,12 +12,16 @@ from tests.tolerances import assert_close
 ORACLES = {
     "softmax": oracles.softmax_loss,
     "svm": oracles.svm_loss,
+    "mse": oracles.mse_loss,
+    "bce": oracles.bce_loss,
 }
+LABELLED = ["softmax", "svm"]  # whose targets are the labels of classes
 SHAPES = [(5, 4), (1, 4), (5, 2), (1, 2), (9, 10)]
 
 
 def test_every_loss_is_tested():
-    assert set(ORACLES) == set(F.LOSSES)
+    assert set(ORACLES) == set(F.LOSSES) == set(F.METRICS)
+    assert set(F.NUMERIC) == set(ORACLES) - set(LABELLED)
 
 
 @pytest.fixture(params=sorted(F.LOSSES))
@@ -25,15 +29,28 @@ def name(request):
     return request.param
 
 
-def draw(rng, shape):
+labelled = pytest.mark.parametrize("name", LABELLED)
+
+
+def draw(rng, shape, name="softmax"):
+    """Scores and targets: values that float32 can hold."""
     scores = (3 * rng.standard_normal(shape)).astype(np.float32).astype(np.float64)
+    if name == "mse":
+        return scores, rng.standard_normal(shape).astype(np.float32).astype(np.float64)
+    if name == "bce":
+        return scores, rng.integers(2, size=shape).astype(np.float64)
     return scores, rng.integers(shape[1], size=shape[0])
+
+
+def on_device(device, y, dtype):
+    """Targets as the loss takes them: numbers in the dtype of the scores."""
+    return device(y, dtype if y.dtype.kind == "f" else None)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_it_is_the_oracle(name, shape, rng, lay, host, dtype, untouched):
-    scores, y = draw(rng, shape)
-    scores_, y_ = lay(scores, dtype), lay(y)
+    scores, y = draw(rng, shape, name)
+    scores_, y_ = lay(scores, dtype), on_device(lay, y, dtype)
     with untouched(scores_, y_):
         loss, dscores = F.LOSSES[name](scores_, y_)
     expected = ORACLES[name](scores, y)
@@ -42,7 +59,7 @@ def test_it_is_the_oracle(name, shape, rng, lay, host, dtype, untouched):
 
 
 def test_gradient_is_the_numerical_one(name, rng, device, host):
-    scores, y = draw(rng, (5, 4))
+    scores, y = draw(rng, (5, 4), name)
     _, dscores = F.LOSSES[name](device(scores), device(y))
     numeric = numerical_gradient(lambda s: host(F.LOSSES[name](device(s), device(y))[0]), scores)
     assert_close(host(dscores), numeric, "float64", "gradient")
@@ -50,18 +67,23 @@ def test_gradient_is_the_numerical_one(name, rng, device, host):
 
 def test_it_is_torchs(name, rng, device, host, dtype):
     torch = pytest.importorskip("torch")
-    scores, y = draw(rng, (6, 4))
-    loss, dscores = F.LOSSES[name](device(scores, dtype), device(y))
-    tensor, labels = torch.tensor(scores, requires_grad=True), torch.tensor(y)
-    if name == "softmax":
-        expected = torch.nn.functional.cross_entropy(tensor, labels)
-    else:  # PyTorch divides by the number of classes as well
-        expected = torch.nn.functional.multi_margin_loss(tensor, labels) * scores.shape[1]
+    theirs = {
+        "softmax": torch.nn.functional.cross_entropy,
+        # PyTorch divides by the number of classes as well
+        "svm": lambda s, y: torch.nn.functional.multi_margin_loss(s, y) * s.shape[1],
+        "mse": torch.nn.functional.mse_loss,
+        "bce": torch.nn.functional.binary_cross_entropy_with_logits,
+    }
+    scores, y = draw(rng, (6, 4), name)
+    loss, dscores = F.LOSSES[name](device(scores, dtype), on_device(device, y, dtype))
+    tensor = torch.tensor(scores, requires_grad=True)
+    expected = theirs[name](tensor, torch.tensor(y))
     expected.backward()
     assert_close(host(loss), expected.item(), dtype, "loss")
     assert_close(host(dscores), tensor.grad.numpy(), dtype, "loss")
 
 
+@labelled
 @pytest.mark.parametrize("kind", ["int32", "uint8", "one-hot", "one-hot bool", "one-hot int64", "one-hot float64"])
 def test_kinds_of_labels_give_the_same_bits(name, kind, rng, device, host, dtype, backend):
     scores, y = draw(rng, (5, 4))
@@ -86,6 +108,7 @@ def test_softmax_takes_probabilities(rng, device, host, dtype):
     assert_close(host(dscores), expected[1], dtype, "loss")
 
 
+@labelled
 @pytest.mark.parametrize("offset", [0, 1e4, -1e4])
 def test_equal_scores(name, offset, device, host, dtype):
     loss, dscores = F.LOSSES[name](device(np.full((3, 4), offset), dtype), device([0, 1, 3]))
@@ -95,17 +118,19 @@ def test_equal_scores(name, offset, device, host, dtype):
 
 def test_large_scores_do_not_overflow(name, device, host, dtype):
     scores = np.array([[1e4, 0, -1e4], [-1e4, 1e4, 1e4]])
-    loss, dscores = F.LOSSES[name](device(scores, dtype), device([2, 0]))
-    expected = ORACLES[name](scores, [2, 0])
+    y = np.array([2, 0]) if name in LABELLED else np.array([[0.0, 1, 1], [0, 1, 0]])
+    loss, dscores = F.LOSSES[name](device(scores, dtype), on_device(device, y, dtype))
+    expected = ORACLES[name](scores, y)
     assert_close(host(loss), expected[0], dtype, "loss")
     assert_close(host(dscores), expected[1], dtype, "loss")
 
 
 def test_given_outputs_are_filled_and_returned(name, rng, device, host, xp, dtype):
-    scores, y = draw(rng, (5, 4))
-    expected = F.LOSSES[name](device(scores, dtype), device(y))
+    scores, y = draw(rng, (5, 4), name)
+    y = on_device(device, y, dtype)
+    expected = F.LOSSES[name](device(scores, dtype), y)
     loss, dscores = xp.empty((), dtype=dtype), xp.empty((5, 4), dtype=dtype)
-    got = F.LOSSES[name](device(scores, dtype), device(y), loss=loss, dscores=dscores)
+    got = F.LOSSES[name](device(scores, dtype), y, loss=loss, dscores=dscores)
     assert got[0] is loss
     assert got[1] is dscores
     for a, b in zip(got, expected, strict=True):
@@ -115,8 +140,9 @@ def test_given_outputs_are_filled_and_returned(name, rng, device, host, xp, dtyp
 def test_networks_side_by_side_are_networks_one_by_one(name, rng, device, host, dtype):
     scores, y = rng.standard_normal((3, 5, 4)), rng.integers(4, size=(3, 5))
     one_hot = np.stack([oracles.one_hot(labels, 4) for labels in y])
-    for target in (y, one_hot.astype(dtype)):
-        loss, dscores = F.LOSSES[name](device(scores, dtype), device(target))
+    y = y if name in LABELLED else one_hot
+    for target in (y, one_hot.astype(dtype)) if name in LABELLED else (one_hot,):
+        loss, dscores = F.LOSSES[name](device(scores, dtype), on_device(device, target, dtype))
         assert loss.shape == (3,)
         for k in range(3):
             expected = ORACLES[name](scores[k].astype(dtype), y[k])
@@ -148,26 +174,6 @@ def test_one_hot(device, host, dtype):
     np.testing.assert_array_equal(host(F.one_hot(device([3, -1]), 3, dtype)), np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("block", [1, 7, 20, 64])
-def test_l2_penalty(block, rng, device, host, xp, dtype, untouched):
-    weights, dweights = rng.standard_normal(20).astype(np.float32), rng.standard_normal(20).astype(np.float32)
-    weights_, dweights_, loss = device(weights, dtype), device(dweights, dtype), device(1.5, dtype)
-    with untouched(weights_):
-        F.l2_penalty(weights_, 0.3, loss, dweights_, xp.empty(block, dtype=dtype))
-    value, gradient = oracles.l2(weights, 0.3)
-    assert_close(host(loss), 1.5 + value, dtype, "loss")
-    assert_close(host(dweights_), dweights + gradient, dtype, "elementwise")
-
-
-def test_l2_penalty_copies_nothing(guard):
-    """CuPy copies an input that overlaps `out` and is another object: here that would be every parameter."""
-    xp = guard.xp
-    arrays = xp.ones(64), 0.1, xp.zeros(()), xp.ones(64), xp.empty(16)
-    with guard.recording() as log, guard.no_waits():
-        F.l2_penalty(*arrays)
-    assert max(event.nbytes for event in log.allocations) == 8
-
-
 BAD = [
     (np.zeros((3, 4)), np.zeros(2, int), ValueError, "y: expected the shape (3,) of scores without classes, got (2,)"),
     (np.zeros((3, 4)), np.zeros((3, 5)), ValueError, "y: expected the shape (3, 4) of scores (one-hot), got (3, 5)"),
@@ -179,6 +185,7 @@ BAD = [
 ]
 
 
+@labelled
 @pytest.mark.parametrize(("scores", "y", "error", "message"), BAD)
 def test_bad_arguments_are_named(name, scores, y, error, message, device):
     with pytest.raises(error) as caught:
@@ -189,3 +196,111 @@ def test_bad_arguments_are_named(name, scores, y, error, message, device):
 def test_softmax_names_its_argument(device):
     with pytest.raises(TypeError, match="softmax: scores: expected float32 or float64, got int64"):
         F.softmax(device([[1, 2]]))
+
+
+@pytest.mark.parametrize("name", sorted(F.NUMERIC))
+@pytest.mark.parametrize(
+    ("scores", "y", "error", "message"),
+    [
+        (np.zeros((3, 4)), np.zeros(3), ValueError, "y: expected the shape (3, 4) of scores, got (3,)"),
+        (np.zeros((3, 4)), np.zeros((3, 4), int), TypeError, "y: expected float32 or float64, got int64"),
+        (np.zeros((3, 4)), np.zeros((3, 4), "float32"), TypeError, "y is float32 but scores is float64"),
+        (np.zeros((0, 4)), np.zeros((0, 4)), ValueError, "scores: expected at least one row, got shape (0, 4)"),
+    ],
+)
+def test_bad_numbers_are_named(name, scores, y, error, message, device):
+    with pytest.raises(error) as caught:
+        F.LOSSES[name](device(scores), device(y))
+    assert f"{name}_loss: {message}" in str(caught.value)
+
+
+def test_bce_takes_probabilities(rng, device, host, dtype):
+    scores, _ = draw(rng, (5, 4))
+    targets = rng.random((5, 4)).astype(np.float32)
+    loss, dscores = F.bce_loss(device(scores, dtype), device(targets, dtype))
+    expected = oracles.bce_loss(scores, targets)
+    assert_close(host(loss), expected[0], dtype, "loss")
+    assert_close(host(dscores), expected[1], dtype, "loss")
+
+
+def test_bce_of_one_label_is_softmax_of_two_classes(rng, device, host):
+    """With scores (0, s); so its sign is that of every other loss."""
+    scores, y = rng.standard_normal((6, 1)), rng.integers(2, size=6)
+    one, d_one = F.bce_loss(device(scores), device(y[:, None].astype(float)))
+    two, d_two = F.softmax_loss(device(np.hstack([np.zeros((6, 1)), scores])), device(y))
+    assert host(one) == pytest.approx(host(two), rel=1e-12)
+    np.testing.assert_allclose(host(d_one)[:, 0], host(d_two)[:, 1], rtol=1e-12)
+
+
+def test_label_smoothing(rng, device, host, dtype, xp):
+    scores, y = draw(rng, (5, 4))
+    expected = oracles.smooth(y, 4, 0.1)
+    targets = xp.empty((5, 4), dtype=dtype)
+    assert F.smooth_labels(device(y), 4, 0.1, dtype, targets=targets) is targets
+    assert_close(host(targets), expected, dtype, "elementwise")
+    rows = device(oracles.one_hot(y, 4), dtype)
+    np.testing.assert_array_equal(host(F.smooth_labels(rows, 4, 0.1, dtype)), host(targets))
+    np.testing.assert_array_equal(host(F.smooth_labels(device(y), 4, 0.0, dtype)), host(rows))
+    loss, dscores = F.softmax_loss(device(scores, dtype), targets)
+    assert_close(host(loss), oracles.softmax_loss(scores, expected)[0], dtype, "loss")
+    assert_close(host(dscores), oracles.softmax_loss(scores, expected)[1], dtype, "loss")
+    with pytest.raises(ValueError, match="smooth_labels: smoothing: expected 0 <= smoothing < 1, got 1"):
+        F.smooth_labels(device(y), 4, 1, dtype)
+
+
+def test_label_smoothing_is_torchs(rng, device, host, dtype):
+    torch = pytest.importorskip("torch")
+    scores, y = draw(rng, (6, 4))
+    loss, dscores = F.softmax_loss(device(scores, dtype), F.smooth_labels(device(y), 4, 0.2, dtype))
+    tensor = torch.tensor(scores, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(tensor, torch.tensor(y), label_smoothing=0.2)
+    expected.backward()
+    assert_close(host(loss), expected.item(), dtype, "loss")
+    assert_close(host(dscores), tensor.grad.numpy(), dtype, "loss")
+
+
+def test_weighted_loss(name, rng, device, host, dtype, xp):
+    scores, y = draw(rng, (5, 4), name)
+    weights = np.array([0.0, 1.0, 0.25, 3.0, 0.5])
+    y_ = on_device(device, y, dtype)
+    given = {"loss": xp.empty((), dtype=dtype), "dscores": xp.empty((5, 4), dtype=dtype)}
+    loss, dscores = F.weighted_loss(device(scores, dtype), y_, device(weights, dtype), name, **given)
+    assert loss is given["loss"]
+    assert dscores is given["dscores"]
+    expected = oracles.weighted(ORACLES[name], scores, y, weights)
+    assert_close(host(loss), expected[0], dtype, "loss")
+    assert_close(host(dscores), expected[1], dtype, "loss")
+
+
+def test_weighted_loss_is_the_numerical_gradient(name, rng, device, host):
+    scores, y = draw(rng, (5, 4), name)
+    weights = device(rng.random(5))
+    _, dscores = F.weighted_loss(device(scores), device(y), weights, name)
+    numeric = numerical_gradient(lambda s: host(F.weighted_loss(device(s), device(y), weights, name)[0]), scores)
+    assert_close(host(dscores), numeric, "float64", "gradient")
+
+
+def test_bad_weights_are_named(device):
+    scores, y = device(np.zeros((3, 4))), device([0, 1, 2])
+    with pytest.raises(ValueError, match="weighted_loss: weights: expected the shape"):
+        F.weighted_loss(scores, y, device(np.ones(4)))
+    with pytest.raises(TypeError, match="weighted_loss: weights is float32"):
+        F.weighted_loss(scores, y, device(np.ones(3), "float32"))
+    with pytest.raises(ValueError, match="weighted_loss: name: expected one of softmax"):
+        F.weighted_loss(scores, y, device(np.ones(3)), "sofmax")
+
+
+def test_metrics(device, host, dtype):
+    scores = np.array([[1.0, 2.0, 0.0], [3.0, -1.0, 0.5]])
+    metric = F.METRICS["softmax"]
+    for y in (np.array([1, 2]), np.array([[0, 1.0, 0], [0, 0, 1]])):
+        total = float(host(metric.total(device(scores, dtype), device(y))))
+        assert metric.figure(total, 2, 3) == 0.5
+    labels = np.array([[1.0, 0, 1], [1, 0, 0]])  # on where the score is above 0: three of six are right
+    metric = F.METRICS["bce"]
+    assert metric.figure(float(host(metric.total(device(scores, dtype), device(labels, dtype)))), 2, 3) == 0.5
+    metric = F.METRICS["mse"]
+    total = float(host(metric.total(device(scores, dtype), device(scores + np.eye(2, 3), dtype))))
+    assert metric.figure(total, 2, 3) == pytest.approx((2 / 6) ** 0.5)
+    assert metric.better(0.1, than=0.2)
+    assert F.METRICS["svm"].better(0.2, than=0.1)

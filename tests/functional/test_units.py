@@ -26,34 +26,44 @@ def keep(request):
     return request.param
 
 
+#: Caches of each sort: the output, arrays of their own, and a width of its own.
+ACTIVATIONS = ["relu", "sigmoid", "gelu", "maxout:3"]
+
+
+@pytest.fixture(params=ACTIVATIONS)
+def activation(request):
+    return request.param
+
+
 def unit(kind, direction):
     return getattr(F, f"{kind}_activation_dropout_{direction}")
 
 
-def draw(kind, rng, shape=(6, 5)):
+def draw(kind, rng, shape=(6, 5), activation="relu"):
     """z and the vectors of the unit, and dout: float64 values that float32 can hold."""
     vectors = 1 if kind == "bias" else 3
-    shapes = [shape, *[shape[-1:]] * vectors, shape]
+    wide = (*shape[:-1], F.activation_named("activation", activation).pieces * shape[-1])
+    shapes = [wide, *[wide[-1:]] * vectors, shape]
     return [rng.standard_normal(s).astype(np.float32).astype(np.float64) for s in shapes]
 
 
-def parts_forward(kind, z, vectors, keep, rng, **options):
+def parts_forward(kind, activation, z, vectors, keep, rng, **options):
     """The same by one small function after the other; returns what the backward pass needs as well."""
     h, norm, mask = F.add_bias(z, vectors[0]), None, None
     if kind != "bias":
         h, norm = KINDS[kind](h, *vectors[1:], **options)
-    h, gate = F.relu_forward(h)
+    h, gate = F.activation_named("activation", activation).forward(h)
     if keep < 1:
         mask = F.dropout_mask(rng, keep, h.shape, h.dtype)
         h, _ = F.dropout_forward(h, mask)
     return h, (norm, gate, mask)
 
 
-def parts_backward(kind, dout, caches, b):
+def parts_backward(kind, activation, dout, caches, b):
     norm, gate, mask = caches
     if mask is not None:
         dout = F.dropout_backward(dout, mask)
-    dz, rest = F.relu_backward(dout, gate), ()
+    dz, rest = F.activation_named("activation", activation).backward(dout, gate), ()
     if kind != "bias":
         dz, *rest = BACKWARD[kind](dz, norm)
     return dz, F.bias_gradient(dz, b), *rest
@@ -64,12 +74,12 @@ def stream(backend, keep):
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (1, 5), (6, 1), (3, 6, 5)], ids=str)
-def test_it_is_its_parts(kind, keep, shape, rng, lay, host, dtype, untouched, backend):
-    z, *vectors, dout = (lay(value, dtype) for value in draw(kind, rng, shape))
-    expected, caches = parts_forward(kind, z, vectors, keep, stream(backend, keep))
-    expected_grads = parts_backward(kind, dout, caches, vectors[0])
+def test_it_is_its_parts(kind, activation, keep, shape, rng, lay, host, dtype, untouched, backend):
+    z, *vectors, dout = (lay(value, dtype) for value in draw(kind, rng, shape, activation))
+    expected, caches = parts_forward(kind, activation, z, vectors, keep, stream(backend, keep))
+    expected_grads = parts_backward(kind, activation, dout, caches, vectors[0])
     with untouched(z, *vectors, dout):
-        out, cache = unit(kind, "forward")(z, *vectors, "relu", keep, stream(backend, keep))
+        out, cache = unit(kind, "forward")(z, *vectors, activation, keep, stream(backend, keep))
         grads = unit(kind, "backward")(dout, cache)
     assert_close(host(out), host(expected).astype(float), dtype, "norm")
     if (shape[-2] == 1 and kind == "batchnorm") or (shape[-1] == 1 and kind == "layernorm"):
@@ -78,13 +88,13 @@ def test_it_is_its_parts(kind, keep, shape, rng, lay, host, dtype, untouched, ba
         assert_close(host(got), host(want).astype(float), dtype, "norm")
 
 
-def test_its_gradients_are_the_numerical_ones(kind, keep, rng, device, host, backend):
-    values = draw(kind, rng)
+def test_its_gradients_are_the_numerical_ones(kind, activation, keep, rng, device, host, backend):
+    values = draw(kind, rng, activation=activation)
     arguments, dout = values[:-1], values[-1]
 
     def forward(_=None):
         args = [device(value) for value in arguments]
-        return unit(kind, "forward")(*args, "relu", keep, stream(backend, keep))
+        return unit(kind, "forward")(*args, activation, keep, stream(backend, keep))
 
     _, cache = forward()
     grads = unit(kind, "backward")(device(dout), cache)
@@ -94,11 +104,11 @@ def test_its_gradients_are_the_numerical_ones(kind, keep, rng, device, host, bac
         assert_close(host(grad), numeric, "float64", "gradient")
 
 
-def test_repeating_it_fills_the_same_arrays(kind, keep, rng, device, host, dtype, backend):
+def test_repeating_it_fills_the_same_arrays(kind, activation, keep, rng, device, host, dtype, backend):
     """As a recorded step does: everything given back, other inputs in between."""
-    z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng))
+    z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
     forward, backward = unit(kind, "forward"), unit(kind, "backward")
-    how = ("relu", keep, stream(backend, keep))
+    how = (activation, keep, stream(backend, keep))
     expected, cache = forward(z, *vectors, *how)
     expected_grads = backward(dout, cache)
     expected = host(expected)
@@ -125,10 +135,10 @@ def _arrays(cache):
             yield value
 
 
-def test_z_may_be_scratch(kind, keep, rng, device, host, dtype, backend):
+def test_z_may_be_scratch(kind, activation, keep, rng, device, host, dtype, backend):
     """As layers do: the activations overwrite z, so that a step needs no array of their own."""
-    z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng))
-    how = ("relu", keep, stream(backend, keep))
+    z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
+    how = (activation, keep, stream(backend, keep))
     expected, cache = unit(kind, "forward")(z, *vectors, *how)
     expected, expected_grads = host(expected), [host(g) for g in unit(kind, "backward")(dout, cache)]
     kept = host(z)
@@ -137,15 +147,17 @@ def test_z_may_be_scratch(kind, keep, rng, device, host, dtype, backend):
         z[...] = device(kept, dtype)
         given = {} if buffers is None else {"out": out, "cache": buffers}
         out, buffers = unit(kind, "forward")(z, *vectors, *how, **{SCRATCH[kind]: z}, **given)
-        assert shares_memory(z, buffers.norm.x_hat if buffers.norm else buffers.hidden)
+        wide = activation.startswith("maxout")  # acts on z + b, and has its result elsewhere
+        assert shares_memory(z, buffers.norm.x_hat if buffers.norm else buffers.x if wide else buffers.hidden)
         np.testing.assert_array_equal(host(out), expected)
         for got, want in zip(unit(kind, "backward")(dout, buffers), expected_grads, strict=True):
             np.testing.assert_array_equal(host(got), want)
 
 
-def test_dz_may_be_dout(kind, keep, rng, device, host, dtype, backend, xp):
-    z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng))
-    _, cache = unit(kind, "forward")(z, *vectors, "relu", keep, stream(backend, keep))
+@pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "maxout:3"])  # there dz is wider
+def test_dz_may_be_dout(kind, activation, keep, rng, device, host, dtype, backend, xp):
+    z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
+    _, cache = unit(kind, "forward")(z, *vectors, activation, keep, stream(backend, keep))
     expected = [host(grad) for grad in unit(kind, "backward")(dout, cache)]
     scratch = {} if kind == "bias" else {"work": xp.empty((6, 5), dtype=dtype)}
     grads = unit(kind, "backward")(dout, cache, dz=dout, **scratch)
@@ -158,7 +170,7 @@ def test_batchnorm_unit_moves_the_running_statistics(keep, rng, device, host, dt
     z, *vectors, _ = (device(value, dtype) for value in draw("batchnorm", rng))
     results = []
     for make in (
-        lambda **o: parts_forward("batchnorm", z, vectors, keep, stream(backend, keep), **o),
+        lambda **o: parts_forward("batchnorm", "relu", z, vectors, keep, stream(backend, keep), **o),
         lambda **o: F.batchnorm_activation_dropout_forward(z, *vectors, "relu", keep, stream(backend, keep), **o),
     ):
         mean, var = device(np.full(5, 0.5), dtype), device(np.full(5, 2.0), dtype)
@@ -194,6 +206,7 @@ def test_bad_arguments_are_named(kind, rng, device, backend):
         ((z, single, *vectors[1:]), {}, TypeError, "b is float32 but z is float64"),
         ((z[0], *vectors), {}, ValueError, "z: expected (..., N, D), got shape (5,)"),
         ((z, *vectors), {"activation": "rleu"}, ValueError, "activation: expected one of relu"),
+        ((z, *vectors), {"activation": "maxout"}, ValueError, "z: expected 2 M columns for maxout, got shape (6, 5)"),
         (
             (z, *vectors),
             {"keep_ratio": 0.5},
