@@ -13,6 +13,7 @@ from fcnet.errors import unknown
 
 if TYPE_CHECKING:
     from fcnet.solver import Solver
+    from fcnet.updates import Updates
 
 
 def option(default: Any, kind: type, help: str) -> Any:
@@ -29,19 +30,44 @@ class TrainOptions:
 
     data: str = option("digits", str, "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file")
     data_dir: str | None = option(None, str, "where the data files are (else $FCNET_DATA, then the user cache)")
-    target: str | None = option(None, str, "the column of a CSV file that holds the labels")
+    target: str | None = option(None, str, "the column of a CSV file that holds the labels, or the numbers to predict")
     preprocess: str | None = option(None, str, "none, scale, center or standardize (default: by data set)")
     hidden: list[int] = option((100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net")
-    activation: str = option("relu", str, "of the hidden layers: relu")
+    activation: str = option(
+        "relu",
+        str,
+        "relu, leaky_relu, elu, sigmoid, tanh, maxout, gelu or silu; or one for each hidden layer, such as tanh,relu",
+    )
+    maxout_pieces: int | None = option(None, int, "pieces of each maxout unit (default: 2)")
     norm: str = option("none", str, "none, batchnorm or layernorm")
     dropout_keep: float = option(1.0, float, "probability to keep a hidden unit; 1 for no dropout")
-    loss: str = option("softmax", str, "softmax or svm")
+    dropout: str = option("inverted", str, "inverted (scaled while training) or plain (scaled while evaluating)")
+    loss: str = option("softmax", str, "softmax or svm for classes, mse for numbers, bce for labels of 0 and 1")
+    label_smoothing: float = option(0.0, float, "share of each softmax target spread evenly over the classes")
     reg: float = option(0.0, float, "L2 strength")
+    reg_l1: float = option(0.0, float, "L1 strength")
     init: str | None = option(None, str, "zeros, normal, xavier or he (default: what suits the activation)")
     weight_scale: float | None = option(None, float, "standard deviation of the initial weights, instead of --init")
-    optimizer: str = option("adam", str, "sgd, momentum, rmsprop or adam")
+    optimizer: str = option("adam", str, "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs or bfgs")
     lr: float | None = option(None, float, "learning rate (default: the optimizer's)")
     lr_decay: float = option(1.0, float, "factor on the learning rate after each epoch")
+    schedule: str | None = option(
+        None, str, "of the learning rate: constant, step, exponential, inverse, cosine or warmup"
+    )
+    schedule_per: str | None = option(None, str, "what schedules and warm-up count: epoch or step (default: epoch)")
+    schedule_every: int | None = option(None, int, "step: the rate falls each time after so many")
+    schedule_factor: float | None = option(None, float, "step: what the rate is multiplied by (default: 0.1)")
+    schedule_decay: float | None = option(None, float, "exponential, inverse: how fast the rate falls")
+    schedule_total: int | None = option(None, int, "cosine: from where on the rate stays low (default: the end)")
+    schedule_floor: float | None = option(None, float, "cosine: the share of the rate that stays (default: 0)")
+    warmup: int | None = option(None, int, "so many smaller, rising rates come first")
+    weight_decay: float | None = option(None, float, "decoupled weight decay (default: 0.01 for adamw, else 0)")
+    clip_norm: float | None = option(None, float, "longest gradient, all parameters together")
+    clip_value: float | None = option(None, float, "largest element of a gradient")
+    max_norm: float | None = option(None, float, "longest vector of weights into a unit")
+    from_: str | None = option(None, str, "a run whose lower layers and preprocessing to start from")
+    freeze: str | None = option(None, str, "layers that are not trained, the lowest ones, such as 1,2")
+    lr_mult: str | None = option(None, str, "factors on the learning rate of layers, such as 3=0.1,4=0.5")
     batch_size: int = option(100, int, "samples per step")
     epochs: int = option(20, int, "passes over the training data")
     patience: int | None = option(None, int, "stop after so many epochs without a better validation accuracy")
@@ -64,6 +90,8 @@ ARGUMENTS = {
     "normalization": "norm",
     "dropout_keep_ratio": "dropout_keep",
     "update_rule": "optimizer",
+    "schedule_warmup": "warmup",
+    "lr_multipliers": "lr_mult",
 }
 
 
@@ -75,6 +103,7 @@ def in_users_words(message: str, file: str | None, from_file: Container[str]) ->
     >>> in_users_words("num_epochs: expected 1 or more, got 0", "a.toml", ["epochs"])
     'config a.toml: epochs: expected 1 or more, got 0'
     """
+    message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)
     begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?: ", message)
     if begin is None:
         return message
@@ -88,8 +117,8 @@ def in_users_words(message: str, file: str | None, from_file: Container[str]) ->
 
 
 def flag(name: str) -> str:
-    """The spelling of an option on the command line and in TOML: batch_size -> batch-size."""
-    return name.replace("_", "-")
+    """The spelling of an option on the command line and in TOML: batch_size -> batch-size, from_ -> from."""
+    return name.rstrip("_").replace("_", "-")
 
 
 def merged(*layers: Mapping[str, Any]) -> TrainOptions:
@@ -100,8 +129,8 @@ def merged(*layers: Mapping[str, Any]) -> TrainOptions:
     return TrainOptions(**values)
 
 
-def read_toml(path: str | Path) -> dict[str, Any]:
-    """The options in a TOML file, by name, checked for names and types.
+def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dict[str, Any]:
+    """The options of `table` in a TOML file, by name, checked for names and types.
 
     Raises:
         FileNotFoundError, ValueError: as the message says.
@@ -110,16 +139,16 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # some editors begin files with a BOM
+        given = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # some editors begin files with a BOM
     except FileNotFoundError:
         raise FileNotFoundError(f"config: no such file: {path}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"config: expected a TOML file, got the folder {path}; name the file in it") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"config: {path} is not valid TOML: {error}") from None
-    fields = {flag(field.name): field for field in dataclasses.fields(TrainOptions)}
+    fields = {flag(field.name): field for field in dataclasses.fields(table)}
     values: dict[str, Any] = {}
-    for key, value in table.items():
+    for key, value in given.items():
         field = fields.get(flag(key))
         if isinstance(value, dict):
             raise ValueError(
@@ -129,7 +158,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
             raise unknown(f"config: {path}", key, fields)
         if field.name in values:
             raise ValueError(f"config: {path}: {flag(key)}: expected it once, got it with - and with _; leave one out")
-        values[field.name] = _typed(f"config: {path}: {key}", value, field.metadata["kind"])
+        values[field.name] = typed(f"config: {path}: {key}", value, field.metadata["kind"])
     return values
 
 
@@ -143,7 +172,27 @@ def parse_widths(text: str) -> list[int]:
         raise ValueError(f"expected widths such as 100,100, got {text!r}") from None
 
 
-def _typed(where: str, value: Any, kind: type) -> Any:
+def to_list(names: str | list[str]) -> list[str]:
+    """ "tanh,relu" as ["tanh", "relu"]; a list is itself."""
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+
+def parsed(where: str, text: str, kind: type) -> Any:
+    """The value of this kind that a text spells, as on the command line. Raises ValueError that begins with `where`."""
+    if kind is bool:
+        value: Any = {"true": True, "false": False}.get(text.lower(), text)
+    elif kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = text
+    else:
+        value = text
+    return typed(where, value, kind)
+
+
+def typed(where: str, value: Any, kind: type) -> Any:
+    """`value` as an option of this kind holds it. Raises ValueError that begins with `where`."""
     if kind is list and isinstance(value, str):
         try:
             return parse_widths(value)
@@ -151,6 +200,8 @@ def _typed(where: str, value: Any, kind: type) -> Any:
             raise ValueError(f"{where}: {error}") from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{where}: expected {_KINDS[kind]}, got {value!r}")
     return value
@@ -162,7 +213,41 @@ _KINDS = {
     float: "a number",
     bool: "true or false",
     list: "a list of widths such as [100, 100]",
+    tuple: "a list of strings",
 }
+
+
+def parse_layers(text: str) -> list[int]:
+    """ "1,2" as [1, 2]. Raises ValueError."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"freeze: expected layers such as 1,2, got {text!r}") from None
+
+
+def parse_multipliers(text: str) -> dict[int, float]:
+    """ "3=0.1,4=0.5" as {3: 0.1, 4: 0.5}. Raises ValueError."""
+    pairs = [part.split("=") for part in text.split(",")]
+    try:
+        multipliers = {int(layer): float(factor) for layer, factor in pairs}
+    except ValueError:
+        multipliers = {}
+    if len(multipliers) < len(pairs):
+        raise ValueError(f"lr_mult: expected layers, each once, with factors, such as 3=0.1,4=0.5, got {text!r}")
+    return multipliers
+
+
+_SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")
+
+
+def schedule_of(options: TrainOptions) -> dict[str, Any]:
+    """`Solver`'s schedule and schedule_config; a warm-up alone is a schedule too. Raises ValueError."""
+    config = {name: getattr(options, f"schedule_{name}") for name in _SCHEDULES} | {"warmup": options.warmup}
+    config = {name: value for name, value in config.items() if value is not None}
+    schedule = "warmup" if options.schedule is None and options.warmup is not None else options.schedule
+    if config and schedule is None:
+        raise ValueError(f"schedule_{next(iter(config))}: expected it with a schedule, got none; name one as well")
+    return {"schedule": schedule, "schedule_config": config or None}
 
 
 def to_save(options: TrainOptions) -> dict[str, Any]:
@@ -181,22 +266,50 @@ def from_solver(solver: Solver) -> dict[str, Any]:
         TrainOptions(
             data=solver.data.name,
             preprocess=solver.preprocess,
-            hidden=list(model.hidden_dims),
-            activation=config["activation"],
-            norm=config["normalization"] or "none",
-            dropout_keep=config["dropout_keep_ratio"],
+            **of_network(config),
             loss=config["loss"],
+            label_smoothing=config["label_smoothing"],
             reg=config["reg"],
+            reg_l1=config["reg_l1"],
             init=config["init"],
             weight_scale=config["weight_scale"],
-            optimizer=solver.optimizer.rule,
-            lr=solver.first_learning_rate,
-            lr_decay=solver.lr_decay,
+            optimizer=solver.update_rule,
+            **({} if solver.full_batch else _of_updates(solver.updates)),
+            freeze=",".join(map(str, model.frozen)) or None,
             batch_size=solver.batch_size,
             epochs=solver.num_epochs,
             patience=solver.patience,
             seed=solver.seed,
             device=model.device,
-            dtype=config["dtype"],
         )
     )
+
+
+def of_network(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of what a network's layers are like, from its `config`."""
+    return {
+        "hidden": list(config["hidden_dims"]),
+        "activation": ",".join(to_list(config["activation"])),
+        "maxout_pieces": config["maxout_pieces"],
+        "norm": config["normalization"] or "none",
+        "dropout_keep": config["dropout_keep_ratio"],
+        "dropout": config["dropout"],
+        "dtype": config["dtype"],
+    }
+
+
+def _of_updates(updates: Updates) -> dict[str, Any]:
+    """The options of how mini-batch gradients change the parameters."""
+    schedule = dict(updates.schedule_config or {})
+    return {
+        "lr": updates.first_learning_rate,
+        "lr_decay": updates.lr_decay,
+        "schedule": updates.schedule_name,
+        "warmup": schedule.pop("warmup", None),
+        **{f"schedule_{name}": value for name, value in schedule.items()},
+        "weight_decay": updates.optimizer.weight_decay,
+        "clip_norm": updates.clip_norm,
+        "clip_value": updates.clip_value,
+        "max_norm": updates.max_norm,
+        "lr_mult": ",".join(f"{layer}={factor!r}" for layer, factor in updates.lr_multipliers.items()) or None,
+    }

@@ -56,8 +56,7 @@ class Progress:
             return
         self._figures |= {
             "epoch": f"epoch {number}",
-            "train": f"train {row['train_acc']:.4f}",
-            "val": f"val {row['val_acc']:.4f}",
+            **{part: f"{part} {_figure(row, part):.4f}" for part in ("train", "val")},
         }
         elapsed = time.perf_counter() - self._looked
         self._show(f"{row['loss']:.4f}", self._samples / elapsed if elapsed > 0 else 0.0)
@@ -82,6 +81,11 @@ class Progress:
             with contextlib.suppress(OSError):
                 self._bar.update(self._steps)
                 self._bar.close()
+
+
+def _figure(row: Mapping[str, float], part: str) -> float:
+    """The metric on a part of the data: what the history calls train_acc, val_rmse and so on."""
+    return next(value for name, value in row.items() if name.startswith(f"{part}_"))
 
 
 def line(title: str, done: float, figures: Mapping[str, str], clock: str, columns: int) -> str:

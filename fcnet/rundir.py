@@ -239,7 +239,7 @@ class RunDirectory:
 
 def interrupted(solver: Solver) -> str | None:
     """ "interrupted after epoch 2 of 9" for a training that neither came to its end nor ran out of patience."""
-    if not solver.history:
+    if not solver.history or solver.converged:
         return None
     last = int(solver.history[-1]["epoch"])
     patient = solver.patience is None or last - solver.best_epoch < solver.patience
@@ -297,7 +297,7 @@ def history_csv(solver: Solver) -> str:
 
 
 def curves_png(solver: Solver) -> bytes:
-    """Loss and accuracies over the epochs as a PNG. Raises ImportError without matplotlib."""
+    """Loss and metric over the epochs as a PNG. Raises ImportError without matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -311,13 +311,15 @@ def curves_png(solver: Solver) -> bytes:
     left.plot(epochs, [row["loss"] for row in solver.history], marker="o", markersize=3, label="epoch mean")
     left.set(xlabel="epoch", ylabel="loss", title="Training loss", yscale="log")
     left.legend()
-    right.plot(epochs, solver.train_acc_history, marker="o", markersize=3, label="train")
-    right.plot(epochs, solver.val_acc_history, marker="o", markersize=3, label="validation")
-    if solver.best_val_acc is not None:
+    right.plot(epochs, solver.train_metric_history, marker="o", markersize=3, label="train")
+    right.plot(epochs, solver.val_metric_history, marker="o", markersize=3, label="validation")
+    title = solver.metric.title
+    if solver.best_val_metric is not None:
         right.axvline(solver.best_epoch, linewidth=0.8, linestyle=":", color="grey")
-        right.set_title(f"Accuracy (best validation {solver.best_val_acc:.4f}, epoch {solver.best_epoch})")
-    right.set(xlabel="epoch", ylabel="accuracy")
-    right.legend(loc="lower right")
+        best = f"best validation {solver.best_val_metric:.4f}, epoch {solver.best_epoch}"
+        right.set_title(f"{title[:1].upper()}{title[1:]} ({best})")
+    right.set(xlabel="epoch", ylabel=title)
+    right.legend(loc="upper right" if solver.metric.smaller_is_better else "lower right")
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()

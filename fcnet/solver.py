@@ -15,30 +15,40 @@ from typing import Any
 
 import numpy as np
 
-from backends import Array, Purpose, check_seed, host_generator
+from backends import Purpose, check_seed, host_generator
 from fcnet import functional as F
-from fcnet.boundary import check_input, check_labels, finite_real, positive_int
+from fcnet.boundary import check_input, one_of, positive_int
 from fcnet.data import Dataset, learn
-from fcnet.errors import DivergedError, unknown
+from fcnet.device_data import DeviceData, as_dataset
+from fcnet.errors import DivergedError
+from fcnet.evaluation import MetricHistory, measure
+from fcnet.fullbatch import FULL_BATCH, FullBatch
+from fcnet.losslog import LossLog
 from fcnet.model import FullyConnectedNet
-from fcnet.optim import Optimizer
+from fcnet.objective import kind_of_targets
+from fcnet.optim import RULES, Optimizer
 from fcnet.program import Program, direct
 from fcnet.progress import Progress
 from fcnet.rundir import RunDirectory
+from fcnet.updates import Updates
 
 LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
 
 
-class Solver:
+class Solver(MetricHistory):
     """Trains a network on a data set with mini-batches.
 
     Attributes:
         loss_history: the loss of each step so far (reading it fetches those still on the device).
-        train_acc_history, val_acc_history: accuracy after each epoch, as fractions.
-        best_val_acc: the highest of val_acc_history, or None before the first epoch has ended.
-        history: a row per epoch: epoch, step, loss (mean over the epoch), train_acc, val_acc, learning_rate, seconds.
+        metric: what the network is judged by: accuracy, for the loss "mse" the root mean squared error (rmse), for
+            "bce" the share of right labels (label_acc).
+        train_metric_history, val_metric_history: that figure after each epoch.
+        best_val_metric: the best of val_metric_history, or None before the first epoch has ended.
+        train_acc_history, val_acc_history, best_val_acc: the same, if the metric is the accuracy (a fraction).
+        history: a row per epoch: epoch, step, loss (mean over the epoch), train_acc and val_acc (or train_rmse, ...),
+            learning_rate, seconds.
         epoch: epochs finished. steps: steps made.
-        run: the `RunDirectory` of `out`, or None.
+        converged: whether "lbfgs" or "bfgs" came to its end. run: the `RunDirectory` of `out`, or None.
     """
 
     def __init__(
@@ -49,6 +59,13 @@ class Solver:
         update_rule: str = "sgd",
         optim_config: Mapping[str, float] | None = None,
         lr_decay: float = 1.0,
+        schedule: str | Callable[[int], float] | None = None,
+        schedule_config: Mapping[str, Any] | None = None,
+        lr_multipliers: Mapping[int, float] | None = None,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        max_norm: float | None = None,
         batch_size: int = 100,
         num_epochs: int = 10,
         seed: int = 0,
@@ -65,15 +82,25 @@ class Solver:
             model: trained in place.
             data: a `Dataset`, or a dictionary of its arrays (X_train, y_train, X_val, y_val and optional X_test,
                 y_test).
-            update_rule: "sgd", "momentum", "rmsprop" or "adam".
+            update_rule: a name in `fcnet.optim.RULES`: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or
+                "adamw"; or "lbfgs" or "bfgs", SciPy's, of which an epoch is an iteration on all samples at once, and
+                which end before `num_epochs` when the loss falls no more (`converged` tells).
             optim_config: the rule's hyperparameters, such as {"learning_rate": 1e-3}.
             lr_decay: the learning rate is multiplied by it after each epoch.
+            schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
+                that gives a factor on the initial learning rate. It has the last word on the rate.
+            schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
+            lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
+            weight_decay: strength of decoupled decay of the weight matrices; None: 0.01 for adamw, else 0.
+            clip_norm: the gradient of all parameters together, penalties included, is shortened to this length.
+            clip_value: and before that, each of its elements held within plus and minus this.
+            max_norm: after each step, every unit's incoming weights are shortened to this length.
             batch_size: N; an epoch's last batch may be shorter, so that every sample is seen once.
             num_epochs: at which `train` stops.
             seed: of the shuffles.
             verbose: show a progress bar (on a terminal only).
-            patience: stop when the validation accuracy has not risen for this many epochs; None: never.
-            num_train_samples: training samples on which train_acc_history is measured; None: all.
+            patience: stop when the validation metric has not improved for this many epochs; None: never.
+            num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
                 None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
                 preprocessed batch by batch, other data now.
@@ -87,24 +114,41 @@ class Solver:
         if not isinstance(model, FullyConnectedNet):
             raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
         model.backend.use()
-        self.model = model
-        self.data = data if isinstance(data, Dataset) else _dataset(data)
+        super().__init__(model)
+        self.data = as_dataset(data, kind_of_targets(model.loss_name))
         self.seed = check_seed(seed)
         self.batch_size = positive_int("batch_size", batch_size)
         self.num_epochs = positive_int("num_epochs", num_epochs)
         self.patience = None if patience is None else positive_int("patience", patience)
-        self.lr_decay = finite_real("lr_decay", lr_decay)
-        if not 0 < self.lr_decay <= 1:
-            raise ValueError(f"lr_decay: expected 0 < lr_decay <= 1, got {lr_decay}")
         self.verbose = bool(verbose)
-        self.optimizer = Optimizer(update_rule, model.params, optim_config)
+        how: dict[str, Any] = {
+            "lr_decay": lr_decay,
+            "schedule": schedule,
+            "schedule_config": schedule_config,
+            "lr_multipliers": lr_multipliers,
+            "weight_decay": weight_decay,
+            "clip_norm": clip_norm,
+            "clip_value": clip_value,
+            "max_norm": max_norm,
+        }
+        one_of("update_rule", update_rule, (*RULES, *FULL_BATCH))
+        self.update_rule = update_rule
+        self.full_batch: FullBatch | None = None
+        self._updates: Updates | None = None
+        steps_per_epoch = math.ceil(len(self.data.X_train) / self.batch_size)
+        if update_rule in FULL_BATCH:
+            self.full_batch = FullBatch(model, update_rule, optim_config)
+            self.full_batch.refuse({"batch_size": batch_size, **how})
+        else:
+            self._updates = Updates(
+                model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
+            )
         for part, (X, y) in self.data.splits().items():
             check_input(f"X_{part}", X, model.input_dim, model.dtype)
-            check_labels(f"y_{part}", y, model.num_classes, len(X))
+            model.objective.check_targets(f"y_{part}", y, len(X), model.dtype)
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
-        self.first_learning_rate = self.optimizer.learning_rate
         if not isinstance(out, str | Path | RunDirectory | None):
             raise TypeError(f"out: expected a path or None, got {out!r}")
         self.run = RunDirectory(out, force=force) if isinstance(out, str | Path) else out
@@ -119,36 +163,47 @@ class Solver:
         if model.features is None:
             model.features = self.data.features
 
-        # The data set on the device. Bytes stay bytes and are preprocessed batch by batch; anything else is
-        # preprocessed here, once.
-        self._prepared = {part: X.dtype != np.uint8 for part, (X, _) in self.data.splits().items()}
-        self._parts = {part: self._to_device(X, y) for part, (X, y) in self.data.splits().items() if part != "test"}
+        self._parts = DeviceData(model, self.data)
         shown = min(count, num_train_samples or count)
         picked = host_generator(self.seed, Purpose.DATA).permutation(count)[:shown]
         xp = model.backend.xp
         picked = model.backend.asarray(picked)
-        self._train_sample = tuple(xp.take(array, picked, axis=0) for array in self._parts["train"])
+        self._train_sample = tuple(xp.take(array, picked, axis=0) for array in self._parts.arrays["train"])
 
         self._grads = model.params.like()
         self._order = xp.zeros((count,), dtype="int64")
-        self._counters = xp.zeros((2,), dtype="int64")  # rows of this epoch used; losses in the chunk
-        self._losses = xp.zeros((LOSS_CHUNK,), dtype=model.dtype)
+        self._log = LossLog(model.backend, model.dtype, LOSS_CHUNK)
         self._programs: dict[int, Callable[[], None]] = {}  # by batch size
-        self._recorded_for: tuple[float, bool] | None = None
+        self._recorded_for: tuple[Any, ...] | None = None
 
+        self.converged = False
         self.steps = 0
         self.epoch = 0
-        self._position = 0  # the host's copy of the counters, known without asking the device
-        self._slot = 0
-        self._chunks: list[Array] = []
-        self._read: list[float] = []
-        self.train_acc_history: list[float] = []
-        self.val_acc_history: list[float] = []
+        self._position = 0  # the host's copy of the cursor, known without asking the device
         self.history: list[dict[str, float]] = []
-        self.best_val_acc: float | None = None
         self.best_epoch = 0
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
         self._shuffle()
+
+    @property
+    def updates(self) -> Updates:
+        """What a step does with its gradients. Raises ValueError under "lbfgs" and "bfgs", which make no such steps."""
+        if self._updates is None:
+            raise ValueError(
+                f"update_rule: {self.update_rule!r} takes all samples at once and makes no steps by itself; "
+                f"call train(), or use one of {', '.join(RULES)}"
+            )
+        return self._updates
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer; its `learning_rate` may be set at any time, unless a schedule sets it."""
+        return self.updates.optimizer
+
+    @property
+    def first_learning_rate(self) -> float:
+        """The learning rate at the start, which the factors of a schedule multiply."""
+        return self.updates.first_learning_rate
 
     # One step
 
@@ -156,13 +211,20 @@ class Solver:
         """Gather one mini-batch, compute, update; at an epoch's end decay the rate and shuffle again.
 
         Never evaluates, prints or waits for the device.
+
+        Raises:
+            ValueError: "lbfgs" and "bfgs" make no steps by themselves; use `train`.
         """
         self.model.backend.use()
+        self.updates.set_rate(self.steps)
         size = min(self.batch_size, len(self._order) - self._position)
-        recorded_for = self.model.reg, self.model.preprocessing is None
+        model = self.model
+        recorded_for = model.reg, model.reg_l1, model.preprocessing is None, model.frozen
         if recorded_for != self._recorded_for:  # what a recorded step has as a constant was changed
             self._programs.clear()
             self._recorded_for = recorded_for
+            self._grads.flat[...] = 0  # what is frozen now has none
+            self.updates.refreeze()
         program = self._programs.get(size)
         if program is None:
             self._programs[size] = self._record(size)
@@ -170,13 +232,10 @@ class Solver:
             program()
         self.steps += 1
         self._position += size
-        self._slot += 1
-        if self._slot == LOSS_CHUNK:
-            self._set_losses_aside()
+        self._log.stepped()
         if self._position == len(self._order):
             self.epoch += 1
-            if self.lr_decay != 1:
-                self.optimizer.learning_rate *= self.lr_decay
+            self.updates.end_epoch()
             self._shuffle()
 
     def _record(self, size: int) -> Callable[[], None]:
@@ -184,16 +243,16 @@ class Solver:
         model, backend = self.model, self.model.backend
         xp = backend.xp
         run = Program(backend)
-        X, y = self._parts["train"]
+        X, y = self._parts.arrays["train"]
         positions = xp.empty((size,), dtype="int64")
-        rows = run(F.batch_rows, self._order, self._counters[:1], xp.arange(size, dtype="int64"), positions)
+        rows = run(F.batch_rows, self._order, self._log.counters[:1], xp.arange(size, dtype="int64"), positions)
         batch = run(F.gather, X, rows)
-        x = batch if self._prepared["train"] else model.prepare(run, batch)
+        x = batch if self._parts.prepared["train"] else model.prepare(run, batch)
         targets = run(F.gather, y, rows)
         streams = model.mask_streams(self.optimizer.step_counter)
         loss = model.loss_and_grads(run, x, targets, streams, self._grads)
-        self.optimizer.update(self._grads, run)
-        run(F.record_step, self._losses, self._counters, backend.asarray(np.array([size, 1])), loss)
+        self.updates.apply(run, self._grads)
+        run(F.record_step, self._log.buffer, self._log.counters, backend.asarray(np.array([size, 1])), loss)
         return backend.compile(run.calls)
 
     def _shuffle(self) -> None:
@@ -201,41 +260,19 @@ class Solver:
         count = len(self._order)
         order = host_generator(self.seed, Purpose.SHUFFLE, step=self.epoch).permutation(count)
         self.model.backend.upload(order, self._order)
-        self._counters[:1] = 0
+        self._log.counters[:1] = 0
         self._position = 0
-
-    def _set_losses_aside(self) -> None:
-        """Empty the loss buffer into a copy on the device; nothing waits."""
-        if self._slot:
-            self._chunks.append(self._losses[: self._slot].copy())
-            self._counters[1:] = 0
-            self._slot = 0
 
     # What is read back
 
     @property
     def loss_history(self) -> list[float]:
         """The loss of each step so far. Reading it waits for the device if there are losses not yet read."""
-        return list(self._fetched_losses())
-
-    def _fetched_losses(self) -> list[float]:
-        self._set_losses_aside()
-        for chunk in self._chunks:
-            self._read.extend(self.model.backend.to_numpy(chunk).tolist())
-        self._chunks.clear()
-        return self._read
+        return list(self._log.fetched())
 
     def __getstate__(self) -> dict[str, Any]:
         """Copied and pickled without the recorded steps, which hold views of this solver's own arrays."""
         return self.__dict__ | {"_programs": {}, "_recorded_for": None}
-
-    def check_accuracy(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
-        """Share of samples whose class the network predicts, 0 to 1; on the first `num_samples` if given."""
-        check_input("X", X, self.model.input_dim, self.model.dtype)
-        check_labels("y", y, self.model.num_classes, len(X))
-        if num_samples is not None:
-            X, y = X[: positive_int("num_samples", num_samples)], y[:num_samples]
-        return accuracy(self.model, X, y, positive_int("batch_size", batch_size))
 
     # Training
 
@@ -249,14 +286,17 @@ class Solver:
             DivergedError: the loss became NaN or infinite; the best parameters so far are put back, nothing is written.
             KeyboardInterrupt: passed on, after what finished epochs gave has been put back and written.
         """
-        steps_per_epoch = math.ceil(len(self._order) / self.batch_size)
+        steps_per_epoch = 1 if self.full_batch else math.ceil(len(self._order) / self.batch_size)
         title = f"{self.data.name} on {self.model.device}"
         if self.run is not None:
             self.run.begin(self)
         try:
             with Progress(title, self.num_epochs * steps_per_epoch, self.steps, shown=self.verbose) as progress:
-                while self.epoch < self.num_epochs and not self._out_of_patience():
-                    self._train_epoch(progress)
+                while self.epoch < self.num_epochs and not self._out_of_patience() and not self.converged:
+                    if self.full_batch is None:
+                        self._train_epoch(progress)
+                    else:
+                        self._minimize(self.full_batch, progress)
         except KeyboardInterrupt:
             self._finish(keep=bool(self.history))
             raise
@@ -286,44 +326,65 @@ class Solver:
         self._record_epoch(first, time.perf_counter() - started)
         progress.epoch(self.epoch, self.history[-1])
 
+    def _minimize(self, method: FullBatch, progress: Progress) -> None:
+        """All iterations that are left, each an epoch of one step."""
+        x, y = self._parts.arrays["train"]
+        x = x if self._parts.prepared["train"] else self.model.prepare(direct, x)
+        started = time.perf_counter()
+
+        def report(loss: float) -> bool:
+            nonlocal started
+            self._log.append(loss)
+            self.steps += 1
+            self.epoch += 1
+            progress.advance(len(y), self._latest_loss)
+            self._record_epoch(self.steps - 1, time.perf_counter() - started)
+            progress.epoch(self.epoch, self.history[-1])
+            started = time.perf_counter()
+            return self._out_of_patience()
+
+        self.converged = method.minimize(x, y, self.num_epochs - self.epoch, report)
+
     def _latest_loss(self) -> float:
-        self._check_finite(len(self._read))
-        return self._read[-1]
+        self._check_finite(self._log.known)
+        return self._log.fetched()[-1]
 
     def _check_finite(self, since: int) -> None:
-        losses = self._fetched_losses()
+        losses = self._log.fetched()
         for number, loss in enumerate(losses[since:], since + 1):
             if not math.isfinite(loss):
+                how = f"learning_rate={self.optimizer.learning_rate:g}; lower the learning rate, or"
+                how = f"{self.update_rule};" if self.full_batch else how
                 raise DivergedError(
-                    f"the loss became {loss} at step {number}: training diverged with "
-                    f"learning_rate={self.optimizer.learning_rate:g}; lower the learning rate, or scale the inputs"
+                    f"the loss became {loss} at step {number}: training diverged with {how} scale the inputs"
                 )
 
     def _record_epoch(self, first: int, seconds: float) -> None:
         self._check_finite(first)
-        train_acc = accuracy(self.model, *self._train_sample, prepared=self._prepared["train"])
-        val_acc = accuracy(self.model, *self._parts["val"], prepared=self._prepared["val"])
-        self.train_acc_history.append(train_acc)
-        self.val_acc_history.append(val_acc)
+        prepared = self._parts.prepared
+        on_train = measure(self.model, *self._train_sample, prepared=prepared["train"])
+        on_val = measure(self.model, *self._parts.arrays["val"], prepared=prepared["val"])
+        self.train_metric_history.append(on_train)
+        self.val_metric_history.append(on_val)
         self.history.append(
             {
                 "epoch": self.epoch,
                 "step": self.steps,
-                "loss": float(np.mean(self._fetched_losses()[first:])),
-                "train_acc": train_acc,
-                "val_acc": val_acc,
-                "learning_rate": self.optimizer.learning_rate,
+                "loss": float(np.mean(self._log.fetched()[first:])),
+                f"train_{self.metric.key}": on_train,
+                f"val_{self.metric.key}": on_val,
+                **({} if self.full_batch else {"learning_rate": self.optimizer.learning_rate}),
                 "seconds": seconds,
             }
         )
-        if self.best_val_acc is None or val_acc > self.best_val_acc:
-            self.best_val_acc, self.best_epoch = val_acc, self.epoch
+        if self.best_val_metric is None or self.metric.better(on_val, self.best_val_metric):
+            self.best_val_metric, self.best_epoch = on_val, self.epoch
             self._best = self._snapshot()
 
     def _out_of_patience(self) -> bool:
         return (
             self.patience is not None
-            and self.best_val_acc is not None
+            and self.best_val_metric is not None
             and (self.epoch - self.best_epoch >= self.patience)
         )
 
@@ -335,51 +396,3 @@ class Solver:
     def _restore_best(self) -> None:
         for buffer, best in zip((self.model.params, self.model.state), self._best, strict=True):
             buffer.flat[...] = self.model.backend.asarray(best)
-
-    def _to_device(self, X: np.ndarray, y: np.ndarray) -> tuple[Array, Array]:
-        """Inputs (n, D), preprocessed unless they are bytes, and labels (n,) or one-hot (n, C)."""
-        model, asarray = self.model, self.model.backend.asarray
-        X = X.reshape(len(X), -1)
-        if X.dtype == np.uint8:
-            x = asarray(X)
-        elif model.preprocessing is None:
-            x = asarray(X, model.dtype)
-        else:
-            x = model.backend.xp.empty(X.shape, dtype=model.dtype)
-            for start in range(0, len(X), 4096):  # in parts, because the arithmetic is in float64
-                part = slice(start, start + 4096)
-                x[part] = model.prepare(direct, asarray(X[part]))
-        return x, asarray(y, "int64" if y.ndim == 1 else model.dtype)
-
-
-def accuracy(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
-    """Share of the samples X (N, ...), y (N,) or one-hot (N, C), that `model` classifies right, 0 to 1.
-
-    `prepared` says that X has been through `model.prepare`.
-    """
-    backend = model.backend
-    backend.use()
-    scores = model.evaluate_prepared if prepared else model.evaluate
-    right = 0
-    for start in range(0, len(X), batch_size):
-        part = slice(start, start + batch_size)
-        labels = backend.asarray(y[part])
-        if labels.ndim == 2:
-            labels = backend.xp.argmax(labels, axis=1)
-        predicted = backend.xp.argmax(scores(backend.asarray(X[part])), axis=1)
-        # Added up on the device; read once, at the end.
-        right = right + backend.xp.sum(backend.xp.equal(predicted, labels))
-    return int(backend.to_numpy(right)) / len(X)
-
-
-def _dataset(data: Mapping[str, Any]) -> Dataset:
-    if not isinstance(data, Mapping):
-        raise TypeError(f"data: expected a Dataset or a dictionary of arrays, got {type(data).__name__}")
-    names = list(Dataset.__dataclass_fields__)
-    for name in data:
-        if name not in names:
-            raise unknown("data", name, names)
-    missing = [name for name in ("X_train", "y_train", "X_val", "y_val") if name not in data]
-    if missing:
-        raise ValueError(f"data: expected X_train, y_train, X_val and y_val, got no {', '.join(missing)}")
-    return Dataset(**data)

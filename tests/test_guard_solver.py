@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fcnet
+from fcnet.functional import ACTIVATIONS
 from fcnet.optim import RULES
 
 N, D, C = 32, 20, 3
@@ -40,10 +41,19 @@ MODELS = [
     {"normalization": normalization, "dropout_keep_ratio": keep, "reg": reg}
     for normalization, keep, reg in itertools.product((None, "batchnorm", "layernorm"), (1.0, 0.7), (0.0, 0.1))
 ]
+NORMED = {"normalization": "batchnorm", "dropout_keep_ratio": 0.7}
 CASES = [
     *MODELS,
     *({"rule": rule} for rule in RULES),
+    *({"activation": name} for name in ACTIVATIONS if name != "relu"),
+    *({"activation": name, **NORMED} for name in ("sigmoid", "gelu", "maxout")),
+    {"activation": ["maxout", "tanh"], "normalization": "layernorm", "maxout_pieces": 3},
+    {"dropout_keep_ratio": 0.7, "dropout": "plain"},
+    {"dropout": "plain", **NORMED},
     {"loss": "svm"},
+    {"loss": "mse", "one_hot": True},
+    {"loss": "bce", "one_hot": True},
+    {"label_smoothing": 0.1},
     {"dtype": "float64", "normalization": "batchnorm", "dropout_keep_ratio": 0.7, "reg": 0.1},
     {"preprocess": "none"},
     {"preprocess": "scale"},
@@ -112,7 +122,7 @@ def test_the_log_of_losses_is_emptied_without_a_wait(guard, monkeypatch):
 
 
 NARROW = [7, 5]  # below a block of the CPU's, so that sums are taken over the same pieces
-SIXTY = [*MODELS, *({"rule": rule} for rule in RULES), {"loss": "svm"}, {"dtype": "float64"}, {"preprocess": "none"}]
+SIXTY = [*MODELS, *(case for case in CASES if not {"kind", "widths"} & set(case) and case not in MODELS)]
 
 
 @pytest.mark.parametrize("case", SIXTY, ids=case_id)

@@ -114,7 +114,7 @@ def test_the_best_parameters_come_back(backend):
 
     one.num_epochs = 4
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fcnet.solver.accuracy", accuracy)
+        patch.setattr("fcnet.solver.measure", accuracy)
         one.train()
     assert (one.best_val_acc, one.best_epoch) == (0.9, 2)  # the first of two equals
     np.testing.assert_array_equal(backend.to_numpy(one.model.params.flat), kept[1])

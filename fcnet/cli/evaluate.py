@@ -1,33 +1,37 @@
-"""`fcnet evaluate`: the accuracy of a trained network, in all and by class."""
+"""`fcnet evaluate`: how good a trained network is, in all and by class or output."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from fcnet.cli.parser import Commands
 from fcnet.cli.runs import trained_on
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fcnet.model import FullyConnectedNet
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add("evaluate", "Accuracy of a trained network, in all and by class.", run)
+    parser = commands.add("evaluate", "Accuracy (or error) of a trained network, in all and by class or output.", run)
     parser.add_argument("model", metavar="RUN", help="a run directory or a model file")
     parser.add_argument("--data", help="another data set, or a .csv or .npz file, which is used whole")
     parser.add_argument("--data-dir", help="where the data files are")
-    parser.add_argument("--target", help="the column of a .csv file that holds the labels")
+    parser.add_argument("--target", help="the column of a .csv file that holds the labels or numbers")
     parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a row per class, then the accuracy."""
+    """Print a row per class or output, then the accuracy, rmse or label accuracy."""
     from pathlib import Path
 
-    import numpy as np
-
     from fcnet import load
-    from fcnet.boundary import check_labels
     from fcnet.data import inputs
+    from fcnet.objective import kind_of_targets
 
     model = load(options.model, device=options.device)
     known = trained_on(options.model)
@@ -35,30 +39,58 @@ def run(options: argparse.Namespace) -> int:
     if source is None:
         raise ValueError(f"data: {options.model} does not say what it was trained on; name a data set with --data")
     target = options.target or known.get("target")
+    targets = kind_of_targets(model.loss_name)
+    expected = inputs.Names(model.input_dim, model.num_classes, model.features, model.classes, targets)
     if options.data is not None and inputs.is_file(source):
         inputs.check_split(source, options.split)
         what = part = ""
-        X, y = inputs.labelled(source, target, model.features, model.classes)
+        X, y = inputs.labelled(source, target, expected)
     else:
         if inputs.is_file(source) and not Path(source).is_file():
             raise FileNotFoundError(
                 f"data: {source} is not there, and {options.model} was trained on it; name another with --data"
             )
         data_dir = options.data_dir or known.get("data-dir")
-        expected = inputs.Names(model.input_dim, model.num_classes, model.features, model.classes)
         split, X, y = inputs.part(source, options.split, expected, data_dir, target)
         what = f", {split}" if options.split or split == "test" else f", {split} (it has no test part)"
         part = f"{split} "
     with inputs.naming(source):
-        check_labels("y", y, model.num_classes, len(X))
-        y = np.argmax(y, axis=1) if y.ndim == 2 else y
-        right = model.predict(X) == y
+        model.objective.check_targets("y", y, len(X), model.dtype)
+        predicted = model.predict(X)
+    print(f"{source}{what}: {len(y)} samples")
+    report = _outputs if targets == "numbers" else _classes
+    print(f"{part}{report(model, predicted, y)}")
+    return 0
+
+
+def _classes(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray) -> str:
+    """Print the accuracy by class; the accuracy in all."""
+    y = y.argmax(axis=1) if y.ndim == 2 else y
+    right = predicted == y
     names = model.classes or [str(number) for number in range(model.num_classes)]
     width = max(5, *(len(name) for name in names))
-    print(f"{source}{what}: {len(y)} samples")
     print(f"{'class':<{width}}  samples  accuracy")
     for number, name in enumerate(names):
         mine = right[y == number]
         print(f"{name:<{width}}  {len(mine):7}  {f'{mine.mean():.4f}' if len(mine) else '-':>8}")
-    print(f"{part}accuracy {right.mean():.4f}")
-    return 0
+    return f"accuracy {right.mean():.4f}"
+
+
+def _outputs(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray) -> str:
+    """Print the rmse or the share of right labels by output, if there are several; that in all."""
+    metric, count = model.objective.metric, model.num_classes
+    predicted, y = predicted.reshape(-1, count), y.reshape(-1, count)
+
+    def figure(columns: slice) -> float:
+        # predictions of 0 and 1, less 1/2: scores on the side of 0 that they mean
+        scores = predicted[:, columns] - (0.5 if model.loss_name == "bce" else 0.0)
+        total = metric.total(scores, y[:, columns].astype("float64"))
+        return metric.figure(float(total), *scores.shape)
+
+    names = model.classes or [str(number) for number in range(count)]
+    width = max(6, *(len(name) for name in names), 0)
+    if count > 1:
+        print(f"{'output':<{width}}  {metric.title}")
+        for number, name in enumerate(names):
+            print(f"{name:<{width}}  {figure(slice(number, number + 1)):.4f}")
+    return f"{metric.title} {figure(slice(None)):.4f}"

@@ -9,7 +9,7 @@ import platform
 
 from fcnet.cli.parser import Commands
 
-_EXTRAS = {"scikit-learn": "sklearn", "matplotlib": "plot", "pooch": "data"}
+_EXTRAS = {"scikit-learn": "sklearn", "matplotlib": "plot", "pooch": "data", "optuna": "search"}
 _DIGITS_MISSING = "needs scikit-learn, which is not installed: pip install 'fcnet[sklearn]'"
 
 

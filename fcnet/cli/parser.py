@@ -80,10 +80,10 @@ class Commands:
 
 def build() -> Commands:
     """The whole command line."""
-    from fcnet.cli import evaluate, fetch, info, predict, train
+    from fcnet.cli import check, evaluate, experiment, fetch, info, lr_range, predict, search, train
 
     commands = Commands()
-    for module in (train, evaluate, predict, info, fetch):
+    for module in (train, evaluate, predict, info, fetch, check, lr_range, search, experiment):
         module.add(commands)
     return commands
 

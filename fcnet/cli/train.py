@@ -14,7 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from fcnet.cli.parser import Commands, number, say
 from fcnet.errors import unknown
-from fcnet.options import TrainOptions, flag, in_users_words, merged, parse_widths, read_toml, to_save
+from fcnet.options import (
+    TrainOptions,
+    flag,
+    in_users_words,
+    merged,
+    of_network,
+    parse_layers,
+    parse_multipliers,
+    parse_widths,
+    read_toml,
+    schedule_of,
+    to_list,
+    to_save,
+)
 
 if TYPE_CHECKING:
     from fcnet.data import Dataset
@@ -30,7 +43,14 @@ def add(commands: Commands) -> None:
     parser = commands.add("train", "Train a network and write a run directory.", run)
     parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, only the last line")
+    add_flags(parser)
+
+
+def add_flags(parser: argparse._ActionsContainer, without: Container[str] = ()) -> None:
+    """A flag for each of `TrainOptions` but these; what was not given is not in the result."""
     for field in dataclasses.fields(TrainOptions):
+        if field.name in without:
+            continue
         kind, name = field.metadata["kind"], f"--{flag(field.name)}"
         default = [100, 100] if kind is list else field.default
         no_default = default is None or default is False  # 0 is one
@@ -47,26 +67,50 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train as the command line says; the last line printed holds the test accuracy if there is a test part."""
+    options, in_their_words = told(arguments)
+    with in_their_words:
+        return _train(options, quiet=arguments.quiet)
+
+
+def told(arguments: argparse.Namespace) -> tuple[TrainOptions, contextlib.AbstractContextManager[None]]:
+    """The options of a command line and of its --config, and a context in which errors name these."""
+    from fcnet import load
+
     names = {field.name for field in dataclasses.fields(TrainOptions)}
     given = {name: value for name, value in vars(arguments).items() if name in names}
     if arguments.config == "":
         raise ValueError("--config: expected a TOML file, got ''; name one, or leave it out")
     config = None if arguments.config is None else os.path.expanduser(arguments.config)
     from_file = read_toml(config) if config else {}
-    options = merged(from_file, given)
+    source = given.get("from_", from_file.get("from_"))
+    inherited = {} if source is None else of_network(load(os.path.expanduser(source), device="auto").config)
+    options = merged(inherited, from_file, given)
+    if options.from_ is not None:
+        options.from_ = str(Path(options.from_).expanduser().resolve())
     if options.out:
         options.out = os.path.expanduser(options.out)
-    with _in_users_words(config, from_file.keys() - given.keys(), options.out):
-        return _train(options, quiet=arguments.quiet)
+    return options, _in_users_words(config, from_file.keys() - given.keys(), options.out)
+
+
+def load_data(options: TrainOptions) -> Dataset:
+    """The data set that the options name; the name of a file becomes its whole path."""
+    from fcnet import data
+    from fcnet.objective import kind_of_targets
+
+    if data.inputs.is_file(options.data) and Path(options.data).is_file():
+        options.data = str(Path(options.data).resolve())  # so that the run can be made again from anywhere
+    targets = kind_of_targets(options.loss)
+    if targets == "numbers" and not data.inputs.is_file(options.data):
+        raise ValueError(
+            f"loss and data: expected a .csv or .npz file of numbers to predict with loss {options.loss!r}, "
+            f"got {options.data}, which has classes"
+        )
+    return data.load(options.data, data_dir=options.data_dir, target=options.target, targets=targets)
 
 
 def _train(options: TrainOptions, *, quiet: bool) -> int:
-    from fcnet import data
-
     tell = (lambda _: None) if quiet else say
-    if data.inputs.is_file(options.data) and Path(options.data).is_file():
-        options.data = str(Path(options.data).resolve())  # so that the run can be made again from anywhere
-    dataset = data.load(options.data, data_dir=options.data_dir, target=options.target)
+    dataset = load_data(options)
     solver = make_solver(options, dataset, verbose=not quiet)
     tell(dataset.summary())
     tell(f"{solver.model!r}, {solver.model.backend.describe()}")
@@ -82,9 +126,9 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
     _report(solver, time.perf_counter() - started, tell)
     splits = dataset.splits()
     if "test" in splits:
-        say(f"test accuracy {solver.check_accuracy(*splits['test']):.4f}")
+        say(f"test {solver.metric.title} {solver.check_metric(*splits['test']):.4f}")
     else:
-        say(f"best validation accuracy {solver.best_val_acc:.4f}")
+        say(f"best validation {solver.metric.title} {solver.best_val_metric:.4f}")
     return 0
 
 
@@ -124,12 +168,22 @@ def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> So
             f"hidden: expected layers that fit into memory, got {widths} for {dataset.input_dim} inputs; "
             "choose fewer or narrower ones"
         ) from None
+    if options.from_ is not None:
+        start_from(options, model, dataset)
+    if options.freeze:
+        model.freeze(parse_layers(options.freeze))
     return Solver(
         model,
         dataset,
         update_rule=options.optimizer,
         optim_config=None if options.lr is None else {"learning_rate": options.lr},
         lr_decay=options.lr_decay,
+        **schedule_of(options),
+        lr_multipliers=None if options.lr_mult is None else parse_multipliers(options.lr_mult),
+        weight_decay=options.weight_decay,
+        clip_norm=options.clip_norm,
+        clip_value=options.clip_value,
+        max_norm=options.max_norm,
         batch_size=options.batch_size,
         num_epochs=options.epochs,
         patience=options.patience,
@@ -147,11 +201,15 @@ def _model(options: TrainOptions, dataset: Dataset) -> FullyConnectedNet:
         options.hidden,
         dataset.input_dim,
         dataset.num_classes,
-        activation=options.activation,
+        activation=to_list(options.activation) if "," in options.activation else options.activation,
+        maxout_pieces=options.maxout_pieces,
         loss=options.loss,
+        label_smoothing=options.label_smoothing,
         normalization=None if options.norm == "none" else options.norm,
         dropout_keep_ratio=options.dropout_keep,
+        dropout=options.dropout,
         reg=options.reg,
+        reg_l1=options.reg_l1,
         init=options.init,
         weight_scale=options.weight_scale,
         dtype=options.dtype,
@@ -160,12 +218,31 @@ def _model(options: TrainOptions, dataset: Dataset) -> FullyConnectedNet:
     )
 
 
+def start_from(options: TrainOptions, model: FullyConnectedNet, dataset: Dataset) -> None:
+    """Give the model the layers that it begins with as the run in --from does. Raises ValueError: there are none."""
+    from fcnet import copy_layers, load
+
+    if options.preprocess is not None:
+        raise ValueError(
+            "preprocess and from_: expected one of them, for the run to start from brings its preprocessing, "
+            f"got preprocess={options.preprocess!r}; leave it out"
+        )
+    source = load(str(options.from_), device=model.backend)
+    if source.features and dataset.features and source.features != dataset.features:
+        raise ValueError(
+            f"data and from_: expected the columns of the run to start from, {', '.join(source.features)}, "
+            f"got {', '.join(dataset.features)}"
+        )
+    same = [ours == theirs for ours, theirs in zip(model.hidden_dims, source.hidden_dims, strict=False)]
+    copy_layers(source, model, max(1, [*same, False].index(False)))
+
+
 def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None:
     epochs = int(solver.history[-1]["epoch"])  # solver.epoch also counts one cut short in its evaluation
     samples = len(solver.data.X_train) * epochs
     tell(
         f"{epochs} epochs, {solver.steps} steps in {seconds:.1f} s ({samples / seconds:,.0f} samples/s); "
-        f"best validation accuracy {solver.best_val_acc:.4f} at epoch {solver.best_epoch}"
+        f"best validation {solver.metric.title} {solver.best_val_metric:.4f} at epoch {solver.best_epoch}"
     )
     assert solver.run is not None  # make_solver gives one
     tell(f"wrote {solver.run.path}: {', '.join(sorted(p.name for p in solver.run.path.iterdir()))}")

@@ -11,30 +11,35 @@ from fcnet.boundary import finite_real, one_of
 from fcnet.errors import unknown
 from fcnet.functional import advance
 from fcnet.optim import rules
+from fcnet.optim.limits import decay_weights
 from fcnet.params import ParamBuffer
 from fcnet.program import Run, direct
 
 
 class Rule(NamedTuple):
-    """A rule by its function, the moments it keeps, whether it counts steps, and its hyperparameters' defaults."""
+    """A rule by its function, the moments it keeps, whether it counts steps, and its hyperparameters' defaults.
+
+    `weight_decay` is the usual strength of the decoupled decay that goes with it.
+    """
 
     update: Callable[..., Any]
     moments: tuple[str, ...]
     counts: bool
     defaults: Mapping[str, float]
+    weight_decay: float = 0.0
 
+
+_ADAM = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 
 #: To add an optimizer: a function in `rules.py` and a line here; the tests walk this table.
 RULES: dict[str, Rule] = {
     "sgd": Rule(rules.sgd, (), False, {"learning_rate": 1e-2}),
     "momentum": Rule(rules.momentum, ("velocity",), False, {"learning_rate": 1e-2, "momentum": 0.9}),
+    "nesterov": Rule(rules.nesterov, ("velocity",), False, {"learning_rate": 1e-2, "momentum": 0.9}),
+    "adagrad": Rule(rules.adagrad, ("cache",), False, {"learning_rate": 1e-2, "epsilon": 1e-8}),
     "rmsprop": Rule(rules.rmsprop, ("cache",), False, {"learning_rate": 1e-2, "decay_rate": 0.99, "epsilon": 1e-8}),
-    "adam": Rule(
-        rules.adam,
-        ("m", "v"),
-        True,
-        {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8},
-    ),
+    "adam": Rule(rules.adam, ("m", "v"), True, _ADAM),
+    "adamw": Rule(rules.adam, ("m", "v"), True, _ADAM, weight_decay=1e-2),
 }
 _FRACTIONS = ("momentum", "decay_rate", "beta1", "beta2")
 
@@ -45,16 +50,28 @@ class Optimizer:
     Attributes:
         moments: name -> ParamBuffer, zeros at first.
         config: the rule's hyperparameters, defaults filled in; read only (but see `learning_rate`).
+        weight_decay: strength of the decoupled decay of the matrices (biases, gamma and beta do not decay).
     """
 
-    def __init__(self, rule: str, params: ParamBuffer, config: Mapping[str, float] | None = None) -> None:
-        """An optimizer by its rule's name ("sgd", "momentum", "rmsprop", "adam").
+    def __init__(
+        self,
+        rule: str,
+        params: ParamBuffer,
+        config: Mapping[str, float] | None = None,
+        *,
+        weight_decay: float | None = None,
+        multipliers: Mapping[str, float] | None = None,
+    ) -> None:
+        """An optimizer by its rule's name, one of `RULES`.
 
         Args:
             config: hyperparameters by name, such as {"learning_rate": 1e-3}; those left out take the defaults.
+            weight_decay: see `fcnet.optim.limits.decay_weights`; None: the rule's own, 0.01 for adamw and else 0.
+            multipliers: factors on the learning rate by the parameter's name, such as {"W1": 0.1, "b1": 0.1}; 1 for
+                those left out. A parameter with 0 is frozen: no update, no decay, its moments stay.
 
         Raises:
-            ValueError: an unknown rule or hyperparameter, or a value out of range. TypeError: not a number.
+            ValueError: an unknown rule, hyperparameter or parameter, or a value out of range. TypeError: not a number.
         """
         one_of("update_rule", rule, RULES)
         if not isinstance(params, ParamBuffer):
@@ -66,12 +83,15 @@ class Optimizer:
                 f"optim_config['epsilon']: expected more than 0 in {params.dtype}, got {self._config['epsilon']}; "
                 "without it a gradient of zero is divided by zero"
             )
+        self.weight_decay = (
+            RULES[rule].weight_decay if weight_decay is None else _positive("weight_decay", weight_decay)
+        )
         backend = params.backend
         backend.use()
         self.moments = {name: params.like() for name in RULES[rule].moments}
-        # Read by the update on the device, so that a recorded step sees them change.
+        self.multipliers = multipliers or {}
+        # Read by the update on the device, as the rates are, so that a recorded step sees them change.
         self._step = backend.xp.zeros((1,), dtype="int64")
-        self._rate = backend.xp.full((1,), self._config["learning_rate"], dtype="float64")
         self._one = backend.xp.ones((1,), dtype="int64")
         self._work = backend.xp.empty(min(backend.block_size or params.flat.size, params.flat.size), dtype=params.dtype)
 
@@ -88,7 +108,31 @@ class Optimizer:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._config["learning_rate"] = _positive("learning_rate", value)
-        self._rate[...] = self._config["learning_rate"]
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        xp = self.params.backend.xp
+        xp.multiply(self._factors, self._config["learning_rate"], out=self._rates)
+
+    @property
+    def multipliers(self) -> Mapping[str, float]:
+        """Factors on the learning rate by the parameter's name; setting them is not seen by a recorded step."""
+        return MappingProxyType(self._multipliers)
+
+    @multipliers.setter
+    def multipliers(self, value: Mapping[str, float]) -> None:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"multipliers: expected a dict such as {{'W1': 0.1}}, got {value!r}")
+        checked = {}
+        for name, factor in value.items():
+            one_of("multipliers", name, self.params)
+            checked[name] = _positive(f"multipliers[{name!r}]", factor)
+        self._multipliers = checked
+        self._groups = _groups(self.params, checked)
+        backend = self.params.backend
+        self._factors = backend.asarray([factor for _, _, factor in self._groups], dtype="float64")
+        self._rates = backend.xp.zeros((len(self._groups),), dtype="float64")  # of each group, on the device
+        self._set_rates()
 
     def _gathered(self, grads: Mapping[str, Array]) -> ParamBuffer:
         if not isinstance(grads, Mapping):
@@ -115,21 +159,41 @@ class Optimizer:
             grads = self._gathered(grads)
         elif grads.shapes != self.params.shapes or grads.dtype != self.params.dtype:
             raise ValueError(f"grads: expected gradients of {self.params!r}, got {grads!r}")
-        rule = RULES[self.rule]
+        rule, w, work = RULES[self.rule], self.params.flat, self._work
         moments = [buffer.flat for buffer in self.moments.values()]
         counter = [self._step] if rule.counts else []
         constants = {name: value for name, value in self._config.items() if name != "learning_rate"}
-        run(
-            rule.update,
-            self.params.flat,
-            grads.flat,
-            *moments,
-            *counter,
-            self._rate,
-            **constants,
-            work=self._work,
-        )
+        for group, (start, stop, _) in enumerate(self._groups):
+            part, rate = slice(start, stop), self._rates[group : group + 1]
+            decaying = w[start : min(stop, self.params.matrices.size)]
+            if self.weight_decay and decaying.size:
+                run(decay_weights, decaying, rate, self.weight_decay, work=work)
+            run(
+                rule.update,
+                w[part],
+                grads.flat[part],
+                *(m[part] for m in moments),
+                *counter,
+                rate,
+                **constants,
+                work=work,
+            )
         run(advance, self._step, self._one)
+
+
+def _groups(params: ParamBuffer, multipliers: Mapping[str, float]) -> list[tuple[int, int, float]]:
+    """Runs of neighbours in memory that share a factor, as (start, stop, factor); those with 0 are left out.
+
+    So one launch updates a whole network, and a frozen layer costs nothing.
+    """
+    groups: list[tuple[int, int, float]] = []
+    for name, (start, stop) in params.spans().items():
+        factor = multipliers.get(name, 1.0)
+        if groups and groups[-1][1:] == (start, factor):
+            groups[-1] = groups[-1][0], stop, factor
+        elif factor:
+            groups.append((start, stop, factor))
+    return groups
 
 
 def check_config(rule: str, config: Mapping[str, float] | None) -> dict[str, float]:

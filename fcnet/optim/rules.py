@@ -55,6 +55,51 @@ def momentum(
 
 
 @accelerated("w")
+def nesterov(
+    w: Array, dw: Array, velocity: Array, learning_rate: float | Array, *, momentum: float = 0.9, work: Array
+) -> Array:
+    """Nesterov's momentum: v' = v; v = μ v - η dw; w += -μ v' + (1 + μ) v.
+
+    w is where the gradient is taken, one momentum step ahead of Nesterov's own variable. Computed as
+    w += μ v - η dw, with v already new, which is the same.
+
+    Source: Nesterov, 1983; this form as in CS231n, after Bengio et al., "Advances in Optimizing Recurrent Networks",
+    2012.
+    """
+    xp = array_module(w, dw, velocity)
+    rate = _scalar(w, learning_rate)
+    for t, w_, dw_, v_ in _blocks(work, w, dw, velocity):
+        xp.multiply(dw_, rate, out=t)
+        xp.multiply(v_, momentum, out=v_)
+        xp.subtract(v_, t, out=v_)
+        xp.subtract(w_, t, out=w_)
+        xp.multiply(v_, momentum, out=t)
+        xp.add(w_, t, out=w_)
+    return w
+
+
+@accelerated("w")
+def adagrad(
+    w: Array, dw: Array, cache: Array, learning_rate: float | Array, *, epsilon: float = 1e-8, work: Array
+) -> Array:
+    """c += dw²; w -= η dw / (sqrt(c) + ε).
+
+    Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods", 2011; ε as in CS231n.
+    """
+    xp = array_module(w, dw, cache)
+    rate = _scalar(w, learning_rate)
+    for t, w_, dw_, c_ in _blocks(work, w, dw, cache):
+        xp.multiply(dw_, dw_, out=t)
+        xp.add(c_, t, out=c_)
+        xp.sqrt(c_, out=t)
+        xp.add(t, epsilon, out=t)
+        xp.divide(dw_, t, out=t)
+        xp.multiply(t, rate, out=t)
+        xp.subtract(w_, t, out=w_)
+    return w
+
+
+@accelerated("w")
 def rmsprop(
     w: Array,
     dw: Array,

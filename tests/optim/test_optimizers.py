@@ -1,6 +1,7 @@
 """The Optimizer: a rule over a network's flat buffers."""
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -37,6 +38,14 @@ def make(backend, rng):
     return buffers
 
 
+def expected_after(optimizer, key, before, steps):
+    """The oracle's values of a tensor; only matrices decay, which an oracle of its own may know."""
+    config = dict(optimizer.config)
+    if optimizer.rule == "adamw":
+        config["weight_decay"] = optimizer.weight_decay if key.startswith("W") else 0
+    return oracles.RULES[optimizer.rule](before, steps, **config)
+
+
 def test_updates_are_the_oracles_for_every_tensor(name, make, host, dtype):
     params, grads = make(dtype)
     before = {key: host(params[key]).ravel() for key in SHAPES}
@@ -45,7 +54,7 @@ def test_updates_are_the_oracles_for_every_tensor(name, make, host, dtype):
         optimizer.update(grads)
         for key in SHAPES:
             steps = [host(grads[key]).ravel()] * number
-            expected = oracles.RULES[name](before[key], steps, **optimizer.config)
+            expected = expected_after(optimizer, key, before[key], steps)
             assert_close(host(params[key]).ravel(), expected, dtype, "update")
     assert host(optimizer.step_counter).tolist() == [3]
 
@@ -94,9 +103,11 @@ def test_learning_rate_may_be_set_between_updates(name, make, host, backend):
     optimizer.learning_rate = 0
     assert optimizer.learning_rate == 0.0
     program.repeat()
-    expected = after_one
+    expected = after_one  # the decay too is times the rate
     if name == "momentum":  # the velocity goes on
         expected = after_one + 0.9 * (after_one - start)
+    elif name == "nesterov":  # whose first step is 1 + μ of the velocity, and the next μ² of it
+        expected = after_one + 0.81 / 1.9 * (after_one - start)
     np.testing.assert_allclose(host(params["W1"]).ravel(), expected, rtol=1e-12)
     optimizer.learning_rate = 0.1
     program.repeat()
@@ -160,7 +171,8 @@ def test_gradients_are_not_changed(name, make, untouched):
             "adma",
             None,
             ValueError,
-            "update_rule: expected one of sgd, momentum, rmsprop, adam; got 'adma'; did you mean 'adam'?",
+            "update_rule: expected one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; got 'adma'; "
+            "did you mean 'adam'?",
         ),
         (
             "adam",
@@ -230,3 +242,131 @@ def test_an_epsilon_that_is_nothing_is_refused(rule, epsilon):
     """Padding has gradient 0, and 0 / 0 would spread."""
     with pytest.raises(ValueError, match=r"optim_config\['epsilon'\]: expected more than 0 in float32"):
         Optimizer(rule, net(blobs()).params, {"epsilon": epsilon})
+
+
+def test_weight_decay_is_beside_any_rule_and_of_matrices_only(name, make, host, dtype):
+    """w = (1 - η λ) w before each step of the rule, whose own steps do not know w."""
+    params, grads = make(dtype)
+    before = {key: host(params[key]).ravel() for key in SHAPES}
+    plain = "adam" if name == "adamw" else name
+    optimizer = Optimizer(name, params, {"learning_rate": 0.125}, weight_decay=0.5)
+    for number in range(1, 4):
+        optimizer.update(grads)
+        for key in SHAPES:
+            path = [
+                oracles.RULES[plain](before[key], [host(grads[key]).ravel()] * made, **optimizer.config)
+                for made in range(number + 1)
+            ]
+            expected = path[0]
+            for last, new in itertools.pairwise(path):
+                expected = expected * (1 - 0.125 * 0.5 * (key[0] == "W")) + (new - last)
+            assert_close(host(params[key]).ravel(), expected, dtype, "update")
+
+
+def test_decay_is_apart_from_the_gradient():
+    """With L2 the moments would know of the weights; adamw's are those of adam."""
+    data = blobs()
+    moments = []
+    for rule in ("adam", "adamw"):
+        model = net(data, dtype="float64")
+        optimizer = Optimizer(rule, model.params)
+        _, grads = model.loss(data.X_train, data.y_train)
+        optimizer.update(grads)
+        moments.append(optimizer.moments["m"].flat)
+    np.testing.assert_array_equal(*moments)
+    assert Optimizer("adamw", model.params).weight_decay == 0.01
+    assert Optimizer("adamw", model.params, weight_decay=0).weight_decay == 0
+    assert Optimizer("adam", model.params).weight_decay == 0
+
+
+def test_it_is_torchs_adamw(make, host, dtype):
+    torch = pytest.importorskip("torch")
+    params, grads = make(dtype)
+    tensors = {key: torch.tensor(host(params[key]), dtype=torch.float64, requires_grad=True) for key in SHAPES}
+    theirs = torch.optim.AdamW(
+        [
+            {"params": [tensors[key] for key in SHAPES if key[0] == "W"], "weight_decay": 0.3},
+            {"params": [tensors[key] for key in SHAPES if key[0] == "b"], "weight_decay": 0.0},
+        ],
+        lr=0.05,
+    )
+    ours = Optimizer("adamw", params, {"learning_rate": 0.05}, weight_decay=0.3)
+    for _ in range(10):
+        for key in SHAPES:
+            tensors[key].grad = torch.tensor(host(grads[key]), dtype=torch.float64)
+        theirs.step()
+        ours.update(grads)
+    for key in SHAPES:
+        assert_close(host(params[key]), tensors[key].detach().numpy(), dtype, "update")
+
+
+def test_multipliers_are_on_the_rate_and_zero_freezes(name, make, host, dtype):
+    """Also for rules, such as Adam, that forget the size of a gradient."""
+    params, grads = make(dtype)
+    before = {key: host(params[key]).ravel() for key in SHAPES}
+    factors = {"W1": 0, "b1": 0, "W2": 0.25, "b2": 1}
+    optimizer = Optimizer(
+        name, params, {"learning_rate": 0.5}, multipliers={k: v for k, v in factors.items() if v != 1}
+    )
+    twins = {k: Optimizer(name, copy.deepcopy(params), {"learning_rate": 0.5 * v}) for k, v in factors.items()}
+    for number in range(4):
+        if number == 2:  # as a schedule does
+            optimizer.learning_rate = 0.25
+            for key, twin in twins.items():
+                twin.learning_rate = 0.25 * factors[key]
+        optimizer.update(grads)
+        for key, twin in twins.items():
+            twin.update(grads)
+            expected = host(twin.params[key]).ravel() if factors[key] else before[key]
+            np.testing.assert_array_equal(host(params[key]).ravel(), expected)
+    for moment in optimizer.moments.values():
+        assert not host(moment["W1"]).any()
+        assert not host(moment["b1"]).any()
+        assert host(moment["W2"]).any()
+    assert host(optimizer.step_counter).tolist() == [4]
+
+
+def test_neighbours_with_one_factor_are_updated_by_one_call(backend):
+    params = ParamBuffer(
+        backend, {f"{kind}{i}": (3, 4)[kind == "b" :] for i in range(1, 5) for kind in "Wb"}, "float64"
+    )
+
+    def calls(**factors):
+        program = Program(backend)
+        Optimizer("sgd", params, multipliers=factors).update(params.like(), program)
+        return len(program.calls) - 1  # the last one counts the step
+
+    assert calls() == 1
+    assert calls(W1=0, W2=0, b1=0, b2=0) == 2  # the matrices above, and the vectors
+    assert calls(W4=0.5, b4=0.5) == 4
+    assert calls(**dict.fromkeys(params, 0.1)) == 1
+    assert calls(**dict.fromkeys(params, 0)) == 0
+
+
+def test_a_copy_of_an_optimizer_goes_on_by_itself(name, make, host):
+    params, grads = make()
+    one = Optimizer(name, params, multipliers={"W1": 0.5}, weight_decay=0.1)
+    one.update(grads)
+    other = copy.deepcopy(one)
+    for optimizer in (one, other):
+        optimizer.learning_rate = 0.3
+        optimizer.update(grads)
+    np.testing.assert_array_equal(host(one.params.flat), host(other.params.flat))
+    assert one.params is not other.params
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"weight_decay": -0.1}, ValueError, "weight_decay: expected 0 or more, got -0.1"),
+        ({"weight_decay": "x"}, TypeError, "weight_decay: expected a number, got 'x'"),
+        ({"multipliers": {"W9": 1}}, ValueError, "multipliers: expected one of W1, b1, W2, b2; got 'W9'"),
+        ({"multipliers": {"W1": -1}}, ValueError, "multipliers['W1']: expected 0 or more, got -1.0"),
+        ({"multipliers": [1]}, TypeError, "multipliers: expected a dict such as {'W1': 0.1}, got [1]"),
+    ],
+)
+def test_bad_decay_and_multipliers_are_named(options, error, message, make):
+    params, _ = make()
+    with pytest.raises(error) as caught:
+        Optimizer("sgd", params, **options)
+    assert str(caught.value).startswith(message)

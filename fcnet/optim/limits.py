@@ -1,0 +1,81 @@
+"""Limits on a step: gradients clipped before the update, weights shrunk or held within a norm beside it.
+
+Each is one formula, in place, and leaves its numbers on the device: nothing waits. None is tied to a rule.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backends import accelerated, array_module
+
+Array = Any
+
+
+@accelerated("dw")
+def clip_by_value(dw: Array, limit: float) -> Array:
+    """dw = min(max(dw, -c), c), element by element, in place; dw of any shape, c = limit > 0."""
+    xp = array_module(dw)
+    xp.maximum(dw, -limit, out=dw)
+    return xp.minimum(dw, limit, out=dw)
+
+
+@accelerated("dw")
+def clip_by_norm(dw: Array, limit: float, *, work: Array | None = None) -> Array:
+    """dw *= c / max(c, ‖dw‖₂), in place: a longer gradient keeps its direction and gets the length c.
+
+    Should the sum of squares overflow, finite gradients become 0 and the step is left out.
+
+    Args:
+        dw: (P,) flat: the gradient of a whole network, so that the norm is the global one.
+        limit: c > 0.
+        work: scratch (B,) of the dtype of dw, or None; squares are summed B at a time.
+
+    Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
+    """
+    xp = array_module(dw)
+    total = xp.zeros((), dtype=dw.dtype)
+    work = xp.empty(max(1, dw.size), dtype=dw.dtype) if work is None else work
+    for start in range(0, dw.size, work.size):
+        part = dw[start : start + work.size]
+        xp.add(total, xp.sum(xp.multiply(part, part, out=work[: part.size])), out=total)
+    return xp.multiply(dw, limit / xp.maximum(xp.sqrt(total), limit), out=dw)
+
+
+@accelerated("w")
+def decay_weights(w: Array, learning_rate: float | Array, weight_decay: float, *, work: Array) -> Array:
+    """Decoupled weight decay: w -= η λ w, in place.
+
+    Apart from the gradient, so that a rule that divides by the gradient's size does not divide the decay too. As in
+    PyTorch the learning rate is a factor of it; L2 adds λ w to the gradient instead.
+
+    Args:
+        w: (P,) flat. learning_rate: η, a number or an array of one element on the device. weight_decay: λ.
+        work: scratch (B,) of the dtype of w; the work is done B elements at a time.
+
+    Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
+    """
+    xp = array_module(w, work)
+    share = xp.asarray(learning_rate * weight_decay, dtype=w.dtype)
+    for start in range(0, w.size, work.size):
+        w_ = w[start : start + work.size]
+        lost = xp.multiply(w_, share, out=work[: w_.size])
+        xp.subtract(w_, lost, out=w_)
+    return w
+
+
+@accelerated("w")
+def max_norm(w: Array, limit: float, *, work: Array | None = None) -> Array:
+    """Max-norm: each unit's incoming weights w[:, m] *= c / max(c, ‖w[:, m]‖₂), in place.
+
+    Args:
+        w: (..., D, M). limit: c > 0; 3 or 4 are usual.
+        work: scratch like w, or None.
+
+    Source: Srebro, Rennie and Jaakkola, "Maximum-Margin Matrix Factorization", 2004; with dropout Srivastava et al.,
+    2014.
+    """
+    xp = array_module(w)
+    squares = xp.multiply(w, w, out=work)
+    norms = xp.sqrt(xp.sum(squares, axis=-2, keepdims=True))
+    return xp.multiply(w, limit / xp.maximum(norms, limit), out=w)

@@ -1,0 +1,136 @@
+"""The command line with numbers to predict and with several labels: train, evaluate, predict, refusals."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from fcnet.cli import main
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Each test in a folder of its own, with a table of numbers and an archive of labels."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 3))
+    price = X @ [1.0, 2.0, -1.0] + 0.5
+    np.savetxt("houses.csv", np.c_[X, price], delimiter=",", header="a,b,c,price", comments="")
+    np.savez("labels.npz", X=X, y=np.c_[X[:, 0] > 0, X[:, 1] + X[:, 2] > 0].astype(int))
+    np.savez("two.npz", X=X, y=np.c_[price, -price])
+
+
+def run(*arguments, capsys):
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+QUICK = ["--epochs", "40", "--lr", "0.01", "--hidden", "20", "--out", "run"]
+
+
+def test_regression_from_a_table(capsys):
+    code, out, err = run("train", "--data", "houses.csv", "--target", "price", "--loss", "mse", *QUICK, capsys=capsys)
+    assert (code, err) == (0, "")
+    *_, best, _, last = out.splitlines()
+    assert "; best validation rmse 0." in best
+    name, rmse = last.rsplit(" ", 1)
+    assert name == "test rmse"
+    assert 0 < float(rmse) < 0.5
+    with open("run/history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert min(float(row["val_rmse"]) for row in rows) < 0.5 < float(rows[0]["val_rmse"])
+    assert run("evaluate", "run", capsys=capsys)[1].splitlines()[-1] == last
+    code, out, _ = run("evaluate", "run", "--data", "houses.csv", capsys=capsys)
+    assert out.splitlines()[-1].startswith("rmse 0.")
+    code, out, _ = run("predict", "run", "houses.csv", capsys=capsys)
+    rows = list(csv.reader(io.StringIO(out)))
+    assert rows[0] == ["prediction"]
+    price = np.loadtxt("houses.csv", delimiter=",", skiprows=1)[:, -1]
+    assert np.sqrt(np.mean((np.array(rows[1:], float)[:, 0] - price) ** 2)) < 0.5
+    code, out, err = run("predict", "run", "houses.csv", "--proba", capsys=capsys)
+    assert code == 2
+    assert err.startswith(
+        "fcnet: error: predict_proba: expected a network with loss 'softmax' or 'bce', got loss='mse'"
+    )
+
+
+def test_several_outputs(capsys):
+    code, out, _ = run("train", "--data", "two.npz", "--loss", "mse", *QUICK, capsys=capsys)
+    assert code == 0
+    code, out, _ = run("evaluate", "run", capsys=capsys)
+    _, names, *rows, last = out.splitlines()
+    assert names.split() == ["output", "rmse"]
+    each = [float(row.split()[1]) for row in rows]
+    assert len(each) == 2
+    assert float(last.split()[-1]) == pytest.approx(np.sqrt(np.mean(np.square(each))), abs=2e-4)
+    assert run("predict", "run", "two.npz", capsys=capsys)[1].startswith("prediction(0),prediction(1)\n")
+
+
+def test_several_labels(capsys):
+    code, out, _ = run("train", "--data", "labels.npz", "--loss", "bce", *QUICK, capsys=capsys)
+    assert code == 0
+    last = out.splitlines()[-1]
+    assert last.startswith("test label accuracy ")
+    assert float(last.split()[-1]) > 0.85
+    code, out, _ = run("evaluate", "run", capsys=capsys)
+    assert out.splitlines()[1].split() == ["output", "label", "accuracy"]
+    assert out.splitlines()[-1] == last
+    code, out, _ = run("predict", "run", "labels.npz", "--proba", capsys=capsys)
+    rows = list(csv.reader(io.StringIO(out)))
+    assert rows[0] == ["prediction(0)", "prediction(1)", "p(0)", "p(1)"]
+    cells = np.array(rows[1:], float)
+    np.testing.assert_array_equal(cells[:, :2], cells[:, 2:] > 0.5)
+    truth = np.load("labels.npz")["y"]
+    assert np.mean(cells[:, :2] == truth) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--data", "digits", "--loss", "mse"],
+            "--loss and --data: expected a .csv or .npz file of numbers to predict",
+        ),
+        (["--data", "two.npz", "--loss", "bce"], "y_train: expected labels of 0 and 1, or probabilities between, got"),
+        (["--data", "houses.csv", "--target", "price"], "labels are not integers"),
+        (["--data", "labels.npz"], "y: expected one-hot rows"),
+        (["--data", "spirals", "--label-smoothing", "0.1", "--loss", "svm"], "--label-smoothing and --loss: expected"),
+        (
+            ["--data", "spirals", "--maxout-pieces", "3"],
+            "--maxout-pieces and --activation: expected activation 'maxout'",
+        ),
+        (["--data", "spirals", "--activation", "maxout", "--maxout-pieces", "0"], "--maxout-pieces and --activation"),
+        (["--data", "spirals", "--activation", "tanh,relu,elu"], "--activation and --hidden: expected one activation"),
+        (["--data", "spirals", "--activation", "tanh,"], "--activation: expected one of relu"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_one_line_for_a_mistake(arguments, message, capsys, tmp_path):
+    code, _, err = run("train", *arguments, "--out", "run", capsys=capsys)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_data_than_numbers_are_refused(capsys):
+    run("train", "--data", "houses.csv", "--target", "price", "--loss", "mse", *QUICK, capsys=capsys)
+    code, _, err = run("evaluate", "run", "--data", "digits", capsys=capsys)
+    assert code == 2
+    assert "expected an .npz or .csv file of numbers to predict" in err
+    code, _, err = run("evaluate", "run", "--data", "two.npz", capsys=capsys)
+    assert code == 2
+    assert "two.npz: y: expected numbers of shape (300, 1), or (300,), got shape (300, 2)" in err
+
+
+def test_activations_by_layer_are_kept_and_made_again(capsys):
+    options = ["--activation", "maxout,tanh", "--maxout-pieces", "3", "--dropout", "plain", "--dropout-keep", "0.8"]
+    run("train", "--data", "spirals", "--epochs", "2", "--hidden", "6,5", *options, "--out", "one", capsys=capsys)
+    run("train", "--config", "one/config.toml", "--out", "two", capsys=capsys)
+    models = []
+    for name in ("one", "two"):
+        with open(f"{name}/model.safetensors", "rb") as file:
+            models.append(file.read())
+    assert models[0] == models[1]
