@@ -1,0 +1,31 @@
+"""Copies to try things on, so that a network under examination stays as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fcnet.model import FullyConnectedNet
+
+#: What makes a network learn its training samples less than perfectly, switched off.
+UNREGULARISED = {"dropout_keep_ratio": 1.0, "reg": 0.0, "reg_l1": 0.0}
+
+
+def quietly() -> np.errstate:
+    """A context for trials that may diverge: that a loss overflows is seen, and reported, by whoever tries."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+def copy_of(model: FullyConnectedNet, **changes: Any) -> FullyConnectedNet:
+    """A copy of the network on the same device, with some of its `config` changed; weights and preprocessing stay."""
+    if not isinstance(model, FullyConnectedNet):
+        raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
+    other = FullyConnectedNet(**(model.config | changes), device=model.backend)
+    for mine, others in ((model.params, other.params), (model.state, other.state)):
+        for name in others:
+            others[name] = mine[name]
+    if model.preprocessing is not None:
+        other.set_preprocessing(*model.preprocessing)
+    other.classes, other.features = model.classes, model.features
+    return other

@@ -1,0 +1,55 @@
+"""`fcnet check`: sanity checks of a training before it is begun."""
+
+from __future__ import annotations
+
+import argparse
+
+from fcnet.cli.parser import Commands, number, say
+from fcnet.cli.reports import check_folder, write_report
+from fcnet.cli.train import add_flags, load_data, make_solver, told
+
+FILES = ("activations.csv", "histograms.csv", "activations.png")
+
+
+def add(commands: Commands) -> None:
+    """Declare the command, with the flags of `train`."""
+    parser = commands.add(
+        "check",
+        "Check a training before it is begun: initial loss, a few samples by heart, gradients, activations.",
+        run,
+    )
+    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "--overfit-steps", type=number(int), default=1000, metavar="N", help="steps to learn 50 samples by heart in"
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="also write tables and histograms of the activations there")
+    parser.add_argument("--force", action="store_true", help="replace those in --out")
+    add_flags(parser, without=("out", "force"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a line per check and one per hidden layer; exit code 1 if a check failed."""
+    folder = check_folder(arguments.out, FILES, force=arguments.force)
+    arguments.out, arguments.force = None, False  # what is made here is no run
+    options, in_their_words = told(arguments)
+    with in_their_words:
+        from fcnet.babysit import activation_statistics, check
+        from fcnet.babysit.activations import histograms_csv, statistics_csv, table
+        from fcnet.babysit.pictures import activations_png
+        from fcnet.babysit.sanity import few
+
+        solver = make_solver(options, load_data(options), verbose=False)
+        say(f"{solver.data.summary()}\n{solver.model!r}, {solver.model.backend.describe()}\n")
+        found = check(solver, overfit_steps=arguments.overfit_steps, verbose=not arguments.quiet)
+        say(str(found))
+        statistics = activation_statistics(solver.model, few(solver, 500)[0])
+        if statistics:
+            say(f"\nActivations before training\n{table(statistics)}")
+    if folder is not None and statistics:
+        title = f"Activations of {solver.data.name} before training"
+        contents = statistics_csv(statistics), histograms_csv(statistics), lambda: activations_png(statistics, title)
+        write_report(folder, dict(zip(FILES, contents, strict=True)))
+    failed = sum(not finding.passed for finding in found.findings)
+    say("\nall checks passed" if not failed else f"\n{failed} of {len(found.findings)} checks failed")
+    return 1 if failed else 0

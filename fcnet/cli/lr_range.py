@@ -1,0 +1,55 @@
+"""`fcnet lr-range`: sweep the learning rate and draw the loss against it."""
+
+from __future__ import annotations
+
+import argparse
+
+from fcnet.cli.parser import Commands, number, say
+from fcnet.cli.reports import check_folder, fresh_folder, write_report
+from fcnet.cli.train import add_flags, load_data, make_solver, told
+
+FILES = ("lr-range.csv", "lr-range.png")
+
+
+def add(commands: Commands) -> None:
+    """Declare the command, with the flags of `train`."""
+    parser = commands.add("lr-range", "Try growing learning rates, one step at each, and suggest one.", run)
+    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--lowest", type=number(float), default=1e-6, metavar="X", help="first learning rate")
+    parser.add_argument("--highest", type=number(float), default=10.0, metavar="X", help="last learning rate")
+    parser.add_argument("--sweep-steps", type=number(int), default=200, metavar="N", help="learning rates to try")
+    parser.add_argument("--out", metavar="FOLDER", help="for table and picture (default: a fresh runs/lr-range-0001)")
+    parser.add_argument("--force", action="store_true", help="replace those in --out")
+    add_flags(parser, without=("out", "force"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the suggestion, write the curve."""
+    folder = check_folder(arguments.out, FILES, force=arguments.force)
+    arguments.out, arguments.force = None, False  # what is made here is no run
+    options, in_their_words = told(arguments)
+    with in_their_words:
+        from fcnet.babysit import lr_range
+        from fcnet.babysit.pictures import lr_range_png
+
+        solver = make_solver(options, load_data(options), verbose=False)
+        say(f"{solver.data.summary()}\n{solver.model!r}, {solver.model.backend.describe()}")
+        found = lr_range(
+            solver,
+            lowest=arguments.lowest,
+            highest=arguments.highest,
+            steps=arguments.sweep_steps,
+            verbose=not arguments.quiet,
+        )
+    if found.rates:
+        end = f"the loss diverged at {found.rates[-1]:.2g}" if found.diverged else "the loss did not diverge"
+        say(f"{len(found.rates)} steps, {found.rates[0]:.2g} to {found.rates[-1]:.2g}; {end}")
+        title = f"Learning-rate range of {solver.optimizer.rule} on {solver.data.name}"
+        contents = found.csv(), lambda: lr_range_png(found, title)
+        write_report(folder or fresh_folder("lr-range"), dict(zip(FILES, contents, strict=True)))
+    if found.suggestion is None:
+        say(f"no suggestion: {found.reason}")
+    else:
+        say(f"suggested learning rate {found.suggestion:.2g}: {found.reason}")
+    return 0
