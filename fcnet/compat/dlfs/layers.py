@@ -1,0 +1,233 @@
+"""The book's `common/layers.py`: layers that remember their forward pass, over `fcnet.functional`.
+
+Shapes: N batch, D features in, M features out, C classes. Arrays may mix float32, float64 and integers; the result
+has the dtype that NumPy would promote them to. No layer changes the arrays it is given (the book's Relu changes dout).
+Source: Saito, "Deep Learning from Scratch", chapters 5 and 6.
+"""
+
+from __future__ import annotations
+
+import secrets
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from backends import MaskStream, array_module, backend_of, check_seed
+from fcnet import functional as F
+from fcnet.boundary import check_labels, finite_real
+from fcnet.compat.cs231n._arrays import Array, number, promoted, zeros
+from fcnet.functional.norm import MOMENTUM
+
+__all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss", "Tanh"]
+
+EPS = 10e-7  # as printed: 1e-6, not 1e-7
+
+
+def _rows(x: Array) -> Array:
+    """(N, d1, ..., dk) as (N, D)."""
+    return x.reshape(x.shape[0], prod(x.shape[1:])) if x.ndim else x
+
+
+def _seen(layer: object, cache: Any) -> Any:
+    """The cache of the forward pass, if there was one."""
+    if cache is None:
+        raise ValueError(f"{type(layer).__name__}.backward: expected a forward pass in training before it, got none")
+    return cache
+
+
+class Affine:
+    """out = x W + b.
+
+    Attributes:
+        W, b: (D, M) and (M,), the arrays given, which an optimizer changes in place.
+        x: the last input as rows (N, D). original_x_shape: the shape it came in.
+        dW, db: gradients from the last `backward`, like W and b.
+    """
+
+    def __init__(self, W: Array, b: Array) -> None:
+        self.W, self.b = W, b
+        self.x: Array = None
+        self.original_x_shape: tuple[int, ...] | None = None
+        self.dW: Array = None
+        self.db: Array = None
+
+    def forward(self, x: Array) -> Array:
+        """(N, M) of x (N, d1, ..., dk), whose samples are made rows of D = d1 * ... * dk."""
+        x, W, b = promoted("Affine", x=x, W=self.W, b=self.b)
+        self.original_x_shape, self.x = x.shape, _rows(x)
+        return F.affine_forward(self.x, W, b)[0]
+
+    def backward(self, dout: Array) -> Array:
+        """dx in the shape of x, from dout (N, M); sets dW and db."""
+        shape = _seen(self, self.original_x_shape)
+        dout, x, W, b = promoted("Affine", dout=dout, x=self.x, W=self.W, b=self.b)
+        dx, self.dW, self.db = F.affine_backward(dout, (x, W, b))
+        return dx.reshape(shape)
+
+
+class _Activation:
+    """One of fcnet's activations. out: the last output, which is all that these need to go back."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self.out: Array = None
+
+    def forward(self, x: Array) -> Array:
+        """The activation of x, any shape, in a new array."""
+        self.out, _ = F.ACTIVATIONS[self.name].forward(*promoted(type(self).__name__, x=x))
+        return self.out
+
+    def backward(self, dout: Array) -> Array:
+        """dx, from dout like x."""
+        dout, out = promoted(type(self).__name__, dout=dout, out=_seen(self, self.out))
+        return F.ACTIVATIONS[self.name].backward(dout, out)
+
+
+class Relu(_Activation):
+    """out = max(x, 0)."""
+
+    name = "relu"
+
+    @property
+    def mask(self) -> Array:
+        """Where x <= 0 in the last forward pass."""
+        return self.out <= 0
+
+
+class Sigmoid(_Activation):
+    """out = 1 / (1 + exp(-x))."""
+
+    name = "sigmoid"
+
+
+class Tanh(_Activation):
+    """out = tanh(x)."""
+
+    name = "tanh"
+
+
+class SoftmaxWithLoss:
+    """Softmax and cross-entropy, the mean over the batch.
+
+    The book adds 1e-7 to the probability inside the logarithm, so that it is never that of 0; fcnet's loss does not
+    take that logarithm, and is exact: larger by about 1e-7 / p for a sample whose class has probability p.
+
+    Attributes:
+        loss: of the last forward pass. y: its probabilities (N, C). t: its labels.
+    """
+
+    def __init__(self) -> None:
+        self.loss: float | None = None
+        self.y: Array = None
+        self.t: Array = None
+        self._dx: Array = None
+
+    def forward(self, x: Array, t: Array) -> float:
+        """The loss of scores x (N, C) for t, labels (N,) or one-hot rows (N, C)."""
+        (x,) = promoted("SoftmaxWithLoss", x=x)
+        if x.ndim != 2:
+            raise ValueError(f"SoftmaxWithLoss: x: expected scores (N, C), got shape {x.shape}; use x.reshape(1, -1)")
+        t = t if hasattr(t, "dtype") else np.asarray(t)
+        check_labels("SoftmaxWithLoss: t", t, x.shape[1], x.shape[0])
+        self.t, self.y = t, F.softmax(x)
+        loss, self._dx = F.softmax_loss(x, t)
+        self.loss = number(loss)
+        return self.loss
+
+    def backward(self, dout: float = 1) -> Array:
+        """dx = dout (y - t) / N, (N, C). The book does not read dout, which is 1 there."""
+        return dout * _seen(self, self._dx)
+
+
+class BatchNormalization:
+    """Batch normalisation with 10e-7 added to the variance, and running statistics for testing.
+
+    Attributes:
+        gamma, beta: (D,), the arrays given, which an optimizer changes in place.
+        momentum: weight of the old running value.
+        running_mean, running_var: (D,), zeros at first if not given; new arrays at each forward pass in training.
+        dgamma, dbeta: gradients from the last `backward`, (D,).
+        input_shape: of the last x.
+    """
+
+    def __init__(
+        self,
+        gamma: Array,
+        beta: Array,
+        momentum: float = MOMENTUM,
+        running_mean: Array | None = None,
+        running_var: Array | None = None,
+    ) -> None:
+        self.gamma, self.beta, self.momentum = gamma, beta, momentum
+        self.running_mean, self.running_var = running_mean, running_var
+        self.input_shape: tuple[int, ...] | None = None
+        self.dgamma: Array = None
+        self.dbeta: Array = None
+        self._cache: F.NormCache | None = None
+
+    def forward(self, x: Array, train_flg: bool = True) -> Array:
+        """Like x (N, d1, ..., dk), normalised by the batch's statistics or, when testing, by the running ones."""
+        x, gamma, beta = promoted("BatchNormalization", x=x, gamma=self.gamma, beta=self.beta)
+        self.input_shape, x = x.shape, _rows(x)
+        running = [self._running(name, x) for name in ("running_mean", "running_var")]
+        if not train_flg:
+            return F.batchnorm_inference(x, gamma, beta, *running, eps=EPS).reshape(self.input_shape)
+        self.running_mean, self.running_var = running = [statistic.copy() for statistic in running]
+        out, self._cache = F.batchnorm_forward(
+            x, gamma, beta, running_mean=running[0], running_var=running[1], momentum=self.momentum, eps=EPS
+        )
+        return out.reshape(self.input_shape)
+
+    def _running(self, name: str, x: Array) -> Array:
+        value = getattr(self, name)
+        return zeros(x, x.shape[1]) if value is None else value.astype(x.dtype, copy=False)
+
+    def backward(self, dout: Array) -> Array:
+        """dx in the shape of x; sets dgamma and dbeta."""
+        cache = _seen(self, self._cache)
+        dout, *arrays = promoted("BatchNormalization", dout=dout, **cache._asdict())
+        dx, self.dgamma, self.dbeta = F.batchnorm_backward(_rows(dout), F.NormCache(*arrays))
+        return dx.reshape(dout.shape)
+
+
+class Dropout:
+    """Plain dropout: units dropped while training, all of them scaled by 1 - dropout_ratio when testing.
+
+    Attributes:
+        dropout_ratio: the share dropped, in [0, 1).
+        mask: of the last forward pass in training, 1 where a unit was kept and 0 where not.
+        masks_drawn: forward passes in training so far; with the seed it decides the next mask.
+    """
+
+    def __init__(self, dropout_ratio: float = 0.5, *, seed: int | None = None, layer: int = 0) -> None:
+        """The book's argument, and two of fcnet's, which has no global generator: seed and layer decide the masks.
+
+        Without a seed, nothing repeats them.
+
+        Raises:
+            ValueError: dropout_ratio is not in [0, 1).
+        """
+        if not 0 <= finite_real("dropout_ratio", dropout_ratio) < 1:
+            raise ValueError(f"dropout_ratio: expected a share to drop, 0 <= dropout_ratio < 1, got {dropout_ratio}")
+        self.dropout_ratio = dropout_ratio
+        self.seed = secrets.randbits(64) if seed is None else check_seed(seed)
+        self.layer = layer
+        self.masks_drawn = 0
+        self.mask: Array = None
+
+    def forward(self, x: Array, train_flg: bool = True) -> Array:
+        """Like x, any shape: x * mask while training, x * (1 - dropout_ratio) when testing."""
+        (x,) = promoted("Dropout", x=x)
+        keep_ratio = 1 - self.dropout_ratio
+        if not train_flg:
+            return F.plain_dropout_inference(x, keep_ratio)
+        stream = MaskStream(backend_of(x), self.seed, self.layer, self.masks_drawn)
+        self.masks_drawn += 1
+        out, self.mask = F.plain_dropout_forward(x, keep_ratio, stream)
+        return out
+
+    def backward(self, dout: Array) -> Array:
+        """dx = dout * mask."""
+        return F.dropout_backward(*promoted("Dropout", dout=dout, mask=_seen(self, self.mask)))

@@ -1,0 +1,159 @@
+"""The book's `common/multi_layer_net.py`: a fully connected network of any depth, from its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from backends import check_seed
+from fcnet import functional as F
+from fcnet.boundary import check_labels, finite_real, one_of, positive_int
+from fcnet.compat.cs231n._arrays import Array, number
+from fcnet.compat.dlfs.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss, Tanh
+from fcnet.init import initial_weights, weight_std
+from fcnet.numerical import numerical_gradient
+
+__all__ = ["MultiLayerNet"]
+
+ACTIVATIONS = {"relu": Relu, "sigmoid": Sigmoid, "tanh": Tanh}
+#: What the book calls fcnet's initialisers: by name, or by the activation they suit.
+SCHEMES = {"relu": "he", "he": "he", "sigmoid": "xavier", "xavier": "xavier"}
+
+
+class MultiLayerNet:
+    """{affine - activation} x hidden_layer_num - affine - softmax, in float64.
+
+    Attributes:
+        params: name -> array: W1, b1, W2, ...; change them in place, for the layers hold the same arrays.
+        layers: the layers by the book's names, Affine1, Activation_function1, Affine2, ..., in order.
+        last_layer: the `SoftmaxWithLoss`.
+        weight_decay_lambda: strength of 0.5 * lambda * sum(W**2) over every weight matrix; may be set at any time.
+        input_size, hidden_size_list, hidden_layer_num, output_size: as the arguments say.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size_list: Sequence[int],
+        output_size: int,
+        activation: str = "relu",
+        weight_init_std: str | float = "relu",
+        weight_decay_lambda: float = 0,
+        *,
+        seed: int = 0,
+    ) -> None:
+        """A network with biases 0 and normal weights.
+
+        Args:
+            input_size: D. hidden_size_list: width of each hidden layer. output_size: C.
+            activation: "relu" or "sigmoid"; also "tanh", which the book only draws.
+            weight_init_std: "relu" or "he" for He's standard deviation sqrt(2 / n), n the layer's inputs; "sigmoid"
+                or "xavier" for sqrt(1 / n); or a number. In any case.
+            weight_decay_lambda: L2 strength.
+            seed: of the weights. Not the book's: that draws from NumPy's global generator, which fcnet never touches.
+
+        Raises:
+            ValueError, TypeError: an unknown name, a width below 1, a negative number.
+        """
+        one_of("activation", activation, ACTIVATIONS)
+        self.input_size = positive_int("input_size", input_size)
+        self.hidden_size_list = [positive_int("hidden_size_list", size) for size in hidden_size_list]
+        self.output_size = positive_int("output_size", output_size)
+        self.hidden_layer_num = len(self.hidden_size_list)
+        if finite_real("weight_decay_lambda", weight_decay_lambda) < 0:
+            raise ValueError(f"weight_decay_lambda: expected 0 or more, got {weight_decay_lambda}")
+        self.weight_decay_lambda = weight_decay_lambda
+        self.seed = check_seed(seed)
+        self.params: dict[str, Array] = {}
+        self._init_weight(weight_init_std)
+        self.layers: dict[str, Any] = {}
+        for idx in range(1, self.hidden_layer_num + 1):
+            self.layers[f"Affine{idx}"] = self._affine(idx)
+            self._add_hidden(idx, ACTIVATIONS[activation]())
+        idx = self.hidden_layer_num + 1
+        self.layers[f"Affine{idx}"] = self._affine(idx)
+        self.last_layer = SoftmaxWithLoss()
+
+    def _init_weight(self, weight_init_std: str | float) -> None:
+        scheme, scale = None, None
+        if isinstance(weight_init_std, str):
+            one_of("weight_init_std", weight_init_std.lower(), SCHEMES)
+            scheme = SCHEMES[weight_init_std.lower()]
+        else:
+            scale = finite_real("weight_init_std", weight_init_std)
+            if scale < 0:
+                raise ValueError(f"weight_init_std: expected a standard deviation of 0 or more, got {scale}")
+        sizes = [self.input_size, *self.hidden_size_list, self.output_size]
+        for idx, shape in enumerate(pairwise(sizes), 1):
+            std = weight_std(scheme, scale, "he", shape[0])
+            self.params[f"W{idx}"] = initial_weights(self.seed, idx, shape, std)
+            self.params[f"b{idx}"] = np.zeros(shape[1])
+
+    def _affine(self, idx: int) -> Affine:
+        return Affine(self.params[f"W{idx}"], self.params[f"b{idx}"])
+
+    def _add_hidden(self, idx: int, activation: Any) -> None:
+        """What follows the affine layer of hidden layer `idx`."""
+        self.layers[f"Activation_function{idx}"] = activation
+
+    def predict(self, x: Array) -> Array:
+        """Scores (N, C) of x (N, d1, ..., dk), before softmax."""
+        return self._predict(x, False)
+
+    def loss(self, x: Array, t: Array) -> float:
+        """The loss for labels t, (N,) or one-hot (N, C), and the term of the weight decay."""
+        return self._loss(x, t, False)
+
+    def accuracy(self, x: Array, t: Array) -> float:
+        """Share of the samples x whose class, t (N,) or one-hot (N, C), the network predicts, 0 to 1."""
+        check_labels("t", t, self.output_size, x.shape[0])
+        labels = np.argmax(t, axis=1) if t.ndim == 2 else t
+        return float(np.mean(np.argmax(self._predict(x, False), axis=1) == labels))
+
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """The gradient of the training loss in each of `params`, by backpropagation."""
+        self._loss(x, t, True)
+        dout = self.last_layer.backward()
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+        grads = {name: self._layer_gradient(name) for name in self.params}
+        self._decay(0.0, grads)
+        return grads
+
+    def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """The same by central differences, h = 1e-4: slow, to check `gradient`."""
+
+        def loss(_: Array) -> float:
+            return self._loss(x, t, True)
+
+        return self._differences(loss)
+
+    def _differences(self, loss: Callable[[Array], float]) -> dict[str, Array]:
+        return {name: numerical_gradient(loss, value, h=1e-4) for name, value in self.params.items()}
+
+    def _predict(self, x: Array, train_flg: bool) -> Array:
+        for layer in self.layers.values():
+            x = layer.forward(x)
+        return x
+
+    def _loss(self, x: Array, t: Array, train_flg: bool) -> float:
+        return self._decay(self.last_layer.forward(self._predict(x, train_flg), t), {})
+
+    def _layer_gradient(self, name: str) -> Array:
+        layer = self.layers[f"Affine{name[1:]}"]
+        return layer.dW if name[0] == "W" else layer.db
+
+    def _decay(self, loss: float, grads: dict[str, Array]) -> float:
+        """The loss with the weight decay; its gradient is added to the matrices in `grads`."""
+        if not self.weight_decay_lambda:
+            return loss
+        total = np.array(loss)
+        for idx in range(1, self.hidden_layer_num + 2):
+            W = self.params[f"W{idx}"]
+            dW = grads[f"W{idx}"].copy() if grads else np.zeros_like(W)  # the layer keeps its own, without the decay
+            F.l2_penalty(W.reshape(-1), self.weight_decay_lambda, total, dW.reshape(-1), np.empty(W.size))
+            grads |= {f"W{idx}": dW} if grads else {}
+        return number(total)

@@ -1,0 +1,184 @@
+"""The book's `common/optimizer.py`: rules over dictionaries of arrays, over `fcnet.optim.rules`.
+
+Each has `update(params, grads)`. Arrays in `params` are changed in place; for a plain number the entry is replaced.
+Hyperparameters are attributes and may be changed at any time; state, too, is an attribute with the book's name, None
+before the first update and then a dictionary of arrays (an array without axes for a number).
+Source: Saito, "Deep Learning from Scratch", chapter 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from backends import backend_of
+from fcnet.boundary import finite_real
+from fcnet.compat.cs231n._arrays import Array, promoted
+from fcnet.optim import rules
+
+__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
+
+EPSILON = 1e-7
+
+
+class _Optimizer:
+    """What the rules share: going through the dictionaries, and state of the parameters' shapes."""
+
+    state: tuple[str, ...] = ()  # attributes that hold it
+
+    def __init__(self, **hyperparameters: float) -> None:
+        for name, value in hyperparameters.items():
+            setattr(self, name, finite_real(name, value))
+        for name in self.state:
+            setattr(self, name, None)
+
+    def update(self, params: MutableMapping[str, Any], grads: Mapping[str, Any]) -> None:
+        """One update of every parameter.
+
+        Args:
+            params: arrays of floats, any shape, or numbers, by name.
+            grads: by the same names (others are not read), in the same shapes.
+
+        Raises:
+            ValueError: a gradient is missing or has another shape. TypeError: not floats, so that an update in place
+                would be rounded away.
+        """
+        values = {name: _array(name, value, params[name]) for name, value in params.items()}
+        for name, w in values.items():
+            if name not in grads:
+                raise ValueError(f"grads: expected one for each of {', '.join(params)}, got none for {name!r}")
+            shape = np.shape(grads[name]) if _is_number(grads[name]) else getattr(grads[name], "shape", None)
+            if shape != w.shape:
+                raise ValueError(f"grads[{name!r}]: expected the shape {w.shape} of params[{name!r}], got {shape}")
+        for attribute in self.state:
+            if getattr(self, attribute) is None:
+                zeros = {name: backend_of(w).xp.zeros(w.shape, dtype=w.dtype) for name, w in values.items()}
+                setattr(self, attribute, zeros)
+        self._count()
+        for name, w in values.items():
+            self._update_one(name, w, grads[name])
+            if _is_number(params[name]):
+                params[name] = float(w[()])
+
+    def _update_one(self, name: str, w: Array, grad: Any) -> None:
+        (dw,) = promoted("update", **{f"grads[{name!r}]": np.asarray(grad) if _is_number(grad) else grad})
+        moments = [getattr(self, attribute)[name] for attribute in self.state]
+        # The rules take flat arrays; a view where memory allows, else a copy that is put back.
+        flat = [array.reshape(-1) for array in (w, dw.astype(w.dtype, copy=False), *moments)]
+        backend = backend_of(w)
+        size = min(backend.block_size or w.size, w.size)
+        self._rule(*flat, work=backend.xp.empty((max(size, 1),), dtype=w.dtype))
+        for array, changed in zip((w, *moments), (flat[0], *flat[2:]), strict=True):
+            if not array.flags.c_contiguous:
+                array[...] = changed.reshape(array.shape)
+
+    def _count(self) -> None:
+        """An update begins."""
+
+    def _rule(self, w: Array, dw: Array, *moments: Array, work: Array) -> None:
+        raise NotImplementedError
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.generic)
+
+
+def _array(name: str, value: Any, original: Any) -> Array:
+    """A parameter as an array of floats that may be changed."""
+    if _is_number(value):
+        return np.array(value, dtype=np.float64)
+    if not hasattr(value, "dtype") or value.dtype not in ("float32", "float64"):
+        got = getattr(value, "dtype", type(value).__name__)
+        raise TypeError(f"params[{name!r}]: expected an array of float32 or float64, got {got}; use .astype('float64')")
+    return value
+
+
+class SGD(_Optimizer):
+    """w -= lr g."""
+
+    lr: float
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__(lr=lr)
+
+    def _rule(self, w: Array, dw: Array, *moments: Array, work: Array) -> None:
+        rules.sgd(w, dw, self.lr, work=work)
+
+
+class Momentum(_Optimizer):
+    """v = momentum v - lr g; w += v. State: v."""
+
+    state = ("v",)
+    lr: float
+    momentum: float
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        super().__init__(lr=lr, momentum=momentum)
+
+    def _rule(self, w: Array, dw: Array, *moments: Array, work: Array) -> None:
+        rules.momentum(w, dw, *moments, self.lr, momentum=self.momentum, work=work)
+
+
+class Nesterov(Momentum):
+    """w += momentum² v - (1 + momentum) lr g, with v before this update; then v = momentum v - lr g. State: v.
+
+    This is the order of the book's present code. Its first version moved v before it used it in the same two lines
+    for w, which counts the gradient once too often; that was a mistake, and is not here.
+    """
+
+    def _rule(self, w: Array, dw: Array, *moments: Array, work: Array) -> None:
+        rules.nesterov(w, dw, *moments, self.lr, momentum=self.momentum, work=work)
+
+
+class AdaGrad(_Optimizer):
+    """h += g²; w -= lr g / (sqrt(h) + 1e-7). State: h."""
+
+    state = ("h",)
+    lr: float
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__(lr=lr)
+
+    def _rule(self, w: Array, dw: Array, *moments: Array, work: Array) -> None:
+        rules.adagrad(w, dw, *moments, self.lr, epsilon=EPSILON, work=work)
+
+
+class RMSprop(_Optimizer):
+    """h = decay_rate h + (1 - decay_rate) g²; w -= lr g / (sqrt(h) + 1e-7). State: h."""
+
+    state = ("h",)
+    lr: float
+    decay_rate: float
+
+    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
+        super().__init__(lr=lr, decay_rate=decay_rate)
+
+    def _rule(self, w: Array, dw: Array, *moments: Array, work: Array) -> None:
+        rules.rmsprop(w, dw, *moments, self.lr, decay_rate=self.decay_rate, epsilon=EPSILON, work=work)
+
+
+class Adam(_Optimizer):
+    """m += (1 - beta1) (g - m); v += (1 - beta2) (g² - v); w -= lr_t m / (sqrt(v) + 1e-7). State: m, v, iter.
+
+    lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t) at update t, which `iter` counts. fcnet's rule adds its epsilon to
+    sqrt(v / (1 - beta2^t)); it is this one with epsilon = 1e-7 / sqrt(1 - beta2^t).
+    """
+
+    state = ("m", "v")
+    lr: float
+    beta1: float
+    beta2: float
+
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        super().__init__(lr=lr, beta1=beta1, beta2=beta2)
+        self.iter = 0
+
+    def _count(self) -> None:
+        self.iter += 1
+
+    def _rule(self, w: Array, dw: Array, *moments: Array, work: Array) -> None:
+        epsilon = EPSILON / (1 - self.beta2**self.iter) ** 0.5
+        betas = {"beta1": self.beta1, "beta2": self.beta2}
+        rules.adam(w, dw, *moments, self.iter - 1, self.lr, **betas, epsilon=epsilon, work=work)

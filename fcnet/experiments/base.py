@@ -1,0 +1,88 @@
+"""What experiments share: their settings, their table of numbers, and how each one is described."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from backends import Backend, check_seed, get_backend
+from fcnet.progress import Progress
+
+
+@dataclass
+class Settings:
+    """How an experiment is to run.
+
+    quick asks for a made-up data set and few steps, which shows that it works and nothing else.
+
+    Raises:
+        ValueError, TypeError: no such device, or a seed that is none.
+    """
+
+    device: Any = "auto"
+    seed: int = 0
+    data_dir: str | None = None
+    quick: bool = False
+    verbose: bool = False
+    title: str = ""
+    backend: Backend = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seed = check_seed(self.seed)
+        self.backend = get_backend(self.device)
+        self.backend.use()
+
+    def table(self, *columns: str) -> Table:
+        """An empty table for what is trained; it says so if it is of made-up data."""
+        note = "--quick: made-up data, few steps" if self.quick else ""
+        return Table(columns, [], [note] if note else [], note)
+
+    def progress(self, steps: int) -> Progress:
+        """A bar over so many training steps."""
+        return Progress(f"{self.title} on {self.backend.name}", steps, 0, shown=self.verbose)
+
+
+@dataclass
+class Table:
+    """The numbers of an experiment: rows by column, what they say, a line each, and a note to go across the picture."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    findings: list[str] = field(default_factory=list)
+    note: str = ""
+
+    def column(self, name: str) -> list[Any]:
+        """All the values of a column."""
+        at = self.columns.index(name)
+        return [row[at] for row in self.rows]
+
+    def values(self, name: str) -> list[Any]:
+        """The different values of a column, in the order in which they come."""
+        return list(dict.fromkeys(self.column(name)))
+
+    def where(self, **wanted: Any) -> Table:
+        """The rows whose columns have these values."""
+        at = {self.columns.index(name): value for name, value in wanted.items()}
+        return Table(self.columns, [row for row in self.rows if all(row[i] == value for i, value in at.items())])
+
+    def csv(self) -> str:
+        """CSV with a header; numbers have all their digits."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+
+class Experiment(NamedTuple):
+    """A line about it; the function that makes its table; the one that draws this table into a Matplotlib figure of
+    `size` inches.
+    """
+
+    about: str
+    run: Callable[[Settings], Table]
+    draw: Callable[[Any, Table], None]
+    size: tuple[float, float]

@@ -1,0 +1,40 @@
+"""What the pictures have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fcnet.compat.dlfs import smooth_curve
+from fcnet.experiments.base import Table
+
+#: Told apart by people who see colours differently. Source: Okabe and Ito, "Color Universal Design", 2008.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+PASSES = 8  # of the book's smoothing, over a curve of some 2000 steps
+
+
+def loss_curves(figure: Any, table: Table, column: str, title: str) -> None:
+    """Smoothed losses over the steps, a line for each value of a column."""
+    axes, lowest = figure.subplots(), []
+    for name, colour in zip(table.values(column), COLOURS, strict=False):
+        part = table.where(**{column: name})
+        steps, losses = part.column("step"), np.array(part.column("loss"))
+        smooth = losses
+        for _ in range(PASSES):
+            smooth = smooth_curve(smooth)
+        axes.plot(steps, losses, color=colour, linewidth=0.4, alpha=0.15)
+        axes.plot(steps, smooth, color=colour, linewidth=1.8, label=name)
+        lowest.append(smooth.min())
+    axes.set(xlabel="training step", ylabel="loss (log scale)", yscale="log", title=title)
+    axes.set(xlim=(0, steps[-1]), ylim=(min(lowest) / 2, None))
+    axes.grid(alpha=0.25)
+    axes.legend(title=column, loc="best")
+
+
+def accuracy_curves(axes: Any, table: Table, lines: dict[str, str], title: str) -> None:
+    """Accuracies over the epochs: `lines` gives the columns their labels."""
+    for (column, label), colour in zip(lines.items(), COLOURS, strict=False):
+        axes.plot(table.column("epoch"), table.column(column), color=colour, linewidth=1.6, label=label)
+    axes.set(xlabel="epoch", title=title, ylim=(0, 1.03))
+    axes.grid(alpha=0.25)
