@@ -18,12 +18,16 @@ if getattr(_backends, "OWNER", None) != "fcnet":
 
 from backends import DeviceError, MaskStream, array_module, get_backend
 from fcnet import data, functional
+from fcnet.babysit import activation_statistics, check, lr_range
 from fcnet.checkpoint import load
 from fcnet.errors import DivergedError, MissingExtra
 from fcnet.model import FullyConnectedNet, TwoLayerNet
+from fcnet.neighbors import KNearestNeighbors, pairwise_distances
 from fcnet.numerical import gradcheck
 from fcnet.optim import Optimizer
 from fcnet.solver import Solver
+from fcnet.study import search
+from fcnet.transfer import copy_layers, pretrained
 
 __version__ = "0.1.0"
 
@@ -31,15 +35,23 @@ __all__ = [
     "DeviceError",
     "DivergedError",
     "FullyConnectedNet",
+    "KNearestNeighbors",
     "MaskStream",
     "MissingExtra",
     "Optimizer",
     "Solver",
     "TwoLayerNet",
+    "activation_statistics",
     "array_module",
+    "check",
+    "copy_layers",
     "data",
     "functional",
     "get_backend",
     "gradcheck",
     "load",
+    "lr_range",
+    "pairwise_distances",
+    "pretrained",
+    "search",
 ]

@@ -1,0 +1,33 @@
+"""Optuna, when it is there, without its own log lines and warnings of experiments."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from fcnet.errors import MissingExtra
+
+
+def need_optuna() -> Any:
+    """The module. Raises MissingExtra."""
+    try:
+        import optuna
+    except ImportError:
+        raise MissingExtra("a search", "Optuna", "search") from None
+    return optuna
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """What Optuna would say stays unsaid; its level and Python's warnings are as before afterwards."""
+    optuna = need_optuna()
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)

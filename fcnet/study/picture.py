@@ -1,0 +1,89 @@
+"""Validation value against each parameter, as a PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fcnet.options import flag
+from fcnet.study.ranges import Choices, Range, Space
+from fcnet.study.rows import Row, ranked
+
+_COLUMNS = 3
+
+
+def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: str, title: str) -> bytes:
+    """A small picture for each parameter, a dot for each finished trial. Raises ImportError without matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(_COLUMNS, len(space))
+    lines = math.ceil(len(space) / columns)
+    figure = Figure(figsize=(max(5.0, 3.6 * columns), 3.0 * lines + 0.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for spare in axes.flat[len(space) :]:
+        spare.remove()
+    finished = ranked(rows, maximize)
+    stopped = [r for r in rows if r.state == "pruned" and r.value is not None]
+    for number, (name, what) in enumerate(space.items()):
+        one = axes.flat[number]
+        if stopped:
+            one.scatter(
+                [_place(what, r.values[name]) for r in stopped], [r.value for r in stopped],
+                marker="x", s=22, color="0.65", linewidths=1, label="pruned (best until then)",
+            )  # fmt: skip
+        stages = sorted({r.stage for r in finished})
+        for stage in stages:
+            mine = [r for r in finished if r.stage == stage]
+            one.scatter(
+                [_place(what, r.values[name]) for r in mine], [r.value for r in mine],
+                s=24, alpha=0.8, color=f"C{stage}", label="finished" if len(stages) == 1 else f"stage {stage + 1}",
+            )  # fmt: skip
+        if finished:
+            one.scatter(
+                [_place(what, finished[0].values[name])], [finished[0].value],
+                marker="*", s=150, color="crimson", edgecolors="white", zorder=3, label="best",
+            )  # fmt: skip
+        one.set_xlabel(flag(name))
+        one.grid(alpha=0.3)
+        if isinstance(what, Choices):
+            long = max(map(len, what.texts)) * len(what.texts) > 30
+            one.set_xticks(
+                range(len(what.texts)), what.texts, rotation=30 if long else 0, ha="right" if long else "center"
+            )
+            one.set_xlim(-0.5, len(what.texts) - 0.5)
+        elif what.log:
+            _log_axis(one, what)
+        else:
+            margin = 0.05 * (what.high - what.low)
+            one.set_xlim(what.low - margin, what.high + margin)
+    for one in axes[:, 0]:
+        one.set_ylabel(f"validation {metric}")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.suptitle(title, fontsize="medium")
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(handles), fontsize="small", frameon=False)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()
+
+
+def _log_axis(axes: Any, what: Range) -> None:
+    """The whole range, with plain numbers where it spans few decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    decades = math.log10(what.high / what.low)
+    axes.set_xscale("log")
+    axes.set_xlim(what.low / 10 ** (0.05 * decades), what.high * 10 ** (0.05 * decades))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if decades < 2.5:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _place(what: Any, value: Any) -> float:
+    """Where a value stands on its axis."""
+    return what.values.index(value) if isinstance(what, Choices) else value
