@@ -1,6 +1,6 @@
 """Arrays and devices for fcnet: one interface over NumPy (CPU) and CuPy (CUDA). It knows nothing of networks."""
 
-from backends.base import Array, Backend, Kernel, Memory
+from backends.base import Array, Backend, Feed, Kernel, Memory
 from backends.dispatch import REGISTRY, Op, accelerated
 from backends.probe import Probe, Status, probe
 from backends.random import MaskStream, Purpose, check_seed, host_generator
@@ -21,6 +21,7 @@ __all__ = [
     "Array",
     "Backend",
     "DeviceError",
+    "Feed",
     "Kernel",
     "MaskStream",
     "Memory",

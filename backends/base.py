@@ -37,12 +37,39 @@ class InTurn:
             call()
 
 
+class Feed:
+    """Batches of rows on their way from host arrays into fixed arrays of the device.
+
+    `send` may be called once before each `receive`, and once more ahead of it: a device that copies by itself then
+    works on one batch while the next one travels.
+
+    Attributes:
+        arrays: for each source, an array (N, ...) of the device that holds the batch last received.
+    """
+
+    def __init__(self, backend: Backend, sources: Sequence[np.ndarray], rows: int) -> None:
+        """`sources` are host arrays (n, ...); `rows` is N."""
+        self.backend, self.sources = backend, tuple(sources)
+        self.arrays = [backend.xp.empty((rows, *source.shape[1:]), dtype=source.dtype) for source in sources]
+        self._sent: list[list[np.ndarray]] = []
+
+    def send(self, rows: np.ndarray) -> None:
+        """Begin to bring these N rows, int64 numbers in 0..n-1; what they hold now is what will come."""
+        self._sent.append([np.take(source, rows, axis=0) for source in self.sources])
+
+    def receive(self) -> None:
+        """Let the batch that was sent first be in `arrays` for all work asked for after this, without waiting."""
+        for host, array in zip(self._sent.pop(0), self.arrays, strict=True):
+            self.backend.upload(host, array)
+
+
 class Backend(ABC):
     """One device. `xp` is the array module whose functions fcnet calls; the methods are what `xp` lacks."""
 
     name: str  # "cpu", "cuda:0"
     xp: Any
     kernels: Mapping[str, Kernel] = {}  # name of a reference function -> what replaces it here
+    precisions: tuple[str, ...] = ()  # what `gemm` offers besides the operands' own: of "tf32", "bf16"
     block_size: int | None = None  # elements an element-wise rule should touch at a time; None: all at once
 
     @abstractmethod
@@ -61,6 +88,14 @@ class Backend(ABC):
     def upload(self, host: np.ndarray, out: Array) -> None:
         """Copy a host array into an existing device array without waiting for the device."""
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so many bytes more can be held without filling the device up."""
+        return True
+
+    def feed(self, sources: Sequence[np.ndarray], rows: int) -> Feed:
+        """What brings batches of `rows` rows of these host arrays to the device, while it works."""
+        return Feed(self, sources, rows)
+
     @abstractmethod
     def use(self) -> None:
         """Make this device the calling thread's current one, where there is such a thing."""
@@ -70,8 +105,12 @@ class Backend(ABC):
         """Wait until the device has done all that it was asked."""
 
     @abstractmethod
-    def gemm(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """Matrix product a @ b, (..., N, K) by (..., K, M), into `out` if given; transposed views are fine."""
+    def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
+        """Matrix product a @ b, (..., N, K) by (..., K, M), into `out` if given; transposed views are fine.
+
+        `precision`, one of `precisions`, rounds float32 operands to fewer bits before they are multiplied, "tf32" to 11
+        and "bf16" to 8 significant ones; the products are added up, and given, in float32.
+        """
 
     def take_rows(self, array: Array, rows: Array, out: Array | None = None) -> Array:
         """array[rows], (N, ...) out of (n, ...), into `out` if given; row numbers must be in 0..n-1."""

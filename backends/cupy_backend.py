@@ -14,11 +14,13 @@ import numpy as np
 
 from backends.base import Array, Backend, Kernel, Memory
 from backends.cuda import capture, source
+from backends.cuda.feed import CudaFeed
 from backends.cuda.gemm import CublasError, Gemm, library
 from backends.cuda.kernels import CudaKernels
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
+FILLED = 0.8  # share of the free memory that `has_room` gives away: a step's own arrays need some, too
 PAIRS = 8  # destination sizes whose staging buffers are kept; with PIECE, at most 256 MiB are pinned
 
 
@@ -90,14 +92,28 @@ class CupyBackend(Backend):
                 for start in range(0, flat.size, count):
                     pair.send(flat[start : start + count], out.data + start * out.itemsize, out.dtype)
 
+    def has_room(self, nbytes: int) -> bool:
+        with self._device:
+            free, _ = self.xp.cuda.runtime.memGetInfo()
+            return nbytes <= FILLED * (free + self.xp.get_default_memory_pool().free_bytes())
+
+    def feed(self, sources: Sequence[np.ndarray], rows: int) -> CudaFeed:
+        with self._device:
+            return CudaFeed(self, sources, rows)
+
     def use(self) -> None:
         self._device.use()
 
     def synchronize(self) -> None:
         self._device.synchronize()
 
-    def gemm(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """See `Backend`.
+    @property
+    def precisions(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the tensor cores, since Ampere."""
+        return ("tf32", "bf16") if int(self._device.compute_capability) >= 80 else ()
+
+    def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
+        """See `Backend`; where cuBLAS could not be loaded by ourselves, CuPy's products, in full precision.
 
         Nothing is copied if `out` is C-contiguous, of the operands' type and apart from them in memory, and
         the operands are 2-D and contiguous or the transpose of such. CuPy copies transposed stacks.
@@ -111,7 +127,7 @@ class CupyBackend(Backend):
         with self._device:
             gemm = self._own_gemm()
             if gemm is not None and gemm.serves(a, b, out):
-                return gemm(a, b, out)
+                return gemm(a, b, out, precision)
             return self.xp.matmul(a, b, out=out)
 
     def _own_gemm(self) -> Gemm | None:

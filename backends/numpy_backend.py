@@ -50,7 +50,7 @@ class NumpyBackend(Backend):
     def synchronize(self) -> None:
         pass
 
-    def gemm(self, a: Array, b: Array, out: Array | None = None) -> Array:
+    def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
         return np.matmul(a, b, out=out)
 
     def take_rows(self, array: Array, rows: Array, out: Array | None = None) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,31 +14,69 @@ from fcnet.errors import unknown
 from fcnet.model import FullyConnectedNet
 from fcnet.program import direct
 
+ROWS = 4096  # preprocessed at once
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a data set: X (n, D), y labels (n,) or one row (n, C) for each sample.
+
+    prepared: X has been through `model.prepare`. streamed: both are host arrays; without, arrays of the device.
+    """
+
+    X: Array
+    y: Array
+    prepared: bool
+    streamed: bool
+
+    def __len__(self) -> int:
+        return self.X.shape[0]
+
+    def some(self, rows: np.ndarray, model: FullyConnectedNet) -> Part:
+        """These rows."""
+        if self.streamed:
+            return replace(self, X=self.X[rows], y=self.y[rows])
+        rows, xp = model.backend.asarray(rows), model.backend.xp
+        return replace(self, X=xp.take(self.X, rows, axis=0), y=xp.take(self.y, rows, axis=0))
+
 
 class DeviceData:
-    """The training and validation parts on the device of `model`, each (X, y) in `arrays`.
+    """The training and validation parts for the device of `model`.
 
-    Bytes stay bytes, to be preprocessed batch by batch; anything else is preprocessed here, once, and `prepared` of its
-    part is true. X is (n, D), y labels (n,) or one row (n, C) for each sample.
+    A part goes to the device as a whole if that has room for it, the network, its gradients and an optimizer's moments;
+    if not, it stays on the host, to be brought batch by batch. Bytes stay bytes and streamed numbers as they are, to be
+    preprocessed batch by batch; other numbers are preprocessed here, once.
+
+    Attributes:
+        train, val: the parts.
     """
 
     def __init__(self, model: FullyConnectedNet, data: Dataset) -> None:
-        parts = {part: arrays for part, arrays in data.splits().items() if part != "test"}
-        self.prepared = {part: X.dtype != np.uint8 for part, (X, _) in parts.items()}
-        self.arrays = {part: _to_device(model, X, y) for part, (X, y) in parts.items()}
+        self.train = _part(model, data.X_train, data.y_train)
+        self.val = _part(model, data.X_val, data.y_val)
+
+
+def _part(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> Part:
+    X = X.reshape(len(X), -1)
+    width = 1 if X.dtype == np.uint8 else model.dtype.itemsize
+    targets = y.size * (model.dtype.itemsize if y.ndim > 1 else 8)
+    if model.backend.has_room(X.size * width + targets + 4 * model.params.flat.nbytes):
+        return Part(*_to_device(model, X, y), X.dtype != np.uint8, False)
+    to_device, to_numpy = model.objective.to_device, model.backend.to_numpy
+    parts = [to_numpy(to_device(model.backend, y[at : at + ROWS], model.dtype)) for at in range(0, len(y), ROWS)]
+    return Part(X, np.concatenate(parts), False, True)
 
 
 def _to_device(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> tuple[Array, Array]:
     asarray = model.backend.asarray
-    X = X.reshape(len(X), -1)
     if X.dtype == np.uint8:
         x = asarray(X)
     elif model.preprocessing is None:
         x = asarray(X, model.dtype)
     else:
         x = model.backend.xp.empty(X.shape, dtype=model.dtype)
-        for start in range(0, len(X), 4096):  # in parts, because the arithmetic is in float64
-            part = slice(start, start + 4096)
+        for start in range(0, len(X), ROWS):  # in parts, because the arithmetic is in float64
+            part = slice(start, start + ROWS)
             x[part] = model.prepare(direct, asarray(X[part]))
     return x, model.objective.to_device(model.backend, y, model.dtype)
 

@@ -22,6 +22,12 @@ class Output:
     """The last layer: affine, from D features to C scores."""
 
     index: int
+    precision: str | None = None  # of the products; None: that of the arrays
+
+    @property
+    def products(self) -> dict[str, str]:
+        """What the functions that multiply matrices are told besides."""
+        return {} if self.precision is None else {"precision": self.precision}
 
     def shapes(self, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters."""
@@ -29,7 +35,7 @@ class Output:
 
     def forward(self, run: Run, params: ParamBuffer, x: Array) -> tuple[Array, Any]:
         """Scores (N, C) and a cache for `backward`."""
-        return run(F.affine_forward, x, params[f"W{self.index}"], params[f"b{self.index}"])
+        return run(F.affine_forward, x, params[f"W{self.index}"], params[f"b{self.index}"], **self.products)
 
     def backward(self, run: Run, dout: Array, cache: Any, grads: ParamBuffer, need_dx: bool) -> Array | None:
         """Fill this layer's gradients and return dx (N, D), or None unless it is needed."""
@@ -41,6 +47,7 @@ class Output:
             dx=run.scratch(self.index % 2, cache[0]) if need_dx else None,
             dw=grads[f"W{self.index}"],
             db=grads[f"b{self.index}"],
+            **self.products,
         )
         return dx
 
@@ -57,6 +64,12 @@ class Hidden:
     normalization: str | None
     keep_ratio: float
     dropout: str = "inverted"  # or "plain"
+    precision: str | None = None  # of the products; None: that of the arrays
+
+    @property
+    def products(self) -> dict[str, str]:
+        """What the functions that multiply matrices are told besides."""
+        return Output(self.index, self.precision).products
 
     @property
     def kind(self) -> F.Activation:
@@ -83,7 +96,7 @@ class Hidden:
     ) -> tuple[Array, Any]:
         """Training: out (N, M) and a cache for `backward`; batch norm updates its running statistics."""
         i = self.index
-        z = run(F.matmul, x, params[f"W{i}"])
+        z = run(F.matmul, x, params[f"W{i}"], **self.products)
         rng = rng if self.keep_ratio < 1 else None
         plain = self.dropout == "plain"
         how = (self.activation, 1.0, None) if plain else (self.activation, self.keep_ratio, rng)
@@ -113,7 +126,7 @@ class Hidden:
     ) -> Array:
         """Evaluating: out (N, M), batch norm by its running statistics, no unit dropped unless `rng` is given."""
         i = self.index
-        z, _ = run(F.affine_forward, x, params[f"W{i}"], params[f"b{i}"])
+        z, _ = run(F.affine_forward, x, params[f"W{i}"], params[f"b{i}"], **self.products)
         if self.normalization == "batchnorm":
             running = state[f"running_mean{i}"], state[f"running_var{i}"]
             z = run(F.batchnorm_inference, z, params[f"gamma{i}"], params[f"beta{i}"], *running, out=z)
@@ -166,6 +179,7 @@ class Hidden:
             # Two buffers in turn: the layer above wrote into the other one, which dz may still occupy.
             dx=run.scratch(i % 2, x) if need_dx else None,
             dw=grads[f"W{i}"],
+            **self.products,
         )
         return dx
 

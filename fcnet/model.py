@@ -9,12 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from backends import Array, Backend, MaskStream, check_seed, get_backend
 from fcnet import functional as F
+from fcnet.arguments import dtype_of, precision_of, widths
 from fcnet.boundary import check_finite, check_input, check_weights, finite_real, one_of, positive_int, step_number
-from fcnet.errors import unknown
 from fcnet.init import initial_weights, weight_std
 from fcnet.layers import Hidden, Output, hidden_activations
 from fcnet.objective import Objective
@@ -23,7 +21,6 @@ from fcnet.penalties import Strength, add_penalties
 from fcnet.prediction import Predictions
 from fcnet.program import Run, direct
 
-DTYPES = ("float32", "float64")
 NORMALIZATIONS = ("batchnorm", "layernorm")
 DROPOUTS = ("inverted", "plain")
 
@@ -61,6 +58,7 @@ class FullyConnectedNet(Predictions):
         weight_scale: float | None = None,
         init: str | None = None,
         dtype: Any = "float32",
+        precision: str | None = None,
         seed: int = 0,
         device: str | Backend = "auto",
     ) -> None:
@@ -86,13 +84,15 @@ class FullyConnectedNet(Predictions):
                 layer's activation ("xavier" for sigmoid, tanh and maxout, "he" for the others); the output layer
                 starts as the layer below it.
             dtype: "float32" or "float64".
+            precision: of the matrix products: None, as dtype; for a float32 network on a CUDA GPU of compute capability
+                8.0 or more also "tf32" or "bf16"; all else, sums and weights, stays float32. It is not saved.
             seed: of weights and dropout masks.
             device: "auto" (a GPU if one can be used), "cpu", "cuda" or "cuda:N".
 
         Raises:
             ValueError, TypeError: an argument is not as above; DeviceError (a ValueError): no such device.
         """
-        self.hidden_dims = tuple(positive_int("hidden_dims", width) for width in _sequence(hidden_dims))
+        self.hidden_dims = tuple(positive_int("hidden_dims", width) for width in widths(hidden_dims))
         self.input_dim = positive_int("input_dim", input_dim)
         self.num_classes = positive_int("num_classes", num_classes)
         activations = hidden_activations(activation, maxout_pieces, len(self.hidden_dims))
@@ -107,13 +107,14 @@ class FullyConnectedNet(Predictions):
             )
         one_of("dropout", dropout, DROPOUTS)
         self.reg, self.reg_l1 = reg, reg_l1
-        self.dtype = np.dtype(_dtype_name(dtype))
+        self.dtype = dtype_of(dtype)
         self.seed = check_seed(seed)
         usual = [F.activation_named("activation", name).init for name in activations]
         usual.append(usual[-1] if usual else "he")
         fan_ins = (self.input_dim, *self.hidden_dims)
         stds = [weight_std(init, weight_scale, scheme, fan_in) for scheme, fan_in in zip(usual, fan_ins, strict=True)]
         self.backend = get_backend(device)
+        self.precision = precision_of(precision, self.dtype, self.backend)
         self._preprocessing: tuple[Array, Array, Array, Array] | None = None
         self._frozen: tuple[int, ...] = ()
         self.classes: tuple[str, ...] | None = None
@@ -130,13 +131,14 @@ class FullyConnectedNet(Predictions):
 
         count = len(self.hidden_dims) + 1
         self.hidden = [
-            Hidden(i, name, normalization, keep_ratio, dropout) for i, name in enumerate(activations, start=1)
+            Hidden(i, name, normalization, keep_ratio, dropout, self.precision)
+            for i, name in enumerate(activations, start=1)
         ]
-        self.output = Output(count)
+        self.output = Output(count, self.precision)
         shapes: dict[str, tuple[int, ...]] = {}
         state_shapes: dict[str, tuple[int, ...]] = {}
-        widths = (self.input_dim, *self.hidden_dims, self.num_classes)
-        for layer, width_in, width_out in zip(self._layers(), widths, widths[1:], strict=False):
+        dims = (self.input_dim, *self.hidden_dims, self.num_classes)
+        for layer, width_in, width_out in zip(self._layers(), dims, dims[1:], strict=False):
             shapes |= layer.shapes(width_in, width_out)
             if isinstance(layer, Hidden):
                 state_shapes |= layer.state_shapes(width_out)
@@ -375,22 +377,3 @@ class TwoLayerNet(FullyConnectedNet):
     def __init__(self, input_dim: int, hidden_dim: int, num_classes: int, **options: Any) -> None:
         """`options` are the keyword arguments of `FullyConnectedNet`."""
         super().__init__([positive_int("hidden_dim", hidden_dim)], input_dim, num_classes, **options)
-
-
-def _sequence(hidden_dims: Any) -> Sequence[Any]:
-    is_list = isinstance(hidden_dims, list | tuple | range) or (
-        isinstance(hidden_dims, np.ndarray) and hidden_dims.ndim == 1
-    )
-    if not is_list:
-        raise TypeError(f"hidden_dims: expected a list of widths such as [100, 100], got {hidden_dims!r}")
-    return hidden_dims
-
-
-def _dtype_name(dtype: Any) -> str:
-    try:
-        name = str(dtype) if dtype is None else np.dtype(dtype).name
-    except TypeError:
-        name = str(dtype)
-    if name not in DTYPES:
-        raise unknown("dtype", name, DTYPES)
-    return name

@@ -30,7 +30,7 @@ class TrainOptions:
 
     data: str = option("digits", str, "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file")
     data_dir: str | None = option(None, str, "where the data files are (else $FCNET_DATA, then the user cache)")
-    target: str | None = option(None, str, "the column of a CSV file that holds the labels, or the numbers to predict")
+    target: str | None = option(None, str, "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)")
     preprocess: str | None = option(None, str, "none, scale, center or standardize (default: by data set)")
     hidden: list[int] = option((100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net")
     activation: str = option(
@@ -74,6 +74,7 @@ class TrainOptions:
     seed: int = option(0, int, "of weights, shuffles and dropout masks")
     device: str = option("auto", str, "auto, cpu, cuda or cuda:N")
     dtype: str = option("float32", str, "float32 or float64")
+    precision: str | None = option(None, str, "of matrix products on a CUDA GPU: tf32 or bf16 (default: as dtype)")
     out: str | None = option(None, str, "run directory (default: a fresh runs/NAME-0001)")
     force: bool = option(False, bool, "replace the run in --out")
 
@@ -281,6 +282,7 @@ def from_solver(solver: Solver) -> dict[str, Any]:
             patience=solver.patience,
             seed=solver.seed,
             device=model.device,
+            precision=model.precision,
         )
     )
 

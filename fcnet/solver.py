@@ -17,6 +17,7 @@ import numpy as np
 
 from backends import Purpose, check_seed, host_generator
 from fcnet import functional as F
+from fcnet.batches import Batches, StreamedBatches
 from fcnet.boundary import check_input, one_of, positive_int
 from fcnet.data import Dataset, learn
 from fcnet.device_data import DeviceData, as_dataset
@@ -164,26 +165,23 @@ class Solver(MetricHistory):
             model.features = self.data.features
 
         self._parts = DeviceData(model, self.data)
+        train = self._parts.train
         shown = min(count, num_train_samples or count)
-        picked = host_generator(self.seed, Purpose.DATA).permutation(count)[:shown]
-        xp = model.backend.xp
-        picked = model.backend.asarray(picked)
-        self._train_sample = tuple(xp.take(array, picked, axis=0) for array in self._parts.arrays["train"])
+        self._train_sample = train.some(host_generator(self.seed, Purpose.DATA).permutation(count)[:shown], model)
 
         self._grads = model.params.like()
-        self._order = xp.zeros((count,), dtype="int64")
         self._log = LossLog(model.backend, model.dtype, LOSS_CHUNK)
+        kind = StreamedBatches if train.streamed else Batches
+        self._batches = kind(model, train, self.batch_size, self.seed, self._log.counters)
         self._programs: dict[int, Callable[[], None]] = {}  # by batch size
         self._recorded_for: tuple[Any, ...] | None = None
 
         self.converged = False
         self.steps = 0
         self.epoch = 0
-        self._position = 0  # the host's copy of the cursor, known without asking the device
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
-        self._shuffle()
 
     @property
     def updates(self) -> Updates:
@@ -217,7 +215,8 @@ class Solver(MetricHistory):
         """
         self.model.backend.use()
         self.updates.set_rate(self.steps)
-        size = min(self.batch_size, len(self._order) - self._position)
+        self._batches.ready()
+        size = self._batches.size
         model = self.model
         recorded_for = model.reg, model.reg_l1, model.preprocessing is None, model.frozen
         if recorded_for != self._recorded_for:  # what a recorded step has as a constant was changed
@@ -231,37 +230,22 @@ class Solver(MetricHistory):
         else:
             program()
         self.steps += 1
-        self._position += size
         self._log.stepped()
-        if self._position == len(self._order):
+        if self._batches.advance():
             self.epoch += 1
             self.updates.end_epoch()
-            self._shuffle()
+            self._batches.shuffle(self.epoch)
 
     def _record(self, size: int) -> Callable[[], None]:
         """Make the next step of this batch size; the program that repeats it."""
         model, backend = self.model, self.model.backend
-        xp = backend.xp
         run = Program(backend)
-        X, y = self._parts.arrays["train"]
-        positions = xp.empty((size,), dtype="int64")
-        rows = run(F.batch_rows, self._order, self._log.counters[:1], xp.arange(size, dtype="int64"), positions)
-        batch = run(F.gather, X, rows)
-        x = batch if self._parts.prepared["train"] else model.prepare(run, batch)
-        targets = run(F.gather, y, rows)
+        x, targets = self._batches.record(run, size)
         streams = model.mask_streams(self.optimizer.step_counter)
         loss = model.loss_and_grads(run, x, targets, streams, self._grads)
         self.updates.apply(run, self._grads)
         run(F.record_step, self._log.buffer, self._log.counters, backend.asarray(np.array([size, 1])), loss)
         return backend.compile(run.calls)
-
-    def _shuffle(self) -> None:
-        """The order of the epoch to come: a function of the seed and the epoch, drawn on the host."""
-        count = len(self._order)
-        order = host_generator(self.seed, Purpose.SHUFFLE, step=self.epoch).permutation(count)
-        self.model.backend.upload(order, self._order)
-        self._log.counters[:1] = 0
-        self._position = 0
 
     # What is read back
 
@@ -286,8 +270,8 @@ class Solver(MetricHistory):
             DivergedError: the loss became NaN or infinite; the best parameters so far are put back, nothing is written.
             KeyboardInterrupt: passed on, after what finished epochs gave has been put back and written.
         """
-        steps_per_epoch = 1 if self.full_batch else math.ceil(len(self._order) / self.batch_size)
-        title = f"{self.data.name} on {self.model.device}"
+        steps_per_epoch = 1 if self.full_batch else math.ceil(len(self._batches) / self.batch_size)
+        title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
             self.run.begin(self)
         try:
@@ -319,17 +303,19 @@ class Solver(MetricHistory):
     def _train_epoch(self, progress: Progress) -> None:
         epoch, first, started = self.epoch, self.steps, time.perf_counter()
         while self.epoch == epoch:
-            before = self._position
+            size = self._batches.size
             self.step()
-            samples = (self._position or len(self._order)) - before
-            progress.advance(samples, self._latest_loss)
+            progress.advance(size, self._latest_loss)
+            if self.steps % LOSS_CHUNK == 0:
+                self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
         self._record_epoch(first, time.perf_counter() - started)
         progress.epoch(self.epoch, self.history[-1])
 
     def _minimize(self, method: FullBatch, progress: Progress) -> None:
         """All iterations that are left, each an epoch of one step."""
-        x, y = self._parts.arrays["train"]
-        x = x if self._parts.prepared["train"] else self.model.prepare(direct, x)
+        train, asarray = self._parts.train, self.model.backend.asarray
+        x, y = asarray(train.X), asarray(train.y)
+        x = x if train.prepared else self.model.prepare(direct, x)
         started = time.perf_counter()
 
         def report(loss: float) -> bool:
@@ -361,9 +347,10 @@ class Solver(MetricHistory):
 
     def _record_epoch(self, first: int, seconds: float) -> None:
         self._check_finite(first)
-        prepared = self._parts.prepared
-        on_train = measure(self.model, *self._train_sample, prepared=prepared["train"])
-        on_val = measure(self.model, *self._parts.arrays["val"], prepared=prepared["val"])
+        on_train, on_val = (
+            measure(self.model, part.X, part.y, prepared=part.prepared)
+            for part in (self._train_sample, self._parts.val)
+        )
         self.train_metric_history.append(on_train)
         self.val_metric_history.append(on_val)
         self.history.append(

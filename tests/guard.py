@@ -58,7 +58,9 @@ class GuardBackend(Backend):
     def synchronize(self) -> None:
         LOG.wait("synchronize")
 
-    def gemm(self, a: GuardArray, b: GuardArray, out: GuardArray | None = None) -> GuardArray:
+    def gemm(
+        self, a: GuardArray, b: GuardArray, out: GuardArray | None = None, precision: str | None = None
+    ) -> GuardArray:
         first, second = device_array("gemm", "a", a), device_array("gemm", "b", b)
         if first.dtype != second.dtype or first.dtype.kind != "f":
             raise TypeError(f"gemm: expected two float arrays of one dtype, got {a.dtype} and {b.dtype}")

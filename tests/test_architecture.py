@@ -40,7 +40,7 @@ ALLOWED = {
     "objective": {"functional", "program", "boundary"},
     "prediction": {"layers", "objective", "params", "program", "boundary"},
     "model": {
-        *("functional", "layers", "objective", "prediction", "params", "program", "init", "penalties"),
+        *("arguments", "functional", "layers", "objective", "prediction", "params", "program", "init", "penalties"),
         *("boundary", "errors"),
     },
     "numerical": {"boundary"},
@@ -53,11 +53,12 @@ ALLOWED = {
     "updates": {"model", "optim", "params", "program", "boundary"},
     "fullbatch": {"model", "params", "program", "boundary", "errors"},
     "losslog": set(),
+    "arguments": {"boundary", "errors"},
+    "batches": {"functional", "model", "device_data", "program"},
     "device_data": {"model", "data", "program", "errors"},
     "solver": {
         *("functional", "model", "optim", "updates", "evaluation", "device_data", "params", "program", "data"),
-        *("fullbatch", "losslog"),
-        "objective",
+        *("fullbatch", "losslog", "batches", "objective"),
         *("rundir", "progress", "boundary", "errors"),
     },
     "babysit": {"model", "solver", "optim", "data", "numerical", "program", "progress", "boundary"},

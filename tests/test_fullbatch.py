@@ -232,6 +232,6 @@ def test_the_network_is_where_scipy_says_not_where_it_last_looked(monkeypatch):
         seen.append((loss, one.model.params["b2"][0] - start[0]))
         return False
 
-    assert one.full_batch.minimize(*one._parts.arrays["train"], 5, report)
+    assert one.full_batch.minimize(one._parts.train.X, one._parts.train.y, 5, report)
     assert seen == [(0.5, 2)]
     np.testing.assert_array_equal(one.model.params["b2"], start + 4)

@@ -59,7 +59,7 @@ def test_weights_shuffles_and_masks_are_the_same_bits(digits, other):
     np.testing.assert_array_equal(two.backend.to_numpy(two.params.flat), one.params.flat)
     a, b = (fcnet.Solver(model, digits, verbose=False, seed=9, batch_size=500) for model in (one, two))
     for _ in range(4):  # into the second epoch
-        np.testing.assert_array_equal(b.model.backend.to_numpy(b._order), a._order)
+        np.testing.assert_array_equal(b.model.backend.to_numpy(b._batches.order), a._batches.order)
         a.step()
         b.step()
     for stream, others in zip(one.mask_streams(17), two.mask_streams(17), strict=True):

@@ -31,7 +31,7 @@ def test_the_options_are_made_in_order(backend):
     twin = net(data, "cpu", **model_options)
     clipped = shortened = 0
     for epoch in range(3):
-        order = one.model.backend.to_numpy(one._order)
+        order = one.model.backend.to_numpy(one._batches.order)
         _, grads = twin.loss(data.X_train[order], data.y_train[order])
         clipped += sum(int((abs(grad) > 0.05).sum()) for grad in grads.values())
         limited = {name: np.clip(grad, -0.05, 0.05) for name, grad in grads.items()}

@@ -59,24 +59,24 @@ def _play_backward(record, board, scratch, hands):
     _backward_inner(dout, x, w, dx, dw, db, need_dx, need_db, task, words, room, hands)
 
 
-def matmul(x, w, *, out=None):
+def matmul(x, w, *, out=None, precision=None):
     out = np.empty((x.shape[0], w.shape[1]), np.float32) if out is None else out
     pool.run(product.multiply, x, w, out, False, False, product.task(), work=x.size * w.shape[1])
     return out
 
 
-def affine_forward(x, w, b, *, out=None):
+def affine_forward(x, w, b, *, out=None, precision=None):
     out = np.empty((x.shape[0], w.shape[1]), np.float32) if out is None else out
     pool.run(_affine, x, w, b, out, product.task(), work=x.size * w.shape[1])
     return out, (x, w, b)
 
 
-def matmul_backward(dout, x, w, *, need_dx=True, dx=None, dw=None):
+def matmul_backward(dout, x, w, *, need_dx=True, dx=None, dw=None, precision=None):
     dx, dw, _ = _gradients(dout, x, w, need_dx, dx, dw, None, False)
     return dx, dw
 
 
-def affine_backward(dout, cache, *, need_dx=True, dx=None, dw=None, db=None):
+def affine_backward(dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
     x, w, _ = cache
     db = np.empty(w.shape[1], np.float32) if db is None else db
     return _gradients(dout, x, w, need_dx, dx, dw, db, True)
@@ -105,20 +105,22 @@ def _given(arrays: Any) -> list[Any]:
     return [array for array in arrays if isinstance(array, np.ndarray)]
 
 
-def _fits_matmul(x: Any, w: Any, *, out: Any = None) -> bool:
+def _fits_matmul(x: Any, w: Any, *, out: Any = None, precision: Any = None) -> bool:
     return _fit(x, w, *_given([out]))
 
 
-def _fits_affine(x: Any, w: Any, b: Any, *, out: Any = None) -> bool:
+def _fits_affine(x: Any, w: Any, b: Any, *, out: Any = None, precision: Any = None) -> bool:
     return _fit(x, w, *_given([out])) and plain(x, b)
 
 
-def _fits_matmul_backward(dout: Any, x: Any, w: Any, *, need_dx: bool = True, dx: Any = None, dw: Any = None) -> bool:
+def _fits_matmul_backward(
+    dout: Any, x: Any, w: Any, *, need_dx: bool = True, dx: Any = None, dw: Any = None, precision: Any = None
+) -> bool:
     return _fit(dout, x, w, *_given([dx, dw]))
 
 
 def _fits_affine_backward(
-    dout: Any, cache: Any, *, need_dx=True, dx: Any = None, dw: Any = None, db: Any = None
+    dout: Any, cache: Any, *, need_dx=True, dx: Any = None, dw: Any = None, db: Any = None, precision: Any = None
 ) -> bool:
     x, w, b = cache
     return _fit(dout, x, w, *_given([dx, dw])) and plain(x, b, *_given([db]))

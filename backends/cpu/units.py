@@ -26,7 +26,7 @@ def _bias_relu(z, b):
     for n in range(rows):
         for m in range(width):
             value = z[n, m] + b[m]
-            z[n, m] = value if value > zero else zero
+            z[n, m] = zero if value <= zero else value  # NaN stays NaN
 
 
 _bias_relu_inner = _bias_relu.compiled
@@ -44,8 +44,8 @@ def _bias_relu_dropout(z, b, bits, last, scale):
     for n in range(rows):
         for m in range(width):
             value = (z[n, m] + b[m]) * scale
-            kept = (value > zero) & (bits[n, m] <= last)
-            z[n, m] = value if kept else zero
+            dropped = (value <= zero) | (bits[n, m] > last)
+            z[n, m] = zero if dropped else value
 
 
 @Jit
@@ -114,15 +114,15 @@ def _batchnorm_relu(z, b, gamma, beta, running_mean, running_var, momentum, eps,
                 x_hat = z[n, m] * inv_std[m]
                 z[n, m] = x_hat
                 value = (x_hat * gamma[m] + beta[m]) * scale
-                kept = (value > zero) & (bits[n, m] <= last)
-                out[n, m] = value if kept else zero
+                dropped = (value <= zero) | (bits[n, m] > last)
+                out[n, m] = zero if dropped else value
     else:
         for n in range(rows):
             for m in range(width):
                 x_hat = z[n, m] * inv_std[m]
                 z[n, m] = x_hat
                 value = x_hat * gamma[m] + beta[m]
-                out[n, m] = value if value > zero else zero
+                out[n, m] = zero if value <= zero else value  # NaN stays NaN
 
 
 @Jit

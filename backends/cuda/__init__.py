@@ -8,6 +8,7 @@ from importlib.resources import files
 # earlier one. NVRTC gets one text: it could not open an include file inside a zipped installation.
 SOURCES: dict[str, tuple[str, ...]] = {
     "philox": ("philox.cu",),
+    "convert": ("convert.cu",),
     "kernels": ("philox.cu", "common.cu", "units.cu", "loss.cu", "update.cu", "batch.cu"),
 }
 

@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 
 from backends.base import Array
+from backends.cuda import source
 
 WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, and more than older devices need
-_REAL = {"f": (0, 68), "d": (1, 70)}  # dtype -> cudaDataType, cublasComputeType
+_FLOAT32, _BFLOAT16 = 0, 14  # cudaDataType
+_REAL = {"f": (_FLOAT32, 68), "d": (1, 70)}  # dtype -> cudaDataType, cublasComputeType
+_FAST_TF32 = 77  # cublasComputeType: float32 operands, rounded on their way into the tensor cores
+THREADS = 256  # per block of the kernel that rounds to bfloat16
 _DEFAULT_ALGORITHM = -1
 _NAMES = ("libcublas.so.13", "libcublas.so.12", "cublas64_13.dll", "cublas64_12.dll")
 
@@ -56,6 +60,7 @@ class Gemm:
         self._handle = handle
         self._workspace = cupy.empty(WORKSPACE, np.uint8)  # kept as long as any graph may use it
         self._stream: int | None = None
+        self._round: Any = None
         self._scalars = {code: (np.ones(1, code), np.zeros(1, code)) for code in _REAL}
 
     def _declare(self) -> None:
@@ -86,21 +91,37 @@ class Gemm:
         apart = not any(_overlap(out, x) for x in (a, b))
         return apart and out.flags.c_contiguous and out.dtype == a.dtype and out.shape == (a.shape[0], b.shape[1])
 
-    def __call__(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """a @ b, (N, K) by (K, M), into `out` if given."""
+    def __call__(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
+        """a @ b, (N, K) by (K, M), into `out` if given; `precision` as in `Backend.gemm`."""
+        real = a.dtype.char
         if out is None:
             out = self.cupy.empty((a.shape[0], b.shape[1]), a.dtype)
+        kind, compute = _REAL[real]
+        of_result = kind
+        if real == "f" and precision == "tf32":
+            compute = _FAST_TF32
+        elif real == "f" and precision == "bf16":
+            a, b, kind = self._to_bf16(a), self._to_bf16(b), _BFLOAT16
         self._follow(self.cupy.cuda.get_current_stream().ptr)
-        kind, compute = _REAL[a.dtype.char]
-        one, zero = (scalar.ctypes.data for scalar in self._scalars[a.dtype.char])
+        one, zero = (scalar.ctypes.data for scalar in self._scalars[real])
         (rows, inner), columns = a.shape, b.shape[1]
         # cuBLAS counts columns first: it computes the transpose, bᵀ aᵀ, and a row-major matrix is its own transpose.
         left, right = _operand(b), _operand(a)
         self._check(
             "cublasGemmEx", self._handle, left[0], right[0], columns, rows, inner, one,
             left[1], kind, left[2], right[1], kind, right[2],
-            zero, out.data.ptr, kind, columns, compute, _DEFAULT_ALGORITHM,
+            zero, out.data.ptr, of_result, columns, compute, _DEFAULT_ALGORITHM,
         )  # fmt: skip
+        return out
+
+    def _to_bf16(self, x: Array) -> Array:
+        """The bits of x rounded to bfloat16, in the same order in memory."""
+        if not x.flags.c_contiguous:
+            return self._to_bf16(x.T).T
+        if self._round is None:
+            self._round = self.cupy.RawModule(code=source("convert")).get_function("to_bf16")
+        out = self.cupy.empty(x.shape, np.uint16)
+        self._round((-(-x.size // THREADS),), (THREADS,), (out, x, np.int64(x.size)))
         return out
 
     def _follow(self, stream: int) -> None:

@@ -78,15 +78,15 @@ class CudaKernels:
 
     # Affine layers
 
-    def affine_forward(self, x, w, b, *, out=None):
-        out = self._gemm(x, w, out=out)
+    def affine_forward(self, x, w, b, *, out=None, precision=None):
+        out = self._gemm(x, w, out=out, precision=precision)
         self._each("add_bias", out, out.size, out, out, b, np.int64(out.size), np.int32(out.shape[1]))
         return out, (x, w, b)
 
-    def affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None):
+    def affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
         x, w, b = cache
-        dw = self._gemm(x.T, dout, out=dw)
-        dx = self._gemm(dout, w.T, out=dx) if need_dx else None
+        dw = self._gemm(x.T, dout, out=dw, precision=precision)
+        dx = self._gemm(dout, w.T, out=dx, precision=precision) if need_dx else None
         db = self._like(db, b)
         rows, width = dout.shape
         self._columns("bias_gradient", dout, width, db, dout, np.int32(rows), np.int32(width))
@@ -263,11 +263,11 @@ class CudaKernels:
             for a in arrays
         )
 
-    def _fits_affine(self, x, w, b, *, out=None):
+    def _fits_affine(self, x, w, b, *, out=None, precision=None):
         given = [] if out is None else [out]
         return x.ndim == w.ndim == 2 and b.ndim == 1 and self._plain(x, w, b, *given)
 
-    def _fits_affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None):
+    def _fits_affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
         given = [array for array in (dx, dw, db) if array is not None]
         return dout.ndim == 2 and self._fits_affine(*cache) and self._plain(dout, *given)
 

@@ -37,7 +37,7 @@ extern "C" __global__ void svm_loss(real* loss, real* dscores, const real* score
         int violations = 0;
         for (int c = 0; c < classes; ++c) {
             const real margin = s[c] - right + 1;
-            const bool violated = margin > 0 && !(known && c == y[n]);
+            const bool violated = !(margin <= 0) && !(known && c == y[n]);  // a NaN shows in the loss
             if (violated) total += margin;
             d[c] = violated ? (real)1 / rows : (real)0;
             violations += violated;

@@ -9,7 +9,7 @@ extern "C" __global__ void bias_relu(real* out, const real* z, const real* b, i6
     const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= size) return;
     const real value = z[i] + b[i % width];
-    out[i] = value > 0 && DROPOUT.keeps(i) ? value * scale : (real)0;
+    out[i] = value <= 0 || !DROPOUT.keeps(i) ? (real)0 : value * scale;  // NaN stays NaN
 }
 
 // dz = dout where the output is not zero, times scale; db = its sum over the rows. dz may be dout.
@@ -65,7 +65,7 @@ extern "C" __global__ void batchnorm_relu(
         const real normal = (z[i] - mean) * inverse;
         const real value = normal * gamma[m] + beta[m];
         x_hat[i] = normal;
-        out[i] = value > 0 && dropout.keeps(i) ? value * scale : (real)0;
+        out[i] = value <= 0 || !dropout.keeps(i) ? (real)0 : value * scale;  // NaN stays NaN
     }
 }
 
@@ -125,7 +125,7 @@ extern "C" __global__ void layernorm_relu(
         const real normal = (z[i] + b[m] - mean) * inverse;
         const real value = normal * gamma[m] + beta[m];
         x_hat[i] = normal;
-        out[i] = value > 0 && dropout.keeps(i) ? value * scale : (real)0;
+        out[i] = value <= 0 || !dropout.keeps(i) ? (real)0 : value * scale;  // NaN stays NaN
     }
 }
 

@@ -213,6 +213,7 @@ def _model(options: TrainOptions, dataset: Dataset) -> FullyConnectedNet:
         init=options.init,
         weight_scale=options.weight_scale,
         dtype=options.dtype,
+        precision=options.precision,
         seed=options.seed,
         device=options.device,
     )

@@ -2,7 +2,7 @@
 
 Shapes: N batch, D features in, M features out. Anything further left broadcasts: with weights (K, D, M) the same
 functions serve K networks at once, on inputs of their own (K, N, D) or on a common one (N, D).
-Source: CS231n, assignment 2, `layers.py`; the names are its.
+Source: CS231n, assignment 2, `layers.py`.
 """
 
 from __future__ import annotations
@@ -36,23 +36,31 @@ def _check_affine(x: Array, w: Array, b: Array, **_: Any) -> None:
 
 
 @accelerated("out", check=_check_matmul)
-def matmul(x: Array, w: Array, *, out: Array | None = None) -> Array:
-    """x W.
+def matmul(x: Array, w: Array, *, out: Array | None = None, precision: str | None = None) -> Array:
+    """Matrix product, out = x W.
 
     Args:
         x: (..., N, D).
         w: (..., D, M).
+        precision: of the product: None, that of the arrays; "tf32" or "bf16" where the device has them.
         out: (..., N, M), filled if given; must not overlap x or w.
 
     Raises:
         ValueError: the shapes do not fit. TypeError: other dtypes than float32 and float64, or a mixture.
     """
-    return backend_of(x, w).gemm(x, w, out=out)
+    return backend_of(x, w).gemm(x, w, out=out, precision=precision)
 
 
 @accelerated("dx", "dw", check=lambda dout, x, w, **_: _check_dout("matmul_backward", dout, x, w))
 def matmul_backward(
-    dout: Array, x: Array, w: Array, *, need_dx: bool = True, dx: Array | None = None, dw: Array | None = None
+    dout: Array,
+    x: Array,
+    w: Array,
+    *,
+    need_dx: bool = True,
+    dx: Array | None = None,
+    dw: Array | None = None,
+    precision: str | None = None,
 ) -> tuple[Array | None, Array]:
     """Gradients of `matmul`: dx = dout Wᵀ, dW = xᵀ dout.
 
@@ -60,18 +68,19 @@ def matmul_backward(
         dout: (..., N, M), gradient of the loss in x W.
         need_dx: False leaves dx out (None is returned for it): the first layer never needs it.
         dx, dw: filled if given; dx must not overlap dout.
+        precision: as in `matmul`.
     """
-    dw = _product(x.swapaxes(-1, -2), dout, w.shape, dw)
-    dx = _product(dout, w.swapaxes(-1, -2), x.shape, dx) if need_dx else None
+    dw = _product(x.swapaxes(-1, -2), dout, w.shape, dw, precision)
+    dx = _product(dout, w.swapaxes(-1, -2), x.shape, dx, precision) if need_dx else None
     return dx, dw
 
 
-def _product(a: Array, b: Array, shape: tuple[int, ...], out: Array | None) -> Array:
+def _product(a: Array, b: Array, shape: tuple[int, ...], out: Array | None, precision: str | None) -> Array:
     """a @ b, summed over the axes along which an operand of this shape was broadcast."""
     backend = backend_of(a, b)
     if len(shape) == a.ndim == b.ndim == 2:
-        return backend.gemm(a, b, out=out)
-    product = backend.gemm(a, b)
+        return backend.gemm(a, b, out=out, precision=precision)
+    product = backend.gemm(a, b, precision=precision)
     lead = product.ndim - len(shape)
     stretched = tuple(i for i in range(lead, product.ndim) if shape[i - lead] == 1 != product.shape[i])
     total = backend.xp.sum(product, axis=tuple(range(lead)) + stretched, keepdims=True).reshape(shape)
@@ -83,7 +92,7 @@ def _product(a: Array, b: Array, shape: tuple[int, ...], out: Array | None) -> A
 
 @accelerated("out")
 def add_bias(z: Array, b: Array, *, out: Array | None = None) -> Array:
-    """z + b for z (..., N, M) and b (..., M); `out` may be z itself."""
+    """out = z + b for z (..., N, M) and b (..., M); `out` may be z itself."""
     return array_module(z, b).add(z, per_row(b), out=out)
 
 
@@ -108,12 +117,15 @@ def per_row(vector: Array) -> Array:
 
 
 @accelerated("out", "cache", check=_check_affine)
-def affine_forward(x: Array, w: Array, b: Array, *, out: Array | None = None) -> tuple[Array, tuple]:
+def affine_forward(
+    x: Array, w: Array, b: Array, *, out: Array | None = None, precision: str | None = None
+) -> tuple[Array, tuple]:
     """Affine layer, out = x W + b.
 
     Args:
         x: (..., N, D). w: (..., D, M). b: (..., M).
         out: (..., N, M), filled if given; must not overlap x or w.
+        precision: as in `matmul`.
 
     Returns:
         out and cache = (x, w, b), which aliases the arguments: do not change them before the backward pass.
@@ -126,7 +138,7 @@ def affine_forward(x: Array, w: Array, b: Array, *, out: Array | None = None) ->
     >>> out.ravel()
     array([3.5, 3.5])
     """
-    out = matmul.reference(x, w, out=out)
+    out = matmul.reference(x, w, out=out, precision=precision)
     return add_bias.reference(out, b, out=out), (x, w, b)
 
 
@@ -154,6 +166,7 @@ def affine_backward(
     dx: Array | None = None,
     dw: Array | None = None,
     db: Array | None = None,
+    precision: str | None = None,
 ) -> tuple[Array | None, Array, Array]:
     """Gradients of `affine_forward`: dx = dout Wᵀ, dW = xᵀ dout, db = Σ_n dout.
 
@@ -162,10 +175,11 @@ def affine_backward(
         cache: from `affine_forward`.
         need_dx: False leaves dx out (None is returned for it): the first layer never needs it.
         dx, dw, db: filled if given; dx must not overlap dout.
+        precision: as in `matmul`; db is added up in that of the arrays.
 
     Returns:
         dx (..., N, D) or None, dw (..., D, M), db (..., M).
     """
     x, w, b = cache
-    dx, dw = matmul_backward.reference(dout, x, w, need_dx=need_dx, dx=dx, dw=dw)
+    dx, dw = matmul_backward.reference(dout, x, w, need_dx=need_dx, dx=dx, dw=dw, precision=precision)
     return dx, dw, bias_gradient(dout, b, db)

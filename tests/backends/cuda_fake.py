@@ -26,14 +26,15 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
     """A module like cupy on a machine with `count` GPUs.
 
     Its `fake` holds what tests look at: `log` (waits, copies, launches), `pending` (copies not yet done),
-    `current` (the device), `limit` (bytes of the largest array that fits).
+    `current` (the device), `limit` (bytes of the largest array that fits), `free` (bytes that the device has free).
     """
     cupy = types.ModuleType("cupy")
-    fake = SimpleNamespace(log=[], pending=[], done=0, current=0, limit=1 << 30)
+    fake = SimpleNamespace(log=[], pending=[], done=0, current=0, limit=1 << 30, free=5 << 30)
 
     class Device:
         def __init__(self, index):
             self.id = index
+            self.compute_capability = "90"
             self.outer = []
 
         def __enter__(self):
@@ -59,15 +60,33 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
             fake.done += 1
         return waited
 
+    def arrive(event):
+        """Do the copies that an event comes after; whether there were any."""
+        late = [copy for copy in event.late if not copy.done]
+        for copy in late:
+            copy()
+        return finish(event.until) or bool(late)
+
+    class LateCopy:
+        """A copy on a stream of its own: it happens when somebody waits for an event after it, and not before."""
+
+        def __init__(self, to, host, nbytes):
+            self.to, self.host, self.nbytes, self.done = to, host, nbytes, False
+
+        def __call__(self):
+            ctypes.memmove(self.to.address, self.host, self.nbytes)
+            self.done = True
+
     class Event:
         def __init__(self, disable_timing=False):
-            self.until = 0
+            self.until, self.late = 0, ()
 
-        def record(self):
+        def record(self, stream=None):
+            self.late = () if stream is None else tuple(stream.late)
             self.until = fake.done + len(fake.pending)
 
         def synchronize(self):
-            if finish(self.until):
+            if arrive(self):
                 fake.log.append(("wait",))
 
     class Pointer:
@@ -78,9 +97,15 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
         def __add__(self, offset):
             return Pointer(self.array, self.address + offset)
 
-        def copy_from_host_async(self, host, nbytes):
-            fake.pending.append((self, host, nbytes))
+        def copy_from_host_async(self, host, nbytes, stream=None):
+            if stream is None:
+                fake.pending.append((self, host, nbytes))
+            else:
+                stream.late.append(LateCopy(self, host, nbytes))
             fake.log.append(("copy", nbytes))
+
+        def copy_from_device_async(self, other, nbytes, stream=None):
+            fake.do(lambda: ctypes.memmove(self.address, other.address, nbytes))
 
     class Pinned(bytearray):
         @property
@@ -139,6 +164,10 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
         def __init__(self, non_blocking=False):
             self.ptr = next(numbers)
             self.taken = None
+            self.late = []
+
+        def wait_event(self, event):
+            arrive(event)
 
         def __enter__(self):
             fake.streams.append(self)
@@ -200,7 +229,7 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
     cupy.ascontiguousarray = lambda array: np.ascontiguousarray(array).view(ndarray)
     cupy.matmul = lambda a, b, out=None: np.matmul(a, b, out=out)
     cupy.ElementwiseKernel = lambda *_: lambda array: array
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(total_bytes=lambda: 3 << 20)
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(total_bytes=lambda: 3 << 20, free_bytes=lambda: 1 << 20)
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Event=Event,
@@ -215,7 +244,7 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
             runtimeGetVersion=lambda: runtime,
             getDeviceCount=lambda: count,
             getDeviceProperties=lambda index: {"name": f"NVIDIA Fake {index}".encode()},
-            memGetInfo=lambda: (5 << 30, 139 << 30),
+            memGetInfo=lambda: (fake.free, 139 << 30),
             malloc=lambda _: 1,
             free=lambda _: None,
         ),
@@ -236,16 +265,26 @@ def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
 
     def matrix(address, kind, stride, rows, columns):
         """(rows, columns), each column `stride` numbers after the one before."""
-        number = {0: ctypes.c_float, 1: ctypes.c_double}[kind]
+        number = {0: ctypes.c_float, 1: ctypes.c_double, 14: ctypes.c_uint16}[kind]
         memory = np.ctypeslib.as_array((number * (stride * (columns - 1) + rows)).from_address(address))
+        if kind == 14:  # bfloat16: the upper half of a float32
+            memory = (memory.astype(np.uint32) << 16).view(np.float32)
         return np.lib.stride_tricks.as_strided(memory, (rows, columns), (memory.itemsize, stride * memory.itemsize))
 
+    def tf32(x):
+        """Rounded to 11 significant bits, as the tensor cores take float32."""
+        mantissa, exponent = np.frexp(x)
+        return np.ldexp(np.round(mantissa * 2048) / 2048, exponent).astype(np.float32)
+
     def gemm_ex(_, ta, tb, m, n, k, one, a, a_kind, lda, b, b_kind, ldb, zero, c, c_kind, ldc, compute, algorithm):
-        assert (compute, algorithm) == ({0: 68, 1: 70}[c_kind], -1)
+        assert (a_kind, b_kind, c_kind, compute) in ((0, 0, 0, 68), (1, 1, 1, 70), (0, 0, 0, 77), (14, 14, 0, 68))
+        assert algorithm == -1
 
         def work():
             left = matrix(a, a_kind, lda, *((k, m) if ta else (m, k)))
             right = matrix(b, b_kind, ldb, *((n, k) if tb else (k, n)))
+            if compute == 77:
+                left, right = tf32(left), tf32(right)
             matrix(c, c_kind, ldc, m, n)[...] = (left.T if ta else left) @ (right.T if tb else right)
 
         cupy.fake.do(work)

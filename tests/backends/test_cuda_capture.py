@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from functools import partial
 
@@ -56,6 +57,33 @@ class TestGemm:
         assert cublas.log[-1][0] == "gemm"
         np.testing.assert_allclose(np.array(got), a @ b, rtol=1e-5 if dtype == "float32" else 1e-12)
 
+    @pytest.mark.parametrize("ta", [False, True])
+    @pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("bf16", 8)])
+    def test_reduced_precision_rounds_the_operands_and_nothing_else(self, precision, bits, ta, device, cublas):
+        rng = np.random.default_rng(0)
+        a, b = (rng.standard_normal(shape).astype("float32") for shape in ((3, 400), (400, 5)))
+        view = device.asarray(np.ascontiguousarray(a.T)).T if ta else device.asarray(a)
+        got = np.array(device.gemm(view, device.asarray(b), precision=precision))
+        rounded = [np.ldexp(np.round(np.ldexp(m, bits)), e - bits) for m, e in (np.frexp(a), np.frexp(b))]
+        np.testing.assert_allclose(got, rounded[0] @ rounded[1], rtol=2e-5, atol=2e-5)
+        assert got.dtype == np.float32
+        assert np.max(np.abs(got - a @ b)) > 1e-4  # it did round
+        double = device.gemm(device.asarray(a.astype("float64")), device.asarray(b.astype("float64")))
+        np.testing.assert_allclose(np.array(double), a.astype("float64") @ b, rtol=1e-12)
+
+    def test_bfloat16_is_to_the_nearest_even_with_infinities_and_nan(self, device):
+        values = [1.0, -1.5, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3e38, 3.4e38, np.inf, -np.inf, np.nan, 1e-40]
+        expected = [1.0, -1.5, 1.0, 1 + 2**-6, 1 + 2**-7, 3.004055e38, np.inf, np.inf, -np.inf, np.nan, 2**-133]
+        x = device.asarray(np.array([values], "float32"))
+        bits = np.array(device._own_gemm()._to_bf16(x)).astype("uint32") << 16
+        np.testing.assert_allclose(bits.view("float32")[0], np.float32(expected), rtol=1e-3)
+
+    def test_old_gpus_have_full_precision_only(self, device):
+        assert device.precisions == ("tf32", "bf16")
+        device._device.compute_capability = "75"
+        with pytest.raises(ValueError, match="precision: expected 'float32' on cuda:0, got 'bf16'"):
+            fcnet.FullyConnectedNet([4], 3, 2, precision="bf16", device=device)
+
     def test_the_workspace_is_set_again_after_each_change_of_stream(self, device, cupy, cublas):
         a = device.asarray(np.ones((2, 2)))
         device.gemm(a, a)
@@ -104,10 +132,10 @@ NETS = [
 
 
 class TestSteps:
-    def solver(self, device, options, rule="adam"):
+    def solver(self, device, options, rule="adam", dtype="float64"):
         net = fcnet.FullyConnectedNet([12, 8], input_dim=6, num_classes=3, device=device, **options)
         config = {"learning_rate": 1e-2}
-        return fcnet.Solver(net, blobs(), update_rule=rule, optim_config=config, batch_size=64, verbose=False)
+        return fcnet.Solver(net, blobs(dtype=dtype), update_rule=rule, optim_config=config, batch_size=64, verbose=False)
 
     @pytest.mark.parametrize(
         ("options", "rule"), [*((net, "adam") for net in NETS), *((NETS[0], r) for r in ("sgd", "momentum", "rmsprop"))]
@@ -124,6 +152,20 @@ class TestSteps:
         assert len(there._programs) == 2  # a short last batch has its own
         assert all(isinstance(program, Captured) for program in there._programs.values())
         np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-4)
+
+    @pytest.mark.parametrize(("precision", "compute"), [("tf32", 77), ("bf16", 68)])
+    def test_every_product_of_a_step_and_of_evaluation_is_of_the_precision(self, precision, compute, device, cublas):
+        there = self.solver(device, NETS[1] | {"precision": precision})
+        here = self.solver("cpu", NETS[1])
+        there.step(), here.step()
+        there.model.scores(blobs().X_val)
+        operands, computes = ({call[i] for call in cublas.log if call[0] == "gemm"} for i in (9, 18))
+        assert (operands, computes) == ({14 if precision == "bf16" else 0}, {compute})
+        for _ in range(5):
+            there.step(), here.step()
+        assert all(isinstance(program, Captured) for program in there._programs.values())
+        np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=0.05)
+        assert there.loss_history != here.loss_history
 
     def test_capturing_leaves_everything_as_it_was(self, device, monkeypatch):
         captured = self.solver(device, NETS[1])
@@ -183,3 +225,50 @@ def test_gpu_steps_are_captured(options, cuda_kernels):
         there.step(), here.step()
     assert all(isinstance(program, Captured) for program in there._programs.values())
     np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)
+
+
+class TestStreaming:
+    def test_a_step_is_two_copies_and_one_launch_and_the_bits_are_those_of_resident_data(self, device, cupy):
+        resident = TestSteps().solver(device, NETS[1], dtype="float32")
+        cupy.fake.free = -(1 << 20)  # and the pool has a MiB ready
+        streamed = TestSteps().solver(device, NETS[1], dtype="float32")
+        assert streamed._parts.train.streamed
+        for _ in range(3):
+            resident.step(), streamed.step()
+        cupy.fake.log.clear()
+        resident.step(), streamed.step()
+        sizes = [entry[1] for entry in cupy.fake.log if entry[0] == "copy"]
+        assert sizes == [64 * 6 * 4, 64 * 8]  # X and y of the batch after this one, and nothing else
+        assert sum(entry[0] == "graph" for entry in cupy.fake.log) == 2
+        for _ in range(5):
+            resident.step(), streamed.step()
+        assert resident.loss_history == streamed.loss_history
+        np.testing.assert_array_equal(np.array(resident.model.params.flat), np.array(streamed.model.params.flat))
+
+    def test_the_host_waits_only_for_the_batch_before_the_last(self, device, cupy):
+        X = np.arange(40.0).reshape(20, 2)
+        feed = device.feed([X], 4)
+        batches = [np.arange(4) + 4 * i for i in range(5)]
+        feed.send(batches[0]), feed.send(batches[1])
+        assert [entry[0] for entry in cupy.fake.log] == ["copy", "copy"]
+        feed.send(batches[2])  # the first slot again: its copy has to be over
+        assert [entry[0] for entry in cupy.fake.log] == ["copy", "copy", "wait", "copy"]
+
+    def test_each_batch_comes_in_its_turn(self, device, cupy):
+        X, y = np.arange(40.0).reshape(20, 2), np.arange(20)
+        feed = device.feed([X, y], 4)
+        batches = [np.arange(4) * 5 % 20 + i for i in range(5)]
+        feed.send(batches[0])
+        for now, then in itertools.pairwise(batches):
+            feed.send(then)
+            feed.receive()
+            np.testing.assert_array_equal(np.array(feed.arrays[0]), X[now])
+            np.testing.assert_array_equal(np.array(feed.arrays[1]), y[now])
+        feed.receive()
+        np.testing.assert_array_equal(np.array(feed.arrays[0]), X[batches[-1]])
+
+
+def test_room_is_what_is_free_less_a_fifth(device, cupy):
+    cupy.fake.free = 4 << 20  # and the pool has a MiB ready
+    assert device.has_room(4 << 20)
+    assert not device.has_room((4 << 20) + 1)

@@ -26,7 +26,7 @@ def cupy():
 
 @pytest.fixture(scope="module")
 def kernels(cupy):
-    return CudaKernels(cupy, cupy.matmul).table()
+    return CudaKernels(cupy, lambda a, b, out=None, precision=None: cupy.matmul(a, b, out=out)).table()
 
 
 @pytest.fixture
@@ -104,6 +104,16 @@ class TestUnits:
         for got, want in zip(run(backward, up(dout), cache), gradients, strict=True):
             assert_close(down(got), want, dtype, "norm" if norm else "gemm")
 
+    @pytest.mark.parametrize("keep", [1.0, 0.6])
+    @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
+    def test_nan_comes_through(self, norm, keep, rng, kernels, up, dtype):
+        z, *vectors = self.arguments(rng, (6, 5), dtype, norm)
+        z[2] = np.nan
+        stream = MaskStream(CPU, 3, layer=2, step=7) if keep < 1 else None
+        forward = kernels[f"{norm or 'bias'}_activation_dropout_forward"]
+        out, _ = run(forward, up(z), *map(up, vectors), "relu", keep, stream)
+        assert np.isnan(down(out)[2]).any()
+
     @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
     def test_what_is_given_back_is_filled_again(self, norm, rng, kernels, up, dtype):
         name = f"{norm or 'bias'}_activation_dropout"
@@ -163,6 +173,12 @@ def test_losses(name, shape, rng, kernels, up, dtype):
     loss, dscores = run(kernels[name], up(scores), up(y))
     assert_close(down(loss), expected[0], dtype, "loss")
     assert_close(down(dscores), expected[1], dtype, "loss")
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+def test_nan_shows_in_the_loss(name, kernels, up):
+    loss, _ = run(kernels[name], up(np.array([[0.5, np.nan, 1.0], [0.1, 0.2, 0.3]])), up(np.array([2, 0])))
+    assert np.isnan(down(loss))
 
 
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])

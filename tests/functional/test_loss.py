@@ -116,6 +116,13 @@ def test_equal_scores(name, offset, device, host, dtype):
     assert_close(host(dscores).sum(axis=1), np.zeros(3), dtype, "loss")
 
 
+def test_nan_shows_in_the_loss(name, device, host, dtype):
+    scores = np.array([[0.5, np.nan, 1.0], [0.1, 0.2, 0.3]])
+    y = np.array([2, 0]) if name in LABELLED else np.array([[0.0, 1, 1], [0, 1, 0]])
+    loss, _ = F.LOSSES[name](device(scores, dtype), on_device(device, y, dtype))
+    assert np.isnan(host(loss))
+
+
 def test_large_scores_do_not_overflow(name, device, host, dtype):
     scores = np.array([[1e4, 0, -1e4], [-1e4, 1e4, 1e4]])
     y = np.array([2, 0]) if name in LABELLED else np.array([[0.0, 1, 1], [0, 1, 0]])

@@ -88,6 +88,15 @@ def test_it_is_its_parts(kind, activation, keep, shape, rng, lay, host, dtype, u
         assert_close(host(got), host(want).astype(float), dtype, "norm")
 
 
+def test_nan_comes_through(kind, keep, rng, device, host, dtype, backend):
+    """So that a training that has gone wrong shows it."""
+    z, *vectors, _ = draw(kind, rng, (6, 5))
+    z[2] = np.nan
+    z, *vectors = (device(value, dtype) for value in (z, *vectors))
+    out, _ = unit(kind, "forward")(z, *vectors, "relu", keep, stream(backend, keep))
+    assert np.isnan(host(out)[2]).any()
+
+
 def test_its_gradients_are_the_numerical_ones(kind, activation, keep, rng, device, host, backend):
     values = draw(kind, rng, activation=activation)
     arguments, dout = values[:-1], values[-1]

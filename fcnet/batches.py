@@ -1,0 +1,104 @@
+"""The mini-batches of a training, epoch after epoch: which rows, and how they come to where the step is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backends import Array, Feed, Purpose, host_generator
+from fcnet import functional as F
+from fcnet.device_data import Part
+from fcnet.model import FullyConnectedNet
+from fcnet.program import Run
+
+
+class Batches:
+    """Batches gathered on the device, where the data are, by a cursor that is read there.
+
+    Attributes:
+        order: (n,) int64 on the device, this epoch's permutation of the rows.
+        position: rows of it already used; the host's copy of the cursor, known without asking the device.
+        size: rows of the next batch.
+    """
+
+    def __init__(self, model: FullyConnectedNet, part: Part, batch_size: int, seed: int, counters: Array) -> None:
+        """`counters` (2,) int64 on the device: the first is the cursor, moved on by the step, set to 0 by `shuffle`."""
+        self.model, self.part, self.batch_size, self.seed = model, part, batch_size, seed
+        self.counters = counters
+        self.order = model.backend.xp.zeros((len(part),), dtype="int64")
+        self.shuffle(0)
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    @property
+    def size(self) -> int:
+        return min(self.batch_size, len(self) - self.position)
+
+    def shuffle(self, epoch: int) -> None:
+        """Begin an epoch: its order is a function of the seed and the epoch, drawn on the host."""
+        order = host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
+        self.model.backend.upload(order, self.order)
+        self.counters[:1] = 0
+        self.position = 0
+
+    def record(self, run: Run, size: int) -> tuple[Array, Array]:
+        """The calls that make a batch of this size: inputs (N, D) as the layers take them, and targets."""
+        xp = self.model.backend.xp
+        positions = xp.empty((size,), dtype="int64")
+        rows = run(F.batch_rows, self.order, self.counters[:1], xp.arange(size, dtype="int64"), positions)
+        batch = run(F.gather, self.part.X, rows)
+        x = batch if self.part.prepared else self.model.prepare(run, batch)
+        return x, run(F.gather, self.part.y, rows)
+
+    def ready(self) -> None:
+        """Called before each step."""
+
+    def advance(self) -> bool:
+        """Called after each step; whether it was the epoch's last."""
+        self.position += self.size
+        return self.position == len(self)
+
+
+class StreamedBatches(Batches):
+    """Batches gathered on the host, of data too large for the device; the next one travels while a step is made."""
+
+    def __init__(self, model: FullyConnectedNet, part: Part, batch_size: int, seed: int, counters: Array) -> None:
+        self._feeds: dict[int, Feed] = {}  # by batch size
+        self._sent = False  # whether the next batch is on its way
+        super().__init__(model, part, batch_size, seed, counters)
+
+    def shuffle(self, epoch: int) -> None:
+        self._host_order = host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
+        self.counters[:1] = 0
+        self.position = 0
+        if self._feeds:  # training has begun
+            self._send()
+
+    def record(self, run: Run, size: int) -> tuple[Array, Array]:
+        batch, targets = self._feed(size).arrays
+        return self.model.prepare(run, batch), targets
+
+    def ready(self) -> None:
+        self._send()
+        self._feed(self.size).receive()
+        self._sent = False
+
+    def advance(self) -> bool:
+        over = super().advance()
+        if not over:
+            self._send()
+        return over
+
+    def _send(self) -> None:
+        if not self._sent:
+            self._feed(self.size).send(self._host_order[self.position : self.position + self.size])
+            self._sent = True
+
+    def _feed(self, size: int) -> Feed:
+        if size not in self._feeds:
+            self._feeds[size] = self.model.backend.feed([self.part.X, self.part.y], size)
+        return self._feeds[size]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copied and pickled without what is on its way."""
+        return self.__dict__ | {"_feeds": {}, "_sent": False}
