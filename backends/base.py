@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,6 +139,10 @@ class Backend(ABC):
     @abstractmethod
     def memory(self) -> Memory:
         """Memory in use and to be had."""
+
+    def allocating(self) -> AbstractContextManager[None]:
+        """Where arrays are made: a device that is full says so in a MemoryError for people."""
+        return nullcontext()
 
     @abstractmethod
     def describe(self) -> str:

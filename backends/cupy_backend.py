@@ -5,9 +5,11 @@ CuPy is imported when a `CupyBackend` is made, never before.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -179,6 +181,20 @@ class CupyBackend(Backend):
             free, total = self.xp.cuda.runtime.memGetInfo()
             return Memory(self.xp.get_default_memory_pool().total_bytes(), free, total)
 
+    @contextmanager
+    def allocating(self) -> Iterator[None]:
+        """See `Backend`.
+
+        Raises:
+            MemoryError: how much was asked for, how much is free and what to do, in place of CuPy's own error.
+        """
+        try:
+            yield
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            asked = re.search(r"allocating ([\d,]+) bytes", str(error))
+            need = f"{_size(int(asked[1].replace(',', '')))} were asked for" if asked else "an array has no room"
+            raise MemoryError(f"{self._full(need)}; take a smaller batch size or narrower layers") from error
+
     def describe(self) -> str:
         runtime = self.xp.cuda.runtime
         name = runtime.getDeviceProperties(self.index)["name"].decode()
@@ -210,10 +226,13 @@ class CupyBackend(Backend):
         shape = np.shape(array)
         kind = np.dtype(dtype or getattr(array, "dtype", None) or np.asarray(array).dtype)
         need = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+        return self._full(f"a {kind} array of shape {shape} needs {_size(need)}")
+
+    def _full(self, need: str) -> str:
         memory = self.memory()
         return (
-            f"{self.name} is out of memory: a {kind} array of shape {shape} needs {_size(need)}, "
-            f"{_size(memory.free)} of {_size(memory.total)} are free, this process holds {_size(memory.used)}"
+            f"{self.name} is out of memory: {need}, {_size(memory.free)} of {_size(memory.total)} are free, "
+            f"this process holds {_size(memory.used)}"
         )
 
 

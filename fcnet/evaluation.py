@@ -17,11 +17,12 @@ def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
     backend.use()
     scores = model.evaluate_prepared if prepared else model.evaluate
     total = 0
-    for start in range(0, len(X), batch_size):
-        part = slice(start, start + batch_size)
-        targets = objective.to_device(backend, y[part], model.dtype)
-        # Added up on the device; read once, at the end.
-        total = total + objective.metric.total(scores(backend.asarray(X[part])), targets)
+    with backend.allocating():
+        for start in range(0, len(X), batch_size):
+            part = slice(start, start + batch_size)
+            targets = objective.to_device(backend, y[part], model.dtype)
+            # Added up on the device; read once, at the end.
+            total = total + objective.metric.total(scores(backend.asarray(X[part])), targets)
     return objective.metric.figure(float(backend.to_numpy(total)), len(X), objective.outputs)
 
 

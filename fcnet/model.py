@@ -91,6 +91,7 @@ class FullyConnectedNet(Predictions):
 
         Raises:
             ValueError, TypeError: an argument is not as above; DeviceError (a ValueError): no such device.
+            MemoryError: the device is full.
         """
         self.hidden_dims = tuple(positive_int("hidden_dims", width) for width in widths(hidden_dims))
         self.input_dim = positive_int("input_dim", input_dim)
@@ -143,8 +144,9 @@ class FullyConnectedNet(Predictions):
             if isinstance(layer, Hidden):
                 state_shapes |= layer.state_shapes(width_out)
         self.backend.use()
-        self._params = ParamBuffer(self.backend, shapes, self.dtype)
-        self._state = ParamBuffer(self.backend, state_shapes, self.dtype)
+        with self.backend.allocating():
+            self._params = ParamBuffer(self.backend, shapes, self.dtype)
+            self._state = ParamBuffer(self.backend, state_shapes, self.dtype)
         for layer, std in zip(self._layers(), stds, strict=True):
             name = f"W{layer.index}"
             self.params[name] = initial_weights(self.seed, layer.index, shapes[name], std)  # type: ignore[arg-type]
@@ -192,8 +194,8 @@ class FullyConnectedNet(Predictions):
         numbers = tuple(sorted({positive_int("freeze", layer) for layer in layers}))
         if numbers != tuple(range(1, len(numbers) + 1)) or len(numbers) > len(self.hidden):
             raise ValueError(
-                f"freeze: expected the lowest layers from 1 on, up to {len(self.hidden)} at most, "
-                f"got {', '.join(map(str, numbers))}"
+                f"freeze and hidden_dims: expected layers from 1 on, at most the {len(self.hidden)} hidden ones "
+                f"(the output layer is always trained), got {', '.join(map(str, numbers))}"
             )
         self._frozen = numbers
 

@@ -116,9 +116,10 @@ class Predictions:
         on_host = isinstance(X, np.ndarray)
         self.backend.use()
         parts = []
-        for start in range(0, len(X), batch_size):
-            part = function(self.backend.asarray(X[start : start + batch_size]))
-            parts.append(self.backend.to_numpy(part) if on_host else part)
+        with self.backend.allocating():
+            for start in range(0, len(X), batch_size):
+                part = function(self.backend.asarray(X[start : start + batch_size]))
+                parts.append(self.backend.to_numpy(part) if on_host else part)
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)

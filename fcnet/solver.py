@@ -110,7 +110,7 @@ class Solver(MetricHistory):
 
         Raises:
             ValueError, TypeError: data that do not fit the model, an unknown rule or a value out of range.
-            FileExistsError: `out` holds a run and force is False.
+            FileExistsError: `out` holds a run and force is False. MemoryError: the device is full.
         """
         if not isinstance(model, FullyConnectedNet):
             raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
@@ -141,9 +141,10 @@ class Solver(MetricHistory):
             self.full_batch = FullBatch(model, update_rule, optim_config)
             self.full_batch.refuse({"batch_size": batch_size, **how})
         else:
-            self._updates = Updates(
-                model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
-            )
+            with model.backend.allocating():
+                self._updates = Updates(
+                    model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
+                )
         for part, (X, y) in self.data.splits().items():
             check_input(f"X_{part}", X, model.input_dim, model.dtype)
             model.objective.check_targets(f"y_{part}", y, len(X), model.dtype)
@@ -164,15 +165,15 @@ class Solver(MetricHistory):
         if model.features is None:
             model.features = self.data.features
 
-        self._parts = DeviceData(model, self.data)
-        train = self._parts.train
-        shown = min(count, num_train_samples or count)
-        self._train_sample = train.some(host_generator(self.seed, Purpose.DATA).permutation(count)[:shown], model)
-
-        self._grads = model.params.like()
-        self._log = LossLog(model.backend, model.dtype, LOSS_CHUNK)
-        kind = StreamedBatches if train.streamed else Batches
-        self._batches = kind(model, train, self.batch_size, self.seed, self._log.counters)
+        with model.backend.allocating():
+            self._parts = DeviceData(model, self.data)
+            train = self._parts.train
+            shown = min(count, num_train_samples or count)
+            self._train_sample = train.some(host_generator(self.seed, Purpose.DATA).permutation(count)[:shown], model)
+            self._grads = model.params.like()
+            self._log = LossLog(model.backend, model.dtype, LOSS_CHUNK)
+            kind = StreamedBatches if train.streamed else Batches
+            self._batches = kind(model, train, self.batch_size, self.seed, self._log.counters)
         self._programs: dict[int, Callable[[], None]] = {}  # by batch size
         self._recorded_for: tuple[Any, ...] | None = None
 
@@ -226,7 +227,8 @@ class Solver(MetricHistory):
             self.updates.refreeze()
         program = self._programs.get(size)
         if program is None:
-            self._programs[size] = self._record(size)
+            with model.backend.allocating():
+                self._programs[size] = self._record(size)
         else:
             program()
         self.steps += 1

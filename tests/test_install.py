@@ -77,7 +77,10 @@ def test_import_brings_in_nothing_optional(tmp_path):
 
 
 def test_import_costs_little_more_than_numpys(tmp_path):
-    """The design allows 0.15 s; the fastest of several tries, since this machine may be busy."""
-    code = "import time, numpy; t = time.perf_counter(); import fcnet; print(time.perf_counter() - t)"
+    """The design allows 0.15 s, twice what NumPy takes; told by NumPy's time, since the machine may be busy."""
+    code = (
+        "from time import perf_counter as now; a = now(); import numpy; b = now(); import fcnet; c = now(); "
+        "print((c - b) / (b - a))"
+    )
     python("-c", code, cwd=tmp_path)  # compiles the modules
-    assert min(float(python("-c", code, cwd=tmp_path).stdout) for _ in range(5)) < 0.15
+    assert min(float(python("-c", code, cwd=tmp_path).stdout) for _ in range(5)) < 2

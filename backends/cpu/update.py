@@ -144,7 +144,8 @@ def _fits(moments: int) -> Callable[..., bool]:
     """The precondition of a rule whose first arguments are w, dw and so many moments."""
 
     def fits(w: Any, *arguments: Any, **_: Any) -> bool:
-        return w.ndim == 1 and w.size > 0 and plain(w, *arguments[: 1 + moments])
+        others = arguments[: 1 + moments]
+        return w.ndim == 1 and w.size > 0 and plain(w, *others) and all(a.shape == w.shape for a in others)
 
     return fits
 

@@ -287,13 +287,14 @@ class CudaKernels:
         return scores.ndim == 2 and self._plain(scores, *given) and self._whole(y)
 
     def _fits_penalty(self, weights, reg, loss, dweights, work):
-        return weights.ndim == 1 and self._plain(weights, loss, dweights)
+        return weights.ndim == 1 and dweights.shape == weights.shape and self._plain(weights, loss, dweights)
 
     def _fits_rule(self, moments: int) -> Callable[..., bool]:
         def fits(w, *arguments, **_):
             numbers = arguments[1 + moments :]  # the step, if the rule counts, and the rate: read on the device
             on_device = all(isinstance(n, self.cupy.ndarray) and n.size == 1 and n.dtype.char in "ld" for n in numbers)
-            return w.ndim == 1 and on_device and self._plain(w, *arguments[: 1 + moments])
+            others = arguments[: 1 + moments]
+            return w.ndim == 1 and on_device and self._plain(w, *others) and all(a.shape == w.shape for a in others)
 
         return fits
 

@@ -135,7 +135,9 @@ class TestSteps:
     def solver(self, device, options, rule="adam", dtype="float64"):
         net = fcnet.FullyConnectedNet([12, 8], input_dim=6, num_classes=3, device=device, **options)
         config = {"learning_rate": 1e-2}
-        return fcnet.Solver(net, blobs(dtype=dtype), update_rule=rule, optim_config=config, batch_size=64, verbose=False)
+        return fcnet.Solver(
+            net, blobs(dtype=dtype), update_rule=rule, optim_config=config, batch_size=64, verbose=False
+        )
 
     @pytest.mark.parametrize(
         ("options", "rule"), [*((net, "adam") for net in NETS), *((NETS[0], r) for r in ("sgd", "momentum", "rmsprop"))]
@@ -225,6 +227,36 @@ def test_gpu_steps_are_captured(options, cuda_kernels):
         there.step(), here.step()
     assert all(isinstance(program, Captured) for program in there._programs.values())
     np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)
+
+
+class TestFull:
+    """A device without room says so, and what was there goes on."""
+
+    MESSAGE = r"cuda:0 is out of memory: 3\d.\d MiB were asked for, 5.0 GiB of 139.0 GiB are free, .* smaller batch"
+
+    def test_a_network(self, device, cupy):
+        cupy.fake.limit = 1000
+        with pytest.raises(MemoryError, match="cuda:0 is out of memory: a float64 array .* needs 2.3 KiB, 5.0 GiB of"):
+            fcnet.FullyConnectedNet([50], 6, 3, device=device)
+
+    def test_a_step_and_an_evaluation(self, device, cupy):
+        one = TestSteps().solver(device, NETS[0])
+        before = np.array(one.model.params.flat)
+        cupy.fake.limit = 2000
+        with pytest.raises(MemoryError, match=self.MESSAGE):
+            one.step()
+        with pytest.raises(MemoryError, match="cuda:0 is out of memory: "):
+            one.model.predict(np.ones((500, 6)))
+        np.testing.assert_array_equal(np.array(one.model.params.flat), before)
+        cupy.fake.limit = 1 << 30
+        other = TestSteps().solver(device, NETS[0])
+        for _ in range(4):
+            one.step(), other.step()
+        assert one.loss_history == other.loss_history
+
+    def test_an_error_that_does_not_say_how_much(self, device, cupy):
+        with pytest.raises(MemoryError, match="out of memory: an array has no room"), device.allocating():
+            raise cupy.cuda.memory.OutOfMemoryError
 
 
 class TestStreaming:
