@@ -176,10 +176,10 @@ class CupyBackend(Backend):
             return capture.compile(self.xp, calls)
 
     def memory(self) -> Memory:
-        """`used` is what CuPy's pool holds of this device for this process, in arrays or ready for them."""
+        """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""
         with self._device:
             free, total = self.xp.cuda.runtime.memGetInfo()
-            return Memory(self.xp.get_default_memory_pool().total_bytes(), free, total)
+            return Memory(self.xp.get_default_memory_pool().total_bytes() + capture.held(), free, total)
 
     @contextmanager
     def allocating(self) -> Iterator[None]:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from backends import get_backend
-from benchmarks import machine, report
+from benchmarks import ceiling, machine, report
 from benchmarks.peers import AHEAD, CONTENDERS, FLOOR, OWN, PEERS, Contender
 from benchmarks.peers.duel import JOB, QUICK, Effort, Row, best, duel, ratio
 from benchmarks.peers.pool import Failure, Worker, stopped_cleanly
 from benchmarks.peers.table import bars, markdown
 from benchmarks.run import _Parser, _short
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import Workload, workloads_for
 from fcnet.errors import MissingExtra, unknown
 from fcnet.files import write_atomically
 
@@ -110,18 +110,46 @@ def measure(
         rows += found
         fastest = best(found, counting)
         waiting = best(found, [name for name in counting if name != AHEAD])
-        goal = workload.goal if device == "cpu" else None
-        pairs = [(fastest, "fcnet", goal), (waiting, "fcnet", goal), ("naive", "fcnet-numpy", workload.goal_numpy)]
+        pairs = [
+            (fastest, "fcnet", workload.goal),
+            (waiting, "fcnet", workload.goal),
+            ("naive", "fcnet-numpy", workload.goal_numpy),
+        ]
         for above, below, goal in dict.fromkeys(pairs):
             if above is not None and (made := ratio(found, above, below)):
                 ratios.append({"workload": workload.name, **made, "goal": goal})
     return {"ratios": ratios, "rows": rows}
 
 
+def record(
+    device: str,
+    workloads: Sequence[Workload],
+    contenders: Sequence[Contender],
+    *,
+    threads: int,
+    effort: Effort,
+    say: Say,
+) -> dict[str, Any]:
+    """All of the JSON file but the memory."""
+    made = describe(device, threads) | {
+        "effort": dataclasses.asdict(effort),
+        "workloads": [workload.to_dict() for workload in workloads],
+        "versions": {},
+        "memory": [],
+    }
+    found = measure(workloads, contenders, device=device, threads=threads, effort=effort, say=say)
+    for row in found["rows"]:
+        made["versions"] |= row.pop("versions", {})
+    if device != "cpu":
+        say("ceiling: one large product in each precision")
+        made["ceiling"] = ceiling.measure(device)
+    return made | found
+
+
 def weigh(contenders: Sequence[Contender], device: str, threads: int, say: Say) -> list[Row]:
     """Peak memory of training the wide net, each in a fresh process."""
     say(f"memory: {WEIGHED}, each in a fresh process")
-    workload, rows = WORKLOADS[WEIGHED], []
+    workload, rows = workloads_for(device)[WEIGHED], []
     for contender in contenders:
         if contender.name == FLOOR or contender.beside:
             continue
@@ -154,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="benchmarks.compare", description=__doc__, allow_abbrev=False)
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N")
     parser.add_argument("--peers", type=names, default=None, metavar="LIST", help=f"of {', '.join(PEERS)}")
-    parser.add_argument("--workloads", type=names, default=list(WORKLOADS), metavar="LIST", help=", ".join(WORKLOADS))
+    parser.add_argument("--workloads", type=names, metavar="LIST", help="default: all of the device")
     parser.add_argument("--rounds", type=int, metavar="R", help=f"default: {Effort().rounds}")
     parser.add_argument("--no-memory", action="store_true", help=f"leave out the peak memory of {WEIGHED}")
     add_common(parser)
@@ -164,7 +192,9 @@ def _parser() -> argparse.ArgumentParser:
 def _plan(options: argparse.Namespace) -> tuple[str, list[Workload], list[Contender], Effort]:
     check_common(options)
     device = get_backend(options.device).name
-    workloads = [WORKLOADS[name] for name in chosen("--workloads", options.workloads, list(WORKLOADS))]
+    known = workloads_for(device)
+    asked = list(known) if options.workloads is None else options.workloads
+    workloads = [known[name] for name in chosen("--workloads", asked, list(known))]
     fitting = [name for name in PEERS if device.partition(":")[0] in CONTENDERS[name].devices]
     peers = fitting if options.peers is None else chosen("--peers", options.peers, PEERS)
     effort = QUICK if options.quick else Effort()
@@ -190,27 +220,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         with stopped_cleanly():
-            record = describe(device, options.threads)
-            record |= {
-                "effort": dataclasses.asdict(effort),
-                "workloads": [workload.to_dict() for workload in workloads],
-                "versions": {},
-            }
-            found = measure(workloads, contenders, device=device, threads=options.threads, effort=effort, say=say)
-            for row in found["rows"]:
-                record["versions"] |= row.pop("versions", {})
-            weighed = WORKLOADS[WEIGHED] in workloads and device == "cpu" and not options.no_memory
-            record["memory"] = weigh(contenders, device, options.threads, say) if weighed else []
-            record |= found
+            made = record(device, workloads, contenders, threads=options.threads, effort=effort, say=say)
+            if any(w.name == WEIGHED for w in workloads) and device == "cpu" and not options.no_memory:
+                made["memory"] = weigh(contenders, device, options.threads, say)
     except KeyboardInterrupt:
         print("benchmarks.compare: interrupted; nothing written", file=sys.stderr)
         return 130
-    table = markdown(record)
+    table = markdown(made)
     print(table)
     if options.json is not None:
-        files = write(record, options.json, table, lambda: bars(record))
+        files = write(made, options.json, table, lambda: bars(made))
         print("wrote", ", ".join(map(_short, files)))
-    return int(any(row.get("kind") in ("failed", "crashed", "wrong") for row in record["rows"]))
+    return int(any(row.get("kind") in ("failed", "crashed", "wrong") for row in made["rows"]))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,19 @@ import numpy as np
 
 import fcnet
 from backends import Status, get_backend, probe
-from benchmarks import machine, report
+from benchmarks import compare, machine, report
+from benchmarks import whole as training
 from benchmarks.grid import Grid
+from benchmarks.peers import CONTENDERS, PEERS, table
+from benchmarks.peers.duel import Effort
 from benchmarks.run import HERE, record
+from benchmarks.workloads import workloads_for
 from fcnet.files import write_atomically
 from fcnet.optim import RULES
 
 STEPS = 50
+PARTS = ("tests", "parity", "steps", "kernels", "training")  # in this order
+EFFORT = Effort(rounds=5, scale=0.5, pause=0.1)
 
 
 def run_tests(arguments: Sequence[str] = ()) -> dict[str, Any]:
@@ -78,53 +85,111 @@ def parity(device: str) -> list[dict[str, Any]]:
     return rows
 
 
-def check(device: str, commit: str | None, grid: str) -> dict[str, Any]:
-    """The content of the JSON file."""
+def steps(device: str, effort: Effort) -> dict[str, Any]:
+    """What `python -m benchmarks.compare --device cuda` writes: whole steps beside PyTorch's and JAX's, the ceiling."""
+    threads = compare.cores()
+    workloads = list(workloads_for(device).values())
+    contenders = compare.contenders_for(device, [name for name in PEERS if "cuda" in CONTENDERS[name].devices])
+    return compare.record(device, workloads, contenders, threads=threads, effort=effort, say=say)
+
+
+def say(text: str) -> None:
+    """Progress, at once."""
+    print(text, flush=True)
+
+
+def check(
+    device: str, commit: str | None, parts: Mapping[str, Callable[[], Any]], keep: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """The content of the JSON file; `keep` gets what there is after each part, so that a time limit loses one part.
+
+    A part that raises is told of in its place, and the others go on.
+    """
     found = machine.describe(["cpu", device])
-    print("tests", flush=True)
-    tests = run_tests()
-    print("parity", flush=True)
-    losses = parity(device)
-    print("kernels", flush=True)
-    kernels = record(Grid.load(grid, devices=["cpu", device]), commit)
-    return {
+    head = machine.commit()[0]
+    content = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit or kernels["commit"],
-        "gpu": {
-            "name": found["gpu"][0],
-            "driver": found["driver"],
-            "cuda": found["cuda"],
-            "cupy": found["cupy"],
-        },
+        "commit": commit or head,
+        "gpu": {"name": (found["gpu"] or [None])[0], **{name: found[name] for name in ("driver", "cuda", "cupy")}},
         "machine": found,
-        "tests": tests,
-        "parity": losses,
-        "kernels": kernels,
+        "seconds": {},
     }
+    for name, part in parts.items():
+        say(f"== {name}")
+        start = time.perf_counter()
+        try:
+            content[name] = part()
+        except Exception as error:  # whatever it is: the machine is lent for minutes, the other parts count
+            traceback.print_exc()
+            content[name] = {"error": f"{type(error).__name__}: {error}"}
+        content["seconds"][name] = round(time.perf_counter() - start, 1)
+        keep(content)
+    return content
+
+
+def tables(content: Mapping[str, Any]) -> str:
+    """What was found, for people."""
+    lines = []
+    for name in (part for part in PARTS if "error" in content.get(part, {})):
+        lines.append(f"{name} failed: {content[name]['error']}")
+    whole = {name: content[name] for name in PARTS if name in content and "error" not in content[name]}
+    if "kernels" in whole:
+        lines.append(report.markdown(whole["kernels"]))
+    if "steps" in whole:
+        lines.append(table.markdown(whole["steps"]))
+    if "training" in whole:
+        lines.append(training.markdown(whole["training"]))
+    for row in whole.get("parity", {}).get("rows", []):
+        lines.append(f"parity {row['dtype']} {row['rule']}: {row['max_relative_difference']:.2e} over {STEPS} steps")
+    if "tests" in whole:
+        tests = whole["tests"]
+        lines.append(
+            f"tests: {tests['run']} run, {tests['failed']} failed, {tests['skipped']} skipped, {tests['seconds']} s"
+        )
+        lines += tests["failures"]
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all well; 1 a test failed; 2 no GPU can be used."""
+    """Exit code: 0 all well; 1 a test or a part failed; 2 no GPU can be used."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--commit", help="what is checked, where git cannot tell")
-    parser.add_argument("--grid", default="full", help="of the kernel benchmark (see grids.toml)")
+    parser.add_argument("--grid", default="gpu", help="of the kernel benchmark (see grids.toml)")
+    parser.add_argument("--parts", type=compare.names, default=list(PARTS), help=f"default: {','.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where the JSON goes")
     options = parser.parse_args(arguments)
+    try:
+        chosen = compare.chosen("--parts", options.parts, PARTS)
+    except ValueError as error:
+        print(f"gpu-check: {error}", file=sys.stderr)
+        return 2
     found = probe()
     if found.status is not Status.OK:
         print(f"gpu-check: no GPU can be used: {found.reason}; {found.remedy}", file=sys.stderr)
         return 2
     device = get_backend("cuda").name
-    content = check(device, options.commit or None, options.grid)
-    path = options.out / f"gpu-check-{content['date']}.json"
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
-    print(report.markdown(content["kernels"]))
-    for row in content["parity"]:
-        print(f"parity {row['dtype']} {row['rule']}: {row['max_relative_difference']:.2e} over {STEPS} steps")
-    tests = content["tests"]
-    print(f"tests: {tests['run']} run, {tests['failed']} failed, {tests['skipped']} skipped, {tests['seconds']} s")
+    commit = options.commit or None
+    every: dict[str, Callable[[], Any]] = {
+        "tests": lambda: run_tests(["-m", "gpu"]),
+        "parity": lambda: {"rows": parity(device)},
+        "steps": lambda: steps(device, EFFORT),
+        "kernels": lambda: record(Grid.load(options.grid, devices=[device]), commit),
+        "training": lambda: training.record(device, compare.cores()),
+    }
+    path = options.out / f"gpu-check-{datetime.datetime.now(datetime.UTC).date().isoformat()}.json"
+
+    def keep(content: dict[str, Any]) -> None:
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+    content = check(device, commit, {name: every[name] for name in PARTS if name in chosen}, keep)
+    text = tables(content)
+    write_atomically(path.with_suffix(".md"), text + "\n")
+    print(text)
+    if "error" not in content.get("steps", {"error": ""}):
+        write_atomically(path.with_suffix(".png"), table.bars(content["steps"]))
     print(f"wrote {path.name}")
-    return 1 if tests["failed"] else 0
+    failed = any("error" in content[name] for name in chosen)
+    return int(failed or bool(content.get("tests", {}).get("failed")))
 
 
 if __name__ == "__main__":

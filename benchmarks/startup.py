@@ -22,7 +22,7 @@ from benchmarks.peers.duel import JOB, Row
 from benchmarks.peers.pool import Failure, Worker, stopped_cleanly
 from benchmarks.report import _line, machine_line
 from benchmarks.run import _Parser, _short
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import workloads_for
 
 IMPORTS = {
     "numpy": "numpy",
@@ -67,7 +67,7 @@ def first_step(name: str, threads: int, caches: Mapping[str, str]) -> float:
     contender = CONTENDERS[name]
     with Worker(JOB, threads, {**contender.environment, **caches}) as worker:
         worker.ask("load", target=contender.target, device="cpu", packages=(), choice="")
-        made = worker.ask("make", workload=WORKLOADS[NET].to_dict())
+        made = worker.ask("make", workload=workloads_for("cpu")[NET].to_dict())
         return round(made["make_s"] + worker.ask("run", steps=1, warm=0), 4)
 
 

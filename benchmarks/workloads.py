@@ -1,7 +1,7 @@
 """What whole training steps are compared on: nets, data and goals, as data.
 
 Every net is {affine - [batch norm] - ReLU - [dropout]} x hidden layers - affine - softmax loss, trained in float32 by
-Adam on shuffled mini-batches of a data set in memory.
+Adam on shuffled mini-batches of a data set in memory. On a GPU some have their products in lower precision.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ class Workload:
         tolerance: allowed relative difference of the first losses from the float64 answer: about ten times what
             rounding was seen to do. It grows with the net because Adam's first updates are nearly sign(gradient):
             where a gradient is near 0, rounding turns a whole step round.
+        precision: of the matrix products: "float32", "tf32" or "bf16".
+        first: allowed relative difference of the very first loss, before any update.
+        proof_steps: losses that are compared.
         goal: time of the best framework over fcnet's that is to be reached; None: none was set.
+        goal_ceiling: share of the speed of one large product, in this precision, that the step's products are to reach.
         goal_numpy: time of plain NumPy over that of fcnet without Numba.
     """
 
@@ -50,8 +54,12 @@ class Workload:
     keep: float = 1.0
     rows: int = 0
     tolerance: float = 5e-3
+    precision: str = "float32"
+    first: float = 1e-5
+    proof_steps: int = 20
     goal: float | None = None
     goal_numpy: float | None = None
+    goal_ceiling: float | None = None
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Workload:
@@ -107,19 +115,42 @@ class Workload:
         middle = f"{len(self.hidden)}x{self.hidden[0]}" if same else "-".join(map(str, self.hidden))
         parts = [f"{self.inputs}-{middle}-{self.outputs}" if middle else f"{self.inputs}-{self.outputs}"]
         parts += [f"batch {self.batch}"] + ["batch norm"] * self.norm
-        return ", ".join(parts + ([f"dropout {self.keep:g}"] if self.keep < 1 else []))
+        parts += [f"dropout {self.keep:g}"] if self.keep < 1 else []
+        return ", ".join(parts + ([self.precision] if self.precision != "float32" else []))
+
+    @property
+    def device_memory(self) -> int:
+        """Bytes that training needs on a GPU: as `memory`, but the best parameters are kept on the host."""
+        return self.memory - 4 * self.parameters
 
 
-WORKLOADS: dict[str, Workload] = {
-    workload.name: workload
-    for workload in (
-        Workload("tab", 54, (64, 64), 64, 1000, outputs=7, tolerance=5e-5, goal=2.0, goal_numpy=1.0),
-        Workload("mnist", 784, (100,) * 4, 100, 250, tolerance=5e-5, goal=1.5, goal_numpy=1.0),
-        Workload("cifar", 3072, (100,) * 3, 100, 120, norm=True, keep=0.8, tolerance=1e-4, goal=1.6, goal_numpy=1.5),
-        Workload("bn", 3072, (512, 512), 512, 16, norm=True, tolerance=2e-3, goal=1.1, goal_numpy=1.3),
-        Workload("wide", 3072, (1024, 1024), 256, 16, tolerance=5e-3, goal=1.05, goal_numpy=1.5),
-    )
-}
+def _by_name(*workloads: Workload) -> dict[str, Workload]:
+    return {workload.name: workload for workload in workloads}
+
+
+#: Rounding to few bits moves a loss by about their last one, and Adam then doubles the difference with every step.
+_TF32 = {"precision": "tf32", "first": 2e-3, "tolerance": 5e-2, "proof_steps": 10}
+_LARGE = {"inputs": 3072, "hidden": (4096,) * 4, "batch": 8192, "steps": 10, "rows": 8 * 8192, "goal": 1.0}
+_CPU = _by_name(
+    Workload("tab", 54, (64, 64), 64, 1000, outputs=7, tolerance=5e-5, goal=2.0, goal_numpy=1.0),
+    Workload("mnist", 784, (100,) * 4, 100, 250, tolerance=5e-5, goal=1.5, goal_numpy=1.0),
+    Workload("cifar", 3072, (100,) * 3, 100, 120, norm=True, keep=0.8, tolerance=1e-4, goal=1.6, goal_numpy=1.5),
+    Workload("bn", 3072, (512, 512), 512, 16, norm=True, tolerance=2e-3, goal=1.1, goal_numpy=1.3),
+    Workload("wide", 3072, (1024, 1024), 256, 16, tolerance=5e-3, goal=1.05, goal_numpy=1.5),
+)
+_CUDA = _by_name(
+    Workload("mnist", 784, (100,) * 4, 100, 2000, tolerance=5e-5, goal=2.0),
+    Workload("cifar", 3072, (100,) * 3, 100, 2000, norm=True, keep=0.8, tolerance=1e-4, goal=2.0),
+    Workload("wide", 3072, (1024, 1024), 256, 1000, goal=1.3, **_TF32),
+    Workload("large-tf32", **(_LARGE | _TF32 | {"proof_steps": 3}), goal_ceiling=0.85),
+    Workload("large-bf16", **_LARGE, precision="bf16", first=1e-2, tolerance=0.2, proof_steps=3, goal_ceiling=0.75),
+)
+WORKLOADS: dict[str, dict[str, Workload]] = {"cpu": _CPU, "cuda": _CUDA}  # by the kind of device
+
+
+def workloads_for(device: str) -> dict[str, Workload]:
+    """What is compared on a device such as "cuda:0", by name."""
+    return WORKLOADS[device.partition(":")[0]]
 
 
 class Data(NamedTuple):

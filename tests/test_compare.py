@@ -26,7 +26,7 @@ from benchmarks.peers.naive import Naive
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.table import bars, markdown
-from benchmarks.workloads import SEED, WORKLOADS, Workload, batches, draw, initial, permutation
+from benchmarks.workloads import SEED, Workload, batches, draw, initial, permutation, workloads_for
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = Workload("small", 6, (5, 4), 8, 10, outputs=3, rows=40, tolerance=1e-5)
@@ -113,15 +113,19 @@ def test_initial_weights_and_order_are_those_of_fcnet():
 
 
 def test_the_tables_workloads():
-    assert list(WORKLOADS) == ["tab", "mnist", "cifar", "bn", "wide"]
-    for workload in WORKLOADS.values():
+    cpu, cuda = workloads_for("cpu"), workloads_for("cuda:1")
+    assert list(cpu) == ["tab", "mnist", "cifar", "bn", "wide"]
+    assert list(cuda) == ["mnist", "cifar", "wide", "large-tf32", "large-bf16"]
+    for workload in (*cpu.values(), *cuda.values()):
         assert workload.count % workload.batch == 0
-        assert workload.count >= max(5000, 20 * workload.batch)
+        assert workload.count >= max(5000, 8 * workload.batch)
         assert workload == Workload.from_dict(json.loads(json.dumps(workload.to_dict())))
+    for workload in cpu.values():
         assert workload.parameters == sum(value.size for value in initial(workload).values())
-    assert WORKLOADS["wide"].describe() == "3072-2x1024-10, batch 256"
-    assert WORKLOADS["cifar"].describe() == "3072-3x100-10, batch 100, batch norm, dropout 0.8"
-    assert WORKLOADS["tab"].flops == 2 * 64 * (2 * 54 * 64 + 3 * (64 * 64 + 64 * 7))
+    assert cpu["wide"].describe() == "3072-2x1024-10, batch 256"
+    assert cpu["cifar"].describe() == "3072-3x100-10, batch 100, batch norm, dropout 0.8"
+    assert cuda["large-bf16"].describe() == "3072-4x4096-10, batch 8192, bf16"
+    assert cpu["tab"].flops == 2 * 64 * (2 * 54 * 64 + 3 * (64 * 64 + 64 * 7))
 
 
 @pytest.mark.parametrize("workload", [SMALL, NORMED], ids=lambda w: w.name)

@@ -7,6 +7,7 @@ memory of a temporary to somebody else although the graph goes on writing there.
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,9 +21,23 @@ class Captured:
 
     def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any) -> None:
         self.calls, self._graph, self._pool = tuple(calls), graph, pool
+        _alive.add(self)
+
+    @property
+    def held(self) -> int:
+        """Bytes of the graph's own memory."""
+        return self._pool.total_bytes()
 
     def __call__(self) -> None:
         self._graph.launch()
+
+
+_alive: weakref.WeakSet[Captured] = weakref.WeakSet()
+
+
+def held() -> int:
+    """Bytes that all graphs alive hold for themselves."""
+    return sum(captured.held for captured in list(_alive))
 
 
 def compile(cupy: Any, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:

@@ -16,8 +16,6 @@ from benchmarks.timing import summarize
 from benchmarks.workloads import Workload, draw
 
 JOB = "benchmarks.peers.training:Training"
-PROOF_STEPS = 20
-FIRST = 1e-5  # allowed relative difference of the very first loss, before any update
 DROPOUT_MEAN = 0.035  # allowed relative difference of the mean loss under other masks: four times its spread
 MASK_SEEDS = 3
 
@@ -55,12 +53,12 @@ class Answer:
         if raw_epsilon not in self._found:
             from benchmarks.peers import oracle
 
-            data = draw(self.workload)
+            data, steps = draw(self.workload), self.workload.proof_steps
             mean = None
             if self.workload.keep < 1:
-                runs = [oracle.losses(self.workload, data, PROOF_STEPS, seed) for seed in range(MASK_SEEDS)]
+                runs = [oracle.losses(self.workload, data, steps, seed) for seed in range(MASK_SEEDS)]
                 mean = float(np.mean(runs))
-            right = oracle.losses(self.workload, data, PROOF_STEPS, raw_epsilon=raw_epsilon)
+            right = oracle.losses(self.workload, data, steps, raw_epsilon=raw_epsilon)
             self._found[raw_epsilon] = np.array(right), mean
         return self._found[raw_epsilon]
 
@@ -77,7 +75,7 @@ class Answer:
             return np.inf, f"{losses.size} losses, expected {right.size}"
         difference = np.abs(losses / right - 1)
         allowed = np.full(right.shape, self.workload.tolerance)
-        allowed[0] = FIRST
+        allowed[0] = self.workload.first
         wrong = np.flatnonzero(~(difference <= allowed))  # also if it is NaN
         worst = float(np.max(difference))
         if wrong.size:
@@ -136,7 +134,7 @@ def duel(
                 row |= worker.ask("load", target=contender.target, device=device, packages=contender.packages)
                 row |= worker.ask("make", workload=workload.to_dict())
                 if name != FLOOR:
-                    proof = worker.ask("prove", count=PROOF_STEPS)
+                    proof = worker.ask("prove", count=workload.proof_steps)
                     row["about"] = proof["about"]
                     difference, objection = answer.objection(proof)
                     row["loss_difference"] = float(f"{difference:.2g}") if np.isfinite(difference) else None

@@ -23,6 +23,7 @@ class Ours(Peer):
             normalization="batchnorm" if workload.norm else None,
             dropout_keep_ratio=workload.keep,
             dtype="float32",
+            precision=workload.precision,
             seed=SEED,
             device=device,
         )
@@ -52,4 +53,6 @@ class Ours(Peer):
     def losses(self, count: int) -> list[float]:
         for _ in range(count):
             self.step()
+        if self.model.device != "cpu":
+            self.about["device_memory"] = self.model.backend.memory().used
         return list(self.solver.loss_history[-count:])

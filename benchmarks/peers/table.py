@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.cuda.gemm import WORKSPACE
 from benchmarks.report import _figure, _line, machine_line
 from benchmarks.workloads import Workload
 from fcnet.errors import MissingExtra
@@ -54,6 +55,7 @@ def markdown(record: Record) -> str:
         cells = [_cell(rows.get((workload.name, name), {})) for name in columns]
         lines.append(_line([f"{workload.name}: {workload.describe()}", *cells]))
     lines += _ratios(record)
+    lines += _of_ceiling(record)
     lines += _memory(record)
     lines += _compilation(record, columns)
     refused = [row for row in record["rows"] if "refused" in row and row["kind"] != "unsupported"]
@@ -80,6 +82,31 @@ def _ratios(record: Record) -> Iterable[str]:
         verdict = "" if goal is None else "reached" if value >= goal else "missed"
         spread = f"{value:.2f} ({row['low']:.2f}–{row['high']:.2f})"
         yield _line([row["workload"], f"{row['of']} ÷ {row['to']}", spread, f"{goal:.2f}" if goal else "", verdict])
+
+
+def _of_ceiling(record: Record) -> Iterable[str]:
+    """On a GPU: what share of its best speed a step's products reach, and fcnet's memory there."""
+    if "ceiling" not in record:
+        return
+    found = record["ceiling"]
+    yield from ("", "## Share of the ceiling, and memory of the device", "")
+    speeds = ", ".join(f"{name} {flops / 1e12:.1f} TFLOP/s" for name, flops in found["flops"].items())
+    side, copied = found["side"], found["bytes"] / 1e9
+    yield f"One product of {side} x {side} matrices: {speeds}; a copy: {copied:.0f} GB/s."
+    yield "Share: floating-point operations of the step's products, over its time, over that speed."
+    yield "Memory: fcnet's own pool without cuBLAS's workspace, over parameters x 4 + data + activations (goal: 1.20)."
+    yield from ("", _line(["workload", "share", "goal", "", "memory"]), _line(["---", "--:", "--:", "---", "--:"]))
+    for fields in record["workloads"]:
+        workload = Workload.from_dict(fields)
+        row = next((r for r in record["rows"] if (r["workload"], r["contender"]) == (workload.name, "fcnet")), {})
+        if "median_us" not in row or workload.precision not in found["flops"]:
+            continue
+        share = workload.flops / (row["median_us"] / 1e6) / found["flops"][workload.precision]
+        goal = workload.goal_ceiling
+        verdict = "" if goal is None else "reached" if share >= goal else "missed"
+        held = row["about"].get("device_memory")
+        memory = "" if held is None else f"{(held - WORKSPACE) / workload.device_memory:.2f}"
+        yield _line([workload.name, f"{share:.2f}", "" if goal is None else f"{goal:.2f}", verdict, memory])
 
 
 def _memory(record: Record) -> Iterable[str]:

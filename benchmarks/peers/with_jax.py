@@ -90,7 +90,7 @@ class Jitted(Stepper):
     def _loss(self, params: Any, running: Any, x: Any, y: Any, step: Any) -> Any:
         keep, moved = self.workload.keep, []
         for i in range(1, self.workload.layers):
-            x = x @ params[f"W{i}"] + params[f"b{i}"]
+            x = self._product(x, params[f"W{i}"]) + params[f"b{i}"]
             if self.workload.norm:
                 mean = x.mean(0)
                 centred = x - mean
@@ -103,9 +103,15 @@ class Jitted(Stepper):
                 kept = jax.random.bits(key, x.shape, jnp.uint16) < round(keep * 65536)  # half the bits of `bernoulli`
                 x = jnp.where(kept, x / keep, 0)
         last = self.workload.layers
-        scores = x @ params[f"W{last}"] + params[f"b{last}"]
+        scores = self._product(x, params[f"W{last}"]) + params[f"b{last}"]
         log_probs = jax.nn.log_softmax(scores)
         return -jnp.take_along_axis(log_probs, y[:, None], axis=1).mean(), moved
+
+    def _product(self, x: Any, w: Any) -> Any:
+        if self.workload.precision != "bf16":
+            return x @ w
+        x, w = x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)
+        return jax.lax.dot(x, w, preferred_element_type=jnp.float32)
 
     def _step(self, state: Any, X: Any, y: Any, order: Any) -> Any:
         params, running, moments, step = state
@@ -134,7 +140,10 @@ class Jax(Peer):
     """Adam from optax or by hand, whichever is faster. Steps are queued: the next begins before the last is read."""
 
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
-        jax.config.update("jax_default_matmul_precision", "highest")  # float32, also where TF32 is the default
+        # float32, also where TF32 is the default
+        jax.config.update(
+            "jax_default_matmul_precision", "tensorfloat32" if workload.precision == "tf32" else "highest"
+        )
         ways = {
             name: partial(Jitted, workload, data, weights, device, adam)
             for name, adam in {"Adam by hand": hand_written, "optax": from_optax}.items()

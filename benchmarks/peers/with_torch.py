@@ -36,6 +36,11 @@ class Rows:
         self.order = torch.empty(workload.count, dtype=torch.int64, device=device)
         self.reset()
 
+    def precision(self) -> torch.autocast:
+        """Where products are made: with bf16 as PyTorch's users have it, by autocast over float32 weights."""
+        kind = self.X.device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.workload.precision == "bf16", cache_enabled=False)
+
     def reset(self) -> None:
         self.epoch = self.position = 0
         self._shuffle()
@@ -106,7 +111,9 @@ class Modules(Stepper):
                     value.zero_()
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(self.net(x), y)
+        with self.rows.precision():
+            scores = self.net(x)
+        return F.cross_entropy(scores.float(), y)
 
     def __call__(self) -> torch.Tensor:
         rows = self.rows.next()
@@ -148,6 +155,13 @@ class Whole(Stepper):
     def _loss(
         self, params: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor
     ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        with self.rows.precision():
+            scores, moments = self._scores(params, x)
+        return F.cross_entropy(scores.float(), y), moments
+
+    def _scores(
+        self, params: dict[str, torch.Tensor], x: torch.Tensor
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
         moments = []
         for i in range(1, self.workload.layers):
             x = torch.addmm(params[f"b{i}"], x, params[f"W{i}"])
@@ -161,7 +175,7 @@ class Whole(Stepper):
             if self.workload.keep < 1:
                 x = F.dropout(x, 1 - self.workload.keep)
         last = self.workload.layers
-        return F.cross_entropy(torch.addmm(params[f"b{last}"], x, params[f"W{last}"]), y), moments
+        return torch.addmm(params[f"b{last}"], x, params[f"W{last}"]), moments
 
     def _step(self, rows: torch.Tensor) -> torch.Tensor:
         gradient = torch.func.grad_and_value(self._loss, has_aux=True)
@@ -239,6 +253,7 @@ class Torch(Peer):
 
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
         torch.set_num_threads(threads())
+        torch.set_float32_matmul_precision("high" if workload.precision == "tf32" else "highest")
         ways = {name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()}
         self.choice, self.stepper, about = fastest(ways, max(2, workload.steps // 10), self.choice)
         self.about |= about

@@ -234,7 +234,7 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
         Device=Device,
         Event=Event,
         Stream=Stream,
-        MemoryPool=lambda: SimpleNamespace(malloc=None),
+        MemoryPool=lambda: SimpleNamespace(malloc=None, total_bytes=lambda: 1 << 20),
         using_allocator=lambda _: contextlib.nullcontext(),
         get_current_stream=lambda: fake.streams[-1],
         alloc_pinned_memory=Pinned,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 from functools import partial
@@ -229,6 +230,17 @@ def test_gpu_steps_are_captured(options, cuda_kernels):
     np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)
 
 
+def test_memory_counts_what_graphs_hold_as_long_as_they_live(device):
+    gc.collect()
+    before = device.memory().used
+    one = TestSteps().solver(device, NETS[0])
+    one.step()
+    assert device.memory().used == before + (1 << 20)
+    del one
+    gc.collect()
+    assert device.memory().used == before
+
+
 class TestFull:
     """A device without room says so, and what was there goes on."""
 
@@ -236,7 +248,7 @@ class TestFull:
 
     def test_a_network(self, device, cupy):
         cupy.fake.limit = 1000
-        with pytest.raises(MemoryError, match="cuda:0 is out of memory: a float64 array .* needs 2.3 KiB, 5.0 GiB of"):
+        with pytest.raises(MemoryError, match=r"cuda:0 is out of memory: a float64 .* needs 2.3 KiB, 5.0 GiB of"):
             fcnet.FullyConnectedNet([50], 6, 3, device=device)
 
     def test_a_step_and_an_evaluation(self, device, cupy):

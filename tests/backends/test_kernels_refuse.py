@@ -283,3 +283,21 @@ def test_rules_of_other_sizes_do_not_reach_a_kernel():
     w, short, work = np.ones(5), np.ones(3), np.ones(5)
     with pytest.raises(ValueError, match="broadcast"):
         rules.adam(w, short, w.copy(), w.copy(), 0, 0.1, work=work)
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+@pytest.mark.parametrize("kind", KINDS[:2])
+def test_units_without_columns(kind):
+    forward, backward = (getattr(F, f"{kind}_activation_dropout_{way}") for way in ("forward", "backward"))
+    z, vectors = np.ones((4, 0)), [np.ones(0)] * (1 if kind == "bias" else 3)
+    out, cache = forward(z, *vectors)
+    assert [array.shape for array in (out, *backward(z, cache))][:2] == [(4, 0), (4, 0)]
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+@pytest.mark.parametrize("loss", [F.softmax_loss, F.svm_loss])
+def test_scores_without_classes_or_rows(loss):
+    with pytest.raises(ValueError, match="y: expected labels 0 to -1, got 0"):
+        loss(np.ones((3, 0)), np.zeros(3, int))
+    with pytest.raises(ValueError, match="scores: expected at least one row"):
+        loss(np.ones((0, 3)), np.zeros(0, int))
