@@ -110,7 +110,7 @@ def check(
     content = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit or head,
-        "gpu": {"name": (found["gpu"] or [None])[0], **{name: found[name] for name in ("driver", "cuda", "cupy")}},
+        "gpu": {"name": found.get("gpu", [None])[0]} | {name: found.get(name) for name in ("driver", "cuda", "cupy")},
         "machine": found,
         "seconds": {},
     }

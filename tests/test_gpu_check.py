@@ -25,9 +25,8 @@ def test_parts_are_kept_one_by_one_and_one_that_fails_stops_no_other():
     assert kept[-1] == json.loads(json.dumps(content))
     assert (content["commit"], content["parity"]) == ("abc", {"error": "RuntimeError: no such kernel"})
     assert content["tests"] == {"run": 3, "failed": 0}
-    assert "parity failed: RuntimeError: no such kernel" in gpu_check.tables(
-        content | {"tests": {"error": "x"}, "steps": {"error": "y"}}
-    )
+    told = gpu_check.tables(content | {"tests": {"error": "x"}, "steps": {"error": "y"}})
+    assert told.splitlines() == ["tests failed: x", "parity failed: RuntimeError: no such kernel", "steps failed: y"]
 
 
 def test_parity_is_told_by_rule():
