@@ -308,7 +308,8 @@ def _fits_forward(
     vectors = [array for array in given if isinstance(array, np.ndarray)]
     names = [p for p in parameters if isinstance(p, str)] or [activation]
     ours = cache is None or isinstance(cache, FusedCache)
-    return ours and names == ["relu"] and z.ndim == 2 and b.ndim == 1 and plain(z, b, *vectors)
+    flat = all(p.ndim == 1 for p in (b, *parameters) if isinstance(p, np.ndarray))
+    return ours and names == ["relu"] and z.ndim == 2 and flat and plain(z, b, *vectors)
 
 
 def _fits_backward(dout: Any, cache: Any, **grads: Any) -> bool:

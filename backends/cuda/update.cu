@@ -18,6 +18,21 @@ extern "C" __global__ void momentum(real* w, const real* dw, real* v, i64 size, 
     w[i] += v[i];
 }
 
+extern "C" __global__ void nesterov(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
+{
+    ELEMENT
+    const real change = (real)*rate * dw[i];
+    v[i] = mu * v[i] - change;
+    w[i] += mu * v[i] - change;
+}
+
+extern "C" __global__ void adagrad(real* w, const real* dw, real* c, i64 size, const double* rate, real epsilon)
+{
+    ELEMENT
+    c[i] += dw[i] * dw[i];
+    w[i] -= (real)*rate * (dw[i] / (sqrt(c[i]) + epsilon));
+}
+
 extern "C" __global__ void rmsprop(
     real* w, const real* dw, real* c, i64 size, const double* rate, real rho, real rest, real epsilon)
 {
@@ -42,4 +57,46 @@ extern "C" __global__ void adam(
     m[i] = (real)beta1 * m[i] + (real)(1 - beta1) * dw[i];
     v[i] = (real)beta2 * v[i] + (real)(1 - beta2) * (dw[i] * dw[i]);
     w[i] -= alpha * (m[i] / (sqrt(v[i]) + epsilon_hat));
+}
+
+// What goes with a rule: the functions of fcnet.optim.limits.
+
+extern "C" __global__ void decay_weights(real* w, i64 size, const double* rate, double decay)
+{
+    ELEMENT
+    w[i] -= (real)(*rate * decay) * w[i];
+}
+
+extern "C" __global__ void clip_by_value(real* dw, i64 size, real limit)
+{
+    ELEMENT
+    dw[i] = dw[i] < -limit ? -limit : dw[i] > limit ? limit : dw[i];  // NaN stays NaN
+}
+
+// dw *= limit / max(limit, |dw|): squares summed in fixed parts, one part a block; then every block adds the parts.
+extern "C" __global__ void norm_parts(double* parts, const real* dw, i64 size)
+{
+    __shared__ double shared[256];
+    double sum = 0;
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += (i64)gridDim.x * blockDim.x) {
+        sum += (double)dw[i] * dw[i];
+    }
+    sum = sum_of_block(sum, shared);
+    if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+extern "C" __global__ void clip_by_norm(real* dw, i64 size, const double* parts, int count, real limit)
+{
+    __shared__ double shared[256];
+    __shared__ real factor;
+    double sum = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) sum += parts[i];
+    sum = sum_of_block(sum, shared);
+    if (threadIdx.x == 0) {
+        const real norm = sqrt((real)sum);  // infinite where the reference's is: the step is then left out
+        factor = limit / (norm <= limit ? limit : norm);
+    }
+    __syncthreads();
+    ELEMENT
+    dw[i] *= factor;
 }

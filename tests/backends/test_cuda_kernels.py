@@ -11,7 +11,7 @@ from backends import REGISTRY, MaskStream, get_backend
 from backends.cuda.kernels import CudaKernels
 from backends.fused import FusedCache
 from fcnet import functional as F
-from fcnet.optim import rules
+from fcnet.optim import RULES, limits, rules
 from tests.backends.cuda_fake import fake_cupy
 from tests.tolerances import assert_close
 
@@ -198,11 +198,13 @@ def test_l2_penalty(rng, kernels, up, dtype):
     assert_close(down(arrays[1]), dw + 0.1 * w64, dtype, "elementwise")
 
 
-@pytest.mark.parametrize("rule", ["sgd", "momentum", "rmsprop", "adam"])
+MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adagrad": 1, "rmsprop": 1, "adam": 2}
+
+
+@pytest.mark.parametrize("rule", MOMENTS)
 @pytest.mark.parametrize("size", [1, 300])
 def test_rules(rule, size, rng, kernels, up, cupy, dtype):
-    moments = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2}[rule]
-    w, dw, *ms = rng.random((2 + moments, size)).astype(dtype)
+    w, dw, *ms = rng.random((2 + MOMENTS[rule], size)).astype(dtype)
     arrays = [up(a) for a in (w, dw, *ms)]
     step, rate = cupy.asarray(np.array([0])), cupy.asarray(np.array([0.1]))
     reference = getattr(rules, rule).reference
@@ -218,6 +220,34 @@ def test_rules(rule, size, rng, kernels, up, cupy, dtype):
 def test_a_rate_on_the_host_is_refused(kernels, up):
     w = up(np.ones(3, np.float32))
     assert not kernels["sgd"].fits(w, w, 0.1, work=w)
+    assert not kernels["decay_weights"].fits(w, 0.1, 0.01, work=w)
+
+
+def test_every_rule_has_a_kernel(kernels):
+    assert {rule.update.reference.__name__ for rule in RULES.values()} == set(MOMENTS) <= set(kernels)
+
+
+@pytest.mark.parametrize("size", [1, 300, 70_000])
+def test_limits(size, rng, kernels, up, cupy, dtype):
+    w, dw = rng.standard_normal((2, size)).astype(dtype)
+    rate = cupy.asarray(np.array([0.1]))
+    got = run(kernels["decay_weights"], up(w), rate, 0.25, work=None)
+    assert_close(down(got), w.astype(np.float64) * (1 - 0.025), dtype, "elementwise")
+    got = run(kernels["clip_by_value"], up(dw), 0.5)
+    np.testing.assert_array_equal(down(got), np.clip(dw, -0.5, 0.5))
+    for limit in (1e-3, 1e9):
+        got = run(kernels["clip_by_norm"], up(dw), limit)
+        length = np.sqrt(np.sum(dw.astype(np.float64) ** 2))
+        assert_close(down(got), dw.astype(np.float64) * min(1, limit / length), dtype, "update")
+
+
+def test_limits_let_nan_through_and_an_overflowing_norm_leaves_the_step_out(kernels, up, dtype):
+    for name in ("clip_by_value", "clip_by_norm"):
+        assert np.isnan(down(run(kernels[name], up(np.array([1.0, np.nan])), 0.5))).any()
+    huge = np.full(3, np.finfo(dtype).max / 2)
+    with np.errstate(over="ignore"):
+        expected = limits.clip_by_norm.reference(huge.astype(dtype), 1.0)
+    np.testing.assert_array_equal(down(run(kernels["clip_by_norm"], up(huge), 1.0)), expected)
 
 
 class TestBatch:

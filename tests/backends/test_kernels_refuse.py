@@ -193,6 +193,8 @@ class TestOnEitherDevice:
         assert not fits(name, z, *vectors, out=np.ones((4, 6), other))
         if kind != "bias":
             assert not fits(name, z, *(np.ones((3, 6), dtype) for _ in vectors))
+            for place in (1, 2):
+                assert not fits(name, z, *(np.ones((1, 6) if i == place else 6, dtype) for i in range(3))), place
 
     @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
     def test_losses(self, fits, name, dtype):
@@ -202,6 +204,7 @@ class TestOnEitherDevice:
         assert not fits(name, scores, np.eye(3, dtype=int)[y])
         assert not fits(name, scores, y.astype(dtype))
         assert not fits(name, np.stack([scores, scores]), np.stack([y, y]))
+        assert not fits(name, np.stack([scores, scores]), y)
         assert not fits(name, scores.astype("int64"), y)
 
     @pytest.mark.parametrize(("name", "moments"), [("sgd", 0), ("momentum", 1), ("rmsprop", 1), ("adam", 2)])
