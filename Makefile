@@ -28,6 +28,9 @@ check: lint types test  ## what CI runs: lint, types, tests
 bench: $(VENV)/.dev  ## affine and batch norm, forward and backward, on every usable device: table and picture
 	$(BIN)/python -m benchmarks.run
 
+docs: $(VENV)/.dev  ## docs/reference.md, from the docstrings
+	$(BIN)/python docs/make_reference.py
+
 gpu-check:  ## on a GPU machine, with the system's python3, no network, no install: tests, parity, benchmarks -> JSON
 	$(PYTHON) -m benchmarks.gpu_check --commit "$(COMMIT)"
 
@@ -52,4 +55,4 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.train
 
-.PHONY: help train test lint types check bench gpu-check dev-cuda clean
+.PHONY: help train test lint types check bench docs gpu-check dev-cuda clean

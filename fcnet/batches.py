@@ -41,14 +41,15 @@ class Batches:
         self.counters[:1] = 0
         self.position = 0
 
-    def record(self, run: Run, size: int) -> tuple[Array, Array]:
-        """The calls that make a batch of this size: inputs (N, D) as the layers take them, and targets."""
+    def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
+        """The calls that make a batch of this size: inputs (N, D) as the layers take them, targets, weights or None."""
         xp = self.model.backend.xp
         positions = xp.empty((size,), dtype="int64")
         rows = run(F.batch_rows, self.order, self.counters[:1], xp.arange(size, dtype="int64"), positions)
         batch = run(F.gather, self.part.X, rows)
         x = batch if self.part.prepared else self.model.prepare(run, batch)
-        return x, run(F.gather, self.part.y, rows)
+        weights = None if self.part.weights is None else run(F.gather, self.part.weights, rows)
+        return x, run(F.gather, self.part.y, rows), weights
 
     def ready(self) -> None:
         """Called before each step."""
@@ -74,9 +75,9 @@ class StreamedBatches(Batches):
         if self._feeds:  # training has begun
             self._send()
 
-    def record(self, run: Run, size: int) -> tuple[Array, Array]:
-        batch, targets = self._feed(size).arrays
-        return self.model.prepare(run, batch), targets
+    def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
+        batch, targets, *weights = self._feed(size).arrays
+        return self.model.prepare(run, batch), targets, weights[0] if weights else None
 
     def ready(self) -> None:
         self._send()
@@ -96,7 +97,8 @@ class StreamedBatches(Batches):
 
     def _feed(self, size: int) -> Feed:
         if size not in self._feeds:
-            self._feeds[size] = self.model.backend.feed([self.part.X, self.part.y], size)
+            weights = [] if self.part.weights is None else [self.part.weights]
+            self._feeds[size] = self.model.backend.feed([self.part.X, self.part.y, *weights], size)
         return self._feeds[size]
 
     def __getstate__(self) -> dict[str, Any]:

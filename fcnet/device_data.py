@@ -21,11 +21,13 @@ ROWS = 4096  # preprocessed at once
 class Part:
     """A part of a data set: X (n, D), y labels (n,) or one row (n, C) for each sample.
 
-    prepared: X has been through `model.prepare`. streamed: both are host arrays; without, arrays of the device.
+    weights: (n,) of the samples, or None. prepared: X has been through `model.prepare`.
+    streamed: all are host arrays; without, arrays of the device.
     """
 
     X: Array
     y: Array
+    weights: Array | None
     prepared: bool
     streamed: bool
 
@@ -52,19 +54,20 @@ class DeviceData:
     """
 
     def __init__(self, model: FullyConnectedNet, data: Dataset) -> None:
-        self.train = _part(model, data.X_train, data.y_train)
+        self.train = _part(model, data.X_train, data.y_train, data.sample_weight)
         self.val = _part(model, data.X_val, data.y_val)
 
 
-def _part(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> Part:
+def _part(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> Part:
     X = X.reshape(len(X), -1)
     width = 1 if X.dtype == np.uint8 else model.dtype.itemsize
     targets = y.size * (model.dtype.itemsize if y.ndim > 1 else 8)
     if model.backend.has_room(X.size * width + targets + 4 * model.params.flat.nbytes):
-        return Part(*_to_device(model, X, y), X.dtype != np.uint8, False)
+        on_device = None if weights is None else model.backend.asarray(weights, model.dtype)
+        return Part(*_to_device(model, X, y), on_device, X.dtype != np.uint8, False)
     to_device, to_numpy = model.objective.to_device, model.backend.to_numpy
     parts = [to_numpy(to_device(model.backend, y[at : at + ROWS], model.dtype)) for at in range(0, len(y), ROWS)]
-    return Part(X, np.concatenate(parts), False, True)
+    return Part(X, np.concatenate(parts), None if weights is None else weights.astype(model.dtype), False, True)
 
 
 def _to_device(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> tuple[Array, Array]:

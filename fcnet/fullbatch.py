@@ -55,11 +55,14 @@ class FullBatch:
                 "use update_rule='lbfgs'"
             )
 
-    def minimize(self, x: Array, y: Array, iterations: int, report: Callable[[float], bool]) -> bool:
+    def minimize(
+        self, x: Array, y: Array, iterations: int, report: Callable[[float], bool], weights: Array | None = None
+    ) -> bool:
         """Up to so many iterations from where the parameters are.
 
         Args:
             x: (n, D), preprocessed, on the device. y: its targets.
+            weights: (n,) of the samples, or None.
             report: called after each iteration, when the parameters are its result, with the loss; True ends it.
 
         Returns:
@@ -78,7 +81,7 @@ class FullBatch:
 
         def loss_and_gradient(vector: np.ndarray) -> tuple[float, np.ndarray]:
             self._write(vector)
-            loss = model.loss_and_grads(direct, x, y, streams, grads)
+            loss = model.loss_and_grads(direct, x, y, streams, grads, weights)
             return float(model.backend.to_numpy(loss)), self._vector(grads)
 
         def after(intermediate_result: Any) -> None:  # SciPy looks at the name of the parameter

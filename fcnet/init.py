@@ -13,17 +13,39 @@ import numpy as np
 from backends import Purpose, host_generator
 from fcnet.boundary import finite_real, one_of
 
-#: name -> standard deviation as a function of the fan-in D.
-#: zeros: every unit computes the same, so the net never learns to tell features apart; here to be tried.
-#: normal: CS231n's "small random numbers".
-#: xavier: keeps the variance of a linear or tanh layer (Glorot and Bengio, 2010, the fan-in form of the courses).
-#: he: keeps the variance through ReLU, which halves it (He et al., 2015).
-SCHEMES = {
-    "zeros": lambda fan_in: 0.0,
-    "normal": lambda fan_in: 0.01,
-    "xavier": lambda fan_in: math.sqrt(1 / fan_in),
-    "he": lambda fan_in: math.sqrt(2 / fan_in),
-}
+
+def zeros(fan_in: int) -> float:
+    """std = 0: every unit computes the same, so the net never learns to tell features apart; here to be tried.
+
+    Source: CS231n, "Neural Networks Part 2", pitfall: all zero initialization.
+    """
+    return 0.0
+
+
+def normal(fan_in: int) -> float:
+    """std = 0.01, small random numbers. Source: CS231n, "Neural Networks Part 2"."""
+    return 0.01
+
+
+def xavier(fan_in: int) -> float:
+    """std = sqrt(1 / D), which keeps the variance through a linear or tanh layer.
+
+    Source: Glorot and Bengio, "Understanding the Difficulty of Training Deep Feedforward Neural Networks", 2010, in the
+    form of the courses, by the fan-in alone.
+    """
+    return math.sqrt(1 / fan_in)
+
+
+def he(fan_in: int) -> float:
+    """std = sqrt(2 / D), which keeps the variance through ReLU, which halves it.
+
+    Source: He et al., "Delving Deep into Rectifiers", 2015.
+    """
+    return math.sqrt(2 / fan_in)
+
+
+#: Initialisers by name: the standard deviation as a function of the fan-in D.
+SCHEMES = {"zeros": zeros, "normal": normal, "xavier": xavier, "he": he}
 
 
 def weight_std(init: str | None, weight_scale: float | None, usual: str, fan_in: int) -> float:

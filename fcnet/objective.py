@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from backends import Array, Backend
 from fcnet import functional as F
 from fcnet.boundary import check_labels, check_numbers, finite_real, one_of
@@ -57,6 +59,10 @@ class Objective:
             check_numbers(name, y, self.outputs, count, dtype, probabilities=self.loss == "bce")
         else:
             check_labels(name, y, self.outputs, count)
+            if self.loss == "svm" and isinstance(y, np.ndarray) and y.ndim == 2 and not ((y == 0) | (y == 1)).all():
+                raise ValueError(
+                    f"{name}: expected labels, or rows of zeros with a one, with loss 'svm', got other rows"
+                )
 
     def to_device(self, backend: Backend, y: Array, dtype: Any) -> Array:
         """Checked targets as the loss takes them: int64 labels (N,), or (N, C) of the network's dtype."""

@@ -30,7 +30,9 @@ class TrainOptions:
 
     data: str = option("digits", str, "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file")
     data_dir: str | None = option(None, str, "where the data files are (else $FCNET_DATA, then the user cache)")
-    target: str | None = option(None, str, "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)")
+    target: str | None = option(
+        None, str, "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)"
+    )
     preprocess: str | None = option(None, str, "none, scale, center or standardize (default: by data set)")
     hidden: list[int] = option((100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net")
     activation: str = option(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fcnet.checkpoint import FILE_NAME, save_model
 from fcnet.files import lock, naming, stage, uninterrupted
+from fcnet.folders import first_free, make_folder, make_numbered_folder, remove_folders
 from fcnet.options import from_solver
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class RunDirectory:
         self._begun = self._written = False
         self._made: list[Path] = []  # folders made by `begin`, the innermost first
         self._lock: int | None = None  # the configuration's descriptor while the training runs
-        self._number_again: tuple[str, str | Path] | None = None
+        self._numbered: tuple[str, str | Path] | None = None
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(f"out: expected a folder for the run, got the file {self.path}; name another")
         if not force and not self._is_free():
@@ -58,8 +59,8 @@ class RunDirectory:
     @classmethod
     def numbered(cls, name: str, root: str | Path = "runs") -> RunDirectory:
         """The first free of runs/NAME-0001, runs/NAME-0002, ...; which one is settled when it is claimed."""
-        directory = cls(_fresh(name, root))
-        directory._number_again = name, root
+        directory = cls(first_free(name, root))
+        directory._numbered = name, root
         return directory
 
     def _is_free(self) -> bool:
@@ -99,20 +100,17 @@ class RunDirectory:
                 raise self._occupied()
         except BaseException:
             self._release()
-            self._remove_folders()
+            remove_folders(self._made)
             raise
         self._begun = True
 
     def _make_folder(self) -> None:
-        while self._number_again is not None:
-            self._made = _missing(self.path)
-            try:
-                self.path.mkdir(parents=True)
-                return
-            except FileExistsError:  # another process was quicker
-                self.path = _fresh(*self._number_again)
-        self._made = _missing(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._made = []
+        if self._numbered is None:
+            self._made = make_folder(self.path)
+        else:
+            self._made = make_numbered_folder(*self._numbered)
+            self.path = self._made[0]
 
     def _claim(self, text: str) -> None:
         """Make and lock the configuration, or take over one that a killed training left."""
@@ -149,12 +147,6 @@ class RunDirectory:
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
-    def _remove_folders(self) -> None:
-        for folder in self._made:
-            with contextlib.suppress(OSError):  # somebody else put something there
-                folder.rmdir()
-        self._made = []
-
     # After it
 
     def abandon(self) -> None:
@@ -163,8 +155,7 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 (self.path / CONFIG).unlink(missing_ok=True)
                 self._remove_temporaries()
-            self._made = self._made[:1]
-            self._remove_folders()
+            remove_folders(self._made[:1])
             self._begun = False
         self._release()
 
@@ -246,18 +237,6 @@ def interrupted(solver: Solver) -> str | None:
     return f"interrupted after epoch {last} of {solver.num_epochs}" if last < solver.num_epochs and patient else None
 
 
-def _fresh(name: str, root: str | Path) -> Path:
-    number = 1
-    while (path := Path(root) / f"{name}-{number:04d}").exists():
-        number += 1
-    return path
-
-
-def _missing(path: Path) -> list[Path]:
-    """Those of a folder and its parents that do not exist, the innermost first."""
-    return [folder for folder in (path, *path.parents) if not folder.exists()]
-
-
 def _is_unfinished(config: Path) -> bool:
     """Whether `begin` wrote it, or was killed before it could; a user's own configuration is neither."""
     try:
@@ -309,7 +288,8 @@ def curves_png(solver: Solver) -> bytes:
     left.plot([i / per_epoch for i in range(1, len(losses) + 1)], losses, linewidth=0.5, alpha=0.4, label="step")
     epochs = [row["epoch"] for row in solver.history]
     left.plot(epochs, [row["loss"] for row in solver.history], marker="o", markersize=3, label="epoch mean")
-    left.set(xlabel="epoch", ylabel="loss", title="Training loss", yscale="log")
+    scale = "log" if max(losses, default=0.0) > 0 else "linear"  # a loss of 0 throughout has no logarithm
+    left.set(xlabel="epoch", ylabel="loss", title="Training loss", yscale=scale)
     left.legend()
     right.plot(epochs, solver.train_metric_history, marker="o", markersize=3, label="train")
     right.plot(epochs, solver.val_metric_history, marker="o", markersize=3, label="validation")

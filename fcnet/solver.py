@@ -82,7 +82,7 @@ class Solver(MetricHistory):
         Args:
             model: trained in place.
             data: a `Dataset`, or a dictionary of its arrays (X_train, y_train, X_val, y_val and optional X_test,
-                y_test).
+                y_test, sample_weight).
             update_rule: a name in `fcnet.optim.RULES`: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or
                 "adamw"; or "lbfgs" or "bfgs", SciPy's, of which an epoch is an iteration on all samples at once, and
                 which end before `num_epochs` when the loss falls no more (`converged` tells).
@@ -242,9 +242,9 @@ class Solver(MetricHistory):
         """Make the next step of this batch size; the program that repeats it."""
         model, backend = self.model, self.model.backend
         run = Program(backend)
-        x, targets = self._batches.record(run, size)
+        x, targets, weights = self._batches.record(run, size)
         streams = model.mask_streams(self.optimizer.step_counter)
-        loss = model.loss_and_grads(run, x, targets, streams, self._grads)
+        loss = model.loss_and_grads(run, x, targets, streams, self._grads, weights)
         self.updates.apply(run, self._grads)
         run(F.record_step, self._log.buffer, self._log.counters, backend.asarray(np.array([size, 1])), loss)
         return backend.compile(run.calls)
@@ -317,6 +317,7 @@ class Solver(MetricHistory):
         """All iterations that are left, each an epoch of one step."""
         train, asarray = self._parts.train, self.model.backend.asarray
         x, y = asarray(train.X), asarray(train.y)
+        weights = None if train.weights is None else asarray(train.weights)
         x = x if train.prepared else self.model.prepare(direct, x)
         started = time.perf_counter()
 
@@ -331,7 +332,7 @@ class Solver(MetricHistory):
             started = time.perf_counter()
             return self._out_of_patience()
 
-        self.converged = method.minimize(x, y, self.num_epochs - self.epoch, report)
+        self.converged = method.minimize(x, y, self.num_epochs - self.epoch, report, weights)
 
     def _latest_loss(self) -> float:
         self._check_finite(self._log.known)

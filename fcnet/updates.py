@@ -147,7 +147,10 @@ def _layers_of(model: FullyConnectedNet, multipliers: Mapping[int, float] | None
     checked = {}
     for layer, factor in multipliers.items():
         if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= last:
-            raise ValueError(f"lr_multipliers: expected layers 1 to {last}, got {layer!r}")
+            raise ValueError(
+                f"lr_multipliers and hidden_dims: expected layers 1 to {last}, the last of which is the output layer, "
+                f"got {layer!r}"
+            )
         number = finite_real(f"lr_multipliers[{layer}]", factor)
         if number <= 0:
             raise ValueError(f"lr_multipliers[{layer}]: expected more than 0, got {factor}; freeze the layer instead")

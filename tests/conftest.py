@@ -12,6 +12,7 @@ import backends
 from backends import Status, probe
 from backends.cupy_backend import CupyBackend
 from backends.numpy_backend import NumpyBackend
+from fcnet import rundir
 from tests.guard import GuardBackend
 
 GUARD = GuardBackend()
@@ -25,9 +26,22 @@ def pytest_unconfigure(config):
     backends.unregister_backend(GUARD)
 
 
-def pytest_runtest_setup(item):
-    if item.get_closest_marker("gpu") and probe().status is not Status.OK:
-        pytest.skip(f"no usable GPU: {probe().reason}")
+LEFT_OUT = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Where no GPU can be used, tests that need one are left out at once: thousands of skips would take their time."""
+    left_out = [item for item in items if item.get_closest_marker("gpu")] if probe().status is not Status.OK else []
+    config.stash[LEFT_OUT] = len(left_out)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if count := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{count} gpu tests left out, no usable GPU: {probe().reason}")
 
 
 NAMES = {"cpu": "cpu", "numba": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
@@ -39,6 +53,27 @@ def references_only(monkeypatch):
     """Devices on the references, whose bits the guard has; kernels round otherwise, and are tested by name."""
     monkeypatch.setattr(NumpyBackend, "kernels", {})
     monkeypatch.setattr(CupyBackend, "kernels", {})
+
+
+CURVES = rundir.curves_png
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch):
+    """Drawing curves.png takes longer than most trainings here; tests that look at it ask for `curves`."""
+
+    def blank(solver):
+        from matplotlib.figure import Figure  # noqa: F401 -- where it is missing, curves.png is
+
+        return b"\x89PNG\r\n\x1a\n"
+
+    monkeypatch.setattr(rundir, "curves_png", blank)
+
+
+@pytest.fixture
+def curves(no_curves, monkeypatch):
+    """Runs with their pictures."""
+    monkeypatch.setattr(rundir, "curves_png", CURVES)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ MAX_LINES = 400
 ALLOWED = {
     "errors": set(),
     "files": set(),
+    "folders": set(),
     "progress": set(),
     "boundary": {"errors"},
     "params": set(),
@@ -35,7 +36,7 @@ ALLOWED = {
     "functional": {"errors"},
     "layers": {"functional", "params", "program", "boundary"},
     "optim": {"functional", "params", "program", "boundary", "errors"},
-    "data": {"errors"},
+    "data": {"errors", "folders"},
     "penalties": {"functional", "program", "boundary"},
     "objective": {"functional", "program", "boundary"},
     "prediction": {"layers", "objective", "params", "program", "boundary"},
@@ -48,7 +49,7 @@ ALLOWED = {
     "checkpoint": {"model", "files", "errors"},
     "transfer": {"checkpoint", "model", "boundary"},
     "options": {"errors"},
-    "rundir": {"checkpoint", "files", "options", "errors"},
+    "rundir": {"checkpoint", "files", "folders", "options", "errors"},
     "evaluation": {"functional", "model", "boundary"},
     "updates": {"model", "optim", "params", "program", "boundary"},
     "fullbatch": {"model", "params", "program", "boundary", "errors"},
@@ -70,7 +71,7 @@ ALLOWED = {
     },
     "compat": {"__init__", "functional", "optim", "data", "params", "init", "numerical", "boundary", "errors"},
     "experiments": {
-        *("__init__", "compat", "functional", "data", "init", "model", "solver", "progress", "rundir", "files"),
+        *("__init__", "compat", "functional", "data", "init", "model", "solver", "progress", "folders", "files"),
     },
     "study": {
         *("functional", "model", "checkpoint", "data", "solver", "options", "rundir", "progress", "files", "errors"),
@@ -79,7 +80,7 @@ ALLOWED = {
         "babysit",
         "study",
         *("__init__", "solver", "model", "objective", "data", "rundir", "experiments", "options", "boundary"),
-        *("files", "errors"),
+        *("files", "folders", "errors"),
     },
     "__main__": {"cli"},
 }

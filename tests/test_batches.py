@@ -76,6 +76,55 @@ def test_numbers_as_targets(backend, monkeypatch):
     assert_same(*pair)
 
 
+@pytest.mark.parametrize("room", [always, never])
+def test_weights_of_samples(room, backend, monkeypatch):
+    """All weights 1 change nothing; others are those of `model.loss`."""
+    weights = np.arange(130) % 3
+    plain, ones = (
+        solver(backend, data(), room, monkeypatch),
+        solver(backend, data(sample_weight=np.ones(130)), room, monkeypatch),
+    )
+    for one in (plain, ones):
+        one.train()
+    np.testing.assert_allclose(plain.loss_history, ones.loss_history, rtol=1e-5)
+    order = np.random.default_rng(0).permutation(130)  # the loss of all samples does not depend on their order
+    ds, net = data(), fcnet.FullyConnectedNet([8], 6, 3, device=backend, normalization="batchnorm")
+    expected, _ = net.loss(ds.X_train[order], ds.y_train[order], sample_weight=weights[order])
+    one = solver(
+        backend, data(sample_weight=weights), room, monkeypatch, batch_size=130, net={"dropout_keep_ratio": 1.0}
+    )
+    one.step()
+    np.testing.assert_allclose(one.loss_history[0], expected, rtol=1e-5)
+
+
+def test_full_batch_methods_weigh_samples(backend, monkeypatch):
+    pytest.importorskip("scipy")
+    net = {"dropout_keep_ratio": 1.0, "normalization": None, "dtype": "float64"}
+    half = np.repeat([1.0, 0.0], [100, 30])
+    ds = data("float64", sample_weight=half)
+    fewer = data("float64", X_train=ds.X_train[:100], y_train=ds.y_train[:100])
+    pair = [solver(backend, d, always, monkeypatch, net=net, batch_size=100, update_rule="lbfgs") for d in (ds, fewer)]
+    for one in pair:
+        one.train()
+    np.testing.assert_allclose(pair[0].loss_history[0] / pair[1].loss_history[0], 100 / 130, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(129), r"sample_weight: expected 130 numbers, one for each sample of X_train; got \(129,\)"),
+        (np.full(130, -1.0), "sample_weight: expected numbers of 0 or more, not all 0; got -1.0"),
+        (np.zeros(130), "not all 0"),
+        (np.full(130, np.nan), "sample_weight"),
+        (np.array(["a"] * 130), "sample_weight: expected numbers"),
+        ([1.0] * 130, "sample_weight"),
+    ],
+)
+def test_bad_weights_are_refused(weights, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        data(sample_weight=weights)
+
+
 def test_what_has_room_is_resident(backend, monkeypatch):
     asked = []
 

@@ -63,7 +63,7 @@ def fails(*arguments: object, capsys) -> str:
     return err
 
 
-def test_train_writes_a_run_and_ends_with_the_accuracy(tmp_path, capsys):
+def test_train_writes_a_run_and_ends_with_the_accuracy(tmp_path, curves, capsys):
     code, out, err = run("train", "--config", examples() / "digits.toml", "--epochs", 5, capsys=capsys)
     assert code == 0
     last = out.splitlines()[-1]

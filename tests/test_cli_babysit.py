@@ -148,9 +148,9 @@ def test_mistakes_are_one_line(tmp_path, capsys, command, arguments, message):
 
 def test_numbers_out_of_range_are_one_line(capsys):
     for command, arguments, message in (
-        ("lr-range", ["--lowest", "2", "--highest", "1"], "expected 0 < lowest < highest"),
-        ("lr-range", ["--sweep-steps", "3"], "steps: expected 10 or more"),
-        ("check", ["--overfit-steps", "0"], "steps: expected 1 or more"),
+        ("lr-range", ["--lowest", "2", "--highest", "1"], "--lowest and --highest: expected 0 < lowest < highest"),
+        ("lr-range", ["--sweep-steps", "3"], "error: --sweep-steps: expected 10 or more"),
+        ("check", ["--overfit-steps", "0"], "error: --overfit-steps: expected 1 or more"),
     ):
         code, _, err = run(command, *SPIRALS, *arguments, capsys=capsys)
         assert code == 2
@@ -169,3 +169,13 @@ def test_options_come_from_a_file_too(tmp_path, capsys):
     assert "2-6-3" in out
     assert code == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
+
+
+@pytest.mark.parametrize("command", ["check", "lr-range"])
+def test_where_nothing_can_be_written_is_found_before_the_work(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    code, out, err = run(command, "--quiet", "--out", tmp_path / "file" / "x", capsys=capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert str(tmp_path / "file" / "x") in err
+    run(command, "--quiet", "--out", tmp_path / "new" / "x", "--data", "nosuch.csv", capsys=capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"], "a folder to try is taken away again"

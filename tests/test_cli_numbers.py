@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 
+import fcnet
 from fcnet.cli import main
 
 
@@ -134,3 +135,85 @@ def test_activations_by_layer_are_kept_and_made_again(capsys):
         with open(f"{name}/model.safetensors", "rb") as file:
             models.append(file.read())
     assert models[0] == models[1]
+
+
+def test_several_columns_of_a_table(capsys):
+    """Named by commas; their names are those of the outputs, in evaluate and predict."""
+    table = np.loadtxt("houses.csv", delimiter=",", skiprows=1)
+    np.savetxt("two.csv", np.c_[table, 2 - table[:, :1]], delimiter=",", header="a,b,c,price,area", comments="")
+    options = ["--data", "two.csv", "--target", "area,price", "--loss", "mse"]
+    assert run("train", *options, *QUICK, capsys=capsys)[0] == 0
+    out = run("evaluate", "run", "--data", "two.csv", capsys=capsys)[1]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["output", "area", "price", "rmse"]
+    rows = list(csv.reader(io.StringIO(run("predict", "run", "two.csv", capsys=capsys)[1])))
+    assert rows[0] == ["prediction(area)", "prediction(price)"]
+    off = np.array(rows[1:], float) - np.c_[2 - table[:, 0], table[:, 3]]
+    assert np.sqrt(np.mean(off**2)) < 0.5
+    code, _, err = run("evaluate", "run", "--data", "two.csv", "--target", "price,area", capsys=capsys)
+    assert (code, err) == (2, "fcnet: error: target: expected the order of the training, area,price; got price,area\n")
+    run("train", "--config", "run/config.toml", "--out", "again", capsys=capsys)
+    with open("run/model.safetensors", "rb") as one, open("again/model.safetensors", "rb") as two:
+        assert one.read() == two.read()
+
+
+def test_several_columns_of_labels(capsys):
+    data = np.load("labels.npz")
+    np.savetxt("labels.csv", np.c_[data["X"], data["y"]], delimiter=",", header="a,b,c,hot,big", comments="")
+    run("train", "--data", "labels.csv", "--target", "hot,big", "--loss", "bce", *QUICK, capsys=capsys)
+    rows = list(csv.reader(io.StringIO(run("predict", "run", "labels.csv", "--proba", capsys=capsys)[1])))
+    assert rows[0] == ["prediction(hot)", "prediction(big)", "p(hot)", "p(big)"]
+    assert np.mean(np.array(rows[1:], float)[:, :2] == data["y"]) > 0.9
+    for target, loss, message in (
+        ("hot,bgi", "bce", "target: expected one of a, b, c, hot, big; got 'bgi'; did you mean 'big'?"),
+        ("hot,hot", "bce", "target: expected each column once; got 'hot,hot'"),
+        ("hot,big", "softmax", "several columns are for numbers to predict, with loss 'mse' or 'bce'"),
+    ):
+        code, _, err = run("train", "--data", "labels.csv", "--target", target, "--loss", loss, capsys=capsys)
+        assert code == 2
+        assert message in err
+
+
+def test_one_label_has_one_column(capsys):
+    data = np.load("labels.npz")
+    np.savez("one.npz", X=data["X"], y=data["y"][:, 0])
+    run("train", "--data", "one.npz", "--loss", "bce", *QUICK, capsys=capsys)
+    assert run("predict", "run", "one.npz", "--proba", capsys=capsys)[1].startswith("prediction,p\n")
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+def test_monte_carlo_columns(loss, capsys):
+    data = np.load("labels.npz")
+    np.savez("a.npz", X=data["X"], y=data["y"][:, 0] if loss == "softmax" else data["y"])
+    run("train", "--data", "a.npz", "--loss", loss, "--dropout-keep", "0.8", *QUICK, capsys=capsys)
+    out = run("predict", "run", "a.npz", "--mc-samples", "7", capsys=capsys)[1]
+    rows = list(csv.reader(io.StringIO(out)))
+    first = ["prediction"] if loss == "softmax" else ["prediction(0)", "prediction(1)"]
+    assert rows[0] == [*first, "p(0)", "p(1)", "sd(0)", "sd(1)"]
+    mean, deviation = fcnet.load("run").predict_proba(data["X"], mc_samples=7)
+    cells = np.array(rows[1:], float)
+    np.testing.assert_allclose(cells[:, -4:], np.hstack([mean, deviation]), rtol=1e-5)
+    expected = mean.argmax(axis=1)[:, None] if loss == "softmax" else mean > 0.5
+    np.testing.assert_array_equal(cells[:, :-4], expected)
+    assert run("predict", "run", "a.npz", "--mc-samples", "7", capsys=capsys)[1] == out
+    code, _, err = run("predict", "run", "a.npz", "--mc-samples", "0", capsys=capsys)
+    assert (code, err) == (2, "fcnet: error: --mc-samples: expected 1 or more, got 0\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "loss", "title"),
+    [("two.npz", "mse", "rmse"), ("labels.npz", "bce", "label accuracy"), ("spirals", "svm", "accuracy")],
+)
+def test_curves_and_history_say_what_is_measured(data, loss, title, curves, capsys, monkeypatch):
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn = []
+    monkeypatch.setattr(figures.Figure, "savefig", lambda self, *args, **kwargs: drawn.append(self))
+    how = ["--epochs", "2", "--hidden", "4", "--device", "cpu", "--out", "run"]
+    run("train", "--data", data, "--loss", loss, *how, capsys=capsys)
+    left, right = drawn[0].axes
+    assert (left.get_ylabel(), left.get_xlabel()) == ("loss", "epoch")
+    assert (right.get_ylabel(), right.get_xlabel()) == (title, "epoch")
+    assert right.get_title().lower().startswith(f"{title} (best validation ")
+    with open("run/history.csv") as file:
+        columns = next(csv.reader(file))
+    key = {"rmse": "rmse", "label accuracy": "label_acc", "accuracy": "acc"}[title]
+    assert [f"train_{key}", f"val_{key}"] == [name for name in columns if "_" in name and name != "learning_rate"]

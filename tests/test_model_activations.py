@@ -95,6 +95,8 @@ def test_each_layer_starts_as_its_activation_needs():
         {"activation": "maxout", "maxout_pieces": 3},
         {"activation": ["tanh", "maxout"], "dropout_keep_ratio": 0.5, "dropout": "plain"},
         {"loss": "softmax", "label_smoothing": 0.1},
+        {"loss": "mse"},
+        {"loss": "bce"},
     ],
     ids=str,
 )
@@ -198,6 +200,55 @@ def test_monte_carlo_refusals(options, count, message):
     data = blobs()
     with pytest.raises(ValueError, match=message):
         net(data, **options).predict_proba(data.X_val, mc_samples=count)
+
+
+def test_plain_dropout_is_inverted_dropout_of_scaled_weights(backend):
+    """The same masks, and the weights above divided by the ratio: the same network, in training and evaluation."""
+    data = blobs()
+    how = {"hidden": (30,), "dropout_keep_ratio": 0.6, "dtype": "float64"}
+    inverted, plain = (net(data, backend, dropout=kind, **how) for kind in ("inverted", "plain"))
+    plain.params["W2"] = inverted.params["W2"] / 0.6
+    np.testing.assert_allclose(plain.scores(data.X_val), inverted.scores(data.X_val), rtol=1e-11)
+    (loss, grads), (other, other_grads) = (m.loss(data.X_train, data.y_train, step=3) for m in (plain, inverted))
+    assert loss == pytest.approx(other, rel=1e-12)
+    for name in grads:
+        scale = 0.6 if name == "W2" else 1.0
+        mine, theirs = (backend.to_numpy(g[name]) for g in (grads, other_grads))
+        np.testing.assert_allclose(mine, scale * theirs, rtol=1e-9, atol=1e-14)
+    for mine, theirs in zip(*(m.predict_proba(data.X_val, mc_samples=3) for m in (plain, inverted)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "bce"])
+def test_monte_carlo_prediction_by_seed_in_parts_and_on_the_device(backend, loss):
+    data = blobs()
+    model = net(data, backend, dropout_keep_ratio=0.7, loss=loss, dtype="float64")
+    mean, std = model.predict_proba(data.X_val, mc_samples=6, batch_size=16)
+    # Each part of 16 rows has the masks of the first: what a sample gets depends on its place in the part alone.
+    for start in range(0, 40, 16):
+        part = model.predict_proba(data.X_val[start : start + 16], mc_samples=6)
+        for whole, own in zip((mean, std), part, strict=True):
+            np.testing.assert_allclose(whole[start : start + 16], own, rtol=1e-11)
+    on_device = model.predict_proba(backend.asarray(data.X_val), mc_samples=6, batch_size=16)
+    for whole, array in zip((mean, std), on_device, strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(array), whole)
+    once, none = model.predict_proba(data.X_val, mc_samples=1)
+    assert not none.any()
+    assert (once != model.predict_proba(data.X_val)).any()
+    other = net(data, backend, dropout_keep_ratio=0.7, loss=loss, dtype="float64", seed=1)
+    for name in model.params:
+        other.params[name] = model.params[name]
+    assert (other.predict_proba(data.X_val, mc_samples=6, batch_size=16)[0] != mean).any()
+
+
+def test_monte_carlo_prediction_is_that_of_every_device(backend):
+    data = blobs()
+    means = [
+        net(data, device, dropout_keep_ratio=0.7, dtype="float64").predict_proba(data.X_val, mc_samples=5)
+        for device in (backend, "cpu")
+    ]
+    for mine, cpus in zip(*means, strict=True):
+        np.testing.assert_allclose(mine, cpus, rtol=1e-11, atol=1e-15)
 
 
 def test_every_activation_learns():

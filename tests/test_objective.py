@@ -128,6 +128,7 @@ X = np.zeros((4, D))
         ("bce", np.full((4, 2), 2), "y: expected labels of 0 and 1, or probabilities between, got 2"),
         ("bce", np.full((4, 2), -0.5), "y: expected labels of 0 and 1, or probabilities between, got -0.5"),
         ("softmax", np.full(4, 0.5), "y: expected integer labels"),
+        ("svm", np.full((4, 2), 0.5), "y: expected labels, or rows of zeros with a one, with loss 'svm', got other"),
     ],
 )
 def test_targets_that_do_not_suit(loss, y, message):
@@ -180,3 +181,18 @@ def test_a_dictionary_is_read_as_the_loss_needs():
     model = fcnet.FullyConnectedNet([5], D, 2, device="cpu")
     with pytest.raises(TypeError, match="y_train: expected integer labels"):
         fcnet.Solver(model, arrays | {"y_train": data.y_train[:, 0]}, verbose=False)
+
+
+def test_a_loss_of_zero_is_drawn():
+    """Its logarithm is not; a warning fails the test."""
+    pytest.importorskip("matplotlib")
+    X, y = np.eye(D), np.zeros((D, 2))
+    model = fcnet.FullyConnectedNet([3], D, 2, loss="mse", init="zeros", device="cpu")
+    one = fcnet.Solver(model, fcnet.data.Dataset(X, y, X, y, targets="numbers"), num_epochs=2, verbose=False)
+    one.train()
+    assert one.loss_history == [0, 0]
+    assert fcnet.rundir.curves_png(one).startswith(b"\x89PNG")
+
+
+def test_no_smoothing_unless_asked_for():
+    assert fcnet.objective.Objective("softmax", 3).label_smoothing == 0 == net(blobs()).objective.label_smoothing

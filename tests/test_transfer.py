@@ -231,9 +231,11 @@ def test_lbfgs_moves_what_is_trained_only():
 
 
 def test_fewer_layers_and_other_layers_above(source, tmp_path):
+    source.features = ("a", "b", "c", "d", "e", "f")
     source.save(tmp_path / "a.safetensors")
     model = fcnet.pretrained(tmp_path / "a.safetensors", 4, layers=1, hidden_dims=[8, 5, 6], seed=3, device="cpu")
     assert model.hidden_dims == (8, 5, 6)
+    assert model.features == source.features
     np.testing.assert_array_equal(arrays(model, "W1")[0], arrays(source, "W1")[0])
     anew = fcnet.FullyConnectedNet([8, 5, 6], 6, 4, normalization="batchnorm", seed=3, device="cpu")
     np.testing.assert_array_equal(arrays(model, "W2")[0], arrays(anew, "W2")[0])
@@ -269,12 +271,18 @@ def test_layers_that_do_not_fit_are_refused(source, change, message):
         fcnet.pretrained(3, 2)
 
 
+ALL_HIDDEN = (
+    "freeze and hidden_dims: expected layers from 1 on, at most the 2 hidden ones "
+    "(the output layer is always trained), "
+)
+
+
 @pytest.mark.parametrize(
     ("layers", "error", "message"),
     [
-        ([2], ValueError, "freeze: expected the lowest layers from 1 on, up to 2 at most, got 2"),
-        ([1, 3], ValueError, "freeze: expected the lowest layers from 1 on, up to 2 at most, got 1, 3"),
-        ([1, 2, 3], ValueError, "freeze: expected the lowest layers from 1 on, up to 2 at most, got 1, 2, 3"),
+        ([2], ValueError, ALL_HIDDEN + "got 2"),
+        ([1, 3], ValueError, ALL_HIDDEN + "got 1, 3"),
+        ([1, 2, 3], ValueError, ALL_HIDDEN + "got 1, 2, 3"),
         ([0], ValueError, "freeze: expected 1 or more, got 0"),
         (["a"], TypeError, "freeze: expected an integer, got 'a'"),
         ("12", TypeError, "freeze: expected a list of layers such as [1, 2], got '12'"),

@@ -25,9 +25,7 @@ def lr_range_png(found: LrRange, title: str) -> bytes:
     least = int(np.argmin(found.smoothed))
     axes.plot(found.rates[least], found.smoothed[least], "o", color="C1", label=f"least, at {found.rates[least]:.2g}")
     if found.suggestion is not None:
-        axes.axvline(
-            found.suggestion, color="C2", linestyle="--", label=f"suggestion, a tenth of it: {found.suggestion:.2g}"
-        )
+        axes.axvline(found.suggestion, color="C2", linestyle="--", label=f"suggestion: {found.suggestion:.2g}")
     # What comes after the divergence would squeeze the part that matters.
     low, start = min(found.smoothed), found.smoothed[0]
     axes.set_ylim(low - 0.1 * (start - low) - 0.02 * abs(start), start + 0.8 * (start - low) + 0.1 * abs(start))

@@ -18,6 +18,7 @@ from fcnet.solver import Solver
 
 SMOOTHING = 0.9  # weight of the past in the smoothed loss
 DIVERGED = 4  # times the best smoothed loss
+FLAT = 0.05  # of the fall of the smoothed loss: as good as none
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ def lr_range(
 
     At rates that are too low the loss stays, in between it falls, at rates that are too high it grows. The smoothed
     loss s_t is the exponential average of the losses l_t, s_t = Σ_i 0.9^(t-i) l_i / Σ_i 0.9^(t-i); the sweep ends when
-    it exceeds four times its best value, or a loss is not finite. The suggestion is a tenth of the rate at which the
-    smoothed loss is least: there training is on the brink, and its noise needs a margin.
+    it exceeds four times its best value, or a loss is not finite. The suggestion is a tenth of the
+    first rate at which the smoothed loss is down to its least value but for a twentieth of its fall: there training
+    is near the brink, and its noise needs a margin. (On few samples, soon learned by heart, the curve stays flat far
+    beyond that point, and where on the flat part it is least says nothing.)
 
     Args:
         solver: its network, data, batch size and optimizer are tried in a copy; it is left as it is. Schedules and
@@ -125,7 +128,9 @@ def suggest(rates: list[float], smoothed: list[float], diverged: bool) -> tuple[
             else "try a wider range, or see what fcnet check says"
         )
         return None, f"the loss did not fall between {rates[0]:.2g} and {rates[-1]:.2g}; {where}"
-    reason = f"a tenth of {rates[least]:.2g}, where the smoothed loss is least ({smoothed[least]:.4g})"
-    if least == len(rates) - 1 and not diverged:
+    low = smoothed[least] + FLAT * (smoothed[0] - smoothed[least])
+    there = next(number for number, loss in enumerate(smoothed) if loss <= low)
+    reason = f"a tenth of {rates[there]:.2g}, from where on the smoothed loss hardly falls ({smoothed[there]:.4g})"
+    if there == len(rates) - 1 and not diverged:
         reason += "; it was still falling there, so a higher range may give a higher rate"
-    return rates[least] / 10, reason
+    return rates[there] / 10, reason

@@ -104,7 +104,8 @@ class Overfit:
     """A few samples learned by heart.
 
     samples: how many. score: at the end, of those samples, the share of right classes or labels; of numbers (mse) the
-    share of their variance that is explained, R². target: the score to reach. loss: the last. steps: made.
+    share of their variance (of their squares, if all are equal) that is explained, R². target: the score to reach.
+    loss: the last. steps: made.
     """
 
     samples: int
@@ -287,7 +288,11 @@ def _score(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> float:
     predicted, loss = model.predict(X), model.config["loss"]
     if loss == "mse":
         y = y.reshape(predicted.shape).astype(np.float64)
-        return float(1 - ((predicted - y) ** 2).sum() / max(((y - y.mean(axis=0)) ** 2).sum(), 1e-30))
+        squares = float((y**2).sum())
+        varied = float(((y - y.mean(axis=0)) ** 2).sum())
+        # Equal targets vary by rounding alone: what is explained is then a share of their size.
+        whole = varied if varied > 1e-12 * squares else squares or y.size
+        return float(1 - ((predicted - y) ** 2).sum() / whole)
     if loss == "bce":
         return float((predicted.reshape(y.shape) == (y > 0.5)).mean())
     return float((predicted == (y.argmax(axis=1) if y.ndim == 2 else y)).mean())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fcnet.cli.parser import Commands, number, say
-from fcnet.cli.reports import check_folder, write_report
+from fcnet.cli.reports import as_flags, check_folder, write_report
 from fcnet.cli.train import add_flags, load_data, make_solver, told
 
 FILES = ("activations.csv", "histograms.csv", "activations.png")
@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
 
         solver = make_solver(options, load_data(options), verbose=False)
         say(f"{solver.data.summary()}\n{solver.model!r}, {solver.model.backend.describe()}\n")
-        found = check(solver, overfit_steps=arguments.overfit_steps, verbose=not arguments.quiet)
+        with as_flags(steps="overfit-steps"):
+            found = check(solver, overfit_steps=arguments.overfit_steps, verbose=not arguments.quiet)
         say(str(found))
         statistics = activation_statistics(solver.model, few(solver, 500)[0])
         if statistics:

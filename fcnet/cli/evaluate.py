@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("model", metavar="RUN", help="a run directory or a model file")
     parser.add_argument("--data", help="another data set, or a .csv or .npz file, which is used whole")
     parser.add_argument("--data-dir", help="where the data files are")
-    parser.add_argument("--target", help="the column of a .csv file that holds the labels or numbers")
+    parser.add_argument("--target", help="the column of a .csv file that holds labels or numbers (several: a,b)")
     parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from fcnet.cli.parser import Commands, number, say
-from fcnet.cli.reports import check_folder, fresh_folder, write_report
+from fcnet.cli.reports import as_flags, check_folder, write_report
 from fcnet.cli.train import add_flags, load_data, make_solver, told
+from fcnet.folders import make_numbered_folder
 
 FILES = ("lr-range.csv", "lr-range.png")
 
@@ -35,19 +36,20 @@ def run(arguments: argparse.Namespace) -> int:
 
         solver = make_solver(options, load_data(options), verbose=False)
         say(f"{solver.data.summary()}\n{solver.model!r}, {solver.model.backend.describe()}")
-        found = lr_range(
-            solver,
-            lowest=arguments.lowest,
-            highest=arguments.highest,
-            steps=arguments.sweep_steps,
-            verbose=not arguments.quiet,
-        )
+        with as_flags(lowest="lowest", highest="highest", steps="sweep-steps"):
+            found = lr_range(
+                solver,
+                lowest=arguments.lowest,
+                highest=arguments.highest,
+                steps=arguments.sweep_steps,
+                verbose=not arguments.quiet,
+            )
     if found.rates:
         end = f"the loss diverged at {found.rates[-1]:.2g}" if found.diverged else "the loss did not diverge"
         say(f"{len(found.rates)} steps, {found.rates[0]:.2g} to {found.rates[-1]:.2g}; {end}")
         title = f"Learning-rate range of {solver.optimizer.rule} on {solver.data.name}"
         contents = found.csv(), lambda: lr_range_png(found, title)
-        write_report(folder or fresh_folder("lr-range"), dict(zip(FILES, contents, strict=True)))
+        write_report(folder or make_numbered_folder("lr-range")[0], dict(zip(FILES, contents, strict=True)))
     if found.suggestion is None:
         say(f"no suggestion: {found.reason}")
     else:

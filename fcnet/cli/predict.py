@@ -6,8 +6,14 @@ import argparse
 import csv
 import io
 import sys
+from typing import TYPE_CHECKING
 
-from fcnet.cli.parser import Commands
+from fcnet.cli.parser import Commands, number
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fcnet.model import FullyConnectedNet
 
 
 def add(commands: Commands) -> None:
@@ -20,6 +26,12 @@ def add(commands: Commands) -> None:
     parser.add_argument("--out", metavar="FILE.csv", help="where to write (default: standard output)")
     parser.add_argument("--force", action="store_true", help="replace FILE.csv if it is there")
     parser.add_argument("--proba", action="store_true", help="add a column of probabilities per class or label")
+    parser.add_argument(
+        "--mc-samples",
+        type=number(int),
+        metavar="N",
+        help="means and standard deviations of the probabilities over N predictions with dropout, in columns p and sd",
+    )
     parser.add_argument("--data-dir", help="where the files of a data set are")
     parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -28,6 +40,8 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the predictions."""
     from pathlib import Path
+
+    import numpy as np
 
     from fcnet import load
     from fcnet.data import inputs
@@ -39,19 +53,27 @@ def run(options: argparse.Namespace) -> int:
     model = load(options.model, device=options.device)
     X = inputs.samples(options.input, model.features, options.data_dir, options.split)
     names = model.classes or tuple(str(number) for number in range(model.num_classes))
+    single = len(names) == 1
+    columns: list[list[float]] = [[] for _ in X]  # of probabilities, and of their standard deviations
     with inputs.naming(options.input):
         predicted = model.predict(X)
-        probabilities = model.predict_proba(X).tolist() if options.proba else [[]] * len(X)
+        if options.mc_samples is not None:
+            mean, deviation = _by_monte_carlo(model, X, options.mc_samples)
+            predicted = mean.argmax(axis=1) if not model.objective.numeric else (mean > 0.5).astype("int64")
+            columns = np.hstack([mean, deviation]).tolist()
+        elif options.proba:
+            columns = model.predict_proba(X).tolist()
     if model.objective.numeric:
-        header = ["prediction"] if len(names) == 1 else [f"prediction({name})" for name in names]
+        header = ["prediction"] if single else [f"prediction({name})" for name in names]
         first = [[f"{value:.9g}" for value in row] for row in predicted.reshape(len(X), -1).tolist()]
     else:
         header, first = ["prediction"], [[names[number]] for number in predicted.tolist()]
-    header += [f"p({name})" for name in names] if options.proba else []
+    for title in ("p", "sd")[: len(columns[0]) // len(names)]:
+        header += [title] if single else [f"{title}({name})" for name in names]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    for cells, row in zip(first, probabilities, strict=True):
+    for cells, row in zip(first, columns, strict=True):
         writer.writerow([*cells, *(f"{p:.6g}" for p in row)])
     if out is None:
         sys.stdout.write(text.getvalue())
@@ -60,3 +82,11 @@ def run(options: argparse.Namespace) -> int:
         write_atomically(out, text.getvalue())
         print(f"wrote {len(predicted)} predictions to {out}")
     return 0
+
+
+def _by_monte_carlo(model: FullyConnectedNet, X: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations; errors name the flag."""
+    try:
+        return model.predict_proba(X, mc_samples=count)
+    except ValueError as error:
+        raise ValueError(str(error).replace("mc_samples", "--mc-samples")) from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fcnet.cli.parser import say
-from fcnet.files import write_atomically
+from fcnet.files import naming, write_atomically
+from fcnet.folders import make_folder, remove_folders
 
 Content = str | Callable[[], bytes]  # text, or what draws a picture
 
@@ -16,6 +19,7 @@ def check_folder(out: str | None, names: Iterable[str], *, force: bool) -> Path 
 
     Raises:
         FileExistsError: one of the files is there and force is False. NotADirectoryError: `out` is a file.
+        OSError: nothing can be written there.
     """
     if out is None:
         return None
@@ -27,7 +31,26 @@ def check_folder(out: str | None, names: Iterable[str], *, force: bool) -> Path 
     there = [name for name in names if (folder / name).exists()]
     if there and not force:
         raise FileExistsError(f"--out: {folder / there[0]} is there; choose another folder, or replace it with --force")
+    with naming(folder):
+        made = make_folder(folder)
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        finally:
+            remove_folders(made)
     return folder
+
+
+@contextlib.contextmanager
+def as_flags(**flags: str) -> Iterator[None]:
+    """Let errors that begin with these arguments of Python name the flags that they came from."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        names, colon, rest = str(error).partition(": ")
+        told = [flags.get(name) for name in names.split(" and ")]
+        if colon and None not in told:
+            error.args = (f"{' and '.join(f'--{name}' for name in told)}: {rest}",)
+        raise
 
 
 def write_report(folder: Path, files: Mapping[str, Content]) -> None:
@@ -41,16 +64,3 @@ def write_report(folder: Path, files: Mapping[str, Content]) -> None:
             (folder / name).unlink(missing_ok=True)  # that of an earlier report
             say(f"no {name}: it needs matplotlib, pip install 'fcnet[plot]'")
     say(f"wrote {folder}: {', '.join(written)}")
-
-
-def fresh_folder(name: str) -> Path:
-    """A new folder, the first free of runs/NAME-0001, runs/NAME-0002, ..."""
-    Path("runs").mkdir(exist_ok=True)
-    number = 1
-    while True:
-        folder = Path("runs") / f"{name}-{number:04d}"
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            number += 1

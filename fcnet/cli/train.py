@@ -229,13 +229,24 @@ def start_from(options: TrainOptions, model: FullyConnectedNet, dataset: Dataset
             f"got preprocess={options.preprocess!r}; leave it out"
         )
     source = load(str(options.from_), device=model.backend)
+    if source.input_dim != dataset.input_dim:
+        raise ValueError(
+            f"data and from_: expected {source.input_dim} inputs, as the run to start from has, "
+            f"got {dataset.input_dim} of {dataset.name}"
+        )
     if source.features and dataset.features and source.features != dataset.features:
         raise ValueError(
             f"data and from_: expected the columns of the run to start from, {', '.join(source.features)}, "
             f"got {', '.join(dataset.features)}"
         )
     same = [ours == theirs for ours, theirs in zip(model.hidden_dims, source.hidden_dims, strict=False)]
-    copy_layers(source, model, max(1, [*same, False].index(False)))
+    count = max(1, [*same, False].index(False))
+    copy_layers(source, model, count)
+    if options.freeze and any(count < layer <= len(model.hidden) for layer in parse_layers(options.freeze)):
+        raise ValueError(
+            f"freeze and from_: expected layers taken over from the run to start from, 1 to {count}, got "
+            f"{options.freeze}; those above have random weights"
+        )
 
 
 def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None:

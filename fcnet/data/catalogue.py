@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+#: The data sets that `load` knows by name.
 NAMES = ("digits", "mnist", "fashion-mnist", "cifar10", "spirals")
 
 DIGIT_NAMES = tuple("0123456789")

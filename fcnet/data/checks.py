@@ -142,6 +142,18 @@ def check_numbers(name: str, y: np.ndarray) -> np.ndarray:
     return y
 
 
+def check_sample_weight(name: str, weights: np.ndarray, count: int) -> None:
+    """Check `count` weights: finite, 0 or more, one above 0. Raises TypeError or ValueError."""
+    check_array(name, weights)
+    if weights.dtype.kind not in "buif":
+        raise TypeError(f"{name}: expected numbers; got dtype {weights.dtype}; use {name}.astype(float)")
+    if weights.shape != (count,):
+        raise ValueError(f"{name}: expected {count} numbers, one for each sample of X_train; got {weights.shape}")
+    check_finite(name, weights)
+    if weights.min() < 0 or not weights.any():
+        raise ValueError(f"{name}: expected numbers of 0 or more, not all 0; got {weights.min()} to {weights.max()}")
+
+
 def _one_hot_codes(name: str, y: np.ndarray) -> np.ndarray:
     codes = np.empty(y.shape[0], dtype=np.int64)
     for rows in row_chunks(y):

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from fcnet import errors
-from fcnet.data.checks import check_array, check_features, check_labels, check_names, check_numbers, check_shape
+from fcnet.data.checks import (
+    check_array,
+    check_features,
+    check_labels,
+    check_names,
+    check_numbers,
+    check_sample_weight,
+    check_shape,
+)
 from fcnet.data.preprocessing import KINDS
 
 TARGETS = ("classes", "numbers")
@@ -25,6 +33,7 @@ class Dataset:
     finite numbers of shape (N,), or (N, C) for C outputs.
     name: what `summary` calls it.  classes: C class names by code.  features: D column names (of a CSV).
     preprocess: the rule a Solver learns from X_train by default, one of fcnet.data.KINDS.
+    sample_weight: how much each training sample counts, numbers of 0 or more of shape (N,); None: all alike.
     image_shape: how the D features of a sample are laid out, (channels, height, width).
 
     Raises TypeError or ValueError, in one line with the argument's name, for anything that does not fit.
@@ -42,6 +51,7 @@ class Dataset:
     preprocess: str = "none"
     image_shape: tuple[int, ...] | None = None
     targets: str = "classes"
+    sample_weight: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if (self.X_test is None) != (self.y_test is None):
@@ -77,6 +87,8 @@ class Dataset:
             elif y.shape[1:] != self.y_train.shape[1:]:
                 raise ValueError(f"{y_name}: expected rows like those of y_train, {self.y_train.shape}; got {y.shape}")
         self._check_description(width)
+        if self.sample_weight is not None:
+            check_sample_weight("sample_weight", self.sample_weight, len(self.X_train))
 
     def _check_labels(self, name: str, y: np.ndarray, codes: np.ndarray, seen: int) -> None:
         """Classes that y_train knows, in as many columns."""

@@ -9,14 +9,13 @@ import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import IO, cast
 
 from fcnet import errors
 from fcnet.data import catalogue, cifar
+from fcnet.folders import make_folder, unless_it_fails
 
 _TIMEOUT = 60  # seconds without a byte
 _REASONS = {
@@ -64,7 +63,7 @@ def fetch(
         _say(progress, f"{name}: already in {folder}")
         return folder
     # The temporary one is on the same file system as its target, so that moving is renaming.
-    with _made(folder), tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
+    with unless_it_fails(make_folder(folder)), tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
         for file, check in wanted.items():
             got = _download(pooch, base + file, Path(temporary) / file, check, folder, progress)
             if name == "cifar10":
@@ -73,20 +72,6 @@ def fetch(
                 got.replace(folder / file)
     _say(progress, f"{name}: now in {folder}")
     return folder
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """The folder is there; if what is done inside fails, those made for it and still empty go again."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        with suppress(OSError):  # of one that holds something
-            for path in made:
-                path.rmdir()
-        raise
 
 
 def _say(progress: bool, line: str) -> None:

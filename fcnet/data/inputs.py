@@ -143,6 +143,9 @@ def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray,
             raise ValueError(f"target: expected the label column of {path}; name it with --target")
         table = read_table(path, target, names.features, names.classes, numbers=names.targets == "numbers")
         assert table.labels is not None  # read_table was given a target
+        known = tuple(names.classes or ())
+        if table.targets != known and sorted(table.targets) == sorted(known):
+            raise ValueError(f"target: expected the order of the training, {','.join(known)}; got {target}")
         return table.X, table.labels
     arrays = read_npz(path)
     key = "" if "X" in arrays else "_test" if "X_test" in arrays else "_train"

@@ -37,7 +37,8 @@ def load(
     name        one of fcnet.data.NAMES (in any case), or a path
     data_dir    where to look first for the files of a named set, before $FCNET_DATA and the user's cache
     target      the label column of a CSV file; its labels are numbers (1 and 1.0 are one class) if all are whole
-                and none begins with 0, else text (01 and 1 are two classes; beside text so are 1 and 1.0)
+                and none begins with 0, else text (01 and 1 are two classes; beside text so are 1 and 1.0);
+                of numbers also several columns, "price,area"
     split_seed  chooses the rows held out; independent of the seeds used in training
     targets     "classes", or "numbers": what an .npz or .csv file holds as targets are values to predict, not labels
 
@@ -179,7 +180,14 @@ def _csv(
     where = f"column {target!r}"
     if numbers:
         parts = _held_out(where, table.X, table.labels, ("val", "test"), split_seed, numbers)
-        return Dataset(**parts, name=path.stem, features=table.features, preprocess="standardize", targets=targets)
+        return Dataset(
+            **parts,
+            name=path.stem,
+            classes=table.targets if len(table.targets) > 1 else None,
+            features=table.features,
+            preprocess="standardize",
+            targets=targets,
+        )
     values = np.unique(table.labels)
     _check_classes(where, values, classes)
     y = table.labels if classes is not None else encode(target, table.labels, values)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from fcnet import errors
 from fcnet.data.checks import check_array, row_chunks
 
+#: The kinds of preprocessing; see `learn`.
 KINDS = ("none", "scale", "center", "standardize")
 
 # A feature whose std is below this share of its own largest magnitude is taken for constant: float32 cannot
@@ -67,8 +68,8 @@ def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
     """Learn a rule from X_train (N, d1, ..., dk), in chunks of rows and in float64. With D = d1 * ... * dk:
 
     none         nothing is changed
-    scale        one number for all features: uint8 / 255, else the smallest value goes to 0 and the largest
-    to 1 center       minus each feature's mean, then one number for all: uint8 / 255, else / the overall std
+    scale        one number for all features: uint8 / 255, else the smallest value goes to 0 and the largest to 1
+    center       minus each feature's mean, then one number for all: uint8 / 255, else / the overall std
     standardize  minus each feature's mean, / each feature's std; a constant feature is only centred, and the
                  std of uint8 features (constant ones too) counts as at least a tenth of the overall std
 

@@ -27,11 +27,15 @@ _LEADING_ZERO = re.compile(r"[+-]?0\d")
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """X (N, D) float64, the D column names, and the target column's N labels or numbers (None without a target)."""
+    """X (N, D) float64, the D column names, and the target column's N labels or numbers (None without a target).
+
+    Of several target columns, K, they are (N, K); targets are the columns' names.
+    """
 
     X: np.ndarray
     features: tuple[str, ...]
     labels: np.ndarray | None
+    targets: tuple[str, ...] = ()
 
 
 def read_table(
@@ -44,6 +48,7 @@ def read_table(
 ) -> Table:
     """Read a CSV file whose column `target` holds the labels, or with `numbers` values to predict, as float64.
 
+    With `numbers`, "a,b" names the two columns a and b, unless there is a column of that name.
     features: the columns to read, in this order, other columns being ignored; None: all but the target.
     classes: class names by number: labels are then these numbers; None: integers or text, as they stand.
 
@@ -51,13 +56,20 @@ def read_table(
     of numbers; also if `target` is no column, or a label none of `classes`.
     """
     with _rows(path) as (columns, rows):
-        for argument, name in [("target", target), *(("column", feature) for feature in features or ())]:
+        several = numbers and target not in columns and "," in target
+        targets = tuple(name.strip() for name in target.split(",")) if several else (target,)
+        named = [*(("target", name) for name in targets), *(("column", feature) for feature in features or ())]
+        for argument, name in named:
             if name not in columns:
-                raise ValueError(f"{path}: {_unknown(argument, name, columns)}")
-        features = tuple(features or (column for column in columns if column != target))
+                several = argument == "target" and all(part.strip() in columns for part in name.split(","))
+                hint = "; several columns are for numbers to predict, with loss 'mse' or 'bce'" if several else ""
+                raise ValueError(f"{path}: {_unknown(argument, name, columns)}{hint}")
+        if len(set(targets)) < len(targets):
+            raise ValueError(f"{path}: target: expected each column once; got {target!r}")
+        features = tuple(features or (column for column in columns if column not in targets))
         if not features:
             raise ValueError(f"{path}: expected feature columns beside {target!r}; got none; is the separator a comma?")
-        return _parse(path, columns, rows, features, target, classes, numbers=numbers)
+        return _parse(path, columns, rows, features, targets, classes, numbers=numbers)
 
 
 def _unknown(argument: str, got: str, columns: Sequence[str]) -> str:
@@ -103,7 +115,7 @@ def read_features(path: str | Path, features: Sequence[str], dtype: npt.DTypeLik
                 raise ValueError(f"{path}: {_unknown('column', feature, columns)}")
         kind = np.dtype(dtype)
         largest = min(LARGEST, float(np.finfo(kind).max)) if kind.kind == "f" else LARGEST
-        return _parse(path, columns, rows, tuple(features), None, largest=largest).X.astype(kind, copy=False)
+        return _parse(path, columns, rows, tuple(features), (), largest=largest).X.astype(kind, copy=False)
 
 
 @contextmanager
@@ -177,14 +189,14 @@ def _parse(
     columns: tuple[str, ...],
     rows: Iterator[tuple[int, list[str]]],
     features: tuple[str, ...],
-    target: str | None,
+    targets: tuple[str, ...],
     classes: Sequence[str] | None = None,
     largest: float = LARGEST,
     numbers: bool = False,
 ) -> Table:
     places = [columns.index(feature) for feature in features]
     pick = itemgetter(*places) if len(places) > 1 else lambda row, at=places[0]: (row[at],)
-    label_at = None if target is None else columns.index(target)
+    labels_at = [(columns.index(target), target) for target in targets]
     cells_read, lines = array("d"), array("q")
     labels: list[str] = []
     seen: dict[str, str] = {}  # one string object per class, not per row
@@ -197,7 +209,7 @@ def _parse(
         except ValueError:
             raise _bad_cell(path, features, cells, line) from None
         lines.append(line)
-        if label_at is not None:
+        for label_at, target in labels_at:
             label = row[label_at].strip()
             if not label:
                 raise ValueError(
@@ -222,13 +234,15 @@ def _parse(
             f"{path}: line {lines[at]}, column {features[column]!r}: expected a number of size {largest:g} or less; "
             f"got {X[at, column]:g}; use smaller units or remove the row"
         )
-    if target is None:
+    if not targets:
         return Table(X, features, None)
     if numbers:
-        return Table(X, features, _target_numbers(path, target, labels, lines))
+        count = len(targets)
+        values = [_target_numbers(path, target, labels[i::count], lines) for i, target in enumerate(targets)]
+        return Table(X, features, values[0] if count == 1 else np.stack(values, axis=1), targets)
     if classes is not None:
-        return Table(X, features, _codes(path, target, labels, lines, classes))
-    return Table(X, features, _label_values(path, target, labels, lines))
+        return Table(X, features, _codes(path, targets[0], labels, lines, classes), targets)
+    return Table(X, features, _label_values(path, targets[0], labels, lines), targets)
 
 
 def _bad_cell(path: Path, features: tuple[str, ...], cells: Sequence[str], line: int) -> ValueError:

@@ -66,8 +66,9 @@ def draw(figure: Any, table: Table) -> None:
     for axes in panels[-1]:
         axes.set_xlabel("activation")
     figure.suptitle(
-        f"Activations of {LAYERS} layers of {UNITS} units, by initial weights "
-        "(σ: standard deviation; ReLU's zeros are left out)"
+        f"Activations of {LAYERS} layers of {UNITS} units, by initial weights\n"
+        "(σ: standard deviation; ReLU's zeros are left out)",
+        fontsize=11,
     )
 
 
@@ -89,5 +90,5 @@ def _ridges(axes: Any, table: Table) -> None:
 
 
 EXPERIMENT = Experiment(
-    "Activations of 5 layers: sigmoid, tanh, ReLU by std 1, std 0.01, Xavier, He.", run, draw, (11, 8)
+    "Activations of 5 layers: sigmoid, tanh, ReLU by std 1, std 0.01, Xavier, He.", run, draw, (8.4, 6.4)
 )

@@ -58,4 +58,4 @@ def draw(figure: Any, table: Table) -> None:
     figure.legend(*lines, title=title, loc="outside upper center", ncols=2)
 
 
-EXPERIMENT = Experiment("Learning with and without batch norm from 16 scales of weights.", run, draw, (10, 8))
+EXPERIMENT = Experiment("Learning with and without batch norm from 16 scales of weights.", run, draw, (7.6, 6.6))

@@ -36,5 +36,6 @@ def accuracy_curves(axes: Any, table: Table, lines: dict[str, str], title: str) 
     """Accuracies over the epochs: `lines` gives the columns their labels."""
     for (column, label), colour in zip(lines.items(), COLOURS, strict=False):
         axes.plot(table.column("epoch"), table.column(column), color=colour, linewidth=1.6, label=label)
-    axes.set(xlabel="epoch", title=title, ylim=(0, 1.03))
+    axes.set(xlabel="epoch", ylim=(0, 1.03))
+    axes.set_title(title, fontsize=11)
     axes.grid(alpha=0.25)

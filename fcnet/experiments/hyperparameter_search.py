@@ -82,4 +82,4 @@ def draw(figure: Any, table: Table) -> None:
     curves.legend(loc="lower right", fontsize=8)
 
 
-EXPERIMENT = Experiment("Random search of learning rate and weight decay on MNIST.", run, draw, (11, 4.5))
+EXPERIMENT = Experiment("Random search of learning rate and weight decay on MNIST.", run, draw, (8.6, 3.8))

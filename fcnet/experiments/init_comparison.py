@@ -23,9 +23,7 @@ def run(settings: Settings) -> Table:
 
 def draw(figure: Any, table: Table) -> None:
     """The loss curves."""
-    loss_curves(
-        figure, table, "initial weights", "Initial weights on MNIST: 784-4x100-10, ReLU, SGD 0.01, batches of 128"
-    )
+    loss_curves(figure, table, "initial weights", "MNIST, 784-4x100-10, ReLU, SGD 0.01, batches of 128")
 
 
-EXPERIMENT = Experiment("Loss on MNIST from weights of std 0.01, Xavier and He.", run, draw, (8, 4.5))
+EXPERIMENT = Experiment("Loss on MNIST from weights of std 0.01, Xavier and He.", run, draw, (6.4, 4))

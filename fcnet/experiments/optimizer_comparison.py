@@ -19,7 +19,7 @@ def run(settings: Settings) -> Table:
 
 def draw(figure: Any, table: Table) -> None:
     """The loss curves."""
-    loss_curves(figure, table, "optimizer", "Optimizers on MNIST: 784-4x100-10, ReLU, He, batches of 128")
+    loss_curves(figure, table, "optimizer", "MNIST, 784-4x100-10, ReLU, He, batches of 128")
 
 
-EXPERIMENT = Experiment("Loss of four optimizers on MNIST, 784-4x100-10, batch 128, 2000 steps.", run, draw, (8, 4.5))
+EXPERIMENT = Experiment("Loss of four optimizers on MNIST, 784-4x100-10, batch 128, 2000 steps.", run, draw, (6.4, 4))

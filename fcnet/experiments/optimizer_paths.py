@@ -47,12 +47,13 @@ def draw(figure: Any, table: Table) -> None:
         path = table.where(optimizer=name)
         x, y = path.column("x"), path.column("y")
         levels = [0.05, 0.2, 0.5, 1, 2, 3, 4.5, 6, 8, 11, 15]
+        axes.set_xticks(range(-10, 11, 5))
         axes.contour(across, along, height(across, along), levels, colors="grey", linewidths=0.6, alpha=0.7)
         axes.plot(x, y, marker="o", markersize=3.5, linewidth=1.2, color=COLOURS[1], label="path")
         axes.plot(x[0], y[0], marker="s", markersize=8, linestyle="", color=COLOURS[0], label="start (-7, 2)")
         axes.plot(0, 0, marker="*", markersize=12, linestyle="", color=COLOURS[2], label="minimum")
         rate = OPTIMIZERS[name][1]
-        axes.set_title(f"{name}, rate {rate:g}: ends at ({x[-1]:.2f}, {y[-1]:.2f})", fontsize=10)
+        axes.set_title(f"{name} {rate:g}: ends at ({x[-1]:.2f}, {y[-1]:.2f})", fontsize=10)
     for axes in panels[-1]:
         axes.set_xlabel("x")
     for axes in panels[:, 0]:
@@ -61,4 +62,4 @@ def draw(figure: Any, table: Table) -> None:
     figure.suptitle(f"{UPDATES} updates on f(x, y) = x²/20 + y² (grey: lines of equal height)")
 
 
-EXPERIMENT = Experiment("Paths of SGD, momentum, AdaGrad and Adam on x²/20 + y².", run, draw, (10, 6.5))
+EXPERIMENT = Experiment("Paths of SGD, momentum, AdaGrad and Adam on x²/20 + y².", run, draw, (7.4, 5.2))

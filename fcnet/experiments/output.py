@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fcnet.experiments.base import Experiment, Table
 from fcnet.files import uninterrupted, write_atomically
-from fcnet.rundir import RunDirectory
+from fcnet.folders import make_folder, make_numbered_folder, unless_it_fails
 
-DPI = 110
+DPI = 130
 
 
 @contextlib.contextmanager
@@ -24,22 +24,15 @@ def results_folder(name: str, out: str | Path | None, *, force: bool = False) ->
         ValueError: an empty name. NotADirectoryError: a file is there.
         FileExistsError: results of this experiment are there, and force is False.
     """
-    path = _fresh(name) if out is None else Path(out)
-    if out is not None:
-        _check(name, out, path, force)
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     if out is None:
-        path = _make_fresh(name, path)
-        made[:1] = [path]
+        made = make_numbered_folder(name)
+        path = made[0]
     else:
-        path.mkdir(parents=True, exist_ok=True)
-    try:
+        path = Path(out)
+        _check(name, out, path, force)
+        made = make_folder(path)
+    with unless_it_fails(made):
         yield path
-    except BaseException:
-        for folder in made:
-            with contextlib.suppress(OSError):  # somebody else put something there
-                folder.rmdir()
-        raise
 
 
 def _check(name: str, out: str | Path, path: Path, force: bool) -> None:
@@ -52,19 +45,6 @@ def _check(name: str, out: str | Path, path: Path, force: bool) -> None:
         raise FileExistsError(
             f"out: {there[0]} is there already; choose another folder, or replace it with --force (force=True)"
         )
-
-
-def _fresh(name: str) -> Path:
-    return RunDirectory.numbered(name).path
-
-
-def _make_fresh(name: str, path: Path) -> Path:
-    while True:
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:  # another process was quicker
-            path = _fresh(name)
 
 
 def _files(name: str, folder: Path) -> tuple[Path, Path]:

@@ -47,7 +47,7 @@ def draw(figure: Any, table: Table) -> None:
         part = table.where(**{column: name})
         gap = part.column("train_acc")[-1] - part.column("test_acc")[-1]
         lines = {"train_acc": f"train ({IMAGES} images)", "test_acc": "test"}
-        accuracy_curves(axes, part, lines, f"{name}: gap {gap:.2f} in the end")
+        accuracy_curves(axes, part, lines, f"{name}\ngap {gap:.2f} in the end")
     panels[0].set_ylabel("accuracy")
     panels[-1].legend(loc="lower right")
     figure.suptitle(f"Overfitting {IMAGES} images of MNIST, 784-6x100-10, SGD 0.01")

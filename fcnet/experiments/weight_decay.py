@@ -12,4 +12,4 @@ def run(settings: Settings) -> Table:
     return compare(settings, "weight_decay", nets, epochs=201)
 
 
-EXPERIMENT = Experiment("Weight decay 0.1 against overfitting on 300 images of MNIST.", run, draw, (10, 4))
+EXPERIMENT = Experiment("Weight decay 0.1 against overfitting on 300 images of MNIST.", run, draw, (7.4, 3.4))

@@ -24,7 +24,7 @@ LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a
 
 @accelerated("out", "cache", check=lambda x, **_: checks.floating("relu_forward", x=x))
 def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """Rectified linear unit, out = max(x, 0). Source: Nair and Hinton, 2010.
+    """Rectified linear unit, out = max(x, 0). Source: Nair and Hinton, "Rectified Linear Units", 2010.
 
     Args:
         x: any shape.
@@ -93,7 +93,7 @@ def elu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array
 
 @accelerated("out", "cache", check=lambda x, **_: checks.floating("sigmoid_forward", x=x))
 def sigmoid_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """Logistic sigmoid, out = 1 / (1 + exp(-x)), in both courses; no exponential overflows, whatever x.
+    """Logistic sigmoid, out = 1 / (1 + exp(-x)); no exponential overflows, whatever x. Source: both courses.
 
     Args and returns: as `relu_forward`; the cache is out.
     """
@@ -117,7 +117,7 @@ def sigmoid_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> A
 
 @accelerated("out", "cache", check=lambda x, **_: checks.floating("tanh_forward", x=x))
 def tanh_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """Hyperbolic tangent, out = tanh(x), in both courses; arguments as in `relu_forward`, the cache is out."""
+    """Hyperbolic tangent, out = tanh(x); arguments as in `relu_forward`, the cache is out. Source: both courses."""
     out = array_module(x).tanh(x, out=out)
     return out, out
 
@@ -293,6 +293,7 @@ def _maxout(pieces: int) -> Activation:
     return Activation(forward, maxout_backward.reference, "xavier", True, pieces)
 
 
+#: Activations by name.
 ACTIVATIONS = {
     "relu": Activation(relu_forward.reference, relu_backward.reference, "he"),
     "leaky_relu": Activation(leaky_relu_forward.reference, leaky_relu_backward.reference, "he", True),
@@ -322,7 +323,7 @@ def activation_named(argument: str, name: str) -> Activation:
 
 @accelerated("out", "cache")
 def activate(x: Array, activation: str, *, out: Array | None = None, cache: Any = None) -> tuple[Array, Any]:
-    """The activation of this name, for who looks it up when a step is planned; arguments as in its own function."""
+    """out = a(x), a the activation of this name, looked up when a step is planned; arguments as in its own function."""
     kind = activation_named("activation", activation)
     again = {"cache": cache} if kind.own_cache else {}
     return kind.forward(x, out=out, **again)

@@ -15,10 +15,17 @@ from fcnet.functional import checks
 Array = Any
 
 
-def _check_matmul(x: Array, w: Array, **_: Any) -> None:
+def _check_matmul(x: Array, w: Array, *, out: Array | None = None, **_: Any) -> None:
     checks.floating("matmul", x=x, w=w)
     checks.rows("matmul", "x", x)
     _check_inner("matmul", x, w)
+    _check_out("matmul", x, w, out)
+
+
+def _check_out(function: str, x: Array, w: Array, out: Array | None) -> None:
+    """Of one network; the product of several refuses another shape itself."""
+    if x.ndim == w.ndim == 2:
+        checks.outputs(function, (x.shape[0], w.shape[1]), out=out)
 
 
 def _check_inner(function: str, x: Array, w: Array) -> None:
@@ -28,11 +35,12 @@ def _check_inner(function: str, x: Array, w: Array) -> None:
         )
 
 
-def _check_affine(x: Array, w: Array, b: Array, **_: Any) -> None:
+def _check_affine(x: Array, w: Array, b: Array, *, out: Array | None = None, **_: Any) -> None:
     checks.floating("affine_forward", x=x, w=w, b=b)
     checks.rows("affine_forward", "x", x)
     _check_inner("affine_forward", x, w)
     checks.features("affine_forward", "b", b, w.shape[-1], "w", w.shape[:-2])
+    _check_out("affine_forward", x, w, out)
 
 
 @accelerated("out", check=_check_matmul)
@@ -51,7 +59,7 @@ def matmul(x: Array, w: Array, *, out: Array | None = None, precision: str | Non
     return backend_of(x, w).gemm(x, w, out=out, precision=precision)
 
 
-@accelerated("dx", "dw", check=lambda dout, x, w, **_: _check_dout("matmul_backward", dout, x, w))
+@accelerated("dx", "dw", check=lambda dout, x, w, **given: _check_grads("matmul_backward", dout, x, w, **given))
 def matmul_backward(
     dout: Array,
     x: Array,
@@ -142,9 +150,18 @@ def affine_forward(
     return add_bias.reference(out, b, out=out), (x, w, b)
 
 
-def _check_affine_backward(dout: Array, cache: tuple, **_: Any) -> None:
+def _check_affine_backward(dout: Array, cache: tuple, *, db: Array | None = None, **given: Any) -> None:
     checks.cache_of("affine_backward", cache, tuple, 3)
-    _check_dout("affine_backward", dout, cache[0], cache[1])
+    _check_grads("affine_backward", dout, cache[0], cache[1], **given)
+    checks.outputs("affine_backward", cache[2].shape, db=db)
+
+
+def _check_grads(
+    function: str, dout: Array, x: Array, w: Array, *, dx: Array | None = None, dw: Array | None = None, **_: Any
+) -> None:
+    _check_dout(function, dout, x, w)
+    checks.outputs(function, x.shape, dx=dx)
+    checks.outputs(function, w.shape, dw=dw)
 
 
 def _check_dout(function: str, dout: Array, x: Array, w: Array) -> None:

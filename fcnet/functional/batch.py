@@ -8,13 +8,19 @@ from __future__ import annotations
 from typing import Any
 
 from backends import accelerated, array_module, backend_of
+from fcnet.functional import checks
 
 Array = Any
 
 
-@accelerated("rows")
+@accelerated(
+    "rows",
+    check=lambda order, cursor, offsets, positions, *, rows=None: checks.outputs(
+        "batch_rows", offsets.shape, positions=positions, rows=rows
+    ),
+)
 def batch_rows(order: Array, cursor: Array, offsets: Array, positions: Array, *, rows: Array | None = None) -> Array:
-    """The row numbers of the next batch, order[cursor : cursor + N], with the cursor read on the device.
+    """The row numbers of the next batch, rows = order[cursor : cursor + N], with the cursor read on the device.
 
     Args:
         order: (n,) int64, this epoch's permutation.
@@ -28,15 +34,24 @@ def batch_rows(order: Array, cursor: Array, offsets: Array, positions: Array, *,
     return backend.take_rows(order, positions, out=rows)  # the cursor never runs past the end
 
 
-@accelerated("batch")
+@accelerated(
+    "batch",
+    check=lambda data, rows, *, batch=None: checks.outputs("gather", (*rows.shape, *data.shape[1:]), batch=batch),
+)
 def gather(data: Array, rows: Array, *, batch: Array | None = None) -> Array:
-    """data[rows]: (N, ...) out of (n, ...), any dtype, into `batch` if given."""
+    """batch = data[rows]: (N, ...) out of (n, ...), any dtype, into `batch` if given."""
     return backend_of(data, rows).take_rows(data, rows, out=batch)
 
 
-@accelerated("out")
+def _check_preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None = None) -> None:
+    checks.features("preprocess", "shift", shift, x.shape[-1], "x")
+    checks.same_shape("preprocess", "scale", scale, shift.shape, "shift")
+    checks.outputs("preprocess", x.shape, out=out)
+
+
+@accelerated("out", check=_check_preprocess)
 def preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None = None) -> Array:
-    """(x - shift) * scale in the dtype of shift: (N, D) of any real dtype; shift and scale (D,)."""
+    """out = (x - shift) * scale in the dtype of shift: (N, D) of any real dtype; shift and scale (D,)."""
     xp = array_module(x, shift, scale)
     out = xp.subtract(x, shift, out=out, dtype=shift.dtype)
     return xp.multiply(out, scale, out=out)

@@ -79,6 +79,13 @@ def same_shape(function: str, name: str, array: Array, shape: tuple[int, ...], o
         raise ValueError(f"{function}: {name}: expected the shape {shape} of {of}, got {array.shape}")
 
 
+def outputs(function: str, shape: tuple[int, ...], **arrays: Array | None) -> None:
+    """Arrays to be filled, where given, have this shape: a kernel writes where it is told to. Raises ValueError."""
+    for name, array in arrays.items():
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{function}: {name}: expected an array of shape {shape} to fill, got {array.shape}")
+
+
 def fraction(function: str, name: str, value: float) -> None:
     """0 < value <= 1. Raises ValueError or TypeError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

@@ -3,8 +3,9 @@
 Inverted (CS231n): what is kept is scaled by 1 / keep_ratio while training; evaluation does nothing. Plain ("Deep
 Learning from Scratch", and the paper): nothing is scaled while training; evaluation multiplies by keep_ratio.
 
-Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014. The number is the
-probability to *keep* a unit (CS231n), not to drop it (the book, PyTorch, Keras).
+The number is the probability to *keep* a unit (CS231n), not to drop it (the book, PyTorch, Keras).
+
+Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def keep_threshold(keep_ratio: float) -> int:
 def plain_dropout_mask(
     rng: MaskStream, keep_ratio: float, shape: tuple[int, ...], dtype: Any, *, out: Array | None = None
 ) -> Array:
-    """A mask of 0 and 1: the same for the same seed, layer, step and net, on every device.
+    """A mask: 1 with probability keep_ratio, else 0, mask = (bits < keep_ratio * 65536).
+
+    The same for the same seed, layer, step and net, on every device.
 
     Args:
         rng: whose bits decide; a unit is kept where they are below `keep_threshold(keep_ratio)`.
@@ -54,7 +57,7 @@ def plain_dropout_mask(
 def dropout_mask(
     rng: MaskStream, keep_ratio: float, shape: tuple[int, ...], dtype: Any, *, out: Array | None = None
 ) -> Array:
-    """A mask of 0 and 1/keep_ratio, of the same units as `plain_dropout_mask`; same arguments and errors."""
+    """mask = `plain_dropout_mask` / keep_ratio: of the same units; same arguments and errors."""
     mask = plain_dropout_mask(rng, keep_ratio, shape, dtype, out=out)
     return rng.backend.xp.multiply(mask, 1.0 / keep_ratio, out=mask)
 

@@ -21,7 +21,7 @@ Array = Any
 
 
 def one_hot(y: Array, num_classes: int, dtype: Any) -> Array:
-    """Labels (..., N) as rows of zeros with a one, (..., N, C). Labels outside 0..C-1 give a row of zeros."""
+    """Labels (..., N) as rows (..., N, C): row_c = 1 if c = y, else 0. Labels outside 0..C-1 give a row of zeros."""
     xp = array_module(y)
     rows = xp.empty((*y.shape, num_classes), dtype=dtype)
     return xp.equal(y[..., None], xp.arange(num_classes), out=rows)
@@ -33,9 +33,15 @@ def _targets(y: Array, scores: Array) -> Array:
     return y if y.dtype == scores.dtype else y.astype(scores.dtype)
 
 
-def _check(function: str, scores: Array, y: Array) -> None:
+def _check_scores(function: str, scores: Array, loss: Array | None, dscores: Array | None) -> None:
     checks.floating(function, scores=scores)
     checks.rows(function, "scores", scores)
+    checks.outputs(function, scores.shape, dscores=dscores)
+    checks.outputs(function, scores.shape[:-2], loss=loss)
+
+
+def _check(function: str, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None) -> None:
+    _check_scores(function, scores, loss, dscores)
     if not hasattr(y, "dtype"):
         raise TypeError(f"{function}: y: expected an array, got {type(y).__name__}; use numpy.asarray(y)")
     if y.ndim == scores.ndim:
@@ -49,13 +55,13 @@ def _check(function: str, scores: Array, y: Array) -> None:
     checks.labels(function, y, scores.shape[-1])
 
 
-@accelerated("loss", "dscores", check=lambda scores, y, **_: _check("softmax_loss", scores, y))
+@accelerated("loss", "dscores", check=lambda scores, y, **given: _check("softmax_loss", scores, y, **given))
 def softmax_loss(
     scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
     """Softmax cross-entropy: loss = mean_n -Σ_c t_c log p_c, p = softmax(scores).
 
-    The largest score of each row is taken off first, so that no exponential overflows.
+    The largest score of each row is taken off first, so that no exponential overflows. Source: both courses.
 
     Args:
         scores: (..., N, C). y: labels (..., N) or probabilities t (..., N, C), each row summing to 1.
@@ -85,7 +91,7 @@ def _softmax_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array
     return xp.log(total) - right, dscores
 
 
-@accelerated("loss", "dscores", check=lambda scores, y, **_: _check("svm_loss", scores, y))
+@accelerated("loss", "dscores", check=lambda scores, y, **given: _check("svm_loss", scores, y, **given))
 def svm_loss(
     scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
@@ -114,19 +120,23 @@ def _svm_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Ar
     return losses, dscores
 
 
-def _check_numeric(function: str, scores: Array, y: Array) -> None:
+def _check_numeric(
+    function: str, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+) -> None:
     checks.floating(function, scores=scores, y=y)
-    checks.rows(function, "scores", scores)
+    _check_scores(function, scores, loss, dscores)
     checks.same_shape(function, "y", y, scores.shape, "scores")
 
 
-@accelerated("loss", "dscores", check=lambda scores, y, **_: _check_numeric("mse_loss", scores, y))
+@accelerated("loss", "dscores", check=lambda scores, y, **given: _check_numeric("mse_loss", scores, y, **given))
 def mse_loss(
     scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Mean squared error: loss = mean_n mean_c (s - y)², the mean over all outputs, as PyTorch's MSELoss.
+    """Mean squared error: loss = mean_n mean_c (s - y)², the mean over all outputs.
 
     (CS231n's notes sum over the outputs, C times as much; "Deep Learning from Scratch" takes half of that sum.)
+
+    Source: both courses; the mean as in PyTorch.
 
     Args:
         scores: (..., N, C). y: (..., N, C) of the same dtype.
@@ -149,14 +159,16 @@ def _mse_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Ar
     return losses, xp.multiply(dscores, 2 / scores.shape[-1], out=dscores)
 
 
-@accelerated("loss", "dscores", check=lambda scores, y, **_: _check_numeric("bce_loss", scores, y))
+@accelerated("loss", "dscores", check=lambda scores, y, **given: _check_numeric("bce_loss", scores, y, **given))
 def bce_loss(
     scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
     """Binary cross-entropy on logits: loss = mean_n mean_c -[y log σ(s) + (1 - y) log(1 - σ(s))], σ the sigmoid.
 
-    C labels that may each be on or off; the mean over all of them, as PyTorch's BCEWithLogitsLoss. Computed as
+    C labels that may each be on or off; the mean over all of them. Computed as
     max(s, 0) - s y + log(1 + exp(-|s|)), which no score makes overflow.
+
+    Source: CS231n, "Neural Networks Part 2", attribute classification; PyTorch's BCEWithLogitsLoss.
 
     Args:
         scores: (..., N, C). y: (..., N, C) of the same dtype, 0 or 1, or probabilities between.
@@ -194,8 +206,10 @@ def _mean(rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
     return xp.mean(losses, axis=(-2, -1), out=loss), dscores
 
 
+#: Losses by name.
 LOSSES = {"softmax": softmax_loss, "svm": svm_loss, "mse": mse_loss, "bce": bce_loss}
-NUMERIC = ("mse", "bce")  # whose targets are numbers (N, C), not the labels of classes
+#: The losses whose targets are numbers (N, C), not the labels of classes.
+NUMERIC = ("mse", "bce")
 _ROWS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "softmax": _softmax_rows,
     "svm": _svm_rows,
@@ -204,11 +218,11 @@ _ROWS: dict[str, Callable[..., tuple[Array, Array]]] = {
 }
 
 
-def _check_weighted(scores: Array, y: Array, weights: Array, name: str = "softmax", **_: Any) -> None:
+def _check_weighted(scores: Array, y: Array, weights: Array, name: str = "softmax", **given: Array | None) -> None:
     if name not in LOSSES:
         raise unknown("weighted_loss: name", name, LOSSES)
     checks.floating("weighted_loss", scores=scores, weights=weights)
-    (_check_numeric if name in NUMERIC else _check)("weighted_loss", scores, y)
+    (_check_numeric if name in NUMERIC else _check)("weighted_loss", scores, y, **given)
     checks.same_shape("weighted_loss", "weights", weights, scores.shape[:-1], "scores without classes")
 
 
@@ -242,7 +256,17 @@ def weighted_loss(
     return _mean((losses * each, dscores), loss)
 
 
-def _check_smoothing(y: Array, num_classes: int, smoothing: float, dtype: Any, **_: Any) -> None:
+def _check_smoothing(y: Array, num_classes: int, smoothing: float, dtype: Any, *, targets: Array | None = None) -> None:
+    if not hasattr(y, "dtype"):
+        raise TypeError(f"smooth_labels: y: expected an array, got {type(y).__name__}; use numpy.asarray(y)")
+    if y.dtype.kind == "f":
+        if y.ndim == 0 or y.shape[-1] != num_classes:
+            raise ValueError(f"smooth_labels: y: expected rows (..., {num_classes}), got shape {y.shape}")
+    elif y.dtype.kind in "iu":
+        checks.labels("smooth_labels", y, num_classes)
+    else:
+        raise TypeError(f"smooth_labels: y: expected integer labels or floating rows, got {y.dtype}")
+    checks.outputs("smooth_labels", y.shape if y.dtype.kind == "f" else (*y.shape, num_classes), targets=targets)
     if not 0 <= smoothing < 1:
         raise ValueError(f"smooth_labels: smoothing: expected 0 <= smoothing < 1, got {smoothing}")
 
@@ -260,7 +284,7 @@ def smooth_labels(y: Array, num_classes: int, smoothing: float, dtype: Any, *, t
         targets: (..., N, C), filled if given.
 
     Raises:
-        ValueError: ε out of range.
+        ValueError: ε or a label out of range, rows of another width. TypeError: neither labels nor rows.
     """
     xp = array_module(y)
     rows = y if y.dtype.kind == "f" else one_hot(y, num_classes, dtype)
@@ -272,7 +296,10 @@ def smooth_labels(y: Array, num_classes: int, smoothing: float, dtype: Any, *, t
 
 @accelerated("out", check=lambda scores, **_: checks.floating("softmax", scores=scores))
 def softmax(scores: Array, *, out: Array | None = None) -> Array:
-    """Probabilities exp(s_c) / Σ exp(s), (..., C), over the last axis; `out` may be scores itself."""
+    """Probabilities p_c = exp(s_c) / Σ_k exp(s_k), (..., C), over the last axis; `out` may be scores itself.
+
+    The largest score is taken off first. Source: both courses.
+    """
     xp = array_module(scores)
     out = xp.subtract(scores, xp.max(scores, axis=-1, keepdims=True), out=out)
     xp.exp(out, out=out)

@@ -59,5 +59,6 @@ LABEL_ACCURACY = Metric(
 #: Root of the mean squared error over all outputs of all samples, in the targets' unit.
 RMSE = Metric("rmse", "rmse", squared_errors, lambda total, rows, columns: (total / (rows * columns)) ** 0.5, True)
 
-#: loss -> what a network trained with it is judged by.
+#: What a network is judged by, by its loss: accuracy = right classes / N; label accuracy = right labels / (N C);
+#: rmse = sqrt(Σ (s - y)² / (N C)).
 METRICS = {"softmax": ACCURACY, "svm": ACCURACY, "mse": RMSE, "bce": LABEL_ACCURACY}

@@ -102,7 +102,9 @@ def batchnorm_forward(
     out: Array | None = None,
     cache: NormCache | None = None,
 ) -> tuple[Array, NormCache]:
-    """Batch normalisation while training.
+    """Batch normalisation while training: out = γ x̂ + β, x̂ = (x - μ) / sqrt(σ² + ε), μ and σ² over the N rows.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", 2015; the running statistics as in CS231n.
 
     Args:
         x: (..., N, D). gamma, beta: (..., D).
@@ -141,7 +143,10 @@ def batchnorm_inference(
     eps: float = EPS,
     out: Array | None = None,
 ) -> Array:
-    """Batch normalisation when evaluating: γ (x - running_mean) / sqrt(running_var + ε) + β; `out` may be x."""
+    """Batch normalisation when evaluating: out = γ (x - running_mean) / sqrt(running_var + ε) + β; `out` may be x.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", 2015.
+    """
     xp = array_module(x, gamma, beta, running_mean, running_var)
     scale = gamma / xp.sqrt(running_var + eps)
     out = xp.subtract(x, per_row(running_mean), out=out)
@@ -188,7 +193,10 @@ def batchnorm_backward(
 def batchnorm_backward_stepwise(dout: Array, cache: NormCache) -> tuple[Array, Array, Array]:
     """Gradients of `batchnorm_forward`, one node of its computational graph after the other (as CS231n teaches it).
 
-    The reading version of `batchnorm_backward`: each line undoes one line of the forward pass.
+    The reading version of `batchnorm_backward`: each line undoes one line of the forward pass, from
+    dx̂ = γ dout by dσ² = Σ dx̂ (x - μ) (-1/2) (σ² + ε)^(-3/2) to dx.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", 2015; CS231n, assignment 2.
     """
     _check_backward("batchnorm_backward", dout, cache)
     x_hat, inv_std, gamma, _, _ = cache
@@ -218,7 +226,9 @@ def layernorm_forward(
     out: Array | None = None,
     cache: NormCache | None = None,
 ) -> tuple[Array, NormCache]:
-    """Layer normalisation: each row by its own mean and variance, the same when training and evaluating.
+    """Layer normalisation: out = γ x̂ + β, x̂ = (x - μ) / sqrt(σ² + ε), μ and σ² over the D features of a row.
+
+    The same when training and evaluating. Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
 
     Args:
         x: (..., N, D). gamma, beta: (..., D).

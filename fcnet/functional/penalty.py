@@ -14,7 +14,7 @@ Array = Any
 
 @accelerated("loss")
 def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
-    """Add 0.5 reg Σ W² to `loss` and reg W to `dweights`, in place; return the loss.
+    """loss += 0.5 reg Σ W² and dweights += reg W, in place; return the loss. Source: CS231n.
 
     Args:
         weights, dweights: (P,) flat: every weight matrix of a network and its gradient.
@@ -33,9 +33,11 @@ def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: A
 
 @accelerated("loss")
 def l1_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
-    """Add reg Σ |W| to `loss` and reg sign(W) to `dweights`, in place; return the loss. sign(0) is 0.
+    """loss += reg Σ |W| and dweights += reg sign(W), in place; return the loss. sign(0) is 0.
 
-    Args: as `l2_penalty`; with both, the penalty is the elastic net (Zou and Hastie, 2005).
+    Source: CS231n, "Neural Networks Part 2"; with both, the elastic net (Zou and Hastie, 2005).
+
+    Args: as `l2_penalty`.
     """
     xp = array_module(weights, loss, dweights, work)
     for start in range(0, weights.size, work.size):

@@ -54,6 +54,7 @@ def _check(
     activation: str,
     keep_ratio: float,
     rng: MaskStream | None,
+    **given: Any,
 ) -> None:
     """`norm` is gamma and beta in the units that normalise."""
     checks.floating(function, z=z, b=b, **dict(zip(("gamma", "beta"), norm, strict=False)))
@@ -69,6 +70,7 @@ def _check(
             f"{function}: rng: expected a MaskStream because keep_ratio is {keep_ratio}, got None; "
             "use backends.MaskStream(backend, seed)"
         )
+    _check_filled(function, z.shape, (*z.shape[:-1], z.shape[-1] // pieces), **given)
 
 
 def _activate(
@@ -120,6 +122,49 @@ def _deactivate(dout: Array, cache: UnitCache, dx: Array | None) -> Array:
     return dx
 
 
+def _check_filled(
+    function: str,
+    wide: tuple[int, ...],
+    shape: tuple[int, ...],
+    *,
+    hidden: Array | None = None,
+    x_hat: Array | None = None,
+    out: Array | None = None,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    **_: Any,
+) -> None:
+    """What a forward pass may be given to fill; `wide` is the shape of z, `shape` that of the result."""
+    checks.outputs(function, wide, hidden=hidden, x_hat=x_hat)
+    checks.outputs(function, shape, out=out)
+    checks.outputs(function, (*wide[:-2], wide[-1]), running_mean=running_mean, running_var=running_var)
+    if (running_mean is None) != (running_var is None):
+        lacking = "running_var" if running_var is None else "running_mean"
+        raise ValueError(f"{function}: {lacking}: expected both running statistics or neither, got None")
+
+
+def _check_backward(
+    function: str,
+    dout: Array,
+    cache: Any,
+    *,
+    dz: Array | None = None,
+    work: Array | None = None,
+    db: Array | None = None,
+    dgamma: Array | None = None,
+    dbeta: Array | None = None,
+) -> None:
+    if not hasattr(cache, "hidden"):  # a kernel's is another class
+        checks.cache_of(function, cache, UnitCache)
+    checks.gradient(function, dout, cache.hidden)
+    pieces = activation_named("activation", cache.activation).pieces if isinstance(cache, UnitCache) else 1
+    width = pieces * dout.shape[-1]
+    checks.outputs(function, (*dout.shape[:-1], width), dz=dz, work=work)
+    checks.outputs(
+        function, cache.b.shape if isinstance(cache, UnitCache) else (width,), db=db, dgamma=dgamma, dbeta=dbeta
+    )
+
+
 def _norm(function: str, cache: UnitCache) -> NormCache:
     if cache.norm is None:
         raise ValueError(
@@ -131,8 +176,8 @@ def _norm(function: str, cache: UnitCache) -> NormCache:
 @accelerated(
     "out",
     "cache",
-    check=lambda z, b, activation="relu", keep_ratio=1.0, rng=None, **_: _check(
-        "bias_activation_dropout_forward", z, b, activation=activation, keep_ratio=keep_ratio, rng=rng
+    check=lambda z, b, activation="relu", keep_ratio=1.0, rng=None, **given: _check(
+        "bias_activation_dropout_forward", z, b, activation=activation, keep_ratio=keep_ratio, rng=rng, **given
     ),
 )
 def bias_activation_dropout_forward(
@@ -167,11 +212,18 @@ def bias_activation_dropout_forward(
     return _activate(hidden, b, activation, keep_ratio, rng, None, out, cache)
 
 
-@accelerated("dz", "db")
+@accelerated(
+    "dz",
+    "db",
+    check=lambda dout, cache, **given: _check_backward("bias_activation_dropout_backward", dout, cache, **given),
+)
 def bias_activation_dropout_backward(
     dout: Array, cache: UnitCache, *, dz: Array | None = None, db: Array | None = None
 ) -> tuple[Array, Array]:
-    """Gradients of `bias_activation_dropout_forward`: dz (..., N, M) and db (..., M); dz may be dout itself."""
+    """Gradients of `bias_activation_dropout_forward`: dz = dout mask a'(z + b), db = Σ_n dz; dz may be dout itself.
+
+    dz (..., N, M), db (..., M); a' is the activation's derivative.
+    """
     dz = _deactivate(dout, cache, dz)
     return dz, bias_gradient(dz, cache.b, db)
 
@@ -179,7 +231,7 @@ def bias_activation_dropout_backward(
 @accelerated(
     "out",
     "cache",
-    check=lambda z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, **_: _check(
+    check=lambda z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, **given: _check(
         "batchnorm_activation_dropout_forward",
         z,
         b,
@@ -188,6 +240,7 @@ def bias_activation_dropout_backward(
         activation=activation,
         keep_ratio=keep_ratio,
         rng=rng,
+        **given,
     ),
 )
 def batchnorm_activation_dropout_forward(
@@ -247,7 +300,13 @@ def _norm_buffers(x_hat: Array | None, cache: UnitCache | None) -> NormCache:
     return NormCache(x_hat if x_hat is not None else none, none, none, none, none)
 
 
-@accelerated("dz", "db", "dgamma", "dbeta")
+@accelerated(
+    "dz",
+    "db",
+    "dgamma",
+    "dbeta",
+    check=lambda dout, cache, **given: _check_backward("batchnorm_activation_dropout_backward", dout, cache, **given),
+)
 def batchnorm_activation_dropout_backward(
     dout: Array,
     cache: UnitCache,
@@ -258,7 +317,7 @@ def batchnorm_activation_dropout_backward(
     dbeta: Array | None = None,
     work: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Gradients of `batchnorm_activation_dropout_forward`.
+    """Gradients of `batchnorm_activation_dropout_forward`: `batchnorm_backward` of dout mask a', and db = 0.
 
     db is zero, exactly: b changes nothing while training. (Summing dz would give rounding noise, which Adam, dividing
     by its own size, would turn into steps of the full learning rate.)
@@ -280,7 +339,7 @@ def batchnorm_activation_dropout_backward(
 @accelerated(
     "out",
     "cache",
-    check=lambda z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, **_: _check(
+    check=lambda z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, **given: _check(
         "layernorm_activation_dropout_forward",
         z,
         b,
@@ -289,6 +348,7 @@ def batchnorm_activation_dropout_backward(
         activation=activation,
         keep_ratio=keep_ratio,
         rng=rng,
+        **given,
     ),
 )
 def layernorm_activation_dropout_forward(
@@ -312,7 +372,13 @@ def layernorm_activation_dropout_forward(
     return _activate(hidden, b, activation, keep_ratio, rng, norm, out, cache)
 
 
-@accelerated("dz", "db", "dgamma", "dbeta")
+@accelerated(
+    "dz",
+    "db",
+    "dgamma",
+    "dbeta",
+    check=lambda dout, cache, **given: _check_backward("layernorm_activation_dropout_backward", dout, cache, **given),
+)
 def layernorm_activation_dropout_backward(
     dout: Array,
     cache: UnitCache,
@@ -323,7 +389,10 @@ def layernorm_activation_dropout_backward(
     dbeta: Array | None = None,
     work: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Gradients of `layernorm_activation_dropout_forward`; arguments as in the batch norm unit."""
+    """Gradients of `layernorm_activation_dropout_forward`: `layernorm_backward` of dout mask a', and db = Σ_n dz.
+
+    Arguments as in the batch norm unit.
+    """
     norm = _norm("layernorm_activation_dropout", cache)
     dx = _deactivate(dout, cache, work)
     dz, dgamma, dbeta = layernorm_backward.reference(dx, norm, dx=dz, dgamma=dgamma, dbeta=dbeta, work=dx)

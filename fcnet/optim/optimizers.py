@@ -31,7 +31,7 @@ class Rule(NamedTuple):
 
 _ADAM = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
 
-#: To add an optimizer: a function in `rules.py` and a line here; the tests walk this table.
+#: Update rules by name. To add one: a function in `rules.py` and a line here; the tests walk this table.
 RULES: dict[str, Rule] = {
     "sgd": Rule(rules.sgd, (), False, {"learning_rate": 1e-2}),
     "momentum": Rule(rules.momentum, ("velocity",), False, {"learning_rate": 1e-2, "momentum": 0.9}),

@@ -30,7 +30,7 @@ def _scalar(w: Array, value: Any) -> Array:
 
 @accelerated("w")
 def sgd(w: Array, dw: Array, learning_rate: float | Array, *, work: Array) -> Array:
-    """w -= η dw."""
+    """w -= η dw. Source: both courses; Robbins and Monro, 1951."""
     xp = array_module(w, dw)
     rate = _scalar(w, learning_rate)
     for t, w_, dw_ in _blocks(work, w, dw):

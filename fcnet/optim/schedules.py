@@ -17,7 +17,7 @@ Schedule = Callable[[int], float]
 
 
 def constant(t: int) -> float:
-    """1."""
+    """factor = 1, the initial rate throughout."""
     return 1.0
 
 
@@ -53,7 +53,7 @@ def warmup(t: int, *, warmup: int) -> float:
 
 
 def followed(t: int, *, first: Schedule, length: int, then: Schedule) -> float:
-    """first(t) for t < length, then `then`, which counts from 0 again."""
+    """factor = first(t) for t < length, else then(t - length): the second counts from 0 again."""
     return first(t) if t < length else then(t - length)
 
 

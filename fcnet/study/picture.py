@@ -11,15 +11,13 @@ from fcnet.options import flag
 from fcnet.study.ranges import Choices, Range, Space
 from fcnet.study.rows import Row, ranked
 
-_COLUMNS = 3
-
 
 def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: str, title: str) -> bytes:
     """A small picture for each parameter, a dot for each finished trial. Raises ImportError without matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(_COLUMNS, len(space))
+    columns = 2 if len(space) == 4 else min(3, len(space))
     lines = math.ceil(len(space) / columns)
     figure = Figure(figsize=(max(5.0, 3.6 * columns), 3.0 * lines + 0.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -50,7 +48,7 @@ def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: st
         one.set_xlabel(flag(name))
         one.grid(alpha=0.3)
         if isinstance(what, Choices):
-            long = max(map(len, what.texts)) * len(what.texts) > 30
+            long = max(map(len, what.texts)) * len(what.texts) > 36
             one.set_xticks(
                 range(len(what.texts)), what.texts, rotation=30 if long else 0, ha="right" if long else "center"
             )

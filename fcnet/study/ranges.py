@@ -72,9 +72,9 @@ class Choices:
     def __str__(self) -> str:
         return "|".join(self.texts)
 
-    def grid(self) -> list[Any]:
-        """All of them."""
-        return list(self.values)
+    def grid(self) -> list[str]:
+        """All of them, by the texts that name them in the study."""
+        return list(self.texts)
 
 
 Space = Mapping[str, Range | Choices]

@@ -40,16 +40,18 @@ class Row:
         return self.state != "running"
 
 
-def row(trial: Any, names: Iterable[str]) -> Row:
+def row(trial: Any, names: Iterable[str], maximize: bool) -> Row:
     """The row of an Optuna trial that `fcnet.study` made, its values in this order."""
-    kept = trial.user_attrs
+    kept, sign = trial.user_attrs, -1 if maximize else 1
+    # Of equal epochs the first, as in the Solver, which keeps its parameters.
+    best, epoch = min(((sign * v, e) for e, v in trial.intermediate_values.items()), default=(None, None))
     seconds = trial.duration.total_seconds() if trial.duration is not None else None
     return Row(
         number=trial.number,
         stage=kept["stage"],
         state=kept.get("outcome", "running"),
-        value=kept.get("best"),
-        best_epoch=kept.get("best epoch"),
+        value=None if best is None else sign * best,
+        best_epoch=epoch,
         epochs=len(trial.intermediate_values),
         seconds=seconds,
         values={name: kept["values"][name] for name in names},

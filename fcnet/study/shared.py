@@ -1,8 +1,8 @@
 """The study that several processes share: a queue of trials in Optuna's storage.
 
-A study of n trials has n slots. Each slot is a waiting trial in the storage, which one process takes (Optuna does that
-atomically). What a slot draws depends on the seed and the slot alone for random and grid, so who takes it does not
-matter. A slot whose trial was interrupted, or whose process died, is queued again under a new number.
+A study of n trials has n slots. Each slot is a waiting trial in the storage, which one process takes. What a slot
+draws depends on the seed and the slot alone for random and grid, so who takes it does not matter. A slot whose trial
+was interrupted, or whose process died, is queued again under a new number.
 """
 
 from __future__ import annotations
@@ -123,7 +123,18 @@ class Shared:
         taken = {t.user_attrs["slot"] for t in self._counted()}
         for slot in range(self.plan.trials):
             if slot not in taken:
-                self.study.enqueue_trial({}, user_attrs={"slot": slot, "stage": self.plan.stage(slot)})
+                attributes = {"slot": slot, "stage": self.plan.stage(slot)}
+                self.study.enqueue_trial(self._grid_point(slot), user_attrs=attributes)
+
+    def _grid_point(self, slot: int) -> dict[str, Any]:
+        """What the trial in this slot tries, as Optuna holds it; nothing if that is left to a sampler."""
+        if self.plan.sampler != "grid":
+            return {}
+        grid = self.plan.grid()
+        # In an order of its own, so that a part of the grid is a sample of it and no corner.
+        number = int(np.random.default_rng(self.plan.seed).permutation(self.plan.grid_size())[slot])
+        picked = np.unravel_index(number, [len(points) for points in grid.values()])
+        return {flag(name): points[i] for (name, points), i in zip(grid.items(), picked, strict=True)}
 
     def bury_dead(self) -> None:
         """Give up trials whose process has gone without a word."""
@@ -189,40 +200,13 @@ class Shared:
         seed = int(np.random.SeedSequence([self.plan.seed, slot]).generate_state(1)[0])
         if self.plan.sampler == "tpe":
             return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        if self.plan.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        grid = self.plan.grid()
-        # In an order of its own, so that a part of the grid is a sample of it and no corner.
-        number = int(np.random.default_rng(self.plan.seed).permutation(self.plan.grid_size())[slot])
-        picked = np.unravel_index(number, [len(points) for points in grid.values()])
-        values = {name: points[i] for (name, points), i in zip(grid.items(), picked, strict=True)}
-        for name, what in self.plan.space.items():
-            if isinstance(what, Choices):
-                values[name] = what.texts[what.values.index(values[name])]
-        return _given({flag(name): value for name, value in values.items()})
+        return optuna.samplers.RandomSampler(seed=seed)
 
     # What came of it
 
     def rows(self) -> list[Row]:
         """The trials that are done or running, by number."""
-        return [row(t, self.plan.space) for t in self._counted() if "values" in t.user_attrs]
-
-
-def _given(values: dict[str, Any]) -> Any:
-    """A sampler that draws these."""
-    optuna = need_optuna()
-
-    class Given(optuna.samplers.BaseSampler):  # type: ignore[name-defined]
-        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-            return {}
-
-        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-            return {}
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            return values[param_name]
-
-    return Given()
+        return [row(t, self.plan.space, self.maximize) for t in self._counted() if "values" in t.user_attrs]
 
 
 def _is_dead(trial: Any) -> bool:
@@ -257,17 +241,23 @@ def _storage(where: str) -> Any:
             return optuna.storages.JournalStorage(backend)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"storage: expected a journal of Optuna, got {where} ({error}); name another") from None
+    from sqlalchemy import event
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     options: dict[str, Any] = {}
-    if where.startswith("sqlite"):
+    sqlite = where.startswith("sqlite")
+    if sqlite:
         path = where.removeprefix("sqlite:///")
         if path != where and os.path.dirname(path):
             os.makedirs(os.path.dirname(path), exist_ok=True)
-        options = {"connect_args": {"timeout": 100}}  # seconds to wait while another process writes
+        # Seconds to wait while another process writes; and transactions begin where the listener below says.
+        options = {"connect_args": {"timeout": 100, "isolation_level": None}}
     for attempt in range(_ATTEMPTS):
         try:
-            return optuna.storages.RDBStorage(where, engine_kwargs=options)
+            storage = optuna.storages.RDBStorage(where, engine_kwargs=options)
+            if sqlite:  # it knows no SELECT FOR UPDATE, by which Optuna lets only one process take a trial
+                event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            return storage
         except (ArgumentError, NoSuchModuleError) as error:
             raise ValueError(f"storage: expected a file or an SQLAlchemy URL, got {_shown(where)} ({error})") from None
         except ValueError as error:  # what Optuna makes of the two

@@ -132,14 +132,14 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
     states = optuna.trial.TrialState
     folder = shared.plan.trial_folder(trial.number)
     try:
-        outcome, state, kept = "finished", states.COMPLETE, {}
+        outcome, state, kept, best = "finished", states.COMPLETE, {}, None
         values = shared.suggested(trial)
         try:
             solver = make(values, folder, shared.plan, dataset)
             _after_each_epoch(solver, lambda: _report(shared, trial, solver, told, stopping))
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a loss that overflows is told of
                 solver.train()
-            kept = {"run": str(folder.resolve())}
+            kept, best = {"run": str(folder.resolve())}, solver.best_val_metric
         except _Hopeless:
             outcome, state = "pruned", states.PRUNED
         except DivergedError as error:
@@ -151,7 +151,6 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
             for key, value in kept.items():
                 trial.set_user_attr(key, value)
             trial.set_user_attr("outcome", outcome)
-            best = trial.user_attrs["best"] if state == states.COMPLETE else None
             shared.study.tell(trial, best, state=state)
     except optuna.exceptions.UpdateFinishedTrialError:  # taken for dead by another process, which makes it again
         shutil.rmtree(folder, ignore_errors=True)
@@ -167,8 +166,6 @@ def _report(shared: Shared, trial: Any, solver: Solver, told: Callable[[], None]
     """Tell the study how the epoch went. Raises _Hopeless if that is no good, KeyboardInterrupt if all shall stop."""
     with uninterrupted():
         trial.report(solver.val_metric_history[-1], solver.epoch)
-        trial.set_user_attr("best", solver.best_val_metric)
-        trial.set_user_attr("best epoch", solver.best_epoch)
         trial.set_user_attr("alive", time.time())
     told()
     if stopping():

@@ -25,7 +25,8 @@ SERVED = {
     *("matmul", "matmul_backward", "affine_forward", "affine_backward", "softmax_loss", "svm_loss", "l2_penalty"),
     *(f"{kind}_activation_dropout_forward" for kind in ("bias", "batchnorm", "layernorm")),
     *(f"{kind}_activation_dropout_backward" for kind in ("bias", "batchnorm", "layernorm")),
-    *("sgd", "momentum", "rmsprop", "adam", "advance", "batch_rows", "gather", "preprocess", "record_step"),
+    *("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "decay_weights", "clip_by_norm", "clip_by_value"),
+    *("advance", "batch_rows", "gather", "preprocess", "record_step"),
 }
 ACTIVATIONS = [*sorted(F.ACTIVATIONS), "maxout:3"]
 KINDS = ["bias", "batchnorm", "layernorm"]
@@ -207,7 +208,10 @@ class TestOnEitherDevice:
         assert not fits(name, np.stack([scores, scores]), y)
         assert not fits(name, scores.astype("int64"), y)
 
-    @pytest.mark.parametrize(("name", "moments"), [("sgd", 0), ("momentum", 1), ("rmsprop", 1), ("adam", 2)])
+    @pytest.mark.parametrize(
+        ("name", "moments"),
+        [("sgd", 0), ("momentum", 1), ("nesterov", 1), ("adagrad", 1), ("rmsprop", 1), ("adam", 2)],
+    )
     def test_rules(self, fits, name, moments, dtype):
         def arguments(*sizes):
             last = [np.array([0])] * (name == "adam") + [np.array([0.1])]

@@ -175,7 +175,12 @@ def test_backward_before_forward(layer):
 def test_bad_input():
     with pytest.raises(ValueError, match=r"dropout_ratio: expected a share to drop.* got 1"):
         Dropout(1)
+    for x in (np.ones(3), np.ones((3, 2)), np.ones((2, 2, 2))):
+        with pytest.raises(
+            ValueError, match=r"Affine: x: expected \(N, 3\), .* got shape .*a single sample is x\[None"
+        ):
+            Affine(np.ones((3, 2)), np.zeros(2)).forward(x)
     with pytest.raises(ValueError, match=r"SoftmaxWithLoss: x: expected scores \(N, C\)"):
         SoftmaxWithLoss().forward(np.ones(3), np.array(1))
-    with pytest.raises(ValueError, match=r"SoftmaxWithLoss: t: expected labels 0 to 2, got 3"):
+    with pytest.raises(ValueError, match=r"t: expected labels 0 to 2, got 3"):
         SoftmaxWithLoss().forward(np.ones((1, 3)), np.array([3]))

@@ -162,6 +162,16 @@ def test_batches_are_drawn_with_replacement():
     assert record(20, 10, seed=1)[1].batches != network.batches
 
 
+@pytest.mark.parametrize("name", ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"])
+def test_every_optimizer_by_its_name(name):
+    trainer, _ = record(20, 10, optimizer=name)
+    assert type(trainer.optimizer).__name__ == name
+    assert trainer.optimizer.lr == 0.01
+    trainer, _ = record(20, 10, optimizer=name.lower(), optimizer_param={"lr": 0.25})
+    assert type(trainer.optimizer).__name__ == name
+    assert trainer.optimizer.lr == 0.25
+
+
 def test_epochs_whose_length_is_not_whole():
     """30 / 12 = 2.5 steps an epoch: evaluated at steps 0, 3 and 5, not only at 0 and 5 as by the remainder."""
     trainer, network = record(30, 12)
@@ -217,3 +227,12 @@ def test_bad_options_of_a_trainer():
         Trainer(network, x, t, x, t[:3])
     with pytest.raises(ValueError, match=r"epochs: expected 1 or more, got 0"):
         Trainer(network, x, t, x, t, epochs=0)
+    for count in (0, -1):
+        with pytest.raises(ValueError, match=rf"evaluate_sample_num_per_epoch: expected 1 or more, got {count}"):
+            Trainer(network, x, t, x, t, evaluate_sample_num_per_epoch=count)
+    with pytest.raises(ValueError, match=r"optimizer: expected one of sgd, .* got None"):
+        Trainer(network, x, t, x, t, optimizer=None)
+    with pytest.raises(ValueError, match=r"optimizer_param for sgd: expected one of lr; got 'momentum'"):
+        Trainer(network, x, t, x, t, optimizer_param={"lr": 0.1, "momentum": 0.9})
+    with pytest.raises(TypeError, match=r"optimizer_param: expected a dict such as \{'lr': 0.01\}, got 0.1"):
+        Trainer(network, x, t, x, t, optimizer_param=0.1)

@@ -85,6 +85,37 @@ def test_paths_down_the_books_valley(rule, lr, x, y):
 
 
 @pytest.mark.parametrize("rule", CLASSES)
+def test_numbers_lists_and_arrays_move_alike(rule):
+    """The same updates of a plain number, arrays without and with axes, and lists, which become arrays."""
+    start, steps = 1.5, [0.3, -0.2, 0.7]
+    expected = by_the_book(rule, start, steps, **OPTIONS[rule])
+    kinds = {
+        "number": lambda v: v,
+        "scalar": np.float64,
+        "without axes": np.array,
+        "list": lambda v: [v, v],
+        "list of lists": lambda v: [[v], [v], [v]],
+        "four axes": lambda v: np.full((2, 1, 2, 1), v),
+    }
+    params, optimizer = {name: make(start) for name, make in kinds.items()}, rule(**OPTIONS[rule])
+    for g in steps:
+        optimizer.update(params, {name: make(g) for name, make in kinds.items()})
+    for name, value in params.items():
+        assert np.shape(value) == np.shape(kinds[name](0.0)), name
+        np.testing.assert_allclose(value, expected, rtol=1e-12, err_msg=name)
+    assert type(params["number"]) is type(params["scalar"]) is float
+    assert all(isinstance(params[name], np.ndarray) for name in list(kinds)[2:])
+
+
+@pytest.mark.parametrize("rule", CLASSES)
+def test_gradients_may_be_lists_and_integers(rule):
+    one, other = ({"W": np.ones((2, 2))} for _ in range(2))
+    rule(lr=0.1).update(one, {"W": [[1, 2], [3, 4]]})
+    rule(lr=0.1).update(other, {"W": np.array([[1.0, 2.0], [3.0, 4.0]])})
+    np.testing.assert_array_equal(one["W"], other["W"])
+
+
+@pytest.mark.parametrize("rule", CLASSES)
 def test_state_has_the_books_names(rule):
     optimizer, params = rule(), {"a": np.ones((2, 3)), "b": 1.0}
     names = {SGD: [], Momentum: ["v"], Nesterov: ["v"], AdaGrad: ["h"], RMSprop: ["h"], Adam: ["m", "v"]}[rule]
@@ -135,7 +166,31 @@ def test_bad_input():
         SGD().update({"W": np.ones(2)}, {"W": np.ones(3)})
     with pytest.raises(TypeError, match=r"params\['W'\]: expected an array of float32 or float64, got int64"):
         SGD().update({"W": np.arange(2)}, {"W": np.ones(2)})
-    with pytest.raises(TypeError, match=r"params\['W'\]: .* got list"):
-        SGD().update({"W": [1.0]}, {"W": np.ones(1)})
+    for odd in ("a", ["a"], [[1.0], [1.0, 2.0]]):
+        with pytest.raises(TypeError, match=r"params\['W'\]: expected .* got "):
+            SGD().update({"W": odd}, {"W": np.ones(1)})
+        with pytest.raises(TypeError, match=r"grads\['W'\]: expected .* got "):
+            SGD().update({"W": np.ones(1)}, {"W": odd})
+    with pytest.raises(ValueError, match=r"grads\['W'\]: expected the shape \(\) of params\['W'\], got \(1,\)"):
+        SGD().update({"W": 1.0}, {"W": [1.0]})
+    with pytest.raises(TypeError, match=r"params: expected a dict of arrays by name, got list"):
+        SGD().update([1.0], {})
+    with pytest.raises(TypeError, match=r"grads: expected a dict of arrays by name, got float"):
+        SGD().update({"W": 1.0}, 1.0)
     with pytest.raises(TypeError, match=r"lr: expected a number, got '1'"):
         Adam(lr="1")
+    with pytest.raises(ValueError, match=r"lr: expected 0 or more, got -1"):
+        SGD(lr=-1)
+    for make in (lambda: Adam(beta1=1), lambda: Adam(beta2=1), lambda: RMSprop(decay_rate=1), lambda: Momentum(0.1, 1)):
+        with pytest.raises(ValueError, match=r"^\w+: expected 0 <= \w+ < 1, got 1"):
+            make()
+
+
+@pytest.mark.parametrize("rule", [Momentum, Nesterov, AdaGrad, RMSprop, Adam])
+def test_an_optimizer_is_of_one_network(rule):
+    optimizer = rule()
+    optimizer.update({"W": np.ones(2)}, {"W": np.ones(2)})
+    for other in ({"W": np.ones(3)}, {"V": np.ones(2)}):
+        with pytest.raises(ValueError, match=r"params\['.'\]: expected parameters like those of the first update"):
+            optimizer.update(other, other)
+    SGD().update({"W": np.ones(3)}, {"W": np.ones(3)})

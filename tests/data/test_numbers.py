@@ -78,6 +78,24 @@ def test_a_table_with_a_column_of_numbers(csv):
     np.testing.assert_array_equal(part[1], ds.y_val)
 
 
+def test_a_table_with_several_columns_of_numbers(tmp_path):
+    path = tmp_path / "two.csv"
+    rows = [f"{a},{b},{y},{c}" for (a, b, c), y in zip(X, Y, strict=True)]
+    path.write_text("\n".join(['a,b,price,"c,d"', *rows]) + "\n")
+    ds = load(path, target="price, b", targets="numbers")
+    assert ds.summary() == "two: 32 train, 4 val, 4 test, 2 features, 2 outputs"
+    assert (ds.features, ds.classes) == (("a", "c,d"), ("price", "b"))
+    for part_X, part_y in ds.splits().values():
+        np.testing.assert_array_equal(part_y[:, 0], np.c_[part_X[:, 0], part_y[:, 1], part_X[:, 1]] @ [1.0, 0.5, -2.0])
+    one = load(path, target="c,d", targets="numbers")  # a column of that name
+    assert (one.features, one.classes, one.y_train.shape) == (("a", "b", "price"), None, (32,))
+    lines = path.read_text().splitlines()
+    lines[2] = "1,,3,4"
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="line 3, column 'b': expected a label; got an empty cell"):
+        load(path, target="price,b", targets="numbers")
+
+
 @pytest.mark.parametrize("cell", ["abc", "nan", "inf", "1e200", "1_0"])
 def test_cells_that_are_no_numbers(csv, cell):
     lines = csv.read_text().splitlines()

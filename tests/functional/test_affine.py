@@ -222,3 +222,20 @@ def test_bad_arguments_are_named(function, args, error, message, backend):
 def test_arrays_of_two_devices_are_refused(guard):
     with pytest.raises(TypeError, match="arrays of two devices in one call: cpu and guard"):
         F.affine_forward(zeros(4, 5), guard.asarray(zeros(5, 3)), zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("bias", "shape"), [((2, 1, 4), (2, 3, 5, 4)), ((2, 1, 1), (2, 3, 5, 1)), ((1, 4), (7, 2, 5, 4))]
+)
+def test_a_bias_stretched_over_networks_has_the_sum_of_their_gradients(bias, shape, rng, device, host, xp):
+    dout = rng.standard_normal(shape)
+    expected = np.zeros(bias)
+    for index in np.ndindex(shape):
+        lead = index[len(shape) - 1 - len(bias) : -2]
+        expected[(*(0 if size == 1 else i for size, i in zip(bias, lead, strict=False)), index[-1])] += dout[index]
+    np.testing.assert_allclose(
+        host(F.bias_gradient(device(dout), device(np.zeros(bias)))), expected, rtol=1e-12, atol=1e-13
+    )
+    db = xp.empty(bias, dtype="float64")
+    assert F.bias_gradient(device(dout), device(np.zeros(bias)), db) is db
+    np.testing.assert_allclose(host(db), expected, rtol=1e-12, atol=1e-13)

@@ -185,3 +185,11 @@ def test_plain_dropout_names_bad_arguments(function, device):
         function(device(np.ones((2, 3))), 1.5)
     with pytest.raises(TypeError, match="x: expected float32 or float64, got int64"):
         function(device(np.ones((2, 3), int)), 0.5)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.6])
+def test_plain_dropouts_gradient_is_the_numerical_one(keep, rng, device, host, stream):
+    x, dout = rng.standard_normal((4, 5)), rng.standard_normal((4, 5))
+    _, cache = F.plain_dropout_forward(device(x), keep, stream)
+    numeric = numerical_gradient(lambda x: host(F.plain_dropout_forward(device(x), keep, stream)[0]), x, dout)
+    assert_close(host(F.dropout_backward(device(dout), cache)), numeric, "float64", "gradient")

@@ -255,6 +255,20 @@ def test_label_smoothing(rng, device, host, dtype, xp):
         F.smooth_labels(device(y), 4, 1, dtype)
 
 
+@pytest.mark.parametrize(
+    ("y", "error", "message"),
+    [
+        (np.array([0, 4]), ValueError, "y: expected labels 0 to 3, got 4"),
+        (np.ones((2, 3)), ValueError, r"y: expected rows \(..., 4\), got shape \(2, 3\)"),
+        (np.array([True, False]), TypeError, "y: expected integer labels or floating rows, got bool"),
+        ([0, 1], TypeError, "y: expected an array, got list"),
+    ],
+)
+def test_bad_labels_to_smooth_are_named(y, error, message):
+    with pytest.raises(error, match=f"smooth_labels: {message}"):
+        F.smooth_labels(y, 4, 0.1, "float64")
+
+
 def test_label_smoothing_is_torchs(rng, device, host, dtype):
     torch = pytest.importorskip("torch")
     scores, y = draw(rng, (6, 4))
@@ -298,11 +312,12 @@ def test_bad_weights_are_named(device):
 
 
 def test_metrics(device, host, dtype):
-    scores = np.array([[1.0, 2.0, 0.0], [3.0, -1.0, 0.5]])
+    scores = np.array([[1.0, 2.0, 0.0], [3.0, -1.0, 0.5], [-1.0, 0.0, 3.0]])
     metric = F.METRICS["softmax"]
-    for y in (np.array([1, 2]), np.array([[0, 1.0, 0], [0, 0, 1]])):
+    for y in (np.array([1, 2, 2]), np.array([[0, 1.0, 0], [0, 0, 1], [0, 0, 1]])):
         total = float(host(metric.total(device(scores, dtype), device(y))))
-        assert metric.figure(total, 2, 3) == 0.5
+        assert metric.figure(total, 3, 3) == pytest.approx(2 / 3)
+    scores = scores[:2]
     labels = np.array([[1.0, 0, 1], [1, 0, 0]])  # on where the score is above 0: three of six are right
     metric = F.METRICS["bce"]
     assert metric.figure(float(host(metric.total(device(scores, dtype), device(labels, dtype)))), 2, 3) == 0.5
@@ -311,3 +326,29 @@ def test_metrics(device, host, dtype):
     assert metric.figure(total, 2, 3) == pytest.approx((2 / 6) ** 0.5)
     assert metric.better(0.1, than=0.2)
     assert F.METRICS["svm"].better(0.2, than=0.1)
+
+
+def test_weighted_loss_is_torchs(name, rng, device, host, dtype):
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    each = {
+        "softmax": lambda s, y: functional.cross_entropy(s, y, reduction="none"),
+        "svm": lambda s, y: functional.multi_margin_loss(s, y, reduction="none") * s.shape[1],
+        "mse": lambda s, y: functional.mse_loss(s, y, reduction="none").mean(1),
+        "bce": lambda s, y: functional.binary_cross_entropy_with_logits(s, y, reduction="none").mean(1),
+    }
+    (scores, y), weights = draw(rng, (6, 4), name), rng.integers(4, size=6) / 2
+    y_ = on_device(device, y, dtype)
+    loss, dscores = F.weighted_loss(device(scores, dtype), y_, device(weights, dtype), name)
+    tensor = torch.tensor(scores, requires_grad=True)
+    expected = (torch.tensor(weights) * each[name](tensor, torch.tensor(y))).mean()
+    expected.backward()
+    assert_close(host(loss), expected.item(), dtype, "loss")
+    assert_close(host(dscores), tensor.grad.numpy(), dtype, "loss")
+
+
+def test_softmax_and_its_gradient_are_torchs(rng, device, host, dtype):
+    torch = pytest.importorskip("torch")
+    scores, _ = draw(rng, (5, 4))
+    expected = torch.softmax(torch.tensor(scores), -1).numpy()
+    assert_close(host(F.softmax(device(scores, dtype))), expected, dtype, "loss")

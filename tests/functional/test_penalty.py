@@ -46,3 +46,18 @@ def test_it_copies_nothing(name, guard):
     with guard.recording() as log, guard.no_waits():
         getattr(F, name)(*arrays)
     assert max(event.nbytes for event in log.allocations) == 8
+
+
+def test_they_are_torchs(name, rng, device, host, xp, dtype):
+    torch = pytest.importorskip("torch")
+    weights = rng.standard_normal(20).astype(np.float32)
+    weights[3] = 0
+    loss, dweights = device(0.0, dtype), device(np.zeros(20), dtype)
+    getattr(F, name)(device(weights, dtype), 0.3, loss, dweights, xp.empty(8, dtype=dtype))
+    tensor = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+    expected = {"l1_penalty": lambda w: 0.3 * w.abs().sum(), "l2_penalty": lambda w: 0.15 * w.pow(2).sum()}[name](
+        tensor
+    )
+    expected.backward()
+    assert_close(host(loss), expected.item(), dtype, "loss")
+    assert_close(host(dweights), tensor.grad.numpy(), dtype, "elementwise")

@@ -68,6 +68,8 @@ def test_one_after_another():
     both = partial(followed, first=partial(warmup, warmup=3), length=3, then=partial(step, every=2, factor=0.5))
     assert curve(both, 8) == pytest.approx([0.25, 0.5, 0.75, 1, 1, 0.5, 0.5, 0.25])
     assert curve(per_step("step", {"warmup": 3, "every": 2, "factor": 0.5}), 8) == curve(both, 8)
+    early = partial(followed, first=partial(warmup, warmup=4), length=2, then=partial(step, every=1, factor=0.5))
+    assert curve(early, 5) == pytest.approx([0.2, 0.4, 1, 0.5, 0.25])
 
 
 CONFIGS = {

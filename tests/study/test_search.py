@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import os
-import signal
-import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -18,29 +15,14 @@ import pytest
 import fcnet
 from fcnet.cli import main
 from tests.small import blobs
+from tests.study.searches import CLI, LR, QUICK, command
 
 optuna = pytest.importorskip("optuna")
-ROOT = Path(__file__).parents[2]
-QUICK = {"hidden": [6], "epochs": 4, "verbose": False}
-LR = {"lr": "1e-3:1:log"}
-CLI = ["search", "--data", "spirals", "--hidden", "6", "--epochs", "3", "--vary", "lr=1e-3:1:log"]
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def told(result):
     """What came of the trials but for times and places."""
     return [(r.stage, r.state, r.value, r.best_epoch, r.epochs, r.values) for r in result.trials]
-
-
-def command(*arguments, capsys):
-    code = main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def fails(*arguments, capsys):
@@ -50,15 +32,6 @@ def fails(*arguments, capsys):
     assert err.startswith("fcnet: error: ")
     assert err.count("\n") == 1, err
     return err
-
-
-def start(*arguments):
-    """The command in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FCNET_NUMBA": "0"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "fcnet", *map(str, arguments)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
 
 
 def test_the_best_run_is_kept_and_the_tables_tell_the_rest(tmp_path, capsys):
@@ -84,14 +57,14 @@ def test_the_best_run_is_kept_and_the_tables_tell_the_rest(tmp_path, capsys):
         assert (Path(row["run"]) / "model.safetensors").is_file() if row["run"] else row["state"] != "finished"
 
 
-def test_the_picture(tmp_path):
+def test_the_picture(tmp_path, drawn):
     pytest.importorskip("matplotlib")
     result = fcnet.search(LR | {"hidden": [[6], []]}, blobs(), trials=3, epochs=2, out="o", verbose=False)
     assert (tmp_path / "o/parameters.png").read_bytes().startswith(b"\x89PNG")
     assert result.no_picture is None
 
 
-def test_without_matplotlib_it_says_so(monkeypatch, capsys):
+def test_without_matplotlib_it_says_so(drawn, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     code, out, _ = command(*CLI, "--trials", 1, "--quiet", capsys=capsys)
@@ -105,11 +78,11 @@ def test_without_optuna_it_says_which_extra(monkeypatch, capsys):
 
 
 def test_the_same_study_gives_the_same_trials(tmp_path):
-    one, two = (fcnet.search(LR, blobs(), trials=5, out=name, **QUICK) for name in ("a", "b"))
+    one, two = (fcnet.search(LR, blobs(), trials=3, out=name, **QUICK) for name in ("a", "b"))
     assert told(one) == told(two)
     assert one.best.values == two.best.values
-    assert len({r.values["lr"] for r in one.trials}) == 5
-    other = fcnet.search(LR, blobs(), trials=5, out="c", seed=1, **QUICK)
+    assert len({r.values["lr"] for r in one.trials}) == 3
+    other = fcnet.search(LR, blobs(), trials=3, out="c", seed=1, **QUICK)
     assert {r.values["lr"] for r in other.trials}.isdisjoint(r.values["lr"] for r in one.trials)
 
 
@@ -117,17 +90,17 @@ def test_the_test_part_decides_nothing():
     data = blobs()
     without = dataclasses.replace(data, X_test=None, y_test=None)
     upside_down = dataclasses.replace(data, y_test=(data.y_test + 1) % 3)
-    results = [fcnet.search(LR, d, trials=4, out=f"o{i}", **QUICK) for i, d in enumerate((data, without, upside_down))]
+    results = [fcnet.search(LR, d, trials=2, out=f"o{i}", **QUICK) for i, d in enumerate((data, without, upside_down))]
     assert told(results[0]) == told(results[1]) == told(results[2])
 
 
 @pytest.mark.parametrize("storage", ["s.db", "s.journal", "sqlite:///s.sqlite"])
 def test_a_study_goes_on_and_trials_are_the_total(storage):
-    whole = fcnet.search(LR, blobs(), trials=5, out="whole", **QUICK)
+    whole = fcnet.search(LR, blobs(), trials=3, out="whole", **QUICK)
     first = fcnet.search(LR, blobs(), trials=2, out="a", storage=storage, **QUICK)
     assert len(first.trials) == 2
     stamp = Path("a/trials/0000/model.safetensors").stat().st_mtime_ns
-    more = fcnet.search(LR, blobs(), trials=5, out="a", storage=storage, **QUICK)
+    more = fcnet.search(LR, blobs(), trials=3, out="a", storage=storage, **QUICK)
     assert told(more) == told(whole)
     assert Path("a/trials/0000/model.safetensors").stat().st_mtime_ns == stamp, "what is finished is kept"
     fewer = fcnet.search(LR, blobs(), trials=1, out="a", storage=storage, **QUICK)
@@ -160,7 +133,7 @@ def test_options_in_a_file(tmp_path, capsys):
 
 def test_each_stage_searches_half_of_the_one_before(monkeypatch):
     vary = {"lr": "1e-4:1:log", "dropout_keep": "0.5:1", "norm": "none|batchnorm"}
-    result = fcnet.search(vary, blobs(), trials=15, refine=2, prune=False, out="o", **QUICK)
+    result = fcnet.search(vary, blobs(), trials=12, refine=2, prune=False, out="o", **QUICK)
     lows, highs = np.log10(1e-4), 0.0
     for stage in (1, 2):
         before = sorted((r for r in result.trials if r.stage < stage), key=lambda r: (-r.value, r.number))
@@ -169,30 +142,27 @@ def test_each_stage_searches_half_of_the_one_before(monkeypatch):
         middle = np.clip(np.median(np.log10(best)), lows + width / 2, highs - width / 2)
         lows, highs = middle - width / 2, middle + width / 2
         inside = [np.log10(r.values["lr"]) for r in result.trials if r.stage == stage]
-        assert len(inside) == 5
+        assert len(inside) == 4
         assert all(lows - 1e-9 <= value <= highs + 1e-9 for value in inside)
     assert {r.values["norm"] for r in result.trials if r.stage} == {"none", "batchnorm"}
 
 
 def test_hopeless_trials_are_stopped_unless_told_otherwise():
     vary = {"lr": [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 1e-9, 2e-9]}
-    how = {"sampler": "grid", "hidden": [8], "epochs": 9, "verbose": False, "seed": 3}
+    how = {"sampler": "grid", "hidden": [8], "epochs": 5, "verbose": False, "seed": 3}
     result = fcnet.search(vary, blobs(), out="o", **how)
     pruned = [r for r in result.trials if r.state == "pruned"]
     assert pruned
     assert {r.values["lr"] for r in pruned} >= {r.values["lr"] for r in result.trials[5:] if r.values["lr"] < 1e-8}
-    assert all(2 <= r.epochs < 9 and r.run is None for r in pruned)
+    assert all(2 <= r.epochs < 5 and r.run is None for r in pruned)
     assert not any(Path("o/trials", f"{r.number:04d}").exists() for r in pruned)
     whole = fcnet.search(vary, blobs(), out="p", prune=False, **how)
-    assert {(r.state, r.epochs) for r in whole.trials} == {("finished", 9)}
+    assert {(r.state, r.epochs) for r in whole.trials} == {("finished", 5)}
 
 
 def test_what_diverges_or_is_refused_is_no_end():
-    vary = {"lr": [0.1, 1e30], "optimizer": ["sgd", "adam"], "clip_norm": [1.0, 1e30]}
-    result = fcnet.search(vary, blobs(), sampler="grid", out="o", **QUICK)
-    states = {(r.values["lr"], r.values["optimizer"]): r.state for r in result.trials if r.values["clip_norm"] > 1}
-    assert states[0.1, "sgd"] == "finished"
-    assert states[1e30, "sgd"] == "diverged"
+    result = fcnet.search({"lr": [0.1, 1e30]}, blobs(), sampler="grid", optimizer="sgd", out="o", **QUICK)
+    assert {r.values["lr"]: r.state for r in result.trials} == {0.1: "finished", 1e30: "diverged"}
     assert result.best.values["lr"] == 0.1
     assert "diverged" in next(r.why for r in result.trials if r.state == "diverged")
     mixed = fcnet.search(
@@ -217,112 +187,31 @@ def test_smaller_is_better_where_the_metric_says_so():
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_an_interrupted_study_goes_on_as_if_it_had_not_been(sampler, monkeypatch):
-    how = {"sampler": sampler, "trials": 5, "prune": False, **QUICK}
+    how = {"sampler": sampler, "trials": 4, "prune": False, **QUICK}
     whole = fcnet.search(LR, blobs(), out="whole", **how)
     step, calls = fcnet.Solver.step, []
 
     def interrupt(self):
         calls.append(None)
-        if len(calls) == 30:  # 2 steps an epoch, 4 epochs a trial
+        if len(calls) == 20:  # 2 steps an epoch, 4 epochs a trial
             raise KeyboardInterrupt
         step(self)
 
     with monkeypatch.context() as patched:
         patched.setattr(fcnet.Solver, "step", interrupt)
-        with pytest.raises(KeyboardInterrupt, match="after 3 of 5 trials; the same command goes on from there"):
+        with pytest.raises(KeyboardInterrupt, match="after 2 of 4 trials; the same command goes on from there"):
             fcnet.search(LR, blobs(), out="o", **how)
-    assert {path.name for path in Path("o/trials").iterdir()} == {"0000", "0001", "0002"}, "nothing half-done is left"
+    assert {path.name for path in Path("o/trials").iterdir()} == {"0000", "0001"}, "nothing half-done is left"
     assert Path("o/best/model.safetensors").is_file()
     again = fcnet.search(LR, blobs(), out="o", **how)
-    assert {r.number for r in again.trials} == {0, 1, 2, 4, 5}, "a number is used once"
+    assert {r.number for r in again.trials} == {0, 1, 3, 4}, "a number is used once"
     assert sorted(told(again), key=str) == sorted(told(whole), key=str)
 
 
-def test_a_killed_search_goes_on(capsys):
-    long = ["search", "--data", "spirals", "--hidden", "50", "--epochs", "1500", "--no-prune", "--vary", "lr=1e-3:1e-2"]
-    process = start(*long, "--trials", 40, "--out", "o", "--storage", "sqlite:///s.db")
-    until = time.monotonic() + 120
-    while not Path("o/trials/0000/config.toml").exists():
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    study = optuna.load_study(study_name="search", storage="sqlite:///s.db")
-    running = [t.number for t in study.trials if t.state == optuna.trial.TrialState.RUNNING]
-    assert len(running) == 1, "killed in the middle of a trial"
-    monkey = [argument if argument != "1500" else "1500" for argument in long]
-    done = sum(t.state == optuna.trial.TrialState.COMPLETE for t in study.trials)
-    code, out, _ = command(*monkey, "--trials", done + 1, "--out", "o", "--storage", "sqlite:///s.db", capsys=capsys)
-    assert code == 0
-    assert f"{done + 1} trials: {done + 1} finished" in out
-    assert not Path("o/trials", f"{running[0]:04d}").exists(), "what the killed one left is gone"
-
-
-def test_two_processes_share_one_study(capsys):
-    """Started at once, on a storage that is not there yet."""
-    shared = [*CLI, "--trials", 12, "--no-prune", "--out", "o", "--storage", "sqlite:///s.db"]
-    both = [start(*shared), start(*shared)]
-    for process in both:
-        out, err = process.communicate(timeout=300)
-        assert (process.returncode, err) == (0, "")
-    study = optuna.load_study(study_name="search", storage="sqlite:///s.db")
-    finished = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
-    assert sorted(t.user_attrs["slot"] for t in finished) == list(range(12)), "each once"
-    assert len({t.user_attrs["owner"][1] for t in finished}) == 2, "both took part"
-    assert len({t.user_attrs["run"] for t in finished}) == 12
-    code, out, _ = command(*shared, capsys=capsys)
-    assert (code, out.count("12 trials: 12 finished")) == (0, 1)
-    assert sorted(float(line.split()[-1]) for line in out.splitlines()[1:11]) == sorted(
-        float(f"{t.params['lr']:.4g}") for t in sorted(finished, key=lambda t: (-t.value, t.number))[:10]
-    )
-    alone = fcnet.search({"lr": "1e-3:1:log"}, "spirals", trials=12, prune=False, hidden=[6], epochs=3, verbose=False)
-    assert {r.values["lr"] for r in alone.trials} == {t.params["lr"] for t in finished}
-
-
-def test_several_jobs_and_a_data_set_of_ones_own(monkeypatch):
-    monkeypatch.setenv("FCNET_NUMBA", "0")
-    how = {"trials": 4, "prune": False, **QUICK}
-    result = fcnet.search(LR, blobs(), jobs=2, out="o", **how)
-    assert {r.state for r in result.trials} == {"finished"}
-    alone = fcnet.search(LR, blobs(), out="p", **how)
-    assert {r.values["lr"] for r in result.trials} == {r.values["lr"] for r in alone.trials}
-    assert result.model("cpu").predict(blobs().X_val).shape == (40,)
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_jobs_end_with_their_parent_and_say_how_to_go_on():
-    slow = [
-        "search",
-        "--data",
-        "spirals",
-        "--hidden",
-        "50",
-        "--epochs",
-        "100000",
-        "--no-prune",
-        "--vary",
-        "lr=1e-3:1e-2",
-    ]
-    process = start(*slow, "--jobs", 2, "--out", "o")
-    until = time.monotonic() + 120
-    while len(list(Path("o").glob("trials/*/config.toml"))) < 2:
-        assert time.monotonic() < until
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.startswith("fcnet: interrupted after 0 of 20 trials; the same command goes on from there")
-    study = optuna.load_study(study_name="search", storage="sqlite:///o/study.db")
-    assert not [t for t in study.trials if t.state == optuna.trial.TrialState.RUNNING]
-    assert list(Path("o/trials").iterdir()) == []
-
-
 def test_a_best_run_that_is_elsewhere_is_made_again():
-    first = fcnet.search(LR, blobs(), trials=3, out="o", storage="s.db", **QUICK)
+    first = fcnet.search(LR, blobs(), trials=2, out="o", storage="s.db", **QUICK)
     os.rename("o", "away")
-    again = fcnet.search(LR, blobs(), trials=3, out="o", storage="s.db", **QUICK)
+    again = fcnet.search(LR, blobs(), trials=2, out="o", storage="s.db", **QUICK)
     assert told(again) == told(first)
     for name in ("model.safetensors", "config.toml"):
         assert Path("o/best", name).read_bytes() == Path("away/best", name).read_bytes()

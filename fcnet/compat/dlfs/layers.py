@@ -55,6 +55,11 @@ class Affine:
     def forward(self, x: Array) -> Array:
         """(N, M) of x (N, d1, ..., dk), whose samples are made rows of D = d1 * ... * dk."""
         x, W, b = promoted("Affine", x=x, W=self.W, b=self.b)
+        if x.ndim < 2 or prod(x.shape[1:]) != W.shape[0]:
+            raise ValueError(
+                f"Affine: x: expected (N, {W.shape[0]}), or (N, d1, ..., dk) with as many numbers, "
+                f"got shape {x.shape}; a single sample is x[None, :]"
+            )
         self.original_x_shape, self.x = x.shape, _rows(x)
         return F.affine_forward(self.x, W, b)[0]
 
@@ -130,7 +135,7 @@ class SoftmaxWithLoss:
         if x.ndim != 2:
             raise ValueError(f"SoftmaxWithLoss: x: expected scores (N, C), got shape {x.shape}; use x.reshape(1, -1)")
         t = t if hasattr(t, "dtype") else np.asarray(t)
-        check_labels("SoftmaxWithLoss: t", t, x.shape[1], x.shape[0])
+        check_labels("t", t, x.shape[1], x.shape[0])
         self.t, self.y = t, F.softmax(x)
         loss, self._dx = F.softmax_loss(x, t)
         self.loss = number(loss)

@@ -1,6 +1,7 @@
 """The book's `common/optimizer.py`: rules over dictionaries of arrays, over `fcnet.optim.rules`.
 
-Each has `update(params, grads)`. Arrays in `params` are changed in place; for a plain number the entry is replaced.
+Each has `update(params, grads)`. Arrays in `params` are changed in place; for a plain number the entry is replaced by a
+number, for a list by an array, as the book's lines do.
 Hyperparameters are attributes and may be changed at any time; state, too, is an attribute with the book's name, None
 before the first update and then a dictionary of arrays (an array without axes for a number).
 Source: Saito, "Deep Learning from Scratch", chapter 6.1.
@@ -8,6 +9,7 @@ Source: Saito, "Deep Learning from Scratch", chapter 6.1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -30,7 +32,10 @@ class _Optimizer:
 
     def __init__(self, **hyperparameters: float) -> None:
         for name, value in hyperparameters.items():
-            setattr(self, name, finite_real(name, value))
+            number = finite_real(name, value)
+            if not 0 <= number < (math.inf if name == "lr" else 1):
+                raise ValueError(f"{name}: expected 0 {'or more' if name == 'lr' else f'<= {name} < 1'}, got {value}")
+            setattr(self, name, number)
         for name in self.state:
             setattr(self, name, None)
 
@@ -38,35 +43,47 @@ class _Optimizer:
         """One update of every parameter.
 
         Args:
-            params: arrays of floats, any shape, or numbers, by name.
+            params: arrays of floats, any shape, or numbers, or lists of them, by name.
             grads: by the same names (others are not read), in the same shapes.
 
         Raises:
             ValueError: a gradient is missing or has another shape. TypeError: not floats, so that an update in place
                 would be rounded away.
         """
-        values = {name: _array(name, value, params[name]) for name, value in params.items()}
+        for argument, value in (("params", params), ("grads", grads)):
+            if not isinstance(value, Mapping):
+                raise TypeError(f"{argument}: expected a dict of arrays by name, got {type(value).__name__}")
+        values = {name: _parameter(name, value) for name, value in params.items()}
+        slopes = {}
         for name, w in values.items():
             if name not in grads:
                 raise ValueError(f"grads: expected one for each of {', '.join(params)}, got none for {name!r}")
-            shape = np.shape(grads[name]) if _is_number(grads[name]) else getattr(grads[name], "shape", None)
-            if shape != w.shape:
-                raise ValueError(f"grads[{name!r}]: expected the shape {w.shape} of params[{name!r}], got {shape}")
+            (dw,) = promoted("update", **{f"grads[{name!r}]": _array(f"grads[{name!r}]", grads[name])})
+            if dw.shape != w.shape:
+                raise ValueError(f"grads[{name!r}]: expected the shape {w.shape} of params[{name!r}], got {dw.shape}")
+            slopes[name] = dw.astype(w.dtype, copy=False)
         for attribute in self.state:
-            if getattr(self, attribute) is None:
+            known = getattr(self, attribute)
+            if known is None:
                 zeros = {name: backend_of(w).xp.zeros(w.shape, dtype=w.dtype) for name, w in values.items()}
                 setattr(self, attribute, zeros)
+                continue
+            for name, w in values.items():
+                if name not in known or known[name].shape != w.shape:
+                    raise ValueError(
+                        f"params[{name!r}]: expected parameters like those of the first update, whose state this "
+                        f"{type(self).__name__} keeps, got shape {w.shape}; make an optimizer for each network"
+                    )
         self._count()
         for name, w in values.items():
-            self._update_one(name, w, grads[name])
-            if _is_number(params[name]):
-                params[name] = float(w[()])
+            self._update_one(name, w, slopes[name])
+            if params[name] is not w:
+                params[name] = float(w[()]) if _is_number(params[name]) else w
 
-    def _update_one(self, name: str, w: Array, grad: Any) -> None:
-        (dw,) = promoted("update", **{f"grads[{name!r}]": np.asarray(grad) if _is_number(grad) else grad})
+    def _update_one(self, name: str, w: Array, dw: Array) -> None:
         moments = [getattr(self, attribute)[name] for attribute in self.state]
         # The rules take flat arrays; a view where memory allows, else a copy that is put back.
-        flat = [array.reshape(-1) for array in (w, dw.astype(w.dtype, copy=False), *moments)]
+        flat = [array.reshape(-1) for array in (w, dw, *moments)]
         backend = backend_of(w)
         size = min(backend.block_size or w.size, w.size)
         self._rule(*flat, work=backend.xp.empty((max(size, 1),), dtype=w.dtype))
@@ -85,14 +102,24 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.generic)
 
 
-def _array(name: str, value: Any, original: Any) -> Array:
-    """A parameter as an array of floats that may be changed."""
-    if _is_number(value):
+def _array(name: str, value: Any) -> Array:
+    """An array is itself; of a number or a list of them, a new array of floats."""
+    if not _is_number(value) and not isinstance(value, list | tuple):
+        return value
+    try:
         return np.array(value, dtype=np.float64)
-    if not hasattr(value, "dtype") or value.dtype not in ("float32", "float64"):
-        got = getattr(value, "dtype", type(value).__name__)
-        raise TypeError(f"params[{name!r}]: expected an array of float32 or float64, got {got}; use .astype('float64')")
-    return value
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected numbers in rows of one length, got {value!r}") from None
+
+
+def _parameter(name: str, value: Any) -> Array:
+    """A parameter as an array of floats that may be changed."""
+    array = _array(f"params[{name!r}]", value)
+    if not hasattr(array, "dtype") or array.dtype not in ("float32", "float64"):
+        got = getattr(array, "dtype", None)
+        what = f"{type(value).__name__}" if got is None else f"{got}; use .astype('float64')"
+        raise TypeError(f"params[{name!r}]: expected an array of float32 or float64, got {what}")
+    return array
 
 
 class SGD(_Optimizer):

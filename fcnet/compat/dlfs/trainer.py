@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,15 +69,16 @@ class Trainer:
         for part, x, t in (("train", x_train, t_train), ("test", x_test, t_test)):
             if len(x) == 0 or len(x) != len(t):
                 raise ValueError(f"t_{part}: expected a label for each sample of x_{part}, {len(x)}, got {len(t)}")
-        one_of("optimizer", str(optimizer).lower(), OPTIMIZERS)
+        rule = optimizer.lower() if isinstance(optimizer, str) else optimizer
+        one_of("optimizer", rule, OPTIMIZERS)
         self.network, self.verbose = network, verbose
         self.x_train, self.t_train, self.x_test, self.t_test = x_train, t_train, x_test, t_test
         self.epochs = positive_int("epochs", epochs)
         self.batch_size = positive_int("mini_batch_size", mini_batch_size)
+        if evaluate_sample_num_per_epoch is not None:
+            positive_int("evaluate_sample_num_per_epoch", evaluate_sample_num_per_epoch)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
-        self.optimizer = OPTIMIZERS[str(optimizer).lower()](
-            **({"lr": 0.01} if optimizer_param is None else optimizer_param)
-        )
+        self.optimizer = OPTIMIZERS[rule](**_arguments(rule, optimizer_param))
         self.seed = check_seed(seed)
         self.train_size = len(x_train)
         self.iter_per_epoch = max(self.train_size / self.batch_size, 1)
@@ -120,3 +122,14 @@ class Trainer:
     def _tell(self, text: str) -> None:
         if self.verbose:
             print(text)
+
+
+def _arguments(rule: str, given: Mapping[str, float] | None) -> Mapping[str, float]:
+    """Those of the optimizer's class. Raises TypeError or ValueError naming one that it does not take."""
+    if given is None:
+        return {"lr": 0.01}
+    if not isinstance(given, Mapping):
+        raise TypeError(f"optimizer_param: expected a dict such as {{'lr': 0.01}}, got {given!r}")
+    for name in given:
+        one_of(f"optimizer_param for {rule}", name, inspect.signature(OPTIMIZERS[rule]).parameters)
+    return given
