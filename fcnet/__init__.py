@@ -16,18 +16,42 @@ if getattr(_backends, "OWNER", None) != "fcnet":
         "rename that folder or start Python elsewhere"
     )
 
+from typing import TYPE_CHECKING
+
 from backends import DeviceError, MaskStream, array_module, get_backend
-from fcnet import data, functional
-from fcnet.babysit import activation_statistics, check, lr_range
-from fcnet.checkpoint import load
+from fcnet import data, functional, lazy
 from fcnet.errors import DivergedError, MissingExtra
 from fcnet.model import FullyConnectedNet, TwoLayerNet
-from fcnet.neighbors import KNearestNeighbors, pairwise_distances
-from fcnet.numerical import gradcheck
 from fcnet.optim import Optimizer
 from fcnet.solver import Solver
-from fcnet.study import search
-from fcnet.transfer import copy_layers, pretrained
+
+if TYPE_CHECKING:
+    from fcnet import babysit as babysit
+    from fcnet import neighbors as neighbors
+    from fcnet import study as study
+    from fcnet.babysit import activation_statistics, check, lr_range
+    from fcnet.checkpoint import load
+    from fcnet.neighbors import KNearestNeighbors, pairwise_distances
+    from fcnet.numerical import gradcheck
+    from fcnet.study import search
+    from fcnet.transfer import copy_layers, pretrained
+
+_LATER = {
+    "KNearestNeighbors": "fcnet.neighbors",
+    "activation_statistics": "fcnet.babysit",
+    "babysit": "fcnet.babysit",
+    "check": "fcnet.babysit",
+    "copy_layers": "fcnet.transfer",
+    "gradcheck": "fcnet.numerical",
+    "load": "fcnet.checkpoint",
+    "lr_range": "fcnet.babysit",
+    "neighbors": "fcnet.neighbors",
+    "pairwise_distances": "fcnet.neighbors",
+    "pretrained": "fcnet.transfer",
+    "search": "fcnet.study",
+    "study": "fcnet.study",
+}
+__getattr__, __dir__ = lazy.attach(__name__, _LATER)
 
 __version__ = "0.1.0"
 

@@ -303,3 +303,16 @@ def curves_png(solver: Solver) -> bytes:
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def as_run_directory(out: str | Path | RunDirectory, *, force: bool) -> RunDirectory:
+    """The run directory of a Solver's `out`.
+
+    Raises:
+        TypeError: `out` is something else. FileExistsError, NotADirectoryError, ValueError: see `RunDirectory`.
+    """
+    if isinstance(out, RunDirectory):
+        return out
+    if isinstance(out, str | Path):
+        return RunDirectory(out, force=force)
+    raise TypeError(f"out: expected a path or None, got {out!r}")

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +30,10 @@ from fcnet.objective import kind_of_targets
 from fcnet.optim import RULES, Optimizer
 from fcnet.program import Program, direct
 from fcnet.progress import Progress
-from fcnet.rundir import RunDirectory
 from fcnet.updates import Updates
+
+if TYPE_CHECKING:
+    from fcnet.rundir import RunDirectory
 
 LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
 
@@ -151,9 +153,11 @@ class Solver(MetricHistory):
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
-        if not isinstance(out, str | Path | RunDirectory | None):
-            raise TypeError(f"out: expected a path or None, got {out!r}")
-        self.run = RunDirectory(out, force=force) if isinstance(out, str | Path) else out
+        self.run: RunDirectory | None = None
+        if out is not None:
+            from fcnet.rundir import as_run_directory  # a training that keeps no files does without
+
+            self.run = as_run_directory(out, force=force)
 
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
         if model.preprocessing is None:

@@ -29,6 +29,7 @@ ALLOWED = {
     "files": set(),
     "folders": set(),
     "progress": set(),
+    "lazy": set(),
     "boundary": {"errors"},
     "params": set(),
     "program": set(),
@@ -36,7 +37,7 @@ ALLOWED = {
     "functional": {"errors"},
     "layers": {"functional", "params", "program", "boundary"},
     "optim": {"functional", "params", "program", "boundary", "errors"},
-    "data": {"errors", "folders"},
+    "data": {"errors", "folders", "lazy"},
     "penalties": {"functional", "program", "boundary"},
     "objective": {"functional", "program", "boundary"},
     "prediction": {"layers", "objective", "params", "program", "boundary"},
@@ -65,9 +66,7 @@ ALLOWED = {
     "babysit": {"model", "solver", "optim", "data", "numerical", "program", "progress", "boundary"},
     "__init__": {
         *("data", "functional", "checkpoint", "errors", "model", "numerical", "neighbors", "optim", "solver"),
-        "transfer",
-        "babysit",
-        "study",
+        *("transfer", "babysit", "study", "lazy"),
     },
     "compat": {"__init__", "functional", "optim", "data", "params", "init", "numerical", "boundary", "errors"},
     "experiments": {
@@ -307,5 +306,24 @@ def test_every_op_can_be_given_back_its_results():
 
 
 def test_public_names_exist():
-    for module in (fcnet, backends, fcnet.functional, fcnet.optim):
+    for module in (fcnet, backends, fcnet.data, fcnet.functional, fcnet.optim):
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("module", [fcnet, fcnet.data], ids=lambda module: module.__name__)
+def test_names_imported_later_are_those_the_type_checker_sees(module):
+    source = tree(Path(module.__file__))
+    checked = type_checking_nodes(source)
+    seen = {
+        alias.name: f"{node.module}.{alias.name}" if node.module == module.__name__ else node.module
+        for node in ast.walk(source)
+        if id(node) in checked and isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == module._LATER
+    assert set(module._LATER) <= set(dir(module))
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'fcnet' has no attribute 'lod'"):
+        fcnet.lod  # noqa: B018

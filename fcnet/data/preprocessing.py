@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from fcnet import errors
 from fcnet.data.checks import check_array, row_chunks
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 #: The kinds of preprocessing; see `learn`.
 KINDS = ("none", "scale", "center", "standardize")

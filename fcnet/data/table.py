@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 LARGEST = 1e150  # squares of larger numbers cannot be summed in float64, which preprocessing does
 _LEADING_ZERO = re.compile(r"[+-]?0\d")

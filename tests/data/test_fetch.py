@@ -13,7 +13,7 @@ import pytest
 
 from fcnet import errors
 from fcnet.data import catalogue, cifar, fetch
-from fcnet.data.fetch import _reason
+from fcnet.data.fetching import _reason
 
 pytest.importorskip("pooch")
 
