@@ -43,13 +43,14 @@ class Batches:
 
     def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
         """The calls that make a batch of this size: inputs (N, D) as the layers take them, targets, weights or None."""
-        xp = self.model.backend.xp
-        positions = xp.empty((size,), dtype="int64")
-        rows = run(F.batch_rows, self.order, self.counters[:1], xp.arange(size, dtype="int64"), positions)
-        batch = run(F.gather, self.part.X, rows)
-        x = batch if self.part.prepared else self.model.prepare(run, batch)
-        weights = None if self.part.weights is None else run(F.gather, self.part.weights, rows)
-        return x, run(F.gather, self.part.y, rows), weights
+        xp, part = self.model.backend.xp, self.part
+        scaling = () if part.prepared else self.model.byte_scaling
+        offsets, positions = xp.arange(size, dtype="int64"), xp.empty((size,), dtype="int64")
+        where = self.order, self.counters[:1], offsets, positions
+        x, targets, rows, _ = run(F.next_batch, part.X, part.y, *where, *scaling)
+        if not (part.prepared or scaling):
+            x = self.model.prepare(run, x)
+        return x, targets, None if part.weights is None else run(F.gather, part.weights, rows)
 
     def ready(self) -> None:
         """Called before each step."""

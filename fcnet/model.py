@@ -314,14 +314,19 @@ class FullyConnectedNet(Predictions):
         add_penalties(run, self.backend, matrices, dmatrices, loss, l2=self.reg, l1=self.reg_l1)
         return loss
 
+    @property
+    def byte_scaling(self) -> tuple[Array, ...]:
+        """What uint8 inputs are preprocessed with, in the network's dtype: shift (D,) and scale (D,), or nothing."""
+        return () if self._preprocessing is None else self._preprocessing[2:]
+
     def prepare(self, run: Run, x: Array) -> Array:
         """Raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
         x = x.reshape(x.shape[0], -1)
         if self._preprocessing is None:
             return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
-        shift, scale, rounded_shift, rounded_scale = self._preprocessing
         if x.dtype == "uint8":
-            return run(F.preprocess, x, rounded_shift, rounded_scale)
+            return run(F.preprocess, x, *self.byte_scaling)
+        shift, scale = self._preprocessing[:2]
         # In float64, then rounded: a column such as a time in seconds would lose its digits in float32.
         x = run(F.preprocess, x, shift, scale)
         return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)

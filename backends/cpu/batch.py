@@ -10,14 +10,15 @@ import numpy as np
 from backends.base import Kernel
 from backends.cpu import pool, tape
 from backends.cpu.jit import Jit, plain
-from backends.cpu.tape import integer, integers, vector
+from backends.cpu.tape import integer, integers, matrix, vector
 
 _share = pool.share.compiled
 
 WORTH = 100_000  # bytes: less is gathered by one thread
 
-# The job on the board, in words after pool.JOB: addresses, bytes of a row, rows of the data, of the batch, of a piece.
-DATA, ROWS, BATCH, BYTES, COUNT, WANTED, LENGTH = range(7)
+# The job on the board, in words after pool.JOB: addresses, bytes of a row, rows of the data, of the batch, of a piece;
+# where bytes become numbers, the addresses of shift and scale, too.
+DATA, ROWS, BATCH, BYTES, COUNT, WANTED, LENGTH, SHIFT, SCALE = range(9)
 
 
 @pool.Task
@@ -58,6 +59,57 @@ def _take(data, rows, batch, count, size):
 @tape.played(_gather_alone, "*i*nn")
 def _play_gather(record, board, scratch, hands):
     _take(integer(record, 0), integers(record, 1), integer(record, 3), integer(record, 4), integer(record, 5))
+
+
+@numba.njit(cache=True)
+def _scale_row(x, shift, scale, out):
+    for d in range(x.size):
+        out[d] = (shift.dtype.type(x[d]) - shift[d]) * scale[d]
+
+
+@numba.njit(cache=True)
+def _take_scaled(data, rows, shift, scale, batch, count):
+    width = shift.size
+    for i in range(rows.size):
+        row = min(max(rows[i], 0), count - 1)
+        x = numba.carray(pool.to_bytes(data + row * width), (width,))
+        _scale_row(x, shift, scale, batch[i])
+
+
+@Jit
+def _scaled_alone(data, rows, shift, scale, batch, count):
+    _take_scaled(data.ctypes.data, rows, shift, scale, batch, count)
+
+
+@tape.played(_scaled_alone, "*i112n")
+def _play_scaled(record, board, scratch, hands):
+    rows, shift, scale, batch = integers(record, 1), vector(record, 3), vector(record, 5), matrix(record, 7)
+    _take_scaled(integer(record, 0), rows, shift, scale, batch, integer(record, 10))
+
+
+@pool.Task
+def _scaled_rows(board, piece, scratch):
+    job = board + 8 * pool.JOB
+    width, length = pool.load(job + 8 * BYTES), pool.load(job + 8 * LENGTH)
+    begin = piece * length
+    wanted = min(length, pool.load(job + 8 * WANTED) - begin)
+    rows = pool.words(pool.load(job + 8 * ROWS) + 8 * begin, wanted)
+    shift = pool.floats(pool.load(job + 8 * SHIFT), width)
+    scale = pool.floats(pool.load(job + 8 * SCALE), width)
+    batch = numba.carray(pool.to_floats(pool.load(job + 8 * BATCH) + 4 * begin * width), (wanted, width))
+    _take_scaled(pool.load(job + 8 * DATA), rows, shift, scale, batch, pool.load(job + 8 * COUNT))
+
+
+@Jit
+def _scaled(data, rows, shift, scale, batch, task, board, scratch, hands):
+    job = pool.JOB
+    share = -(-rows.size // hands)
+    board[pool.TASK] = task
+    board[job + DATA], board[job + ROWS], board[job + BATCH] = data.ctypes.data, rows.ctypes.data, batch.ctypes.data
+    board[job + SHIFT], board[job + SCALE] = shift.ctypes.data, scale.ctypes.data
+    board[job + BYTES], board[job + COUNT], board[job + WANTED] = shift.size, data.shape[0], rows.size
+    board[job + LENGTH] = share
+    _share(board, scratch, -(-rows.size // share))
 
 
 @Jit
@@ -113,12 +165,6 @@ def _play_record_step(record, board, scratch, hands):
     _advance_inner(counters, increments)
 
 
-def batch_rows(order, cursor, offsets, positions, *, rows=None):
-    rows = np.empty_like(offsets) if rows is None else rows
-    _batch_rows(order, cursor, rows)
-    return rows
-
-
 def gather(data, rows, *, batch=None):
     batch = np.empty((len(rows), *data.shape[1:]), data.dtype) if batch is None else batch
     if batch.nbytes > WORTH:
@@ -126,6 +172,22 @@ def gather(data, rows, *, batch=None):
     else:
         _gather_alone(data, rows, batch, len(data), batch.nbytes // len(rows))
     return batch
+
+
+def next_batch(
+    X, y, order, cursor, offsets, positions, shift=None, scale=None, *, batch=None, targets=None, rows=None, raw=None
+):
+    rows = np.empty_like(offsets) if rows is None else rows
+    _batch_rows(order, cursor, rows)
+    targets = gather(y, rows, batch=targets)
+    if shift is None:
+        return gather(X, rows, batch=batch), targets, rows, None
+    batch = np.empty((len(rows), X.shape[1]), shift.dtype) if batch is None else batch
+    if batch.nbytes > WORTH and batch.dtype == np.float32:
+        pool.run(_scaled, X, rows, shift, scale, batch, _scaled_rows.address, work=batch.nbytes)
+    else:
+        _scaled_alone(X, rows, shift, scale, batch, len(X))
+    return batch, targets, rows, None
 
 
 def preprocess(x, shift, scale, *, out=None):
@@ -152,10 +214,6 @@ def _whole(*arrays: Any) -> bool:
     )
 
 
-def _fits_batch_rows(order: Any, cursor: Any, offsets: Any, positions: Any, *, rows: Any = None) -> bool:
-    return order.size > 0 and _whole(order, cursor, offsets, *([] if rows is None else [rows]))
-
-
 def _fits_gather(data: Any, rows: Any, *, batch: Any = None) -> bool:
     blocks = [data] if batch is None else [data, batch]
     return (
@@ -163,6 +221,20 @@ def _fits_gather(data: Any, rows: Any, *, batch: Any = None) -> bool:
         and all(a.dtype == data.dtype and a.dtype.kind in "fiu" and a.dtype.isnative and a.ndim <= 2 for a in blocks)
         and _whole(rows)
         and rows.size > 0
+    )
+
+
+def _fits_next_batch(
+    X: Any, y: Any, order: Any, cursor: Any, offsets: Any, positions: Any, shift: Any = None, scale: Any = None,
+    *, batch: Any = None, targets: Any = None, rows: Any = None, raw: Any = None,
+) -> bool:  # fmt: skip
+    taken = _whole(order, cursor, offsets, *([] if rows is None else [rows])) and _fits_gather(
+        y, offsets, batch=targets
+    )
+    if shift is None:
+        return order.size > 0 and taken and _fits_gather(X, offsets, batch=batch)
+    return (
+        order.size > 0 and taken and X.dtype == np.uint8 and _fits_preprocess(X, shift, scale, out=batch) and X.size > 0
     )
 
 
@@ -188,8 +260,8 @@ def _fits_record_step(losses: Any, counters: Any, increments: Any, loss: Any) ->
 
 KERNELS = {
     "advance": Kernel(advance, _fits_advance),
-    "batch_rows": Kernel(batch_rows, _fits_batch_rows),
     "gather": Kernel(gather, _fits_gather),
+    "next_batch": Kernel(next_batch, _fits_next_batch),
     "preprocess": Kernel(preprocess, _fits_preprocess),
     "record_step": Kernel(record_step, _fits_record_step),
 }

@@ -1,21 +1,15 @@
 // The start and the end of a step: the functions of fcnet.functional.batch.
 
-// rows[i] = order[cursor + i]; a cursor beyond the end reads the last row number, never other memory.
-extern "C" __global__ void batch_rows(i64* rows, const i64* order, i64 count, const i64* cursor, int wanted)
+__device__ __forceinline__ i64 inside(i64 place, i64 count)
 {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= wanted) return;
-    i64 place = *cursor + i;
-    place = place < 0 ? 0 : place >= count ? count - 1 : place;
-    rows[i] = order[place];
+    return place < 0 ? 0 : place >= count ? count - 1 : place;  // never other memory
 }
 
 // batch[i] = data[rows[i]] for rows of `units` units of so many bytes; blockIdx.y is i.
 template <class T>
 __device__ __forceinline__ void gather(T* batch, const T* data, const i64* rows, i64 count, int units)
 {
-    i64 row = rows[blockIdx.y];
-    row = row < 0 ? 0 : row >= count ? count - 1 : row;
+    const i64 row = inside(rows[blockIdx.y], count);
     const int u = blockIdx.x * blockDim.x + threadIdx.x;
     if (u < units) batch[(i64)blockIdx.y * units + u] = data[row * units + u];
 }
@@ -35,12 +29,62 @@ extern "C" __global__ void gather_16(ulonglong2* batch, const ulonglong2* data, 
     gather(batch, data, rows, count, units);
 }
 
+// What each of the next batch's kernels begins with: the row order[cursor + i] that becomes row i = blockIdx.y of the
+// batch. Its number and its targets, `words` times four bytes, are copied on the way.
+#define NEXT_PARAMETERS \
+    unsigned* targets, i64* rows, const unsigned* y, i64 count, int words, const i64* order, const i64* cursor
+#define NEXT next_row(targets, rows, y, count, words, order, cursor)
+__device__ __forceinline__ i64 next_row(NEXT_PARAMETERS)
+{
+    const int i = blockIdx.y;
+    const i64 number = order[inside(*cursor + i, count)];
+    const i64 row = inside(number, count);
+    if (blockIdx.x == 0) {
+        if (threadIdx.x == 0) rows[i] = number;
+        for (int w = threadIdx.x; w < words; w += blockDim.x) targets[(i64)i * words + w] = y[row * words + w];
+    }
+    return row;
+}
+
+template <class T>
+__device__ __forceinline__ void next_batch(T* batch, const T* data, int units, i64 row)
+{
+    const int u = blockIdx.x * blockDim.x + threadIdx.x;
+    if (u < units) batch[(i64)blockIdx.y * units + u] = data[row * units + u];
+}
+
+extern "C" __global__ void next_batch_1(unsigned char* batch, const unsigned char* data, int units, NEXT_PARAMETERS)
+{
+    next_batch(batch, data, units, NEXT);
+}
+
+extern "C" __global__ void next_batch_4(unsigned* batch, const unsigned* data, int units, NEXT_PARAMETERS)
+{
+    next_batch(batch, data, units, NEXT);
+}
+
+extern "C" __global__ void next_batch_16(ulonglong2* batch, const ulonglong2* data, int units, NEXT_PARAMETERS)
+{
+    next_batch(batch, data, units, NEXT);
+}
+
+// The same, preprocessed: (byte - shift) scale, each column its own.
+extern "C" __global__ void next_batch_bytes(
+    real* batch, const unsigned char* data, int width, const real* shift, const real* scale, NEXT_PARAMETERS)
+{
+    const i64 row = NEXT;
+    const int d = blockIdx.x * blockDim.x + threadIdx.x;
+    if (d < width) batch[(i64)blockIdx.y * width + d] = ((real)data[row * width + d] - shift[d]) * scale[d];
+}
+
 // out = (x - shift) scale, each column its own.
 template <class T>
 __device__ __forceinline__ void affine_map(real* out, const T* x, const real* shift, const real* scale, i64 size, int width)
 {
     const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < size) out[i] = ((real)x[i] - shift[i % width]) * scale[i % width];
+    if (i >= size) return;
+    const int d = column_of(i, width);
+    out[i] = ((real)x[i] - shift[d]) * scale[d];
 }
 
 extern "C" __global__ void preprocess_bytes(

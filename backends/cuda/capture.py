@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.base import Array, InTurn
 
-_DATA_SETS = ("gather",)  # whose first argument is only read, and may be too large for a copy
+_DATA_SETS = ("gather", "next_batch")  # whose first argument is only read, and may be too large for a copy
 
 
 class Captured:

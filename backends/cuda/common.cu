@@ -4,6 +4,8 @@
 
 typedef long long i64;
 
+const int THREADS = 256;  // of a block that works element by element
+const int EACH = 4;  // elements of a thread where memory decides: all are asked for before the first is needed
 const int SIDE = 32;  // a block that works on columns has SIDE x SIDE threads, a column for each threadIdx.x
 
 // The sum over the block's rows of each column's `value`; every thread gets that of its column.
@@ -35,23 +37,32 @@ __device__ __forceinline__ T sum_of_block(T value, T* shared)
     return sum;
 }
 
+// The column of element i: a 64-bit remainder costs as much as the rest of a kernel, and is rarely needed.
+__device__ __forceinline__ int column_of(i64 i, int width)
+{
+    return i <= 0x7fffffff ? (int)((unsigned)i % (unsigned)width) : (int)(i % width);
+}
+
 // Which units dropout keeps: those whose 16-bit number is below `threshold`; 65536 keeps all, and draws nothing.
+//
+// A call of the generator gives the numbers of 16 elements. So a block draws for all its elements at once, a call for
+// each of its first few threads, into shared memory, where the rest find them after a barrier.
 struct Dropout {
     u64 seed, purpose, layer, step, net;
     int threshold;
 
-    // Whether element i of the layer is kept.
-    __device__ __forceinline__ bool keeps(i64 i) const
+    __device__ __forceinline__ bool drops() const { return threshold != 65536; }
+
+    // The numbers of elements 16 sixteen .. 16 sixteen + 15.
+    __device__ __forceinline__ void draw(u64 (&words)[4], i64 sixteen) const
     {
-        if (threshold == 65536) return true;
-        u64 word[4];
-        philox4x64_10(seed, purpose, (u64)(i / 16) + 1, layer, step, net, word);
-        const int place = i % 16;
-        u64 chosen = word[0];
-        if (place >= 4) chosen = word[1];
-        if (place >= 8) chosen = word[2];
-        if (place >= 12) chosen = word[3];
-        return (int)(chosen >> 16 * (place % 4) & 0xFFFF) < threshold;
+        philox4x64_10(seed, purpose, (u64)sixteen + 1, layer, step, net, words);
+    }
+
+    // Whether element i is kept; `words` begin with those of sixteen number `first`.
+    __device__ __forceinline__ bool keeps(const u64 (*words)[4], i64 first, i64 i) const
+    {
+        return !drops() || (int)(words[i / 16 - first][i % 16 / 4] >> 16 * (i % 4) & 0xFFFF) < threshold;
     }
 };
 

@@ -6,10 +6,24 @@
 // out = dropout(relu(z + b)); out may be z.
 extern "C" __global__ void bias_relu(real* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
 {
-    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= size) return;
-    const real value = z[i] + b[i % width];
-    out[i] = value <= 0 || !DROPOUT.keeps(i) ? (real)0 : value * scale;  // NaN stays NaN
+    __shared__ u64 words[EACH * THREADS / 16][4];
+    const Dropout dropout = DROPOUT;
+    const i64 begin = (i64)blockIdx.x * EACH * THREADS;
+    real value[EACH];
+    for (int k = 0; k < EACH; ++k) {
+        const i64 i = begin + k * THREADS + threadIdx.x;
+        value[k] = i < size ? z[i] + b[column_of(i, width)] : (real)0;
+    }
+    if (dropout.drops()) {
+        if (threadIdx.x < EACH * THREADS / 16) dropout.draw(words[threadIdx.x], begin / 16 + threadIdx.x);
+        __syncthreads();
+    }
+    for (int k = 0; k < EACH; ++k) {
+        const i64 i = begin + k * THREADS + threadIdx.x;
+        if (i >= size) return;
+        const bool kept = dropout.keeps(words, begin / 16, i);
+        out[i] = value[k] <= 0 || !kept ? (real)0 : value[k] * scale;  // NaN stays NaN
+    }
 }
 
 // dz = dout where the output is not zero, times scale; db = its sum over the rows. dz may be dout.
@@ -20,11 +34,16 @@ extern "C" __global__ void bias_relu_backward(
     const int m = blockIdx.x * SIDE + threadIdx.x;
     real sum = 0;
     if (m < width)
-        for (int n = threadIdx.y; n < rows; n += SIDE) {
-            const i64 i = (i64)n * width + m;
-            const real value = out[i] > 0 ? dout[i] * scale : (real)0;
-            dz[i] = value;
-            sum += value;
+        for (int top = threadIdx.y; top < rows; top += EACH * SIDE) {
+            real value[EACH];
+            for (int k = 0; k < EACH; ++k) {
+                const i64 i = (i64)(top + k * SIDE) * width + m;
+                value[k] = top + k * SIDE < rows && out[i] > 0 ? dout[i] * scale : (real)0;
+            }
+            for (int k = 0; k < EACH && top + k * SIDE < rows; ++k) {
+                dz[(i64)(top + k * SIDE) * width + m] = value[k];
+                sum += value[k];
+            }
         }
     sum = sum_of_column(sum, shared);
     if (m < width && threadIdx.y == 0) db[m] = sum;
@@ -50,22 +69,31 @@ extern "C" __global__ void batchnorm_relu(
             sum += centred * centred;
         }
     const real variance = sum_of_column(sum, shared) / rows;
-    if (!mine) return;  // nobody waits from here on
     const real inverse = 1 / sqrt(variance + eps);
-    if (threadIdx.y == 0) {
+    if (mine && threadIdx.y == 0) {
         inv_std[m] = inverse;
         if (running_mean) {
             running_mean[m] = momentum * running_mean[m] + (1 - momentum) * (mean + b[m]);
             running_var[m] = momentum * running_var[m] + (1 - momentum) * variance;
         }
     }
+    __shared__ u64 words[SIDE * 3][4];  // 32 elements of a row have their numbers in 3 sixteens at most
     const Dropout dropout = DROPOUT;
-    for (int n = threadIdx.y; n < rows; n += SIDE) {
+    const int thread = threadIdx.y * SIDE + threadIdx.x, left = blockIdx.x * SIDE;
+    for (int top = 0; top < rows; top += SIDE) {
+        if (dropout.drops()) {
+            __syncthreads();  // the numbers of the rows above have been read
+            if (thread < SIDE * 3) dropout.draw(words[thread], ((i64)(top + thread / 3) * width + left) / 16 + thread % 3);
+            __syncthreads();
+        }
+        const int n = top + threadIdx.y;
+        if (!mine || n >= rows) continue;
         const i64 i = (i64)n * width + m;
         const real normal = (z[i] - mean) * inverse;
         const real value = normal * gamma[m] + beta[m];
+        const bool kept = dropout.keeps(words + threadIdx.y * 3, ((i64)n * width + left) / 16, i);
         x_hat[i] = normal;
-        out[i] = value <= 0 || !dropout.keeps(i) ? (real)0 : value * scale;  // NaN stays NaN
+        out[i] = value <= 0 || !kept ? (real)0 : value * scale;  // NaN stays NaN
     }
 }
 
@@ -119,13 +147,22 @@ extern "C" __global__ void layernorm_relu(
     }
     const real inverse = 1 / sqrt(sum_of_block(sum, shared) / width + eps);
     if (threadIdx.x == 0) inv_std[blockIdx.x] = inverse;
+    __shared__ u64 words[THREADS / 16 + 1][4];  // THREADS elements from anywhere on
     const Dropout dropout = DROPOUT;
-    for (int m = threadIdx.x; m < width; m += blockDim.x) {
+    for (int left = 0; left < width; left += THREADS) {
+        const i64 first = (row + left) / 16;
+        if (dropout.drops()) {
+            __syncthreads();  // the numbers of the columns before have been read
+            if (threadIdx.x <= THREADS / 16) dropout.draw(words[threadIdx.x], first + threadIdx.x);
+            __syncthreads();
+        }
+        const int m = left + threadIdx.x;
+        if (m >= width) continue;
         const i64 i = row + m;
         const real normal = (z[i] + b[m] - mean) * inverse;
         const real value = normal * gamma[m] + beta[m];
         x_hat[i] = normal;
-        out[i] = value <= 0 || !dropout.keeps(i) ? (real)0 : value * scale;  // NaN stays NaN
+        out[i] = value <= 0 || !dropout.keeps(words, first, i) ? (real)0 : value * scale;  // NaN stays NaN
     }
 }
 
@@ -180,7 +217,7 @@ extern "C" __global__ void layernorm_sums(
 extern "C" __global__ void add_bias(real* out, const real* z, const real* b, i64 size, int width)
 {
     const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < size) out[i] = z[i] + b[i % width];
+    if (i < size) out[i] = z[i] + b[column_of(i, width)];
 }
 
 // db = the sum of dout over its rows.

@@ -45,6 +45,13 @@ extern "C" __global__ void adam(
     real* w, const real* dw, real* m, real* v, i64 size, const i64* step, const double* rate, double beta1, double beta2,
     double epsilon)
 {
+    const i64 begin = (i64)blockIdx.x * EACH * THREADS + threadIdx.x;
+    real weight[EACH], gradient[EACH], first[EACH], second[EACH];
+    for (int k = 0; k < EACH; ++k) {
+        const i64 i = begin + k * THREADS;
+        if (i >= size) break;
+        weight[k] = w[i], gradient[k] = dw[i], first[k] = m[i], second[k] = v[i];
+    }
     __shared__ real alpha, epsilon_hat;
     if (threadIdx.x == 0) {  // the powers once a block, in double: float would lose the digits of 1 - beta2^t
         const double t = *step + 1;
@@ -53,10 +60,14 @@ extern "C" __global__ void adam(
         epsilon_hat = epsilon * root;
     }
     __syncthreads();
-    ELEMENT
-    m[i] = (real)beta1 * m[i] + (real)(1 - beta1) * dw[i];
-    v[i] = (real)beta2 * v[i] + (real)(1 - beta2) * (dw[i] * dw[i]);
-    w[i] -= alpha * (m[i] / (sqrt(v[i]) + epsilon_hat));
+    for (int k = 0; k < EACH; ++k) {
+        const i64 i = begin + k * THREADS;
+        if (i >= size) break;
+        first[k] = (real)beta1 * first[k] + (real)(1 - beta1) * gradient[k];
+        second[k] = (real)beta2 * second[k] + (real)(1 - beta2) * (gradient[k] * gradient[k]);
+        m[i] = first[k], v[i] = second[k];
+        w[i] = weight[k] - alpha * (first[k] / (sqrt(second[k]) + epsilon_hat));
+    }
 }
 
 // What goes with a rule: the functions of fcnet.optim.limits.

@@ -34,7 +34,7 @@ from fcnet.functional.affine import (
     matmul,
     matmul_backward,
 )
-from fcnet.functional.batch import advance, batch_rows, cast, gather, preprocess, record_step
+from fcnet.functional.batch import advance, cast, gather, next_batch, preprocess, record_step
 from fcnet.functional.dropout import (
     dropout_backward,
     dropout_forward,
@@ -89,7 +89,6 @@ __all__ = [
     "advance",
     "affine_backward",
     "affine_forward",
-    "batch_rows",
     "batchnorm_activation_dropout_backward",
     "batchnorm_activation_dropout_forward",
     "batchnorm_backward",
@@ -122,6 +121,7 @@ __all__ = [
     "maxout_backward",
     "maxout_forward",
     "mse_loss",
+    "next_batch",
     "one_hot",
     "plain_dropout_forward",
     "plain_dropout_inference",

@@ -1,4 +1,4 @@
-"""The start of a training step: which rows, gathered into a fixed buffer, preprocessed on the way.
+"""The start of a training step: which rows, gathered into fixed buffers, preprocessed on the way; its bookkeeping.
 
 Shapes: n samples in the data set, N batch, D features.
 """
@@ -11,27 +11,6 @@ from backends import accelerated, array_module, backend_of
 from fcnet.functional import checks
 
 Array = Any
-
-
-@accelerated(
-    "rows",
-    check=lambda order, cursor, offsets, positions, *, rows=None: checks.outputs(
-        "batch_rows", offsets.shape, positions=positions, rows=rows
-    ),
-)
-def batch_rows(order: Array, cursor: Array, offsets: Array, positions: Array, *, rows: Array | None = None) -> Array:
-    """The row numbers of the next batch, rows = order[cursor : cursor + N], with the cursor read on the device.
-
-    Args:
-        order: (n,) int64, this epoch's permutation.
-        cursor: (1,) int64, rows of it already used.
-        offsets: (N,) int64, 0..N-1.
-        positions: (N,) int64, scratch.
-        rows: (N,) int64, filled if given.
-    """
-    backend = backend_of(order, cursor, offsets)
-    backend.xp.add(offsets, cursor, out=positions)
-    return backend.take_rows(order, positions, out=rows)  # the cursor never runs past the end
 
 
 @accelerated(
@@ -55,6 +34,49 @@ def preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None = None
     xp = array_module(x, shift, scale)
     out = xp.subtract(x, shift, out=out, dtype=shift.dtype)
     return xp.multiply(out, scale, out=out)
+
+
+def _check_next_batch(
+    X: Array, y: Array, order: Array, cursor: Array, offsets: Array, positions: Array, shift: Array | None = None,
+    scale: Array | None = None, *, batch: Any = None, targets: Any = None, rows: Any = None, raw: Any = None,
+) -> None:  # fmt: skip
+    if X.shape[0] != y.shape[0]:
+        raise ValueError(f"next_batch: y: expected {X.shape[0]} rows like X, got {y.shape[0]}")
+    if shift is not None:
+        checks.features("next_batch", "shift", shift, X.shape[-1], "X")
+        checks.same_shape("next_batch", "scale", scale, shift.shape, "shift")
+    checks.outputs("next_batch", offsets.shape, positions=positions, rows=rows)
+    checks.outputs("next_batch", (*offsets.shape, *X.shape[1:]), batch=batch, raw=raw)
+    checks.outputs("next_batch", (*offsets.shape, *y.shape[1:]), targets=targets)
+
+
+@accelerated("batch", "targets", "rows", "raw", check=_check_next_batch)
+def next_batch(
+    X: Array, y: Array, order: Array, cursor: Array, offsets: Array, positions: Array, shift: Array | None = None,
+    scale: Array | None = None, *, batch: Array | None = None, targets: Array | None = None, rows: Array | None = None,
+    raw: Array | None = None,
+) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
+    """The next mini-batch, with the cursor read on the device: rows = order[cursor : cursor + N], targets = y[rows] and
+    batch = X[rows], or (X[rows] - shift) * scale.
+
+    Args:
+        X: (n, D), any dtype. y: (n,) or (n, C).
+        order: (n,) int64, this epoch's permutation. cursor: (1,) int64, rows of it already used.
+        offsets: (N,) int64, 0..N-1. positions: (N,) int64, scratch.
+        shift, scale: (D,), as in `preprocess`, or neither.
+        batch: (N, D), targets: (N,) or (N, C), rows: (N,) int64, raw: like X[rows], filled if given.
+
+    Returns:
+        batch, targets, rows, and raw: scratch, or None.
+    """
+    backend = backend_of(order, cursor, offsets)
+    backend.xp.add(offsets, cursor, out=positions)
+    rows = backend.take_rows(order, positions, out=rows)  # the cursor never runs past the end
+    targets = backend.take_rows(y, rows, out=targets)
+    if shift is None:
+        return backend.take_rows(X, rows, out=batch), targets, rows, None
+    raw = backend.take_rows(X, rows, out=raw)
+    return preprocess.reference(raw, shift, scale, out=batch), targets, rows, raw
 
 
 @accelerated("out")

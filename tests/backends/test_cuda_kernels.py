@@ -251,14 +251,35 @@ def test_limits_let_nan_through_and_an_overflowing_norm_leaves_the_step_out(kern
 
 
 class TestBatch:
-    def test_batch_rows(self, kernels, cupy):
-        order = cupy.asarray(np.random.default_rng(0).permutation(10))
-        cursor, offsets = cupy.asarray(np.array([3])), cupy.asarray(np.arange(4))
-        got = run(kernels["batch_rows"], order, cursor, offsets, cupy.empty(4, np.int64))
-        np.testing.assert_array_equal(down(got), down(order)[3:7])
-        cursor[...] = 8
-        assert run(kernels["batch_rows"], order, cursor, offsets, None, rows=got) is got
-        np.testing.assert_array_equal(down(got), down(order)[[8, 9, 9, 9]])
+    @pytest.mark.parametrize(
+        ("kind", "scaled"), [("uint8", True), *((k, False) for k in ("uint8", "float32", "float64"))]
+    )
+    @pytest.mark.parametrize("width", [1, 3, 16, 300, 1500])
+    @pytest.mark.parametrize("columns", [None, 1, 300])
+    def test_next_batch(self, scaled, width, kind, columns, rng, kernels, up, cupy, dtype):
+        X, order = rng.integers(200, size=(10, width)).astype(kind), rng.permutation(10)
+        y = rng.integers(9, size=10) if columns is None else rng.random((10, columns)).astype(dtype)
+        vectors = (up(rng.random(width)), up(rng.random(width))) if scaled else ()
+        cursor = cupy.asarray(np.array([3]))
+        args = cupy.asarray(X), cupy.asarray(y), cupy.asarray(order), cursor, cupy.asarray(np.arange(4))
+        got = run(kernels["next_batch"], *args, None, *vectors)
+        for start in (3, 8):
+            cursor[...] = start
+            run(
+                kernels["next_batch"],
+                *args,
+                None,
+                *vectors,
+                **dict(zip(("batch", "targets", "rows"), got, strict=False)),
+            )
+            rows = order[np.minimum(start + np.arange(4), 9)]  # never outside the data
+            np.testing.assert_array_equal(down(got[2]), rows)
+            np.testing.assert_array_equal(down(got[1]), y[rows])
+            expected = F.preprocess.reference(X[rows], *map(down, vectors)) if scaled else X[rows]
+            np.testing.assert_array_equal(down(got[0]), expected)
+        args[2][:] = 10**6
+        run(kernels["next_batch"], *args, None, *vectors, **dict(zip(("batch", "targets"), got, strict=False)))
+        np.testing.assert_array_equal(down(got[1]), y[[9] * 4])
 
     @pytest.mark.parametrize("kind", ["uint8", "float32", "float64", "int64"])
     @pytest.mark.parametrize("shape", [(10, 3), (10,), (10, 4, 4), (10, 1500)], ids=str)

@@ -26,7 +26,7 @@ SERVED = {
     *(f"{kind}_activation_dropout_forward" for kind in ("bias", "batchnorm", "layernorm")),
     *(f"{kind}_activation_dropout_backward" for kind in ("bias", "batchnorm", "layernorm")),
     *("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "decay_weights", "clip_by_norm", "clip_by_value"),
-    *("advance", "batch_rows", "gather", "preprocess", "record_step"),
+    *("advance", "gather", "next_batch", "preprocess", "record_step"),
 }
 ACTIVATIONS = [*sorted(F.ACTIVATIONS), "maxout:3"]
 KINDS = ["bias", "batchnorm", "layernorm"]
@@ -238,6 +238,7 @@ class TestOnEitherDevice:
 WRONG = np.zeros((2, 3))
 Z, V, W, Y = np.ones((6, 5)), np.ones(5), np.ones((5, 4)), np.zeros(6, int)
 OF_UNITS = [(f"{kind}_activation_dropout_forward", (Z, *[V] * (1 if kind == "bias" else 3))) for kind in KINDS]
+NEXT = np.ones((9, 5)), np.zeros(9, int), np.arange(9), np.array([0]), np.arange(4), np.empty(4, int)
 GIVEN = [
     *((name, args, output) for name, args in OF_UNITS for output in ("out",)),
     ("bias_activation_dropout_forward", (Z, V), "hidden"),
@@ -251,7 +252,7 @@ GIVEN = [
     ("affine_forward", (Z, W, np.ones(4)), "out"),
     *(("matmul_backward", (np.ones((6, 4)), Z, W), output) for output in ("dx", "dw")),
     *(("affine_backward", (np.ones((6, 4)), (Z, W, np.ones(4))), output) for output in ("dx", "dw", "db")),
-    ("batch_rows", (np.arange(9), np.array([0]), np.arange(4), np.empty(4, int)), "rows"),
+    *(("next_batch", NEXT, output) for output in ("batch", "targets", "rows", "raw")),
     ("gather", (Z, np.arange(4)), "batch"),
     ("preprocess", (Z, V, V), "out"),
 ]

@@ -6,19 +6,54 @@ import pytest
 from fcnet import functional as F
 from tests.tolerances import assert_close
 
+KINDS_OF_X = {"bytes": "uint8", "scaled bytes": "uint8", "float32": "float32", "float64": "float64", "int16": "int16"}
+
 
 @pytest.mark.parametrize("given", [False, True], ids=["new", "given"])
-def test_batch_rows_follow_the_cursor(given, rng, device, host, xp, untouched):
-    order = rng.permutation(10)
-    args = device(order), device([0]), device(np.arange(4))
-    rows = xp.empty((4,), dtype="int64") if given else None
-    for cursor in (0, 3, 6):
-        args[1][...] = cursor
-        with untouched(*args):
-            got = F.batch_rows(*args, xp.empty((4,), dtype="int64"), rows=rows)
-        np.testing.assert_array_equal(host(got), order[cursor : cursor + 4])
-        assert host(got).dtype == np.int64
-        assert (got is rows) is given
+@pytest.mark.parametrize("kind", KINDS_OF_X)
+@pytest.mark.parametrize("shape", [(10, 3), (10, 1), (12, 16), (9, 1200)], ids=str)
+@pytest.mark.parametrize("targets", ["labels", "numbers"])
+def test_next_batch_follows_the_cursor(given, kind, shape, targets, rng, lay, device, host, dtype, xp, untouched):
+    data = rng.integers(200, size=shape).astype(KINDS_OF_X[kind])
+    y = rng.integers(5, size=shape[0]) if targets == "labels" else rng.random((shape[0], 3)).astype(dtype)
+    order = rng.permutation(shape[0])
+    shift, scale = rng.random(shape[1]).astype(dtype), rng.random(shape[1]).astype(dtype)
+    scaled = kind == "scaled bytes"
+    made_in = dtype if scaled else data.dtype
+    for size in (4, 1):
+        cursor, offsets, positions = device([0]), device(np.arange(size)), xp.empty((size,), dtype="int64")
+        args = lay(data), lay(y), device(order), cursor, offsets
+        vectors = (device(shift, dtype), device(scale, dtype)) if scaled else ()
+        outputs = {
+            "batch": xp.empty((size, shape[1]), dtype=made_in),
+            "targets": xp.empty((size, *y.shape[1:]), dtype=y.dtype),
+            "rows": xp.empty((size,), dtype="int64"),
+        }
+        for start in (0, 3, shape[0] - size):
+            cursor[...] = start
+            with untouched(*args, *vectors):
+                got = F.next_batch(*args, positions, *vectors, **(outputs if given else {}))
+            expected = order[start : start + size]
+            np.testing.assert_array_equal(host(got[2]), expected)
+            np.testing.assert_array_equal(host(got[1]), y[expected])
+            batch = data[expected]
+            if scaled:
+                batch = (batch.astype(dtype) - shift) * scale
+            np.testing.assert_array_equal(host(got[0]), batch)
+            assert host(got[0]).dtype == made_in
+            assert all((a is b) is given for a, b in zip(got[:3], outputs.values(), strict=True))
+
+
+def test_next_batch_says_what_does_not_fit(device, xp):
+    X, y, order, cursor = device(np.ones((9, 3))), device(np.zeros(9, int)), device(np.arange(9)), device([0])
+    args = order, cursor, device(np.arange(4)), xp.empty((4,), dtype="int64")
+    vector = device(np.ones(3))
+    with pytest.raises(ValueError, match="next_batch: y: expected 9 rows like X, got 8"):
+        F.next_batch(X, device(np.zeros(8, int)), *args)
+    with pytest.raises(ValueError, match="next_batch: shift: expected shape"):
+        F.next_batch(X, y, *args, device(np.ones(2)), vector)
+    with pytest.raises(ValueError, match="next_batch: scale: expected the shape"):
+        F.next_batch(X, y, *args, vector, device(np.ones(2)))
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["new", "given"])
@@ -99,8 +134,8 @@ def test_none_of_them_waits_or_uploads(guard):
     offsets, positions = xp.arange(4, dtype="int64"), xp.empty((4,), dtype="int64")
     data, losses = guard.asarray(np.ones((9, 3))), xp.zeros((5,))
     with guard.recording() as log, guard.no_waits():
-        rows = F.batch_rows(order, cursor, offsets, positions)
-        x = F.preprocess(F.gather(data, rows), xp.ones(3), xp.ones(3))
+        x, *_ = F.next_batch(data, order, order, cursor, offsets, positions, xp.ones(3), xp.ones(3))
+        F.gather(data, order)
         counters = xp.ones(2, dtype="int64")
         F.record_step(losses, counters, counters, xp.sum(F.cast(x, "float64")))
         F.advance(cursor, xp.ones(1, dtype="int64"))

@@ -1,0 +1,116 @@
+"""The start and the end of a step; names and signatures of `fcnet.functional.batch`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backends.base import Array, Kernel
+from backends.cuda.launch import SIDE, THREADS, Launcher
+
+MOST_ROWS = 65535  # of a batch that is gathered: a grid has no more rows
+
+
+class BatchKernels(Launcher):
+    """The kernels of batch.cu."""
+
+    def batches(self) -> dict[str, Kernel]:
+        """Name of a reference function -> its kernel."""
+        return {
+            "next_batch": Kernel(self.next_batch, self._fits_next_batch),
+            "gather": Kernel(self.gather, self._fits_gather),
+            "preprocess": Kernel(self.preprocess, self._fits_preprocess),
+            "advance": Kernel(self.advance, self._fits_advance),
+            "record_step": Kernel(self.record_step, self._fits_record_step),
+        }
+
+    def next_batch(
+        self, X, y, order, cursor, offsets, positions, shift=None, scale=None, *, batch=None, targets=None, rows=None,
+        raw=None,
+    ):  # fmt: skip
+        rows = self._like(rows, offsets)
+        targets = self._like(targets, y, (rows.size, *y.shape[1:]))
+        batch = self._like(batch, X if shift is None else shift, (rows.size, *X.shape[1:]))
+        words = np.int32(targets.nbytes // rows.size // 4)
+        wanted = targets, rows, y, np.int64(len(X)), words, order, cursor
+        if shift is None:
+            unit, units = _units(X, batch)
+            self._rows(f"next_batch_{unit}", "f", units, rows.size, batch, X, np.int32(units), *wanted)
+        else:
+            units = X.shape[1]
+            start = batch, X, np.int32(units), shift, scale
+            self._rows("next_batch_bytes", shift.dtype.char, units, rows.size, *start, *wanted)
+        return batch, targets, rows, None
+
+    def gather(self, data, rows, *, batch=None):
+        batch = self._like(batch, data, (rows.size, *data.shape[1:]))
+        unit, units = _units(data, batch)
+        counts = np.int64(len(data)), np.int32(units)
+        self._rows(f"gather_{unit}", "f", units, rows.size, batch, data, rows, *counts)
+        return batch
+
+    def _rows(self, name: str, real: str, units: int, rows: int, *arguments: Any) -> None:
+        """A thread for each of `units` parts of each row."""
+        self._launch(name, real, (-(-units // THREADS), rows), (THREADS,), *arguments)
+
+    def preprocess(self, x, shift, scale, *, out=None):
+        out = self._like(out, shift, x.shape)
+        name = "preprocess_bytes" if x.dtype == np.uint8 else "preprocess_reals"
+        self._each(name, shift, x.size, out, x, shift, scale, np.int64(x.size), np.int32(x.shape[1]))
+        return out
+
+    def advance(self, counters, increments):
+        self._launch("advance", "f", (1,), (SIDE,), counters, increments, np.int32(counters.size))
+        return counters
+
+    def record_step(self, losses, counters, increments, loss):
+        slots = np.int64(losses.size)
+        self._launch("record_step", losses.dtype.char, (1,), (1,), losses, slots, counters, increments, loss)
+        return losses
+
+    def _fits_next_batch(
+        self, X, y, order, cursor, offsets, positions, shift=None, scale=None, *, batch=None, targets=None, rows=None,
+        raw=None,
+    ):  # fmt: skip
+        counted = self._whole(order, cursor, offsets, *([] if rows is None else [rows])) and order.size == len(X)
+        if not (counted and y.dtype.itemsize % 4 == 0 and self._fits_gather(y, offsets, batch=targets)):
+            return False
+        if shift is None:
+            return self._fits_gather(X, offsets, batch=batch)
+        return (
+            X.dtype == np.uint8 and self._fits_gather(X, offsets) and self._fits_preprocess(X, shift, scale, out=batch)
+        )
+
+    def _fits_gather(self, data, rows, *, batch=None):
+        given = [data] if batch is None else [data, batch]
+        return (
+            all(isinstance(a, self.cupy.ndarray) and a.flags.c_contiguous and a.size for a in given)
+            and all(a.dtype == data.dtype for a in given)
+            and self._whole(rows)
+            and rows.size <= MOST_ROWS
+        )
+
+    def _fits_preprocess(self, x, shift, scale, *, out=None):
+        given = [array for array in (scale, out) if array is not None]
+        return (
+            isinstance(x, self.cupy.ndarray)
+            and x.ndim == 2
+            and x.flags.c_contiguous
+            and x.dtype in (np.uint8, shift.dtype)
+            and x.size > 0
+            and self._plain(shift, *given)
+        )
+
+    def _fits_advance(self, counters, increments):
+        return self._whole(counters, increments) and counters.size == increments.size <= SIDE
+
+    def _fits_record_step(self, losses, counters, increments, loss):
+        return losses.ndim == 1 and self._plain(losses, loss) and self._whole(counters, increments)
+
+
+def _units(data: Array, batch: Array) -> tuple[int, int]:
+    """The largest number of bytes that may be copied at once, and how many of those a row has."""
+    row = batch.nbytes // len(batch)
+    unit = next(u for u in (16, 4, 1) if row % u == 0 and data.data.ptr % u == 0 and batch.data.ptr % u == 0)
+    return unit, row // unit
