@@ -173,7 +173,7 @@ class CupyBackend(Backend):
     def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
         """See `Backend`: one CUDA graph. Where it cannot be captured, the calls themselves, and a RuntimeWarning."""
         with self._device:
-            return capture.compile(self.xp, calls)
+            return capture.compile(self.xp, calls, self._own_gemm())
 
     def memory(self) -> Memory:
         """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""

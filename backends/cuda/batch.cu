@@ -14,17 +14,17 @@ __device__ __forceinline__ void gather(T* batch, const T* data, const i64* rows,
     if (u < units) batch[(i64)blockIdx.y * units + u] = data[row * units + u];
 }
 
-extern "C" __global__ void gather_1(unsigned char* batch, const unsigned char* data, const i64* rows, i64 count, int units)
+KERNEL(256) gather_1(unsigned char* batch, const unsigned char* data, const i64* rows, i64 count, int units)
 {
     gather(batch, data, rows, count, units);
 }
 
-extern "C" __global__ void gather_4(unsigned* batch, const unsigned* data, const i64* rows, i64 count, int units)
+KERNEL(256) gather_4(unsigned* batch, const unsigned* data, const i64* rows, i64 count, int units)
 {
     gather(batch, data, rows, count, units);
 }
 
-extern "C" __global__ void gather_16(ulonglong2* batch, const ulonglong2* data, const i64* rows, i64 count, int units)
+KERNEL(256) gather_16(ulonglong2* batch, const ulonglong2* data, const i64* rows, i64 count, int units)
 {
     gather(batch, data, rows, count, units);
 }
@@ -53,23 +53,23 @@ __device__ __forceinline__ void next_batch(T* batch, const T* data, int units, i
     if (u < units) batch[(i64)blockIdx.y * units + u] = data[row * units + u];
 }
 
-extern "C" __global__ void next_batch_1(unsigned char* batch, const unsigned char* data, int units, NEXT_PARAMETERS)
+KERNEL(256) next_batch_1(unsigned char* batch, const unsigned char* data, int units, NEXT_PARAMETERS)
 {
     next_batch(batch, data, units, NEXT);
 }
 
-extern "C" __global__ void next_batch_4(unsigned* batch, const unsigned* data, int units, NEXT_PARAMETERS)
+KERNEL(256) next_batch_4(unsigned* batch, const unsigned* data, int units, NEXT_PARAMETERS)
 {
     next_batch(batch, data, units, NEXT);
 }
 
-extern "C" __global__ void next_batch_16(ulonglong2* batch, const ulonglong2* data, int units, NEXT_PARAMETERS)
+KERNEL(256) next_batch_16(ulonglong2* batch, const ulonglong2* data, int units, NEXT_PARAMETERS)
 {
     next_batch(batch, data, units, NEXT);
 }
 
 // The same, preprocessed: (byte - shift) scale, each column its own.
-extern "C" __global__ void next_batch_bytes(
+KERNEL(256) next_batch_bytes(
     real* batch, const unsigned char* data, int width, const real* shift, const real* scale, NEXT_PARAMETERS)
 {
     const i64 row = NEXT;
@@ -87,25 +87,25 @@ __device__ __forceinline__ void affine_map(real* out, const T* x, const real* sh
     out[i] = ((real)x[i] - shift[d]) * scale[d];
 }
 
-extern "C" __global__ void preprocess_bytes(
+KERNEL(256) preprocess_bytes(
     real* out, const unsigned char* x, const real* shift, const real* scale, i64 size, int width)
 {
     affine_map(out, x, shift, scale, size, width);
 }
 
-extern "C" __global__ void preprocess_reals(
+KERNEL(256) preprocess_reals(
     real* out, const real* x, const real* shift, const real* scale, i64 size, int width)
 {
     affine_map(out, x, shift, scale, size, width);
 }
 
-extern "C" __global__ void advance(i64* counters, const i64* increments, int count)
+KERNEL(256) advance(i64* counters, const i64* increments, int count)
 {
     if (threadIdx.x < count) counters[threadIdx.x] += increments[threadIdx.x];
 }
 
 // losses[counters[1]] = loss, then the counters go on; one thread.
-extern "C" __global__ void record_step(real* losses, i64 slots, i64* counters, const i64* increments, const real* loss)
+KERNEL(256) record_step(real* losses, i64 slots, i64* counters, const i64* increments, const real* loss)
 {
     const i64 slot = counters[1];
     if (slot >= 0 && slot < slots) losses[slot] = *loss;

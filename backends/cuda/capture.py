@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from backends.base import Array, InTurn
 from backends.dispatch import REGISTRY
 
@@ -20,8 +22,8 @@ _DATA_SETS = ("gather", "next_batch")  # whose first argument is only read, and 
 class Captured:
     """A launch of the graph; holds all that the graph's addresses point to."""
 
-    def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any) -> None:
-        self.calls, self._graph, self._pool = tuple(calls), graph, pool
+    def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any, kept: Any) -> None:
+        self.calls, self._graph, self._pool, self._kept = tuple(calls), graph, pool, kept
         _alive.add(self)
 
     @property
@@ -41,15 +43,14 @@ def held() -> int:
     return sum(captured.held for captured in list(_alive))
 
 
-def compile(cupy: Any, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-    """One graph of these calls, or the calls in turn, and a warning that says why.
+def compile(cupy: Any, calls: Sequence[Callable[[], Any]], kept: Any = None) -> Callable[[], Any]:
+    """One graph of these calls, or the calls in turn, and a warning that says why; every array is as it was.
 
-    The calls have been made before, so nothing is compiled now; afterwards every array is as it was.
+    `kept` has whatever else the graph uses, such as the workspace of the products, and lives as long as it.
     """
     eager = InTurn(calls)
     try:
-        captured = _capture(cupy, calls)
-        difference = _difference(cupy, eager, captured)
+        captured, difference = _checked(cupy, eager, kept)
     except Exception as error:  # whatever a library refuses: the step itself is sound
         difference = f"{type(error).__name__}: {error}"
     if difference is None:
@@ -62,7 +63,30 @@ def compile(cupy: Any, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
     return eager
 
 
-def _capture(cupy: Any, calls: Sequence[Callable[[], Any]]) -> Captured:
+def _checked(cupy: Any, eager: InTurn, kept: Any) -> tuple[Captured, str | None]:
+    """The graph, and what differs when it and the calls run from the same state: None if every bit is equal.
+
+    The calls run first, with their outputs given, so that nothing is left to be compiled in the capture. Outputs begin
+    spoilt: they still hold what the calls wrote when they were recorded, which a graph that lacks one of them would
+    leave there. The copies are on the host: on the device they would take as much room as the training.
+    """
+    arrays, outputs = _arrays(cupy, eager.calls), _outputs(cupy, eager.calls)
+    before = [cupy.asnumpy(array) for array in arrays]
+    try:
+        _spoil(outputs)
+        eager()
+        after = [cupy.asnumpy(array) for array in arrays]
+        captured = _capture(cupy, eager.calls, kept)
+        _put_back(arrays, before)  # only now: what escaped the capture was done in it
+        _spoil(outputs)
+        captured()
+        other = sum(cupy.asnumpy(a).tobytes() != b.tobytes() for a, b in zip(arrays, after, strict=True))
+    finally:
+        _put_back(arrays, before)
+    return captured, f"{other} of its {len(arrays)} arrays came out with other bits" if other else None
+
+
+def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], kept: Any) -> Captured:
     cupy.cuda.get_current_stream().synchronize()
     pool = cupy.cuda.MemoryPool()
     stream = cupy.cuda.Stream(non_blocking=True)
@@ -75,7 +99,7 @@ def _capture(cupy: Any, calls: Sequence[Callable[[], Any]]) -> Captured:
             _abandon(stream)
             raise
         graph = stream.end_capture()
-    return Captured(calls, graph, pool)
+    return Captured(calls, graph, pool, kept)
 
 
 def _abandon(stream: Any) -> None:
@@ -84,27 +108,6 @@ def _abandon(stream: Any) -> None:
         stream.end_capture()
     except Exception:  # it says again that the capture failed
         return
-
-
-def _difference(cupy: Any, eager: InTurn, captured: Captured) -> str | None:
-    """Run both from the same state and compare every array bit by bit; then put the state back.
-
-    The outputs begin spoilt: they still hold what the calls wrote when they were recorded, which a graph that lacks one
-    of them would leave there.
-    """
-    arrays, outputs = _arrays(cupy, eager.calls), _outputs(cupy, eager.calls)
-    before = [array.copy() for array in arrays]
-    _spoil(outputs)
-    eager()
-    after = [array.copy() for array in arrays]
-    _put_back(arrays, before)
-    _spoil(outputs)
-    captured()
-    same = [bool((_bytes(array) == _bytes(other)).all()) for array, other in zip(arrays, after, strict=True)]
-    _put_back(arrays, before)
-    if all(same):
-        return None
-    return f"{same.count(False)} of its {len(same)} arrays came out with other bits"
 
 
 def _outputs(cupy: Any, calls: Iterable[Any]) -> list[Array]:
@@ -119,16 +122,12 @@ def _outputs(cupy: Any, calls: Iterable[Any]) -> list[Array]:
 
 def _spoil(arrays: Sequence[Array]) -> None:
     for array in arrays:
-        _bytes(array)[...] = 255  # NaN, -1
+        array.reshape(-1).view("uint8")[...] = 255  # NaN, -1
 
 
-def _put_back(arrays: Sequence[Array], before: Sequence[Array]) -> None:
+def _put_back(arrays: Sequence[Array], before: Sequence[np.ndarray]) -> None:
     for array, old in zip(arrays, before, strict=True):
-        array[...] = old
-
-
-def _bytes(array: Array) -> Array:
-    return array.reshape(-1).view("uint8")
+        array.set(old)
 
 
 def _arrays(cupy: Any, calls: Iterable[Any]) -> list[Array]:

@@ -4,6 +4,9 @@
 
 typedef long long i64;
 
+// A kernel for blocks of so many threads at most: told, the compiler leaves registers for all of them.
+#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+
 const int THREADS = 256;  // of a block that works element by element
 const int EACH = 4;  // elements of a thread where memory decides: all are asked for before the first is needed
 const int SIDE = 32;  // a block that works on columns has SIDE x SIDE threads, a column for each threadIdx.x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ class CudaFeed(Feed):
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._slots = [_Slot(cupy, self.arrays) for _ in range(2)]
         self._in = self._out = 0  # batches sent and received
+        # Dropped while a batch is on its way, the slots live until it has come: their memory will be somebody else's.
+        weakref.finalize(self, _arrive, self._stream, self._slots).atexit = False
 
     def send(self, rows: np.ndarray) -> None:
         slot = self._slots[self._in % 2]
@@ -55,3 +58,9 @@ class _Slot:
         ]
         self.device = [cupy.empty(array.shape, array.dtype) for array in arrays]
         self.copied, self.taken = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
+        # The memory may have been freed with work on it still to be done; the first copy comes after that.
+        self.taken.record(cupy.cuda.get_current_stream())
+
+
+def _arrive(stream: Any, slots: Sequence[_Slot]) -> None:
+    stream.synchronize()

@@ -1,7 +1,7 @@
 // Losses with their gradients, of labels: the functions of fcnet.functional.loss. One block; a thread takes whole rows.
 // The loss is summed in double. A label outside 0..classes-1 is a row without a right class, as in the reference.
 
-extern "C" __global__ void softmax_loss(
+KERNEL(1024) softmax_loss(
     real* loss, real* dscores, const real* scores, const i64* y, int rows, int classes)
 {
     __shared__ double shared[1024];
@@ -25,7 +25,7 @@ extern "C" __global__ void softmax_loss(
     if (threadIdx.x == 0) *loss = total / rows;
 }
 
-extern "C" __global__ void svm_loss(real* loss, real* dscores, const real* scores, const i64* y, int rows, int classes)
+KERNEL(1024) svm_loss(real* loss, real* dscores, const real* scores, const i64* y, int rows, int classes)
 {
     __shared__ double shared[1024];
     double total = 0;
@@ -49,7 +49,7 @@ extern "C" __global__ void svm_loss(real* loss, real* dscores, const real* score
 }
 
 // loss += 0.5 reg sum(w^2), dw += reg w: sums of fixed parts, one part a block, then added by `l2_total`.
-extern "C" __global__ void l2_parts(double* parts, real* dw, const real* w, i64 size, real reg)
+KERNEL(256) l2_parts(double* parts, real* dw, const real* w, i64 size, real reg)
 {
     __shared__ double shared[256];
     double sum = 0;
@@ -61,7 +61,7 @@ extern "C" __global__ void l2_parts(double* parts, real* dw, const real* w, i64 
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void l2_total(real* loss, const double* parts, int count, real reg)
+KERNEL(256) l2_total(real* loss, const double* parts, int count, real reg)
 {
     __shared__ double shared[256];
     double sum = 0;

@@ -4,7 +4,7 @@
 // the output and scale = 1 / keep_ratio, no mask.
 
 // out = dropout(relu(z + b)); out may be z.
-extern "C" __global__ void bias_relu(real* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+KERNEL(256) bias_relu(real* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
 {
     __shared__ u64 words[EACH * THREADS / 16][4];
     const Dropout dropout = DROPOUT;
@@ -27,7 +27,7 @@ extern "C" __global__ void bias_relu(real* out, const real* z, const real* b, i6
 }
 
 // dz = dout where the output is not zero, times scale; db = its sum over the rows. dz may be dout.
-extern "C" __global__ void bias_relu_backward(
+KERNEL(1024) bias_relu_backward(
     real* dz, real* db, const real* dout, const real* out, int rows, int width, real scale)
 {
     __shared__ real shared[SIDE][SIDE + 1];
@@ -51,7 +51,7 @@ extern "C" __global__ void bias_relu_backward(
 
 // out = dropout(relu(batchnorm(z))) with the batch's statistics, which also move the running ones (if there are any);
 // b only shifts the running mean. x_hat may be z.
-extern "C" __global__ void batchnorm_relu(
+KERNEL(1024) batchnorm_relu(
     real* out, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta,
     real* running_mean, real* running_var, int rows, int width, real momentum, real eps, real scale, DROPOUT_PARAMETERS)
 {
@@ -99,7 +99,7 @@ extern "C" __global__ void batchnorm_relu(
 
 // dgamma, dbeta, and dz = gamma inv_std (dy - mean(dy) - x_hat mean(dy x_hat)) with dy the gradient after
 // normalisation; db = 0, because batch norm takes a bias away again. dz may be dout.
-extern "C" __global__ void batchnorm_relu_backward(
+KERNEL(1024) batchnorm_relu_backward(
     real* dz, real* db, real* dgamma, real* dbeta, const real* dout, const real* out, const real* x_hat,
     const real* inv_std, const real* gamma, int rows, int width, real scale)
 {
@@ -131,7 +131,7 @@ extern "C" __global__ void batchnorm_relu_backward(
 }
 
 // out = dropout(relu(layernorm(z + b))): a block for each row. x_hat may be z.
-extern "C" __global__ void layernorm_relu(
+KERNEL(256) layernorm_relu(
     real* out, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta, int width,
     real eps, real scale, DROPOUT_PARAMETERS)
 {
@@ -167,7 +167,7 @@ extern "C" __global__ void layernorm_relu(
 }
 
 // dz of `layernorm_relu`, a block for each row; dy, which `layernorm_sums` reads, is written too. dy may be dout.
-extern "C" __global__ void layernorm_relu_backward(
+KERNEL(256) layernorm_relu_backward(
     real* dz, real* dy, const real* dout, const real* out, const real* x_hat, const real* inv_std, const real* gamma,
     int width, real scale)
 {
@@ -190,7 +190,7 @@ extern "C" __global__ void layernorm_relu_backward(
 }
 
 // db, dgamma and dbeta of `layernorm_relu_backward`.
-extern "C" __global__ void layernorm_sums(
+KERNEL(1024) layernorm_sums(
     real* db, real* dgamma, real* dbeta, const real* dz, const real* dy, const real* x_hat, int rows, int width)
 {
     __shared__ real shared[SIDE][SIDE + 1];
@@ -214,14 +214,14 @@ extern "C" __global__ void layernorm_sums(
 }
 
 // out = z + b: the end of an affine layer that nothing else follows. out may be z.
-extern "C" __global__ void add_bias(real* out, const real* z, const real* b, i64 size, int width)
+KERNEL(256) add_bias(real* out, const real* z, const real* b, i64 size, int width)
 {
     const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < size) out[i] = z[i] + b[column_of(i, width)];
 }
 
 // db = the sum of dout over its rows.
-extern "C" __global__ void bias_gradient(real* db, const real* dout, int rows, int width)
+KERNEL(1024) bias_gradient(real* db, const real* dout, int rows, int width)
 {
     __shared__ real shared[SIDE][SIDE + 1];
     const int m = blockIdx.x * SIDE + threadIdx.x;

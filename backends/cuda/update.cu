@@ -5,20 +5,20 @@
     const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; \
     if (i >= size) return;
 
-extern "C" __global__ void sgd(real* w, const real* dw, i64 size, const double* rate)
+KERNEL(256) sgd(real* w, const real* dw, i64 size, const double* rate)
 {
     ELEMENT
     w[i] -= (real)*rate * dw[i];
 }
 
-extern "C" __global__ void momentum(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
+KERNEL(256) momentum(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
 {
     ELEMENT
     v[i] = mu * v[i] - (real)*rate * dw[i];
     w[i] += v[i];
 }
 
-extern "C" __global__ void nesterov(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
+KERNEL(256) nesterov(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
 {
     ELEMENT
     const real change = (real)*rate * dw[i];
@@ -26,14 +26,14 @@ extern "C" __global__ void nesterov(real* w, const real* dw, real* v, i64 size, 
     w[i] += mu * v[i] - change;
 }
 
-extern "C" __global__ void adagrad(real* w, const real* dw, real* c, i64 size, const double* rate, real epsilon)
+KERNEL(256) adagrad(real* w, const real* dw, real* c, i64 size, const double* rate, real epsilon)
 {
     ELEMENT
     c[i] += dw[i] * dw[i];
     w[i] -= (real)*rate * (dw[i] / (sqrt(c[i]) + epsilon));
 }
 
-extern "C" __global__ void rmsprop(
+KERNEL(256) rmsprop(
     real* w, const real* dw, real* c, i64 size, const double* rate, real rho, real rest, real epsilon)
 {
     ELEMENT
@@ -41,7 +41,7 @@ extern "C" __global__ void rmsprop(
     w[i] -= (real)*rate * (dw[i] / (sqrt(c[i]) + epsilon));
 }
 
-extern "C" __global__ void adam(
+KERNEL(256) adam(
     real* w, const real* dw, real* m, real* v, i64 size, const i64* step, const double* rate, double beta1, double beta2,
     double epsilon)
 {
@@ -72,20 +72,20 @@ extern "C" __global__ void adam(
 
 // What goes with a rule: the functions of fcnet.optim.limits.
 
-extern "C" __global__ void decay_weights(real* w, i64 size, const double* rate, double decay)
+KERNEL(256) decay_weights(real* w, i64 size, const double* rate, double decay)
 {
     ELEMENT
     w[i] -= (real)(*rate * decay) * w[i];
 }
 
-extern "C" __global__ void clip_by_value(real* dw, i64 size, real limit)
+KERNEL(256) clip_by_value(real* dw, i64 size, real limit)
 {
     ELEMENT
     dw[i] = dw[i] < -limit ? -limit : dw[i] > limit ? limit : dw[i];  // NaN stays NaN
 }
 
 // dw *= limit / max(limit, |dw|): squares summed in fixed parts, one part a block; then every block adds the parts.
-extern "C" __global__ void norm_parts(double* parts, const real* dw, i64 size)
+KERNEL(256) norm_parts(double* parts, const real* dw, i64 size)
 {
     __shared__ double shared[256];
     double sum = 0;
@@ -96,7 +96,7 @@ extern "C" __global__ void norm_parts(double* parts, const real* dw, i64 size)
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void clip_by_norm(real* dw, i64 size, const double* parts, int count, real limit)
+KERNEL(256) clip_by_norm(real* dw, i64 size, const double* parts, int count, real limit)
 {
     __shared__ double shared[256];
     __shared__ real factor;

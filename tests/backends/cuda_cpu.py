@@ -30,6 +30,7 @@ SHIM = """
 #define __global__ __attribute__((visibility("hidden")))  // libc has an `advance` too
 #define __device__
 #define __forceinline__ inline
+#define __launch_bounds__(threads)
 #define __restrict__
 #define __shared__ static
 using std::exp; using std::log; using std::pow; using std::sqrt;
@@ -97,6 +98,10 @@ static void launch(void (*kernel)(P...), dim3 grid, dim3 block, void** args)
 """
 
 
+#: How the sources begin a kernel; with KERNEL, its blocks have a largest size.
+KERNELS = re.compile(r'^(?:extern "C" __global__ void|KERNEL\(\d+\)) (\w+)\(', re.MULTILINE)
+
+
 class Dim3(ctypes.Structure):
     _fields_ = [(axis, ctypes.c_uint) for axis in "xyz"]
 
@@ -108,11 +113,15 @@ class CpuKernel:
     """
 
     def __init__(self, code: str, name: str) -> None:
+        bound = re.search(rf"KERNEL\((\d+)\) {name}\(", code)
+        self.most = int(bound[1]) if bound else 1024
         self.function = getattr(_library(code), f"launch_{name}")
         self.function.argtypes = [Dim3, Dim3, ctypes.POINTER(ctypes.c_void_p)]
         self.function.restype = None
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple) -> None:
+        threads = int(np.prod(block))
+        assert 0 < threads <= self.most, f"{threads} threads in a block of a kernel made for {self.most}"
         values = [_value(argument) for argument in arguments]
         addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         self.function(_dim3(*grid), _dim3(*block), addresses)
@@ -138,7 +147,7 @@ def _library(code: str) -> ctypes.CDLL:
         pytest.skip("g++ is not installed: the CUDA source cannot be run on the CPU")
     entries = "".join(
         f'extern "C" void launch_{name}(dim3 grid, dim3 block, void** args) {{ launch({name}, grid, block, args); }}\n'
-        for name in re.findall(r'extern "C" __global__ void (\w+)\(', code)
+        for name in KERNELS.findall(code)
     )
     with tempfile.TemporaryDirectory() as folder:
         text, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")

@@ -124,6 +124,10 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
         def data(self):
             return Pointer(self, self.ctypes.data)
 
+        def set(self, host):
+            finish(fake.done + len(fake.pending))
+            self[...] = host
+
         @property
         def flags(self):
             flags = np.asarray(self).flags
@@ -177,6 +181,8 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
 
         def synchronize(self):
             fake.log.append(("synchronize", self.ptr))
+            for copy in self.late:
+                copy()
 
         def begin_capture(self):
             self.taken = []

@@ -199,9 +199,9 @@ class TestFallingBack:
         ):
             step = device.compile(calls)
         assert isinstance(step, InTurn)
-        assert np.array(array).tolist() == [1, 1, 1]  # by the call that should have been captured; the rest is undone
+        assert np.array(array).tolist() == [0, 0, 0]
         step()
-        assert np.array(array).tolist() == [2, 2, 2]
+        assert np.array(array).tolist() == [1, 1, 1]
 
     def test_a_call_that_the_graph_lacks_is_noticed_though_its_output_is_as_before(self, device):
         x = device.asarray(np.arange(3, dtype=np.uint8))
@@ -210,6 +210,27 @@ class TestFallingBack:
         with pytest.warns(RuntimeWarning, match="1 of its 2 arrays came out with other bits"):
             assert isinstance(device.compile([step]), InTurn)
         assert np.array(out).tolist() == [0, 1, 2]
+
+    @pytest.mark.parametrize("at", ["eager", "captured"])
+    def test_a_failure_of_the_check_leaves_the_state_alone(self, at, device, monkeypatch):
+        runs = []
+
+        def step(array):
+            runs.append(array)
+            array += 1
+            if at == "eager":
+                raise RuntimeError("the check fails here")
+
+        def launch(self):
+            raise RuntimeError("the check fails here")
+
+        if at == "captured":
+            monkeypatch.setattr(Captured, "__call__", launch)
+        array, calls = self.calls(device, step)
+        with pytest.warns(RuntimeWarning, match="slower: RuntimeError: the check fails here"):
+            device.compile(calls)
+        assert runs
+        assert np.array(array).tolist() == [0, 0, 0]
 
     def test_a_refusal_ends_the_capture_and_is_told(self, device, cupy, monkeypatch):
         ended = []

@@ -1,5 +1,6 @@
 """CupyBackend: its own logic on a stand-in for CuPy, and all of it on a GPU."""
 
+import gc
 import sys
 
 import numpy as np
@@ -240,6 +241,38 @@ def test_memory_and_description(backend):
 @pytest.fixture
 def gpu():
     return get_backend("cuda")
+
+
+class TestFeed:
+    def test_batches_come_in_order(self, backend):
+        source = np.arange(20.0).reshape(10, 2)
+        feed = backend.feed([source], 3)
+        feed.send(np.array([1, 5, 2]))
+        for rows in ([0, 9, 4], [7, 7, 7], [3, 2, 1]):
+            feed.send(np.array(rows))  # ahead of the one that is received
+            feed.receive()
+        feed.receive()
+        np.testing.assert_array_equal(np.array(feed.arrays[0]), source[[3, 2, 1]])
+
+    def test_a_slots_memory_is_free_before_the_first_copy(self, cupy, backend, monkeypatch):
+        """It may come from the pool with somebody's work on it still to be done."""
+        waited, recorded = [], []
+        record = cupy.cuda.Event.record
+        monkeypatch.setattr(cupy.cuda.Stream, "wait_event", lambda self, event: waited.append(event))
+        monkeypatch.setattr(
+            cupy.cuda.Event, "record", lambda self, stream=None: recorded.append(self) or record(self, stream)
+        )
+        backend.feed([np.ones((4, 2))], 2).send(np.array([0, 1]))
+        assert waited == recorded[:1]
+
+    def test_dropped_with_a_batch_on_its_way_it_waits_for_it(self, cupy, backend):
+        feed = backend.feed([np.ones((4, 2))], 2)
+        feed.send(np.array([0, 1]))
+        (copy,) = feed._stream.late
+        assert not copy.done
+        del feed
+        gc.collect()
+        assert copy.done
 
 
 @pytest.mark.gpu
