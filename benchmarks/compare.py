@@ -7,14 +7,14 @@ import dataclasses
 import datetime
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from backends import get_backend
 from benchmarks import ceiling, machine, report
 from benchmarks.peers import AHEAD, CONTENDERS, FLOOR, OWN, PEERS, Contender
-from benchmarks.peers.duel import JOB, QUICK, Effort, Row, best, duel, ratio
+from benchmarks.peers.duel import JOB, QUICK, Answer, Effort, Row, best, duel, ratio
 from benchmarks.peers.pool import Failure, Worker, stopped_cleanly
 from benchmarks.peers.table import bars, markdown
 from benchmarks.run import _Parser, _short
@@ -73,9 +73,9 @@ def chosen(option: str, given: Sequence[str], valid: Sequence[str]) -> list[str]
     return list(given)
 
 
-def describe(device: str, threads: int) -> dict[str, Any]:
-    """Date, commit and machine: the head of every record."""
-    head, dirty = machine.commit()
+def describe(device: str, threads: int, commit: str | None = None) -> dict[str, Any]:
+    """Date, commit and machine: the head of every record. `commit`, if given, is taken for git's answer."""
+    head, dirty = (commit, None) if commit else machine.commit()
     found = machine.describe([device]) | {"blas_threads": threads}  # of the contenders; this process has its own
     if found["load"] is not None and found["load"] > found["cores"] / 2:
         busy = f"load {found['load']} on {found['cores']} cores"
@@ -99,26 +99,25 @@ def measure(
     threads: int = 1,
     effort: Effort = QUICK,
     say: Say = lambda text: None,
-) -> dict[str, Any]:
-    """Rows of every contender on every workload, and the ratios."""
-    rows: list[Row] = []
-    ratios: list[Row] = []
+) -> Iterator[dict[str, Any]]:
+    """Workload by workload, the rows of every contender and the ratios."""
     counting = [contender.name for contender in contenders if contender.counts]
+    known: list[Answer] = []
     for workload in workloads:
         say(f"{workload.name}: {workload.describe()}")
-        found = duel(workload, contenders, device=device, threads=threads, effort=effort, say=say)
-        rows += found
-        fastest = best(found, counting)
-        waiting = best(found, [name for name in counting if name != AHEAD])
+        rows = duel(workload, contenders, device=device, threads=threads, effort=effort, say=say, known=known)
+        ratios: list[Row] = []
+        fastest = best(rows, counting)
+        waiting = best(rows, [name for name in counting if name != AHEAD])
         pairs = [
             (fastest, "fcnet", workload.goal),
             (waiting, "fcnet", workload.goal),
             ("naive", "fcnet-numpy", workload.goal_numpy),
         ]
         for above, below, goal in dict.fromkeys(pairs):
-            if above is not None and (made := ratio(found, above, below)):
+            if above is not None and (made := ratio(rows, above, below)):
                 ratios.append({"workload": workload.name, **made, "goal": goal})
-    return {"ratios": ratios, "rows": rows}
+        yield {"ratios": ratios, "rows": rows}
 
 
 def record(
@@ -129,21 +128,37 @@ def record(
     threads: int,
     effort: Effort,
     say: Say,
+    commit: str | None = None,
+    keep: Callable[[dict[str, Any]], bool] = lambda made: True,
 ) -> dict[str, Any]:
-    """All of the JSON file but the memory."""
-    made = describe(device, threads) | {
+    """All of the JSON file but the memory. `keep` is given what there is after each workload, and says whether to go
+    on; workloads that it leaves out are named.
+    """
+    made = describe(device, threads, commit) | {
         "effort": dataclasses.asdict(effort),
-        "workloads": [workload.to_dict() for workload in workloads],
+        "workloads": [],
+        "left_out": [workload.name for workload in workloads],
         "versions": {},
         "memory": [],
+        "ratios": [],
+        "rows": [],
     }
-    found = measure(workloads, contenders, device=device, threads=threads, effort=effort, say=say)
-    for row in found["rows"]:
-        made["versions"] |= row.pop("versions", {})
     if device != "cpu":
         say("ceiling: one large product in each precision")
         made["ceiling"] = ceiling.measure(device)
-    return made | found
+    found = measure(workloads, contenders, device=device, threads=threads, effort=effort, say=say)
+    for workload, part in zip(workloads, found, strict=False):
+        for row in part["rows"]:
+            made["versions"] |= row.pop("versions", {})
+        made["workloads"].append(workload.to_dict())
+        made["left_out"].remove(workload.name)
+        made["rows"] += part["rows"]
+        made["ratios"] += part["ratios"]
+        if not keep(made):
+            break
+    if made["left_out"]:
+        say(f"no time was left for {', '.join(made['left_out'])}")
+    return made
 
 
 def weigh(contenders: Sequence[Contender], device: str, threads: int, say: Say) -> list[Row]:

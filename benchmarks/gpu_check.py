@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import tempfile
 import time
 import traceback
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,36 +34,70 @@ from fcnet.files import write_atomically
 from fcnet.optim import RULES
 
 STEPS = 50
-PARTS = ("tests", "parity", "steps", "kernels", "training")  # in this order
-EFFORT = Effort(rounds=5, scale=0.5, pause=0.1)
+PARTS = ("steps", "training", "kernels", "parity", "tests")  # in this order: the dearest to know first
+EFFORT = Effort(rounds=5, scale=0.5, pause=0.1, limit_s=120)
+MINUTES = 7.5
+SHARE = 0.6  # of the time for whole steps: no workload is begun later
+GROUPS = ("tests/backends", "tests/functional", "tests/optim", "tests")  # of the tests, kept one by one
+Keep = Callable[[Any], None]
 
 
-def run_tests(arguments: Sequence[str] = ()) -> dict[str, Any]:
-    """The whole test suite in a process of its own: how many ran, failed, were skipped, and which failed."""
+class Clock:
+    """The time that is left."""
+
+    def __init__(self, minutes: float) -> None:
+        self._end = time.monotonic() + 60 * minutes
+
+    def left(self) -> float:
+        """Seconds; below 0 when it is over."""
+        return self._end - time.monotonic()
+
+
+def run_tests(arguments: Sequence[str] = (), limit_s: float | None = None) -> dict[str, Any]:
+    """Tests in a process of its own: how many ran, failed, were skipped, and which failed."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "junit.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={result}", *arguments]
         started = time.perf_counter()
-        done = subprocess.run(command, cwd=machine.ROOT, check=False)
-        seconds = round(time.perf_counter() - started, 1)
+        try:
+            code = subprocess.run(command, cwd=machine.ROOT, check=False, timeout=limit_s).returncode
+            ended = f"pytest exited {code}"
+        except subprocess.TimeoutExpired:
+            ended = f"not done in {limit_s:.0f} s"
+        found = {
+            "run": 0,
+            "failed": 0,
+            "skipped": 0,
+            "seconds": round(time.perf_counter() - started, 1),
+            "failures": [],
+        }
         if not result.exists():
-            return {
-                "run": 0,
-                "failed": 1,
-                "skipped": 0,
-                "seconds": seconds,
-                "failures": [f"pytest exited {done.returncode}"],
-            }
+            return found | {"failed": 1, "failures": [ended]}
         cases = list(ElementTree.parse(result).iter("testcase"))
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = [case for case in cases if case.find("skipped") is not None]
-    return {
+    return found | {
         "run": len(cases) - len(skipped),
         "failed": len(bad),
         "skipped": len(skipped),
-        "seconds": seconds,
         "failures": [f"{case.get('classname')}::{case.get('name')}" for case in bad],
     }
+
+
+def tests(clock: Clock, keep: Keep) -> dict[str, Any]:
+    """All tests that need a GPU, group after group, by several processes where pytest-xdist is installed."""
+    many = importlib.util.find_spec("xdist") is not None
+    hands = ["-n", str(min(8, compare.cores())), "--dist", "worksteal", "-p", "no:benchmark"] if many else []
+    total: dict[str, Any] = {"run": 0, "failed": 0, "skipped": 0, "seconds": 0.0, "failures": [], "left_out": []}
+    for i, group in enumerate(GROUPS):
+        if clock.left() < 5:
+            total["left_out"].append(group)
+            continue
+        others = [f"--ignore={done}" for done in GROUPS[:i] if done.startswith(f"{group}/")]
+        found = run_tests(["-m", "gpu and not slow", *hands, group, *others], clock.left())
+        total = {name: value + found.get(name, type(value)()) for name, value in total.items()}
+        keep(total)
+    return total
 
 
 def parity(device: str) -> list[dict[str, Any]]:
@@ -85,12 +120,22 @@ def parity(device: str) -> list[dict[str, Any]]:
     return rows
 
 
-def steps(device: str, effort: Effort) -> dict[str, Any]:
+def steps(
+    device: str, effort: Effort, commit: str | None, only: Sequence[str], clock: Clock, keep: Keep
+) -> dict[str, Any]:
     """What `python -m benchmarks.compare --device cuda` writes: whole steps beside PyTorch's and JAX's, the ceiling."""
-    threads = compare.cores()
-    workloads = list(workloads_for(device).values())
+    known = workloads_for(device)
+    workloads = [known[name] for name in compare.chosen("--workloads", only or list(known), list(known))]
     contenders = compare.contenders_for(device, [name for name in PEERS if "cuda" in CONTENDERS[name].devices])
-    return compare.record(device, workloads, contenders, threads=threads, effort=effort, say=say)
+    end = clock.left() * (1 - SHARE)
+
+    def kept(made: dict[str, Any]) -> bool:
+        keep(made)
+        return clock.left() > end
+
+    return compare.record(
+        device, workloads, contenders, threads=compare.cores(), effort=effort, say=say, commit=commit, keep=kept
+    )
 
 
 def say(text: str) -> None:
@@ -98,27 +143,49 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def check(
-    device: str, commit: str | None, parts: Mapping[str, Callable[[], Any]], keep: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
-    """The content of the JSON file; `keep` gets what there is after each part, so that a time limit loses one part.
-
-    A part that raises is told of in its place, and the others go on.
-    """
+def head(device: str, commit: str | None) -> dict[str, Any]:
+    """The head of the JSON file."""
     found = machine.describe(["cpu", device])
-    head = machine.commit()[0]
-    content = {
+    return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit or head,
+        "commit": commit or machine.commit()[0],
         "gpu": {"name": found.get("gpu", [None])[0]} | {name: found.get(name) for name in ("driver", "cuda", "cupy")},
         "machine": found,
         "seconds": {},
     }
-    for name, part in parts.items():
-        say(f"== {name}")
-        start = time.perf_counter()
+
+
+def earlier(content: Mapping[str, Any], files: Iterable[Path]) -> dict[str, Any]:
+    """What another command found of the same commit on the same GPU, to be added to; else what is given."""
+    for file in files:
         try:
-            content[name] = part()
+            found = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        if content["commit"] and all(found.get(name) == content[name] for name in ("commit", "gpu")):
+            return found
+    return dict(content)
+
+
+def check(
+    content: dict[str, Any], parts: Mapping[str, Callable[[Keep], Any]], clock: Clock, keep: Keep
+) -> dict[str, Any]:
+    """Add to the content of the JSON file, part after part; a part that raises is told of in its place.
+
+    `keep` gets what there is after each part, and after each piece that a part hands on, so that a time limit loses
+    one piece.
+    """
+    for name, part in parts.items():
+        say(f"== {name}, {clock.left():.0f} s left")
+        start = time.perf_counter()
+
+        def piece(found: Any, name: str = name) -> None:
+            keep(content | {name: found})
+
+        try:
+            if clock.left() < 0:
+                raise TimeoutError(f"no time was left; run it alone: --parts {name}")
+            content[name] = part(piece)
         except Exception as error:  # whatever it is: the machine is lent for minutes, the other parts count
             traceback.print_exc()
             content[name] = {"error": f"{type(error).__name__}: {error}"}
@@ -147,6 +214,7 @@ def tables(content: Mapping[str, Any]) -> str:
             f"tests: {tests['run']} run, {tests['failed']} failed, {tests['skipped']} skipped, {tests['seconds']} s"
         )
         lines += tests["failures"]
+        lines += [f"no time was left for {group}" for group in tests.get("left_out", [])]
     return "\n".join(lines)
 
 
@@ -156,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--commit", help="what is checked, where git cannot tell")
     parser.add_argument("--grid", default="gpu", help="of the kernel benchmark (see grids.toml)")
     parser.add_argument("--parts", type=compare.names, default=list(PARTS), help=f"default: {','.join(PARTS)}")
+    parser.add_argument("--workloads", type=compare.names, default=[], help="of the whole steps; default: all")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"no part is begun later; default: {MINUTES}")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where the JSON goes")
     options = parser.parse_args(arguments)
     try:
@@ -168,20 +238,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gpu-check: no GPU can be used: {found.reason}; {found.remedy}", file=sys.stderr)
         return 2
     device = get_backend("cuda").name
-    commit = options.commit or None
-    every: dict[str, Callable[[], Any]] = {
-        "tests": lambda: run_tests(["-m", "gpu"]),
-        "parity": lambda: {"rows": parity(device)},
-        "steps": lambda: steps(device, EFFORT),
-        "kernels": lambda: record(Grid.load(options.grid, devices=[device]), commit),
-        "training": lambda: training.record(device, compare.cores()),
+    commit, clock = options.commit or None, Clock(options.minutes)
+    every: dict[str, Callable[[Keep], Any]] = {
+        "steps": lambda keep: steps(device, EFFORT, commit, options.workloads, clock, keep),
+        "training": lambda keep: training.record(device, compare.cores(), commit),
+        "kernels": lambda keep: record(Grid.load(options.grid, devices=[device]), commit),
+        "parity": lambda keep: {"rows": parity(device)},
+        "tests": lambda keep: tests(clock, keep),
     }
-    path = options.out / f"gpu-check-{datetime.datetime.now(datetime.UTC).date().isoformat()}.json"
+    begun = head(device, commit)
+    name = f"gpu-check-{begun['date']}.json"
+    path = options.out / name
 
     def keep(content: dict[str, Any]) -> None:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
-    content = check(device, commit, {name: every[name] for name in PARTS if name in chosen}, keep)
+    begun = earlier(begun, [path, HERE / "results" / name])
+    content = check(begun, {name: every[name] for name in PARTS if name in chosen}, clock, keep)
     text = tables(content)
     write_atomically(path.with_suffix(".md"), text + "\n")
     print(text)

@@ -110,11 +110,11 @@ def ratio(rows: Sequence[dict[str, Any]]) -> float | None:
     return float(np.median(np.divide(taken["torch"], taken["fcnet"])))
 
 
-def record(device: str, threads: int, **size: int) -> dict[str, Any]:
-    """All of the JSON file; `size` as in `measure`."""
+def record(device: str, threads: int, commit: str | None = None, **size: int) -> dict[str, Any]:
+    """All of the JSON file; `commit`, if given, is taken for git's answer; `size` as in `measure`."""
     rows = measure(device, threads, **size)
     about = {"rows_of_data": size.get("rows", ROWS), "epochs": size.get("epochs", EPOCHS)}
-    return describe(device, threads) | about | {"rows": rows, "ratio": ratio(rows)}
+    return describe(device, threads, commit) | about | {"rows": rows, "ratio": ratio(rows)}
 
 
 def markdown(record: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -12,21 +13,43 @@ from benchmarks.peers import CONTENDERS, table
 from benchmarks.peers.duel import Effort
 from benchmarks.workloads import Workload
 
+HEAD = {"commit": "abc", "gpu": {"name": "G"}, "seconds": {}}
 
-def test_parts_are_kept_one_by_one_and_one_that_fails_stops_no_other():
+
+def test_parts_are_kept_piece_by_piece_and_one_that_fails_stops_no_other():
     kept = []
 
-    def fails():
+    def fails(keep):
         raise RuntimeError("no such kernel")
 
-    parts = {"tests": lambda: {"run": 3, "failed": 0}, "parity": fails, "steps": lambda: {"rows": []}}
-    content = gpu_check.check("cpu", "abc", parts, lambda found: kept.append(json.loads(json.dumps(found))))
-    assert [list(found["seconds"]) for found in kept] == [list(parts)[: i + 1] for i in range(3)]
+    def steps(keep):
+        keep({"rows": [1]})
+        return {"rows": [1, 2]}
+
+    parts = {"tests": lambda keep: {"run": 3, "failed": 0}, "parity": fails, "steps": steps}
+    clock = gpu_check.Clock(1)
+    content = gpu_check.check(dict(HEAD), parts, clock, lambda found: kept.append(json.loads(json.dumps(found))))
+    assert [list(found["seconds"]) for found in kept] == [[*parts][:1], [*parts][:2], [*parts][:2], [*parts]]
+    assert [found.get("steps") for found in kept] == [None, None, {"rows": [1]}, {"rows": [1, 2]}]
     assert kept[-1] == json.loads(json.dumps(content))
     assert (content["commit"], content["parity"]) == ("abc", {"error": "RuntimeError: no such kernel"})
     assert content["tests"] == {"run": 3, "failed": 0}
     told = gpu_check.tables(content | {"tests": {"error": "x"}, "steps": {"error": "y"}})
-    assert told.splitlines() == ["tests failed: x", "parity failed: RuntimeError: no such kernel", "steps failed: y"]
+    assert told.splitlines() == ["steps failed: y", "parity failed: RuntimeError: no such kernel", "tests failed: x"]
+
+
+def test_no_part_begins_when_the_time_is_over():
+    content = gpu_check.check(HEAD | {"seconds": {}}, {"steps": lambda keep: 1}, gpu_check.Clock(0), lambda found: None)
+    assert content["steps"] == {"error": "TimeoutError: no time was left; run it alone: --parts steps"}
+
+
+def test_a_second_command_adds_to_the_first(tmp_path):
+    file, other = tmp_path / "a.json", tmp_path / "b.json"
+    file.write_text(json.dumps(HEAD | {"steps": 1}))
+    other.write_text("no JSON")
+    assert gpu_check.earlier(HEAD, [other, tmp_path / "none", file]) == HEAD | {"steps": 1}
+    assert gpu_check.earlier(HEAD | {"commit": "def"}, [file]) == HEAD | {"commit": "def"}
+    assert gpu_check.earlier(HEAD | {"gpu": {"name": "H"}}, [file]) == HEAD | {"gpu": {"name": "H"}}
 
 
 def test_parity_is_told_by_rule():
@@ -48,6 +71,27 @@ def test_tests_are_counted(tmp_path):
     )
     assert (found["run"], found["failed"], found["skipped"]) == (2, 1, 1)
     assert found["failures"] == ["test_three::test_bad"]
+
+
+def test_tests_that_take_too_long_are_given_up(tmp_path):
+    (tmp_path / "test_slow.py").write_text("import time\ndef test_slow(): time.sleep(60)\n")
+    found = gpu_check.run_tests([str(tmp_path), "-p", "no:cacheprovider", "-c", "/dev/null"], 1.5)
+    assert (found["run"], found["failed"], found["failures"]) == (0, 1, ["not done in 2 s"])
+
+
+def test_groups_of_tests_are_added_up_and_told_of_when_left_out(monkeypatch):
+    asked, kept = [], []
+
+    def run(arguments, limit_s):
+        asked.append(arguments)
+        return {"run": 2, "failed": 1, "skipped": 0, "seconds": 1.5, "failures": ["a"]}
+
+    monkeypatch.setattr(gpu_check, "run_tests", run)
+    monkeypatch.setattr(gpu_check, "GROUPS", ("tests/optim", "tests"))
+    total = gpu_check.tests(gpu_check.Clock(1), kept.append)
+    assert (total["run"], total["failed"], total["failures"], len(kept)) == (4, 2, ["a", "a"], 2)
+    assert asked[1][-2:] == ["tests", "--ignore=tests/optim"]
+    assert gpu_check.tests(gpu_check.Clock(0), kept.append)["left_out"] == ["tests/optim", "tests"]
 
 
 def test_no_gpu_is_one_line(capsys, monkeypatch):
@@ -105,9 +149,14 @@ def test_a_whole_training_is_timed_to_its_accuracy(monkeypatch):
 @pytest.mark.parametrize("effort", [Effort(rounds=2, scale=0.01, pause=0.0)])
 def test_steps_are_compared(effort, monkeypatch):
     small = Workload("small", 6, (5,), 8, 10, outputs=3, rows=40)
-    monkeypatch.setattr(gpu_check, "workloads_for", lambda device: {"small": small})
+    known = {"small": small, "later": dataclasses.replace(small, name="later")}
+    monkeypatch.setattr(gpu_check, "workloads_for", lambda device: known)
     monkeypatch.setattr(gpu_check, "PEERS", [])
     monkeypatch.setattr(gpu_check.compare, "cores", lambda: 1)
-    made = gpu_check.steps("cpu", effort)
+    kept = []
+    made = gpu_check.steps("cpu", effort, "abc", [], gpu_check.Clock(0), kept.append)
     assert {row["contender"] for row in made["rows"] if "median_us" in row} >= {"fcnet"}
+    assert (made["commit"], made["left_out"], len(kept)) == ("abc", ["later"], 1)
     assert "small" in table.markdown(made)
+    made = gpu_check.steps("cpu", effort, "abc", ["later"], gpu_check.Clock(1), kept.append)
+    assert ([w["name"] for w in made["workloads"]], made["left_out"]) == (["later"], [])

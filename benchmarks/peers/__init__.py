@@ -32,13 +32,14 @@ class Contender:
 
 
 BOTH = ("cpu", "cuda")
+_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # the GPU has other guests: three quarters are not JAX's to take
 _ALL = (
-    Contender("fcnet", "benchmarks.peers.ours:Ours", ("numpy", "numba", "cupy-cuda12x"), devices=BOTH),
+    Contender("fcnet", "benchmarks.peers.ours:Ours", ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x"), devices=BOTH),
     Contender("fcnet-numpy", "benchmarks.peers.ours:Ours", ("numpy",), {"FCNET_NUMBA": "0"}),
     Contender("torch", "benchmarks.peers.with_torch:Eager", ("torch",), devices=BOTH, counts=True),
     Contender("torch-compile", "benchmarks.peers.with_torch:Compiled", ("torch",), devices=BOTH, counts=True),
     Contender("torch-graph", "benchmarks.peers.with_torch:Graph", ("torch",), devices=("cuda",), counts=True),
-    Contender("jax", "benchmarks.peers.with_jax:Jax", ("jax", "jaxlib"), devices=BOTH, counts=True),
+    Contender("jax", "benchmarks.peers.with_jax:Jax", ("jax", "jaxlib"), _SHARED, devices=BOTH, counts=True),
     Contender("jax-sync", "benchmarks.peers.with_jax:Synchronous", ("jax", "jaxlib"), counts=True, beside="jax"),
     Contender("sklearn", "benchmarks.peers.with_sklearn:Sklearn", ("scikit-learn",), counts=True),
     Contender("naive", "benchmarks.peers.naive:Naive", ("numpy",)),

@@ -31,11 +31,13 @@ class Effort:
         rounds: turns of each contender.
         scale: of each turn's steps.
         pause: seconds between turns, in which the last contender's threads fall asleep (OpenMP's spin 0.2 s).
+        limit_s: after so many seconds without an answer a contender is given up.
     """
 
     rounds: int = 15
     scale: float = 1.0
     pause: float = 0.3
+    limit_s: float = 600.0
 
 
 QUICK = Effort(rounds=5, scale=0.2, pause=0.05)
@@ -47,6 +49,21 @@ class Answer:
 
     workload: Workload
     _found: dict[bool, tuple[np.ndarray, float | None]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, workload: Workload, known: list[Answer]) -> Answer:
+        """That of a workload; what is `known` of the same one in another precision is used again, and added to."""
+        answer = cls(workload)
+        for other in known:
+            if cls._problem(other.workload) == cls._problem(workload):
+                answer._found = other._found
+        known.append(answer)
+        return answer
+
+    @staticmethod
+    def _problem(workload: Workload) -> dict[str, Any]:
+        leave = ("name", "precision", "first", "tolerance", "goal", "goal_numpy", "goal_ceiling", "steps")
+        return {name: value for name, value in workload.to_dict().items() if name not in leave}
 
     def losses(self, raw_epsilon: bool = False) -> tuple[np.ndarray, float | None]:
         """The first losses without dropout; and with dropout, the mean of them over several drawings of masks."""
@@ -101,6 +118,7 @@ def duel(
     threads: int = 1,
     effort: Effort = QUICK,
     say: Say = lambda text: None,
+    known: list[Answer] | None = None,
 ) -> list[Row]:
     """A row for each contender: its rounds and their median, or why it was not timed.
 
@@ -110,7 +128,7 @@ def duel(
     """
     rows: dict[str, Row] = {}
     workers: dict[str, Worker] = {}
-    answer = Answer(workload)
+    answer = Answer.of(workload, [] if known is None else known)
 
     def refuse(name: str, failure: Failure) -> None:
         row = rows[name]
@@ -123,18 +141,22 @@ def duel(
     with contextlib.ExitStack() as stack:
         for contender in contenders:
             name = contender.name
-            row: Row = {"workload": workload.name, "contender": name}
-            rows[name] = row
+            rows[name] = {"workload": workload.name, "contender": name}
             try:
                 if device.partition(":")[0] not in contender.devices:
                     raise Failure(f"does not run on {device}", "unsupported")
-                worker = Worker(JOB, threads, contender.environment)
+                workers[name] = worker = Worker(JOB, threads, contender.environment)
                 stack.callback(worker.close)
-                workers[name] = worker
-                row |= worker.ask("load", target=contender.target, device=device, packages=contender.packages)
-                row |= worker.ask("make", workload=workload.to_dict())
+                worker.post("load", target=contender.target, device=device, packages=contender.packages)
+            except Failure as failure:
+                refuse(name, failure)
+        for name, worker in list(workers.items()):  # all import at once, each is built alone
+            row = rows[name]
+            try:
+                row |= worker.answer("load", effort.limit_s)
+                row |= worker.ask("make", workload=workload.to_dict(), limit_s=effort.limit_s)
                 if name != FLOOR:
-                    proof = worker.ask("prove", count=workload.proof_steps)
+                    proof = worker.ask("prove", count=workload.proof_steps, limit_s=effort.limit_s)
                     row["about"] = proof["about"]
                     difference, objection = answer.objection(proof)
                     row["loss_difference"] = float(f"{difference:.2g}") if np.isfinite(difference) else None

@@ -51,11 +51,19 @@ class Worker:
         Raises:
             Failure: it raised, the process ended, or there was no answer in `limit_s` seconds.
         """
+        self.post(call, **arguments)
+        return self.answer(call, limit_s)
+
+    def post(self, call: str, **arguments: Any) -> None:
+        """Ask without waiting; `answer` must follow. Raises Failure if the process has ended."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"call": call, "arguments": arguments}).encode() + b"\n")
         except OSError:
             raise self._crashed() from None
+
+    def answer(self, call: str, limit_s: float = 600) -> Any:
+        """What comes back of `call`, posted before. Raises Failure as `ask` does."""
         answer = json.loads(self._line(call, limit_s))
         if "error" in answer:
             raise Failure(answer["error"], answer["kind"])

@@ -16,6 +16,11 @@ class Stepper(Protocol):
     def reset(self) -> None: ...
     def synchronize(self) -> None: ...
 
+    def many(self, count: int) -> None:
+        """So many steps."""
+        for _ in range(count):
+            self()
+
 
 def fastest(
     candidates: Mapping[str, Callable[[], Stepper]], steps: int, choice: str | None
@@ -60,7 +65,6 @@ def seconds(stepper: Stepper, steps: int) -> float:
     """How long that many steps take, to their end on the device."""
     stepper.synchronize()
     start = time.perf_counter()
-    for _ in range(steps):
-        stepper()
+    stepper.many(steps)
     stepper.synchronize()
     return time.perf_counter() - start

@@ -142,6 +142,10 @@ class Whole(Stepper):
         self.params, self.m, self.v = ({n: torch.zeros_like(t) for n, t in empty.items()} for _ in range(3))
         self.running = [torch.zeros((2, width), device=device) for width in workload.hidden if workload.norm]
         self.t = torch.zeros((), device=device)
+        if device != "cpu":  # what is changed in place must be known to stay where it is, or no graph is made
+            held = (*self.params.values(), *self.m.values(), *self.v.values(), *self.running, self.t)
+            for tensor in (*held, self.rows.X, self.rows.y):
+                torch._dynamo.mark_static_address(tensor)
         self.compiled = torch.compile(self._step, **compiled)
         self.reset()
 
@@ -230,7 +234,7 @@ class Captured(Modules):
         torch.index_select(self.rows.X, 0, rows, out=self.x)
         torch.index_select(self.rows.y, 0, rows, out=self.y)
         self.adam.zero_grad(set_to_none=True)
-        loss = self._loss(self.x, self.y)
+        loss = self.loss(self.x, self.y)
         loss.backward()
         self.adam.step()
         self.cursor.add_(self.rows.workload.batch).remainder_(self.rows.workload.count)
@@ -239,9 +243,7 @@ class Captured(Modules):
     def __call__(self) -> torch.Tensor:
         self.rows.next()  # moves the host's position, and draws a new order when an epoch is over
         self.graph.replay()
-        return self.recorded_loss.clone() if self.keep_losses else self.recorded_loss
-
-    keep_losses = False
+        return self.recorded_loss
 
 
 class Torch(Peer):
@@ -253,6 +255,7 @@ class Torch(Peer):
 
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
         torch.set_num_threads(threads())
+        torch._dynamo.reset()  # a process may train one net after the other, and the compiler counts
         torch.set_float32_matmul_precision("high" if workload.precision == "tf32" else "highest")
         ways = {name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()}
         self.choice, self.stepper, about = fastest(ways, max(2, workload.steps // 10), self.choice)
@@ -266,12 +269,7 @@ class Torch(Peer):
         self.stepper.synchronize()
 
     def losses(self, count: int) -> list[float]:
-        if isinstance(self.stepper, Captured):
-            self.stepper.keep_losses = True
-        found = [self.stepper() for _ in range(count)]
-        if isinstance(self.stepper, Captured):
-            self.stepper.keep_losses = False
-        return [float(loss) for loss in found]
+        return [float(loss) for loss in [self.stepper().clone() for _ in range(count)]]  # a graph's is always the same
 
 
 class Eager(Torch):
@@ -285,19 +283,19 @@ class Compiled(Torch):
     """torch.compile: forward and backward with the fused optimizer beside, or the whole step in one graph."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
-        ways: dict[str, Callable[..., Stepper]] = {
-            "whole step compiled": Whole,
-            "forward and backward compiled, fused Adam": partial(Modules, compiled={}, fused=True),
-        }
+        parts = {"forward and backward compiled, fused Adam": partial(Modules, compiled={}, fused=True)}
         if device == "cpu":
-            ways["whole step compiled, C++ wrapper"] = partial(Whole, options={"cpp_wrapper": True})
-        else:
-            ways["whole step compiled, reduce-overhead"] = partial(Whole, mode="reduce-overhead")
-        return ways
+            cpp = partial(Whole, options={"cpp_wrapper": True})
+            return {"whole step compiled": Whole, **parts, "whole step compiled, C++ wrapper": cpp}
+        return {"whole step compiled, reduce-overhead": partial(Whole, mode="reduce-overhead"), **parts}
 
 
 class Graph(Torch):
     """One CUDA graph a step."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
-        return {"fused Adam, captured": partial(Captured, fused=True, capturable=True)}
+        adam = {"fused": True, "capturable": True}
+        return {
+            "fused Adam, captured": partial(Captured, **adam),
+            "forward and backward compiled, fused Adam, captured": partial(Captured, compiled={}, **adam),
+        }
