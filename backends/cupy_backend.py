@@ -9,16 +9,17 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from backends.base import Array, Backend, Kernel, Memory
 from backends.cuda import capture, source
+from backends.cuda.beside import Beside
 from backends.cuda.feed import CudaFeed
 from backends.cuda.gemm import CublasError, Gemm, library
-from backends.cuda.kernels import CudaKernels
+from backends.cuda.kernels import CudaKernels, in_turn
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
@@ -47,7 +48,7 @@ class CupyBackend(Backend):
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
         """The CUDA kernels of this device, compiled when the first is called."""
         if self._kernels is None:
-            self._kernels = CudaKernels(self.xp, self.gemm).table()
+            self._kernels = CudaKernels(self.xp, self.gemm, self.both).table()
         return self._kernels
 
     def owns(self, array: object) -> bool:
@@ -132,6 +133,33 @@ class CupyBackend(Backend):
                 return gemm(a, b, out, precision)
             return self.xp.matmul(a, b, out=out)
 
+    def both(self, first: Callable[[], object], second: Callable[[], object]) -> None:
+        """Make two calls that do not depend on each other: in a graph side by side, else in turn."""
+        beside = getattr(self._local, "beside", None)
+        if beside is None:
+            in_turn(first, second)
+            return
+
+        def apart() -> None:
+            gemm, self._local.gemm = self._local.gemm, beside.gemm
+            try:
+                first()
+            finally:
+                self._local.gemm = gemm
+
+        beside(self.xp.cuda.get_current_stream(), apart, second)
+
+    @contextmanager
+    def _forking(self) -> Iterator[None]:
+        """Within, `both` makes its calls side by side."""
+        if getattr(self._local, "kept", None) is None:
+            self._local.kept = Beside(self.xp, Gemm(self.xp, library()))
+        self._local.beside = self._local.kept
+        try:
+            yield
+        finally:
+            self._local.beside = None
+
     def _own_gemm(self) -> Gemm | None:
         """This thread's products, or None if cuBLAS could not be loaded by ourselves (`describe` says why)."""
         try:
@@ -173,7 +201,10 @@ class CupyBackend(Backend):
     def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
         """See `Backend`: one CUDA graph. Where it cannot be captured, the calls themselves, and a RuntimeWarning."""
         with self._device:
-            return capture.compile(self.xp, calls, self._own_gemm())
+            step = capture.compile(self.xp, calls, (self._forking, nullcontext))
+        if isinstance(step, capture.Captured):
+            step.keep(self._own_gemm(), getattr(self._local, "kept", None))
+        return step
 
     def memory(self) -> Memory:
         """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""

@@ -116,7 +116,7 @@ def test_shares_of_the_ceiling_are_in_the_table():
         "ceiling": {"side": 8192, "flops": {"float32": workload.flops / 1e-6 * 1.25}, "bytes": 4e12},
         "memory": [],
         "workloads": [workload.to_dict()],
-        "rows": [row | {"about": {"device_memory": table.WORKSPACE + 4000}}],
+        "rows": [row | {"about": {"device_memory": table.STREAMS * table.WORKSPACE + 4000}}],
         "ratios": [],
     }
     text = "\n".join(table._of_ceiling(record))

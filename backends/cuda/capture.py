@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,14 @@ _DATA_SETS = ("gather", "next_batch")  # whose first argument is only read, and 
 class Captured:
     """A launch of the graph; holds all that the graph's addresses point to."""
 
-    def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any, kept: Any) -> None:
-        self.calls, self._graph, self._pool, self._kept = tuple(calls), graph, pool, kept
+    def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any) -> None:
+        self.calls, self._graph, self._pool = tuple(calls), graph, pool
+        self._kept: tuple[Any, ...] = ()
         _alive.add(self)
+
+    def keep(self, *others: Any) -> None:
+        """Let these live as long: whatever else the graph uses, such as the workspace of its products."""
+        self._kept = others
 
     @property
     def held(self) -> int:
@@ -43,18 +49,20 @@ def held() -> int:
     return sum(captured.held for captured in list(_alive))
 
 
-def compile(cupy: Any, calls: Sequence[Callable[[], Any]], kept: Any = None) -> Callable[[], Any]:
-    """One graph of these calls, or the calls in turn, and a warning that says why; every array is as it was.
-
-    `kept` has whatever else the graph uses, such as the workspace of the products, and lives as long as it.
+def compile(
+    cupy: Any, calls: Sequence[Callable[[], Any]], ways: Sequence[Callable[[], AbstractContextManager]] = (nullcontext,)
+) -> Callable[[], Any]:
+    """One graph of these calls, captured within the first of `ways` that does, or the calls in turn, and a warning that
+    says why; every array is as it was.
     """
-    eager = InTurn(calls)
-    try:
-        captured, difference = _checked(cupy, eager, kept)
-    except Exception as error:  # whatever a library refuses: the step itself is sound
-        difference = f"{type(error).__name__}: {error}"
-    if difference is None:
-        return captured
+    eager, difference = InTurn(calls), None
+    for way in ways:
+        try:
+            captured, difference = _checked(cupy, eager, way)
+        except Exception as error:  # whatever a library refuses: the step itself is sound
+            difference = f"{type(error).__name__}: {error}"
+        if difference is None:
+            return captured
     warnings.warn(
         f"this training step is not captured in a CUDA graph, and so is slower: {difference}",
         RuntimeWarning,
@@ -63,7 +71,7 @@ def compile(cupy: Any, calls: Sequence[Callable[[], Any]], kept: Any = None) -> 
     return eager
 
 
-def _checked(cupy: Any, eager: InTurn, kept: Any) -> tuple[Captured, str | None]:
+def _checked(cupy: Any, eager: InTurn, way: Callable[[], AbstractContextManager]) -> tuple[Captured, str | None]:
     """The graph, and what differs when it and the calls run from the same state: None if every bit is equal.
 
     The calls run first, with their outputs given, so that nothing is left to be compiled in the capture. Outputs begin
@@ -76,7 +84,7 @@ def _checked(cupy: Any, eager: InTurn, kept: Any) -> tuple[Captured, str | None]
         _spoil(outputs)
         eager()
         after = [cupy.asnumpy(array) for array in arrays]
-        captured = _capture(cupy, eager.calls, kept)
+        captured = _capture(cupy, eager.calls, way)
         _put_back(arrays, before)  # only now: what escaped the capture was done in it
         _spoil(outputs)
         captured()
@@ -86,11 +94,11 @@ def _checked(cupy: Any, eager: InTurn, kept: Any) -> tuple[Captured, str | None]
     return captured, f"{other} of its {len(arrays)} arrays came out with other bits" if other else None
 
 
-def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], kept: Any) -> Captured:
+def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], AbstractContextManager]) -> Captured:
     cupy.cuda.get_current_stream().synchronize()
     pool = cupy.cuda.MemoryPool()
     stream = cupy.cuda.Stream(non_blocking=True)
-    with cupy.cuda.using_allocator(pool.malloc), stream:
+    with way(), cupy.cuda.using_allocator(pool.malloc), stream:
         stream.begin_capture()
         try:
             for call in calls:
@@ -99,7 +107,7 @@ def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], kept: Any) -> Captur
             _abandon(stream)
             raise
         graph = stream.end_capture()
-    return Captured(calls, graph, pool, kept)
+    return Captured(calls, graph, pool)
 
 
 def _abandon(stream: Any) -> None:

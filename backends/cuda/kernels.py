@@ -16,12 +16,19 @@ from backends.cuda.update import UpdateKernels
 from backends.fused import FusedCache, FusedNorm, threshold
 
 
+def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
+    """Make two calls, one after the other."""
+    first()
+    second()
+
+
 class CudaKernels(BatchKernels, UpdateKernels):
     """The kernels of one device."""
 
-    def __init__(self, cupy: Any, gemm: Callable[..., Array]) -> None:
+    def __init__(self, cupy: Any, gemm: Callable[..., Array], both: Callable[..., None] = in_turn) -> None:
+        """`gemm` as in `Backend`; `both` makes two calls that do not depend on each other."""
         super().__init__(cupy)
-        self._gemm = gemm
+        self._gemm, self._both = gemm, both
 
     def table(self) -> Mapping[str, Kernel]:
         """Name of a reference function -> its kernel."""
@@ -29,6 +36,7 @@ class CudaKernels(BatchKernels, UpdateKernels):
         return {
             "affine_forward": Kernel(self.affine_forward, self._fits_affine),
             "affine_backward": Kernel(self.affine_backward, self._fits_affine_backward),
+            "matmul_backward": Kernel(self.matmul_backward, self._fits_matmul_backward),
             "bias_activation_dropout_forward": Kernel(self.bias_activation_dropout_forward, unit),
             "bias_activation_dropout_backward": Kernel(self.bias_activation_dropout_backward, _fits_backward),
             "batchnorm_activation_dropout_forward": Kernel(self.batchnorm_activation_dropout_forward, norm),
@@ -49,14 +57,33 @@ class CudaKernels(BatchKernels, UpdateKernels):
         self._each("add_bias", out, out.size, out, out, b, np.int64(out.size), np.int32(out.shape[1]))
         return out, (x, w, b)
 
+    def matmul_backward(self, dout, x, w, *, need_dx=True, dx=None, dw=None, precision=None):
+        return self._product_gradients(dout, x, w, need_dx, dx, dw, precision)
+
     def affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
         x, w, b = cache
-        dw = self._gemm(x.T, dout, out=dw, precision=precision)
-        dx = self._gemm(dout, w.T, out=dx, precision=precision) if need_dx else None
         db = self._like(db, b)
-        rows, width = dout.shape
-        self._columns("bias_gradient", dout, width, db, dout, np.int32(rows), np.int32(width))
+        shape = np.int32(dout.shape[0]), np.int32(dout.shape[1])
+        dx, dw = self._product_gradients(
+            dout, x, w, need_dx, dx, dw, precision,
+            lambda: self._columns("bias_gradient", dout, dout.shape[1], db, dout, *shape),
+        )  # fmt: skip
         return dx, dw, db
+
+    def _product_gradients(self, dout, x, w, need_dx, dx, dw, precision, besides=lambda: None):
+        """dx and dw, the two at once where that can be, with `besides` beside dw."""
+        dw = self._like(dw, w)
+        dx = self._like(dx, x) if need_dx else None
+
+        def of_weights() -> None:
+            self._gemm(x.T, dout, out=dw, precision=precision)
+            besides()
+
+        if need_dx:
+            self._both(of_weights, lambda: self._gemm(dout, w.T, out=dx, precision=precision))
+        else:
+            of_weights()
+        return dx, dw
 
     # Units
 
@@ -171,6 +198,10 @@ class CudaKernels(BatchKernels, UpdateKernels):
     def _fits_affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
         given = [array for array in (dx, dw, db) if array is not None]
         return dout.ndim == 2 and self._fits_affine(*cache) and self._plain(dout, *given)
+
+    def _fits_matmul_backward(self, dout, x, w, *, need_dx=True, dx=None, dw=None, precision=None):
+        given = [array for array in (dx, dw) if array is not None]
+        return dout.ndim == x.ndim == w.ndim == 2 and self._plain(dout, x, w, *given)
 
     def _fits_unit(self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, cache=None, **arrays):
         given = [array for array in arrays.values() if array is not None]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.cuda.beside import STREAMS
 from backends.cuda.gemm import WORKSPACE
 from benchmarks.report import _figure, _line, machine_line
 from benchmarks.workloads import Workload
@@ -105,7 +106,7 @@ def _of_ceiling(record: Record) -> Iterable[str]:
         goal = workload.goal_ceiling
         verdict = "" if goal is None else "reached" if share >= goal else "missed"
         held = row["about"].get("device_memory")
-        memory = "" if held is None else f"{(held - WORKSPACE) / workload.device_memory:.2f}"
+        memory = "" if held is None else f"{(held - STREAMS * WORKSPACE) / workload.device_memory:.2f}"
         yield _line([workload.name, f"{share:.2f}", "" if goal is None else f"{goal:.2f}", verdict, memory])
 
 

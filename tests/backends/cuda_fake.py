@@ -79,9 +79,11 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
 
     class Event:
         def __init__(self, disable_timing=False):
-            self.until, self.late = 0, ()
+            self.until, self.late, self.stream, self.taken = 0, (), None, None
 
         def record(self, stream=None):
+            self.stream = stream or fake.streams[-1]
+            self.taken = self.stream.taken
             self.late = () if stream is None else tuple(stream.late)
             self.until = fake.done + len(fake.pending)
 
@@ -172,6 +174,14 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
 
         def wait_event(self, event):
             arrive(event)
+            if event.taken is None:
+                return
+            if self.taken is None:  # this stream takes part in the capture from here on
+                self.taken = event.taken
+            event.taken.apart.discard(event.stream)  # its work is waited for here
+            if self is not event.taken.origin:
+                event.taken.apart.add(self)
+                event.taken.guests.add(self)
 
         def __enter__(self):
             fake.streams.append(self)
@@ -185,11 +195,22 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
                 copy()
 
         def begin_capture(self):
-            self.taken = []
+            self.taken = Taken(self)
 
         def end_capture(self):
-            graph, self.taken = Graph(self.taken), None
-            return graph
+            taken, self.taken = self.taken, None
+            for guest in taken.guests:
+                guest.taken = None
+            if taken.apart:
+                raise RuntimeError("cudaErrorStreamCaptureUnjoined")
+            return Graph(taken)
+
+    class Taken(list):
+        """Work that is being captured; `apart` are the streams whose work the first one has not waited for."""
+
+        def __init__(self, origin):
+            super().__init__()
+            self.origin, self.apart, self.guests = origin, set(), set()
 
     class Graph:
         def __init__(self, work):

@@ -184,6 +184,54 @@ class TestSteps:
         assert captured.loss_history == plain.loss_history
 
 
+class TestSideBySide:
+    """The two products of a layer's gradients, on two streams."""
+
+    def test_each_has_a_handle_and_a_workspace(self, device, cublas):
+        one = TestSteps().solver(device, NETS[1])
+        cublas.log.clear()
+        one.step()
+        gemms = [call for call in cublas.log if call[0] == "gemm"]
+        own, beside = device._own_gemm(), device._local.kept.gemm
+        assert own._workspace.data.ptr != beside._workspace.data.ptr
+        captured = gemms[2 * len(gemms) // 3 :]  # recorded, made again, captured
+        handles = [call[1] for call in captured]
+        assert handles.count(beside._handle) == 2  # of the output layer and the second one: the first needs no dx
+        assert {id(h) for h in handles} == {id(own._handle), id(beside._handle)}
+
+    def test_work_that_is_not_waited_for_is_refused(self, device, cupy, monkeypatch):
+        """By CUDA; then a graph of one stream will do."""
+        wait = cupy.cuda.Stream.wait_event
+        monkeypatch.setattr(
+            cupy.cuda.Stream, "wait_event", lambda self, event: None if self.taken is not None else wait(self, event)
+        )
+        made = []
+        end = cupy.cuda.Stream.end_capture
+        monkeypatch.setattr(cupy.cuda.Stream, "end_capture", lambda self: made.append(1) or end(self))
+        one = TestSteps().solver(device, NETS[0])
+        one.step()
+        assert made == [1, 1]
+        assert all(isinstance(program, Captured) for program in one._programs.values())
+
+    def test_eager_calls_are_made_in_turn(self, device):
+        done = []
+        device.both(lambda: done.append(1), lambda: done.append(2))
+        assert done == [1, 2]
+
+    def test_a_failure_leaves_this_threads_products_alone(self, device):
+        own = device._own_gemm()
+        with device._forking(), pytest.raises(ZeroDivisionError):
+            device.both(lambda: 1 / 0, lambda: None)
+        assert device._own_gemm() is own
+        assert device._local.beside is None
+
+    def test_a_graph_keeps_what_its_products_use(self, device):
+        one = TestSteps().solver(device, NETS[0])
+        one.step()
+        (program,) = one._programs.values()
+        assert program._kept == (device._own_gemm(), device._local.kept)
+
+
 class TestFallingBack:
     def calls(self, device, work):
         array = device.asarray(np.zeros(3, np.float32))
@@ -245,7 +293,7 @@ class TestFallingBack:
         _, calls = self.calls(device, refused)
         with pytest.warns(RuntimeWarning, match="slower: NotImplementedError: calling cuRAND API during"):
             device.compile(calls)()
-        assert ended == [1]
+        assert ended == [1, 1]  # with two streams, and with one
         assert len(cupy.fake.streams) == 1
 
 
