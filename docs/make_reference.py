@@ -51,7 +51,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...] | None, str], ...] = (
     ),
     ("fcnet.data", "fcnet.data", None, "Data sets on the host."),
     ("fcnet.compat.cs231n", "fcnet.compat.cs231n", None, "The course's names, signatures and behaviour."),
-    ("fcnet.compat.dlfs", "fcnet.compat.dlfs", None, 'The names of "Deep Learning from Scratch", chapters 4 to 6.'),
+    ("fcnet.compat.dlfs", "fcnet.compat.dlfs", None, 'The names of "Deep Learning from Scratch", chapters 3 to 6.'),
 )
 
 

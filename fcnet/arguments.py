@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from fcnet.errors import unknown
 
 DTYPES = ("float32", "float64")
 PRECISIONS = ("tf32", "bf16")  # of the products of a float32 network
+DROPOUTS = ("inverted", "plain")
 
 
 def widths(hidden_dims: Any) -> Sequence[Any]:
@@ -23,6 +25,33 @@ def widths(hidden_dims: Any) -> Sequence[Any]:
     if not is_list:
         raise TypeError(f"hidden_dims: expected a list of widths such as [100, 100], got {hidden_dims!r}")
     return hidden_dims
+
+
+def check_without_hidden(activation: Any, maxout_pieces: Any, normalization: Any, keep_ratio: float) -> None:
+    """What a network without hidden layers was told about them is nothing but defaults. Raises ValueError."""
+    given = {
+        "activation": (activation if isinstance(activation, str) else "relu", "relu"),  # a list is as long as none
+        "maxout_pieces": (maxout_pieces, None),
+        "normalization": (normalization, None),
+        "dropout_keep_ratio": (keep_ratio, 1.0),
+    }
+    for name, (value, default) in given.items():
+        if value != default:
+            raise ValueError(
+                f"hidden_dims and {name}: expected hidden layers for {value!r}, got none; "
+                "name their widths, or leave the other out"
+            )
+
+
+def dropout_kind(dropout: Any) -> str:
+    """ "inverted" or "plain". Raises ValueError; of a number it says where that belongs."""
+    if isinstance(dropout, str) and dropout in DROPOUTS:
+        return dropout
+    hint = ""
+    with contextlib.suppress(TypeError, ValueError):
+        float(dropout)
+        hint = "; the probability to keep is --dropout-keep (dropout_keep_ratio)"
+    raise ValueError(f"{unknown('dropout', dropout, DROPOUTS)}{hint}")
 
 
 def dtype_of(dtype: Any) -> np.dtype:

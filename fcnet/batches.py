@@ -11,6 +11,27 @@ from fcnet.model import FullyConnectedNet
 from fcnet.program import Run
 
 
+def joined(model: FullyConnectedNet) -> bool:
+    """Whether a lone last sample joins the batch before: batch norm would divide by its deviation, which is 0."""
+    return model.normalization == "batchnorm"
+
+
+def per_epoch(model: FullyConnectedNet, count: int, batch_size: int) -> int:
+    """The batches that `count` samples make.
+
+    Raises:
+        ValueError: a batch of one, with batch norm.
+    """
+    alone = min(count, batch_size) == 1 and joined(model)
+    if alone:
+        raise ValueError(
+            f"batch_size and normalization: expected 2 or more samples in a batch with 'batchnorm', got "
+            f"batch_size={batch_size} for {count} samples; take more, or normalization='layernorm'"
+        )
+    whole, left = divmod(count, batch_size)
+    return whole + (left > int(joined(model)))
+
+
 class Batches:
     """Batches gathered on the device, where the data are, by a cursor that is read there.
 
@@ -32,7 +53,8 @@ class Batches:
 
     @property
     def size(self) -> int:
-        return min(self.batch_size, len(self) - self.position)
+        left = len(self) - self.position
+        return left if left == self.batch_size + 1 and joined(self.model) else min(self.batch_size, left)
 
     def shuffle(self, epoch: int) -> None:
         """Begin an epoch: its order is a function of the seed and the epoch, drawn on the host."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,14 @@ FILE_NAME = "model.safetensors"
 
 
 def save_model(model: FullyConnectedNet, path: str | Path) -> None:
-    """Write `model` to `path`, or to `path`/model.safetensors if that is a folder; whole or not at all."""
+    """Write `model` to `path`, or to `path`/model.safetensors if that is a folder; whole or not at all.
+
+    Raises:
+        TypeError, ValueError: no path, or an empty one. OSError: it cannot be written there.
+    """
     from safetensors.numpy import save
 
-    path = Path(path)
+    path = _path(path)
     if path.is_dir():
         path = path / FILE_NAME
     to_numpy = model.backend.to_numpy
@@ -50,9 +55,10 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
         device: where it shall live, as in `FullyConnectedNet`.
 
     Raises:
-        FileNotFoundError: nothing there. ValueError: not a model of fcnet, truncated or changed since it was written.
+        FileNotFoundError: nothing there. ValueError: not a model of fcnet, truncated or changed since it was written;
+            an empty path. TypeError: no path.
     """
-    path = Path(path)
+    path = _path(path)
     if path.is_dir():
         if not (path / FILE_NAME).exists():
             raise FileNotFoundError(f"{path}: expected a run directory with {FILE_NAME}, found none in it")
@@ -70,6 +76,15 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
         message = str(error).removeprefix(f"{path}: ")
         raise ValueError(f"{path}: the description of the model does not hold together ({message})") from error
     return model
+
+
+def _path(path: Any) -> Path:
+    """A path of a file or folder that was named. Raises TypeError or ValueError."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected the name of a file or folder, got {path!r}; name one")
+    if not os.fspath(path):
+        raise ValueError("path: expected the name of a file or folder, got ''; name one, such as model.safetensors")
+    return Path(path)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

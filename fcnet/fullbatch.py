@@ -42,7 +42,7 @@ class FullBatch:
             ValueError, TypeError: an unknown or unfit hyperparameter; a net too large for BFGS. MissingExtra: no SciPy.
         """
         self.model, self.rule = model, rule
-        self.config = _config(rule, config)
+        self.config, self.defaults = _config(rule, config), FULL_BATCH[rule]
         try:
             import scipy.optimize  # noqa: F401
         except ImportError:
@@ -50,9 +50,9 @@ class FullBatch:
         count = sum(math.prod(model.params.shapes[name]) for name in model.trained)
         if rule == "bfgs" and count > MOST_FOR_BFGS:
             raise ValueError(
-                f"update_rule: 'bfgs' works on matrices of parameters by parameters, expected at most "
+                f"update_rule: {rule!r} works on matrices of parameters by parameters, expected at most "
                 f"{MOST_FOR_BFGS:,} of them, got {count:,}, which is {8e-9 * count**2:,.1f} GB for each matrix; "
-                "use update_rule='lbfgs'"
+                "use 'lbfgs'"
             )
 
     def minimize(
@@ -108,13 +108,13 @@ class FullBatch:
         keep, l1 = self.model.config["dropout_keep_ratio"], self.model.reg_l1
         if keep < 1:
             raise ValueError(
-                f"update_rule and dropout_keep_ratio: update_rule={self.rule!r} compares losses, expected a network "
-                f"without dropout, got dropout_keep_ratio={keep:g}; use another rule, or no dropout"
+                f"update_rule and dropout_keep_ratio: {self.rule!r} compares losses, expected a network "
+                f"without dropout, got one that keeps {keep:g}; use another rule, or no dropout"
             )
         if l1:
             raise ValueError(
-                f"update_rule and reg_l1: update_rule={self.rule!r} needs a smooth penalty, got reg_l1={l1:g}; "
-                "use another rule, or reg"
+                f"update_rule and reg_l1: {self.rule!r} needs a smooth penalty, got an L1 strength of {l1:g}; "
+                "use another rule, or the L2 penalty"
             )
 
     def refuse(self, options: Mapping[str, Any]) -> None:
@@ -123,8 +123,8 @@ class FullBatch:
         for name, value in options.items():
             if value != {"lr_decay": 1, "batch_size": 100}.get(name):
                 raise ValueError(
-                    f"update_rule and {name}: update_rule={self.rule!r} takes all samples at once and finds its steps "
-                    f"itself, got {name}={value!r}; leave {name} out, or use another rule"
+                    f"update_rule and {name}: {self.rule!r} takes all samples at once and finds its steps itself, "
+                    f"got {value!r}; leave the latter out, or use another rule"
                 )
 
     def _vector(self, buffer: ParamBuffer) -> np.ndarray:
@@ -149,8 +149,8 @@ def _config(rule: str, config: Mapping[str, float] | None) -> dict[str, float]:
     for name, value in (config or {}).items():
         if name == "learning_rate":
             raise ValueError(
-                f"update_rule and learning_rate: update_rule={rule!r} finds its steps itself, got "
-                f"learning_rate={value!r}; leave it out, or use another rule"
+                f"update_rule and learning_rate: {rule!r} finds its steps itself, got {value!r}; "
+                "leave the latter out, or use another rule"
             )
         if name not in filled:
             raise unknown(f"optim_config for {rule}", name, filled)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from backends import Array, Backend
+from fcnet.errors import DivergedError
 
 
 class LossLog:
@@ -40,6 +42,18 @@ class LossLog:
             self._read.extend(self.backend.to_numpy(chunk).tolist())
         self._chunks.clear()
         return self._read
+
+    def check_finite(self, since: int, cause: str) -> None:
+        """Read the losses; `cause` says what may have become of one after step `since` that is not a number.
+
+        Raises:
+            DivergedError: one is NaN or infinite.
+        """
+        for number, loss in enumerate(self.fetched()[since:], since + 1):
+            if not math.isfinite(loss):
+                if number == 1:  # before any update
+                    cause = "inputs, weights or a penalty are too large; scale the inputs, or lower the others"
+                raise DivergedError(f"the loss became {loss} at step {number}: {cause}")
 
     @property
     def known(self) -> int:

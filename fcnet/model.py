@@ -11,7 +11,7 @@ from typing import Any
 
 from backends import Array, Backend, MaskStream, check_seed, get_backend
 from fcnet import functional as F
-from fcnet.arguments import dtype_of, precision_of, widths
+from fcnet.arguments import check_without_hidden, dropout_kind, dtype_of, precision_of, widths
 from fcnet.boundary import check_finite, check_input, check_weights, finite_real, one_of, positive_int, step_number
 from fcnet.init import initial_weights, weight_std
 from fcnet.layers import Hidden, Output, hidden_activations
@@ -22,7 +22,6 @@ from fcnet.prediction import Predictions
 from fcnet.program import Run, direct
 
 NORMALIZATIONS = ("batchnorm", "layernorm")
-DROPOUTS = ("inverted", "plain")
 
 
 class FullyConnectedNet(Predictions):
@@ -106,7 +105,8 @@ class FullyConnectedNet(Predictions):
                 "dropout_keep_ratio: expected a probability to keep a unit, "
                 f"1/{F.dropout.STEPS} <= ratio <= 1, got {keep_ratio}"
             )
-        one_of("dropout", dropout, DROPOUTS)
+        if not self.hidden_dims:
+            check_without_hidden(activation, maxout_pieces, normalization, keep_ratio)
         self.reg, self.reg_l1 = reg, reg_l1
         self.dtype = dtype_of(dtype)
         self.seed = check_seed(seed)
@@ -125,7 +125,7 @@ class FullyConnectedNet(Predictions):
             "maxout_pieces": None if maxout_pieces is None else int(maxout_pieces),
             "normalization": normalization,
             "dropout_keep_ratio": keep_ratio,
-            "dropout": dropout,
+            "dropout": dropout_kind(dropout),
             "weight_scale": None if weight_scale is None else float(weight_scale),
             "init": init,
         }
@@ -194,8 +194,9 @@ class FullyConnectedNet(Predictions):
         numbers = tuple(sorted({positive_int("freeze", layer) for layer in layers}))
         if numbers != tuple(range(1, len(numbers) + 1)) or len(numbers) > len(self.hidden):
             raise ValueError(
-                f"freeze and hidden_dims: expected layers from 1 on, at most the {len(self.hidden)} hidden ones "
-                f"(the output layer is always trained), got {', '.join(map(str, numbers))}"
+                f"freeze and hidden_dims: expected the lowest layers, 1, 2, ... without a gap, at most the "
+                f"{len(self.hidden)} hidden ones (the output layer is always trained), "
+                f"got {', '.join(map(str, numbers))}"
             )
         self._frozen = numbers
 
@@ -207,6 +208,11 @@ class FullyConnectedNet(Predictions):
     def trained(self) -> list[str]:
         """Names of the parameters that are not frozen."""
         return [name for layer in list(self._layers())[len(self._frozen) :] for name in layer.shapes(1, 1)]
+
+    @property
+    def normalization(self) -> str | None:
+        """That of the hidden layers."""
+        return self._options["normalization"]
 
     @property
     def loss_name(self) -> str:

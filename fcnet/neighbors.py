@@ -51,8 +51,8 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
     one_of("distance", distance, DISTANCES)
     one_of("dtype", dtype, ("float32", "float64"))
     width = _width(Y)
-    for name, array in (("X", X), ("Y", Y)):
-        _check_samples(name, array, width, dtype)
+    for name, array in (("Y", Y), ("X", X)):
+        _check_samples(name, array, width, dtype, "Y")
     backend = backend_of(X, Y)
     backend.use()
     X, Y = X.reshape(len(X), -1), Y.reshape(len(Y), -1)
@@ -126,8 +126,15 @@ class KNearestNeighbors:
         backend.use()
         classes = y.shape[1] if getattr(y, "ndim", 0) == 2 else None
         if classes is None and getattr(y, "shape", None) == (len(X),) and y.dtype.kind in "iu":
-            classes = int(backend.to_numpy(backend.asarray(y)).max()) + 1
-        check_labels("y", y, max(1, classes or 1), len(X))
+            codes = backend.to_numpy(backend.asarray(y))
+            if (codes < 0).any():
+                at = int(np.argmax(codes < 0))
+                raise ValueError(
+                    f"y: expected labels of 0 or more, got {codes[at]} at {at}; renumber them, "
+                    "y = numpy.unique(y, return_inverse=True)[1]"
+                )
+            classes = int(codes.max()) + 1
+        check_labels("y", y, classes or 1, len(X))
         labels = backend.asarray(y)
         labels = backend.xp.argmax(labels, axis=1) if labels.ndim == 2 else labels.astype("int64")
         samples = backend.asarray(X).reshape(len(X), -1)
@@ -171,7 +178,7 @@ class KNearestNeighbors:
         known = self._known
         if known is None:
             raise RuntimeError("KNearestNeighbors: expected fit(X, y) before this call; it knows no samples yet")
-        _check_samples("X", X, known.samples.shape[1], self.dtype)
+        _check_samples("X", X, known.samples.shape[1], self.dtype, "fit")
         backend = self.backend
         backend.use()
         on_host = isinstance(X, np.ndarray)
@@ -200,7 +207,7 @@ class _Metric:
     def __init__(self, backend: Backend, distance: str, dtype: str, origin: Array, memory: int) -> None:
         self.backend, self.distance, self.dtype = backend, distance, dtype
         self.origin = origin.astype(dtype)  # the same for both sides, so rounding it costs nothing
-        self.elements = memory // np.dtype(dtype).itemsize
+        self.memory, self.elements = memory, memory // np.dtype(dtype).itemsize
         # Of the (n, m, D) that L1 takes at a time: pieces that stay in a cache, where the device has a size for that.
         self.differences = min(backend.block_size or self.elements, self.elements // 8)
 
@@ -222,7 +229,7 @@ class _Metric:
         least = (16 * k + 4 * classes + 8 * width + 1) * 8 // 7 * np.dtype(self.dtype).itemsize
         raise ValueError(
             f"memory: expected at least {least} bytes for {width} features, k = {k} and {classes} classes, "
-            f"got {self.elements * np.dtype(self.dtype).itemsize}"
+            f"got {self.memory}"
         )
 
     def rows(self, samples: Array) -> Array:
@@ -309,8 +316,19 @@ def _width(X: Array) -> int:
     return max(1, prod(getattr(X, "shape", ())[1:]))
 
 
-def _check_samples(name: str, X: Array, width: int, dtype: str) -> None:
-    """As `check_input`, and squared distances must not overflow (looked at on the host only)."""
+def _check_samples(name: str, X: Array, width: int, dtype: str, like: str = "") -> None:
+    """As `check_input`, and squared distances must not overflow (looked at on the host only).
+
+    `like`: whose features those of X must match.
+    """
+    shape = getattr(X, "shape", ())
+    if len(shape) > 1 and prod(shape[1:]) == 0:
+        raise ValueError(f"{name}: expected at least one feature per sample, got shape {shape}")
+    if len(shape) > 1 and prod(shape[1:]) != width:
+        raise ValueError(
+            f"{name}: expected {width} features per sample, as in {like}, got {prod(shape[1:])} (shape {shape}); "
+            "give both the same columns"
+        )
     check_input(name, X, width, dtype)
     if isinstance(X, np.ndarray) and X.dtype.kind == "f":
         largest, limit = max(-float(X.min()), float(X.max())), float(np.finfo(dtype).max)

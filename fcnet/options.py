@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from fcnet.updates import Updates
 
 
+class CommaList(str):
+    """The kind of an option that joins texts by commas, relu,tanh or 3=0.1,4=0.5; elsewhere also a list or a table."""
+
+
 def option(default: Any, kind: type, help: str) -> Any:
     """A field of `TrainOptions`: its default, the type of a value, a line for --help."""
     metadata = {"kind": kind, "help": help}
@@ -29,22 +33,24 @@ class TrainOptions:
     """What `fcnet train` can be told; None means "the default of whatever takes it"."""
 
     data: str = option("digits", str, "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file")
-    data_dir: str | None = option(None, str, "where the data files are (else $FCNET_DATA, then the user cache)")
+    data_dir: str | None = option(None, str, "where the data files are (default: $FCNET_DATA, then the user cache)")
     target: str | None = option(
-        None, str, "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)"
+        None, CommaList, "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)"
     )
     preprocess: str | None = option(None, str, "none, scale, center or standardize (default: by data set)")
     hidden: list[int] = option((100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net")
     activation: str = option(
         "relu",
-        str,
+        CommaList,
         "relu, leaky_relu, elu, sigmoid, tanh, maxout, gelu or silu; or one for each hidden layer, such as tanh,relu",
     )
     maxout_pieces: int | None = option(None, int, "pieces of each maxout unit (default: 2)")
     norm: str = option("none", str, "none, batchnorm or layernorm")
     dropout_keep: float = option(1.0, float, "probability to keep a hidden unit; 1 for no dropout")
     dropout: str = option("inverted", str, "inverted (scaled while training) or plain (scaled while evaluating)")
-    loss: str = option("softmax", str, "softmax or svm for classes, mse for numbers, bce for labels of 0 and 1")
+    loss: str = option(
+        "softmax", str, "softmax or svm for classes, mse for numbers (not scaled), bce for labels of 0 and 1"
+    )
     label_smoothing: float = option(0.0, float, "share of each softmax target spread evenly over the classes")
     reg: float = option(0.0, float, "L2 strength")
     reg_l1: float = option(0.0, float, "L1 strength")
@@ -68,8 +74,8 @@ class TrainOptions:
     clip_value: float | None = option(None, float, "largest element of a gradient")
     max_norm: float | None = option(None, float, "longest vector of weights into a unit")
     from_: str | None = option(None, str, "a run whose lower layers and preprocessing to start from")
-    freeze: str | None = option(None, str, "layers that are not trained, the lowest ones, such as 1,2")
-    lr_mult: str | None = option(None, str, "factors on the learning rate of layers, such as 3=0.1,4=0.5")
+    freeze: str | None = option(None, CommaList, "layers that are not trained, the lowest ones, such as 1,2")
+    lr_mult: str | None = option(None, CommaList, "factors on the learning rate of layers, such as 3=0.1,4=0.5")
     batch_size: int = option(100, int, "samples per step")
     epochs: int = option(20, int, "passes over the training data")
     patience: int | None = option(None, int, "stop after so many epochs without a better validation accuracy")
@@ -153,9 +159,14 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
     values: dict[str, Any] = {}
     for key, value in given.items():
         field = fields.get(flag(key))
-        if isinstance(value, dict):
+        if isinstance(value, dict) and (field is None or field.metadata["kind"] is not CommaList):
             raise ValueError(
                 f"config: {path}: expected options only, got the section [{key}]; sections are not used, leave it out"
+            )
+        if flag(key) == IN_PYTHON:
+            raise ValueError(
+                f"config: {path}: this training was set up in Python, with {value}, which no option says; "
+                f"do it there again, or leave the line {IN_PYTHON} out for another training"
             )
         if field is None:
             raise unknown(f"config: {path}", key, fields)
@@ -201,6 +212,11 @@ def typed(where: str, value: Any, kind: type) -> Any:
             return parse_widths(value)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
+    if kind is CommaList:
+        parts = [f"{key}={part}" for key, part in value.items()] if isinstance(value, Mapping) else value
+        parts = list(parts) if isinstance(parts, list | tuple) else [parts]
+        if all(isinstance(part, str | int | float) and not isinstance(part, bool) for part in parts):
+            return ",".join(map(str, parts))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
@@ -212,6 +228,7 @@ def typed(where: str, value: Any, kind: type) -> Any:
 
 _KINDS = {
     str: "a string",
+    CommaList: "a string or a list",
     int: "an integer",
     float: "a number",
     bool: "true or false",
@@ -287,6 +304,29 @@ def from_solver(solver: Solver) -> dict[str, Any]:
             precision=model.precision,
         )
     )
+
+
+#: The key of what `python_only` found; a configuration that has it is refused.
+IN_PYTHON = "made-in-python"
+
+
+def python_only(solver: Solver) -> list[str]:
+    """What decides about a training that is about to begin, and cannot be said by options."""
+    model, found = solver.model, []
+    if model.config["seed"] != solver.seed:
+        found.append(f"seed {model.config['seed']} of the network")
+    method = solver.full_batch or solver.optimizer
+    changed = method.config.items() - method.defaults.items()
+    found += [f"{name} {value:g}" for name, value in sorted(changed) if name != "learning_rate"]
+    if solver.data.sample_weight is not None:
+        found.append("weights of the samples")
+    if solver.steps:
+        found.append(f"{solver.steps} steps made before")
+    else:
+        fresh = type(model)(**model.config, device="cpu").params
+        if any((model.backend.to_numpy(model.params[name]) != fresh[name]).any() for name in fresh):
+            found.append("parameters that are not the network's first ones")
+    return found
 
 
 def of_network(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from fcnet.checkpoint import FILE_NAME, save_model
 from fcnet.files import lock, naming, stage, uninterrupted
 from fcnet.folders import first_free, make_folder, make_numbered_folder, remove_folders
-from fcnet.options import from_solver
+from fcnet.options import IN_PYTHON, from_solver, python_only
 
 if TYPE_CHECKING:
     from fcnet.solver import Solver
@@ -48,6 +48,7 @@ class RunDirectory:
         self.config: dict[str, Any] | None = None  # the command line's options; None: told from the solver
         self.no_picture: str | None = None  # why `write` made none
         self._begun = self._written = False
+        self._python_only: list[str] = []  # what the options told from the solver do not say
         self._made: list[Path] = []  # folders made by `begin`, the innermost first
         self._lock: int | None = None  # the configuration's descriptor while the training runs
         self._numbered: tuple[str, str | Path] | None = None
@@ -90,6 +91,7 @@ class RunDirectory:
         """
         if self._begun:  # `train` again: it goes on in the same folder
             return
+        self._python_only = [] if self.config is not None else python_only(solver)
         try:
             self._make_folder()
             if self._is_free():
@@ -224,7 +226,9 @@ class RunDirectory:
     def _text(self, solver: Solver) -> str:
         """The configuration, under a comment if the training was cut short."""
         told = interrupted(solver)
-        options = self.config if self.config is not None else from_solver(solver)
+        options = self.config
+        if options is None:
+            options = from_solver(solver) | ({IN_PYTHON: ", ".join(self._python_only)} if self._python_only else {})
         return (f"# {told}\n" if told else "") + to_toml(options)
 
 
@@ -295,11 +299,11 @@ def curves_png(solver: Solver) -> bytes:
     right.plot(epochs, solver.val_metric_history, marker="o", markersize=3, label="validation")
     title = solver.metric.title
     if solver.best_val_metric is not None:
-        right.axvline(solver.best_epoch, linewidth=0.8, linestyle=":", color="grey")
-        best = f"best validation {solver.best_val_metric:.4f}, epoch {solver.best_epoch}"
+        right.axvline(solver.best_epoch, linewidth=0.8, linestyle=":", color="grey", label="best validation")
+        best = f"best {solver.best_val_metric:.5g}, epoch {solver.best_epoch}"
         right.set_title(f"{title[:1].upper()}{title[1:]} ({best})")
     right.set(xlabel="epoch", ylabel=title)
-    right.legend(loc="upper right" if solver.metric.smaller_is_better else "lower right")
+    right.legend(loc="best")
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()

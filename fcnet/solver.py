@@ -7,7 +7,6 @@ progress bar) is in `train` and reads in bulk.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,13 +16,13 @@ import numpy as np
 
 from backends import Purpose, check_seed, host_generator
 from fcnet import functional as F
-from fcnet.batches import Batches, StreamedBatches
+from fcnet.batches import Batches, StreamedBatches, per_epoch
 from fcnet.boundary import check_input, one_of, positive_int
 from fcnet.data import Dataset, learn
 from fcnet.device_data import DeviceData, as_dataset
-from fcnet.errors import DivergedError
 from fcnet.evaluation import MetricHistory, measure
 from fcnet.fullbatch import FULL_BATCH, FullBatch
+from fcnet.interrupts import Undivided
 from fcnet.losslog import LossLog
 from fcnet.model import FullyConnectedNet
 from fcnet.objective import kind_of_targets
@@ -52,6 +51,7 @@ class Solver(MetricHistory):
             learning_rate, seconds.
         epoch: epochs finished. steps: steps made.
         converged: whether "lbfgs" or "bfgs" came to its end. run: the `RunDirectory` of `out`, or None.
+        after_epoch: called by `train` when an epoch has been evaluated, if set; what it raises ends the training.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class Solver(MetricHistory):
             clip_norm: the gradient of all parameters together, penalties included, is shortened to this length.
             clip_value: and before that, each of its elements held within plus and minus this.
             max_norm: after each step, every unit's incoming weights are shortened to this length.
-            batch_size: N; an epoch's last batch may be shorter, so that every sample is seen once.
+            batch_size: N; an epoch's last batch may be shorter, so that every sample is seen once. With batch norm a
+                lone last sample joins the batch before.
             num_epochs: at which `train` stops.
             seed: of the shuffles.
             verbose: show a progress bar (on a terminal only).
@@ -138,7 +139,7 @@ class Solver(MetricHistory):
         self.update_rule = update_rule
         self.full_batch: FullBatch | None = None
         self._updates: Updates | None = None
-        steps_per_epoch = math.ceil(len(self.data.X_train) / self.batch_size)
+        steps_per_epoch = 1 if update_rule in FULL_BATCH else per_epoch(model, len(self.data.X_train), self.batch_size)
         if update_rule in FULL_BATCH:
             self.full_batch = FullBatch(model, update_rule, optim_config)
             self.full_batch.refuse({"batch_size": batch_size, **how})
@@ -182,6 +183,7 @@ class Solver(MetricHistory):
         self._recorded_for: tuple[Any, ...] | None = None
 
         self.converged = False
+        self.after_epoch: Callable[[], None] | None = None
         self.steps = 0
         self.epoch = 0
         self.history: list[dict[str, float]] = []
@@ -213,11 +215,15 @@ class Solver(MetricHistory):
     def step(self) -> None:
         """Gather one mini-batch, compute, update; at an epoch's end decay the rate and shuffle again.
 
-        Never evaluates, prints or waits for the device.
+        Never evaluates, prints or waits for the device. Ctrl-C comes after the step; pressed twice, at once.
 
         Raises:
             ValueError: "lbfgs" and "bfgs" make no steps by themselves; use `train`.
         """
+        with Undivided():
+            self._step()
+
+    def _step(self) -> None:
         self.model.backend.use()
         self.updates.set_rate(self.steps)
         self._batches.ready()
@@ -262,7 +268,7 @@ class Solver(MetricHistory):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copied and pickled without the recorded steps, which hold views of this solver's own arrays."""
-        return self.__dict__ | {"_programs": {}, "_recorded_for": None}
+        return self.__dict__ | {"_programs": {}, "_recorded_for": None, "after_epoch": None}
 
     # Training
 
@@ -276,7 +282,7 @@ class Solver(MetricHistory):
             DivergedError: the loss became NaN or infinite; the best parameters so far are put back, nothing is written.
             KeyboardInterrupt: passed on, after what finished epochs gave has been put back and written.
         """
-        steps_per_epoch = 1 if self.full_batch else math.ceil(len(self._batches) / self.batch_size)
+        steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
             self.run.begin(self)
@@ -307,14 +313,16 @@ class Solver(MetricHistory):
                 self.run.abandon()
 
     def _train_epoch(self, progress: Progress) -> None:
-        epoch, first, started = self.epoch, self.steps, time.perf_counter()
+        epoch, started = self.epoch, time.perf_counter()
+        sizes: list[int] = []
         while self.epoch == epoch:
             size = self._batches.size
             self.step()
+            sizes.append(size)
             progress.advance(size, self._latest_loss)
             if self.steps % LOSS_CHUNK == 0:
                 self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
-        self._record_epoch(first, time.perf_counter() - started)
+        self._record_epoch(sizes, time.perf_counter() - started)
         progress.epoch(self.epoch, self.history[-1])
 
     def _minimize(self, method: FullBatch, progress: Progress) -> None:
@@ -331,7 +339,7 @@ class Solver(MetricHistory):
             self.steps += 1
             self.epoch += 1
             progress.advance(len(y), self._latest_loss)
-            self._record_epoch(self.steps - 1, time.perf_counter() - started)
+            self._record_epoch([len(y)], time.perf_counter() - started)
             progress.epoch(self.epoch, self.history[-1])
             started = time.perf_counter()
             return self._out_of_patience()
@@ -343,16 +351,14 @@ class Solver(MetricHistory):
         return self._log.fetched()[-1]
 
     def _check_finite(self, since: int) -> None:
-        losses = self._log.fetched()
-        for number, loss in enumerate(losses[since:], since + 1):
-            if not math.isfinite(loss):
-                how = f"learning_rate={self.optimizer.learning_rate:g}; lower the learning rate, or"
-                how = f"{self.update_rule};" if self.full_batch else how
-                raise DivergedError(
-                    f"the loss became {loss} at step {number}: training diverged with {how} scale the inputs"
-                )
+        how, besides = self.update_rule, ""
+        if not self.full_batch:
+            how, besides = f"learning_rate={self.optimizer.learning_rate:g}", "lower the learning rate, or "
+        self._log.check_finite(since, f"training diverged with {how}; {besides}scale the inputs")
 
-    def _record_epoch(self, first: int, seconds: float) -> None:
+    def _record_epoch(self, sizes: list[int], seconds: float) -> None:
+        """A row of the history, of the last steps: their batches' sizes."""
+        first = self.steps - len(sizes)
         self._check_finite(first)
         on_train, on_val = (
             measure(self.model, part.X, part.y, prepared=part.prepared)
@@ -364,7 +370,7 @@ class Solver(MetricHistory):
             {
                 "epoch": self.epoch,
                 "step": self.steps,
-                "loss": float(np.mean(self._log.fetched()[first:])),
+                "loss": float(np.average(self._log.fetched()[first:], weights=sizes)),
                 f"train_{self.metric.key}": on_train,
                 f"val_{self.metric.key}": on_val,
                 **({} if self.full_batch else {"learning_rate": self.optimizer.learning_rate}),
@@ -374,6 +380,8 @@ class Solver(MetricHistory):
         if self.best_val_metric is None or self.metric.better(on_val, self.best_val_metric):
             self.best_val_metric, self.best_epoch = on_val, self.epoch
             self._best = self._snapshot()
+        if self.after_epoch is not None:
+            self.after_epoch()
 
     def _out_of_patience(self) -> bool:
         return (

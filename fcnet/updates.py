@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from fcnet.boundary import finite_real
 from fcnet.model import FullyConnectedNet
 from fcnet.optim import Optimizer, clip_by_norm, clip_by_value, max_norm
@@ -128,12 +130,20 @@ class Updates:
                     run(max_norm, w, self.max_norm, work=run.scratch(0, w))
 
 
-def _limit(name: str, value: float | None, dtype: Any) -> float | None:
+def _limit(name: str, value: float | None, dtype: np.dtype) -> float | None:
     if value is None:
         return None
-    number = finite_real(name, value)
+    number = _in_dtype(name, value, dtype, "leave it out for no limit")
     if not dtype.type(number) > 0:
         raise ValueError(f"{name}: expected more than 0 in {dtype}, got {value}; leave it out for no limit")
+    return number
+
+
+def _in_dtype(name: str, value: float, dtype: np.dtype, remedy: str) -> float:
+    """A number that is finite in this dtype, too. Raises TypeError or ValueError."""
+    number, largest = finite_real(name, value), float(np.finfo(dtype).max)
+    if number > largest:
+        raise ValueError(f"{name}: expected at most {largest:.2g}, as {dtype} holds no more, got {value}; {remedy}")
     return number
 
 
@@ -151,7 +161,7 @@ def _layers_of(model: FullyConnectedNet, multipliers: Mapping[int, float] | None
                 f"lr_multipliers and hidden_dims: expected layers 1 to {last}, the last of which is the output layer, "
                 f"got {layer!r}"
             )
-        number = finite_real(f"lr_multipliers[{layer}]", factor)
+        number = _in_dtype(f"lr_multipliers[{layer}]", factor, model.dtype, "factors are of about 1 or less")
         if number <= 0:
             raise ValueError(f"lr_multipliers[{layer}]: expected more than 0, got {factor}; freeze the layer instead")
         checked[int(layer)] = number

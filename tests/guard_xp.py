@@ -129,6 +129,14 @@ class Namespace:
         return out
 
     @staticmethod
+    def where(condition: Any, x: Any, y: Any) -> GuardArray:
+        return result(
+            "where",
+            np.where(device_array("where", "condition", condition), operand("where", x), operand("where", y)),
+            None,
+        )
+
+    @staticmethod
     def concatenate(tup: Any, axis: Any = 0, out: Any = None) -> GuardArray:
         parts = [device_array("concatenate", "tup", part) for part in tup]
         return result("concatenate", np.concatenate(parts, axis, output("concatenate", out, tuple(tup))), out)

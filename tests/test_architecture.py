@@ -54,13 +54,14 @@ ALLOWED = {
     "evaluation": {"functional", "model", "boundary"},
     "updates": {"model", "optim", "params", "program", "boundary"},
     "fullbatch": {"model", "params", "program", "boundary", "errors"},
-    "losslog": set(),
+    "losslog": {"errors"},
+    "interrupts": set(),
     "arguments": {"boundary", "errors"},
     "batches": {"functional", "model", "device_data", "program"},
     "device_data": {"model", "data", "program", "errors"},
     "solver": {
         *("functional", "model", "optim", "updates", "evaluation", "device_data", "params", "program", "data"),
-        *("fullbatch", "losslog", "batches", "objective"),
+        *("fullbatch", "losslog", "batches", "objective", "interrupts"),
         *("rundir", "progress", "boundary", "errors"),
     },
     "babysit": {"model", "solver", "optim", "data", "numerical", "program", "progress", "boundary"},
@@ -68,7 +69,9 @@ ALLOWED = {
         *("data", "functional", "checkpoint", "errors", "model", "numerical", "neighbors", "optim", "solver"),
         *("transfer", "babysit", "study", "lazy"),
     },
-    "compat": {"__init__", "functional", "optim", "data", "params", "init", "numerical", "boundary", "errors"},
+    "compat": {
+        *("__init__", "functional", "optim", "data", "params", "init", "numerical", "neighbors", "boundary", "errors"),
+    },
     "experiments": {
         *("__init__", "compat", "functional", "data", "init", "model", "solver", "progress", "folders", "files"),
     },

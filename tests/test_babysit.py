@@ -1,6 +1,7 @@
 """Sanity checks pass what is right and catch what is wrong; the range test finds rates that work."""
 
 import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -147,6 +148,23 @@ def test_numbers_that_are_not_explained_are_not_learned():
     found = check_overfit(solver(numbers("mse"), net_options={"loss": "mse", "init": "zeros"}), steps=1)
     assert found.score < 0  # worse than the mean
     assert not found.passed
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1e5, True), (1.0, False), (1e-3, True), (0.0, False)])
+def test_targets_of_another_size_are_named(factor, told):
+    data = numbers("mse")
+    data = dataclasses.replace(data, y_train=factor * data.y_train, y_val=factor * data.y_val)
+    found = check_overfit(solver(data, net_options={"loss": "mse"}, update_rule="adam"), steps=1)
+    assert not found.passed
+    cause = found.findings[0].cause
+    assert ("targets far from the size of a new network's outputs (standard deviation" in cause) is told
+    assert ("scale them to about 1" in cause) is told
+    assert "a learning rate too low or too high" in cause
+    if told:
+        assert found.deviation == pytest.approx(factor * 1.3, rel=0.3)
+    labels = check_overfit(solver(numbers("bce"), net_options={"loss": "bce"}), steps=1)
+    assert (labels.passed, labels.deviation) == (False, 1.0)
+    assert "standard deviation" not in labels.findings[0].cause
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

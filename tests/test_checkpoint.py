@@ -144,3 +144,14 @@ def test_params_of_an_untrained_net_too(tmp_path):
     model = net(blobs(), hidden=())
     model.save(tmp_path / "linear.safetensors")
     assert fcnet.load(tmp_path / "linear.safetensors", device="cpu").hidden_dims == ()
+
+
+@pytest.mark.parametrize("path", ["", None, 3])
+def test_a_path_is_named(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = ValueError if path == "" else TypeError
+    model = net(blobs())
+    for call in (lambda: model.save(path), lambda: fcnet.load(path)):
+        with pytest.raises(error, match=rf"^path: expected the name of a file or folder, got {path!r}; name one"):
+            call()
+    assert list(tmp_path.iterdir()) == []

@@ -73,7 +73,9 @@ def test_a_linear_net_has_no_activations(tmp_path, capsys):
     code, out, _ = run("check", *SPIRALS, "--hidden", "none", "--out", "a", "--overfit-steps", 5, capsys=capsys)
     assert code == 1  # spirals are not for lines
     assert "Activations" not in out
+    assert "nothing written to a: without hidden layers there are no activations" in out
     assert list(tmp_path.iterdir()) == []
+    assert "nothing" not in run("check", *SPIRALS, "--hidden", "none", "--overfit-steps", 5, capsys=capsys)[1]
 
 
 def test_lr_range_writes_a_fresh_folder_each_time(tmp_path, capsys):

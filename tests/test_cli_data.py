@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import struct
+import tomllib
 
 import numpy as np
 import pytest
@@ -190,3 +191,73 @@ def test_a_model_without_class_names_takes_numbers(tmp_path, capsys):
 def test_nothing_to_fetch_is_one_line(capsys):
     assert main(["fetch", "digits"]) == 0
     assert capsys.readouterr() == ("", "digits is made here; nothing to fetch\n")
+
+
+LISTS = {
+    'activation = ["relu", "tanh"]': ("activation", "relu,tanh"),
+    'activation = "tanh"': ("activation", "tanh"),
+    "freeze = [1]": ("freeze", "1"),
+    "freeze = 1": ("freeze", "1"),
+    'freeze = "1"': ("freeze", "1"),
+    "lr-mult = {1 = 0.5, 3 = 2}": ("lr-mult", "1=0.5,3=2"),
+    "[lr-mult]\n1 = 0.5\n3 = 2": ("lr-mult", "1=0.5,3=2"),
+    'lr_mult = ["1=0.5", "3=2"]': ("lr-mult", "1=0.5,3=2"),
+}
+
+
+@pytest.mark.parametrize("text", LISTS)
+def test_a_list_in_a_file_is_what_has_commas_on_the_command_line(text, tmp_path, capsys):
+    option, spelled = LISTS[text]
+    (tmp_path / "a.toml").write_text(f'data = "spirals"\nhidden = [5, 5]\nepochs = 1\n{text}\n')
+    call("train", "--config", "a.toml", "--out", "a", "--quiet", capsys=capsys)
+    call("train", *FIVES, f"--{option}", spelled, "--out", "b", "--quiet", capsys=capsys)
+    assert tomllib.loads((tmp_path / "a/config.toml").read_text())[option] == spelled
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+FIVES = ["--data", "spirals", "--hidden", "5,5", "--epochs", "1"]
+
+
+def test_columns_in_a_file_may_be_a_list(tmp_path, capsys):
+    write("n.csv", [["a", "b", "c"], *([i, 2 * i % 7, -i] for i in range(40))])
+    (tmp_path / "a.toml").write_text('data = "n.csv"\nloss = "mse"\ntarget = ["b", "c"]\nepochs = 1\n')
+    assert "2 outputs" in call("train", "--config", "a.toml", "--out", "a", capsys=capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("activation = true", "activation: expected a string or a list, got True"),
+        ("freeze = [[1]]", "freeze: expected a string or a list, got [[1]]"),
+        ("freeze = [2]", "config a.toml: freeze and hidden: expected the lowest layers"),
+        ("lr-mult = {1 = true}", "lr-mult: expected layers, each once, with factors, such as 3=0.1,4=0.5, got '1="),
+        ("loss = ['mse']", "loss: expected a string, got ['mse']"),
+        ("[lr]\nx = 1", "expected options only, got the section [lr]; sections are not used"),
+    ],
+)
+def test_a_list_in_a_file_that_is_none(text, message, tmp_path, capsys):
+    (tmp_path / "a.toml").write_text(f'data = "spirals"\nhidden = [5, 5]\n{text}\n')
+    assert message in fails("train", "--config", "a.toml", capsys=capsys)
+
+
+def test_names_that_are_empty(trained, tmp_path, capsys):
+    before = set(tmp_path.iterdir())
+    line = fails("predict", "run", "d.csv", "--out", "", capsys=capsys)
+    assert line.startswith("fcnet: error: --out: expected the name of a file, got ''; name one, or leave it out")
+    (tmp_path / "p.csv").touch()
+    assert "--out: p.csv is there already" in fails("predict", "run", "d.csv", "--out", "p.csv", capsys=capsys)
+    (tmp_path / "p.csv").unlink()
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_folder_without_the_set_is_named_as_a_flag(trained, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    line = "fcnet: error: --data-dir: expected the files of mnist in empty; got none there; get them with: fcnet fetch"
+    for command in (
+        ["train", "--data", "mnist"], ["predict", "run", "mnist"], ["evaluate", "run", "--data", "mnist"],
+        ["experiment", "dropout"],
+    ):  # fmt: skip
+        assert fails(*command, "--data-dir", "empty", capsys=capsys).startswith(line), command
+    for command in (["train", "--data", "mnist"], ["fetch", "mnist"]):
+        line = "fcnet: error: --data-dir: expected a folder; got ''; name one"
+        assert fails(*command, "--data-dir", "", capsys=capsys).startswith(line)

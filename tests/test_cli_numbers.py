@@ -53,8 +53,64 @@ def test_regression_from_a_table(capsys):
     code, out, err = run("predict", "run", "houses.csv", "--proba", capsys=capsys)
     assert code == 2
     assert err.startswith(
-        "fcnet: error: predict_proba: expected a network with loss 'softmax' or 'bce', got loss='mse'"
+        "fcnet: error: --proba: expected a network with loss softmax or bce, got run with loss mse, which gives no "
+        "probabilities; leave --proba out"
     )
+
+
+@pytest.mark.parametrize("test_part", [True, False])
+def test_a_net_no_better_than_the_mean_says_so(test_part, capsys):
+    """Large targets, which a few steps do not reach: once with, once without a test part; and once with a good rate."""
+    X = np.random.default_rng(1).standard_normal((90, 3))
+    y = 1e4 * np.c_[X[:, 0] + 20, X[:, 1]]
+    parts = {"X_train": X[:50], "y_train": y[:50], "X_val": X[50:70], "y_val": y[50:70]}
+    part = {"X_test": X[70:], "y_test": y[70:]} if test_part else {}
+    np.savez("large.npz", **parts, **part)
+    command = ["train", "--data", "large.npz", "--loss", "mse", "--hidden", "9", "--epochs", "2"]
+    code, out, err = run(*command, capsys=capsys)
+    assert (code, err) == (0, "")
+    *_, warning, last = out.splitlines()
+    truth = y[70:] if test_part else y[50:70]
+    plain = np.sqrt(np.mean((truth - y[:50].mean(axis=0)) ** 2))
+    mine = last.split()[-1]
+    assert last.startswith("test rmse" if test_part else "best validation rmse")
+    assert warning.startswith(f"rmse {mine} is no better than {plain:.4f}, which always predicting the mean of the tr")
+    assert "scale the targets" in warning
+    assert "--lr or more --epochs" in warning
+    assert run(*command, "--quiet", capsys=capsys)[1] == f"{last}\n"
+    good = run(*command, "--optimizer", "sgd", "--lr", "0.2", "--hidden", "none", "--epochs", "300", capsys=capsys)[1]
+    assert "no better than" not in good
+    assert float(good.split()[-1]) < plain / 10
+
+
+@pytest.mark.parametrize("target", ["l", "k,l"])
+def test_a_label_that_is_none_is_named_by_file_line_and_column(target, capsys):
+    rng = np.random.default_rng(2)
+    table = np.c_[rng.standard_normal((60, 2)), rng.random((60, 2)) > 0.5]
+    table[7, 3] = 3
+    np.savetxt("l.csv", table, delimiter=",", header="a,b,k,l", comments="", fmt="%g")
+    line = "l.csv: line 9, column 'l': expected a label of 0 or 1, or a probability between, for loss 'bce'; got '3';"
+    code, _, err = run("train", "--data", "l.csv", "--target", target, "--loss", "bce", capsys=capsys)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert line in err
+    np.savez("l.npz", X=table[:, :2], y=table[:, 2:])
+    code, _, err = run("train", "--data", "l.npz", "--loss", "bce", capsys=capsys)
+    assert (code, "l.npz: y: expected labels of 0 and 1" in err, "got 3.0 at [7, 1]; correct" in err) == (2, True, True)
+    table[7, 3] = 1
+    np.savetxt("good.csv", table, delimiter=",", header="a,b,k,l", comments="", fmt="%g")
+    how = ["--target", target, "--loss", "bce", "--epochs", "1", "--out", "run"]
+    assert run("train", "--data", "good.csv", *how, capsys=capsys)[0] == 0
+    code, _, err = run("evaluate", "run", "--data", "l.csv", capsys=capsys)
+    assert (code, line in err) == (2, True)
+
+
+def test_what_has_no_probabilities_says_so_in_flags(capsys):
+    run("train", "--data", "spirals", "--loss", "svm", "--epochs", "1", "--out", "run", capsys=capsys)
+    for flags in (["--proba"], ["--mc-samples", "3"]):
+        code, _, err = run("predict", "run", "spirals", *flags, capsys=capsys)
+        expected = f"fcnet: error: {flags[0]}: expected a network with loss softmax or bce, got run with loss svm"
+        assert (code, err.startswith(expected), err.endswith(f"; leave {flags[0]} out\n")) == (2, True, True)
 
 
 def test_several_outputs(capsys):
@@ -94,7 +150,7 @@ def test_several_labels(capsys):
             ["--data", "digits", "--loss", "mse"],
             "--loss and --data: expected a .csv or .npz file of numbers to predict",
         ),
-        (["--data", "two.npz", "--loss", "bce"], "y_train: expected labels of 0 and 1, or probabilities between, got"),
+        (["--data", "two.npz", "--loss", "bce"], "two.npz: y: expected labels of 0 and 1, or probabilities between"),
         (["--data", "houses.csv", "--target", "price"], "labels are not integers"),
         (["--data", "labels.npz"], "y: expected one-hot rows"),
         (["--data", "spirals", "--label-smoothing", "0.1", "--loss", "svm"], "--label-smoothing and --loss: expected"),
@@ -212,7 +268,7 @@ def test_curves_and_history_say_what_is_measured(data, loss, title, curves, caps
     left, right = drawn[0].axes
     assert (left.get_ylabel(), left.get_xlabel()) == ("loss", "epoch")
     assert (right.get_ylabel(), right.get_xlabel()) == (title, "epoch")
-    assert right.get_title().lower().startswith(f"{title} (best validation ")
+    assert right.get_title().lower().startswith(f"{title} (best ")
     with open("run/history.csv") as file:
         columns = next(csv.reader(file))
     key = {"rmse": "rmse", "label accuracy": "label_acc", "accuracy": "acc"}[title]

@@ -303,3 +303,28 @@ def test_masked_arrays_are_refused():
 def test_bad_preprocessing(shift):
     with pytest.raises(ValueError, match="shift: expected"):
         net(blobs()).set_preprocessing(shift, np.ones(6))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": "tanh"}, "hidden_dims and activation: expected hidden layers for 'tanh', got none; name"),
+        ({"activation": "maxout", "maxout_pieces": 3}, "hidden_dims and activation: expected hidden layers for 'max"),
+        ({"normalization": "layernorm"}, "hidden_dims and normalization: expected hidden layers for 'layernorm'"),
+        ({"dropout_keep_ratio": 0.5}, "hidden_dims and dropout_keep_ratio: expected hidden layers for 0.5, got none"),
+    ],
+)
+def test_options_of_hidden_layers_without_any(options, message):
+    with pytest.raises(ValueError, match=message):
+        net(blobs(), hidden=(), **options)
+    net(blobs(), hidden=(5,), **options)
+    net(blobs(), hidden=(), activation=[], normalization=None, dropout_keep_ratio=1)
+
+
+@pytest.mark.parametrize("ratio", [0.5, "0.5", 1])
+def test_a_ratio_for_dropout_is_told_where_it_belongs(ratio):
+    hint = r"; the probability to keep is --dropout-keep \(dropout_keep_ratio\)$"
+    with pytest.raises(ValueError, match=f"dropout: expected one of inverted, plain; got {ratio!r}{hint}"):
+        net(blobs(), dropout=ratio)
+    with pytest.raises(ValueError, match=r"got 'plan'; did you mean 'plain'\?$"):
+        net(blobs(), dropout="plan")

@@ -6,13 +6,18 @@ import errno
 import os
 import signal
 import tomllib
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import fcnet
 from fcnet import rundir
+from fcnet.functional import METRICS
+from fcnet.options import read_toml
 from fcnet.rundir import RunDirectory
-from tests.small import blobs
+from tests import small
+from tests.small import blobs, net
 
 
 def trained(out, epochs=2, seed=0, force=False):
@@ -143,3 +148,79 @@ def test_control_c_while_writing_is_ignored(tmp_path, monkeypatch):
 def test_an_empty_name_is_refused():
     with pytest.raises(ValueError, match="out: expected the name of a folder, got ''"):
         RunDirectory("")
+
+
+class TestWhatNoOptionSays:
+    """A training that was set up in Python is not run again as another by `fcnet train --config`."""
+
+    def text(self, tmp_path, change=None, **options):
+        one = small.solver(blobs(), num_epochs=1, out=tmp_path / "run", **options)
+        if change is not None:
+            change(one)
+        one.train()
+        return (tmp_path / "run" / "config.toml").read_text("utf-8")
+
+    @pytest.mark.parametrize(
+        ("options", "change", "told"),
+        [
+            ({"net_options": {"seed": 5}, "seed": 7}, None, "seed 5 of the network"),
+            ({"update_rule": "momentum", "optim_config": {"momentum": 0.5}}, None, "momentum 0.5"),
+            ({"update_rule": "lbfgs", "optim_config": {"history": 3}}, None, "history 3"),
+            ({}, lambda one: one.model.params.__setitem__("b1", np.ones(8)), "parameters that are not the network's"),
+            ({}, lambda one: [one.step() for _ in range(3)], "3 steps made before"),
+        ],
+        ids=["seed", "momentum", "history", "parameters", "steps"],
+    )
+    def test_is_told_and_refused(self, options, change, told, tmp_path):
+        if "lbfgs" in options.values():
+            pytest.importorskip("scipy")
+        text = self.text(tmp_path, change, **options)
+        (line,) = [line for line in text.splitlines() if line.startswith("made-in-python")]
+        assert told in line
+        with pytest.raises(ValueError, match=f"this training was set up in Python, with .*{told}.*; do it there again"):
+            read_toml(tmp_path / "run" / "config.toml")
+
+    def test_there_is_no_such_line_otherwise(self, tmp_path):
+        text = self.text(tmp_path, seed=3, net_options={"seed": 3}, optim_config={"learning_rate": 0.5})
+        assert "made-in-python" not in text
+        read_toml(tmp_path / "run" / "config.toml")
+
+    def test_weights_of_samples(self, tmp_path):
+        ds = blobs()
+        weighted = fcnet.data.Dataset(**{**vars(ds), "sample_weight": np.ones(130)})
+        one = fcnet.Solver(net(ds), weighted, num_epochs=1, verbose=False, out=tmp_path / "run")
+        one.train()
+        assert "weights of the samples" in (tmp_path / "run" / "config.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("loss", "values", "title"),
+    [
+        ("mse", [180433.8288, 190000.0, 170000.25], "Rmse (best 1.7e+05, epoch 3)"),
+        ("mse", [0.5, 0.4, 0.123456], "Rmse (best 0.12346, epoch 3)"),
+        ("mse", [0.1, 0.4, 0.6], "Rmse (best 0.6, epoch 3)"),  # into the corner where most such curves leave room
+        ("bce", [0.5, 0.6, 0.98765432], "Label accuracy (best 0.98765, epoch 1000)"),
+    ],
+)
+def test_the_picture_has_room_for_its_words(loss, values, title, curves, monkeypatch):
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn, save = [], figures.Figure.savefig
+    monkeypatch.setattr(figures.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k)))
+    last = 1000 if loss == "bce" else 3
+    training = SimpleNamespace(
+        loss_history=[3.0, 2.0, 1.0], history=[{"epoch": epoch, "loss": 1.0} for epoch in (1, 2, last)],
+        train_metric_history=values, val_metric_history=values, metric=METRICS[loss],
+        best_val_metric=values[-1], best_epoch=last,
+    )  # fmt: skip
+    rundir.curves_png(training)
+    (figure,) = drawn
+    right = figure.axes[1]
+    assert right.get_title() == title
+    for text in (right.title, figure.axes[0].title):
+        box = text.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    legend = right.get_legend()
+    assert "best validation" in [text.get_text() for text in legend.get_texts()]
+    box, axes = legend.get_window_extent(), right.transData
+    for x, y in zip((1, 2, last), values, strict=True):
+        assert not box.contains(*axes.transform((x, y)))

@@ -272,7 +272,7 @@ def test_layers_that_do_not_fit_are_refused(source, change, message):
 
 
 ALL_HIDDEN = (
-    "freeze and hidden_dims: expected layers from 1 on, at most the 2 hidden ones "
+    "freeze and hidden_dims: expected the lowest layers, 1, 2, ... without a gap, at most the 2 hidden ones "
     "(the output layer is always trained), "
 )
 

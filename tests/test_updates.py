@@ -178,12 +178,24 @@ def test_the_configuration_holds_what_was_set():
     assert told["schedule"] == "(a function of the step)"  # which nobody can run again by mistake
 
 
+def test_limits_that_only_float64_holds():
+    limits = {"clip_norm": 1e39, "clip_value": 1e39, "max_norm": 1e39, "lr_multipliers": {1: 1.0}}
+    one, other = (solver(blobs(), net_options={"dtype": "float64"}, **options) for options in (limits, {}))
+    run(one, 3)
+    run(other, 3)
+    assert one.loss_history == other.loss_history
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"clip_norm": 0}, "clip_norm: expected more than 0 in float32, got 0; leave it out"),
         ({"clip_value": -1}, "clip_value: expected more than 0"),
         ({"max_norm": 1e-60}, "max_norm: expected more than 0 in float32, got 1e-60"),
+        ({"clip_norm": 1e39}, "clip_norm: expected at most 3.4e.38, as float32 holds no more, got 1e.39; leave it out"),
+        ({"clip_value": 1e39}, "clip_value: expected at most 3.4e.38"),
+        ({"max_norm": 1e300}, "max_norm: expected at most 3.4e.38"),
+        ({"lr_multipliers": {2: 1e39}}, "lr_multipliers.2.: expected at most 3.4e.38, .* got 1e.39; factors"),
         ({"max_norm": "x"}, "max_norm: expected a number, got 'x'"),
         ({"weight_decay": -1}, "weight_decay: expected 0 or more, got -1"),
         ({"schedule": "cosin"}, "schedule: expected one of constant, step.*did you mean 'cosine'"),

@@ -27,6 +27,7 @@ Array = Any
 SMALL = 1e-3  # standard deviation of "small" weights
 CLOSE = 0.01  # relative difference from an expected loss that is still "equal": small weights are not zero
 LARGE = 3  # how many times its expected value the loss may be as a network is initialised
+FAR = 10  # times a new network's outputs, about 1, or less by as much: targets that cost many steps to reach
 ALMOST = 0.99  # of the variance of a few targets, as good as all of it
 GRADIENT_ERROR = 1e-4  # between what kinks of ReLU cause (1e-5) and mistakes (1e-3 to 1)
 
@@ -105,7 +106,7 @@ class Overfit:
 
     samples: how many. score: at the end, of those samples, the share of right classes or labels; of numbers (mse) the
     share of their variance (of their squares, if all are equal) that is explained, R². target: the score to reach.
-    loss: the last. steps: made.
+    loss: the last. steps: made. deviation: of numbers (mse) their standard deviation, 1 for others.
     """
 
     samples: int
@@ -113,6 +114,7 @@ class Overfit:
     target: float
     loss: float
     steps: int
+    deviation: float = 1.0
 
     @property
     def passed(self) -> bool:
@@ -128,6 +130,11 @@ class Overfit:
             else "a learning rate too low or too high (see fcnet lr-range), units that are all dead or all start "
             "equal (--init zeros), too few hidden units, or equal inputs with different labels"
         )
+        if self.deviation > FAR or 0 < self.deviation < 1 / FAR:
+            cause = (
+                f"targets far from the size of a new network's outputs (standard deviation {self.deviation:.2g}; scale "
+                f"them to about 1), or {cause}"
+            )
         return [
             Finding(
                 f"overfits {self.samples} samples",
@@ -255,10 +262,12 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
     X, y = few(solver, samples)
     data = dataclasses.replace(solver.data, X_train=X, y_train=y, X_val=X, y_val=y, X_test=None, y_test=None)
     trial = _small_solver(solver, data, steps, verbose=verbose)
-    target = ALMOST if trial.model.config["loss"] == "mse" else 1.0
+    numbers = trial.model.config["loss"] == "mse"
+    target = ALMOST if numbers else 1.0
+    deviation = float(y.std(axis=0, dtype=np.float64).max()) if numbers else 1.0
     if trial.full_batch is not None:
         trial.train()
-        return Overfit(len(X), _score(trial.model, X, y), target, trial.loss_history[-1], trial.steps)
+        return Overfit(len(X), _score(trial.model, X, y), target, trial.loss_history[-1], trial.steps, deviation)
     score, loss = 0.0, math.inf
     with quietly(), Progress(f"overfitting {len(X)} samples", steps, 0, shown=verbose) as progress:
         while trial.steps < steps and score < target:
@@ -269,7 +278,7 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
                 if not math.isfinite(loss):
                     break
                 score = _score(trial.model, X, y)
-    return Overfit(len(X), score, target, loss, trial.steps)
+    return Overfit(len(X), score, target, loss, trial.steps, deviation)
 
 
 def _small_solver(solver: Solver, data: Dataset, steps: int, *, verbose: bool) -> Solver:

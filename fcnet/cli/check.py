@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         title = f"Activations of {solver.data.name} before training"
         contents = statistics_csv(statistics), histograms_csv(statistics), lambda: activations_png(statistics, title)
         write_report(folder, dict(zip(FILES, contents, strict=True)))
+    elif folder is not None:
+        say(f"\nnothing written to {folder}: without hidden layers there are no activations")
     failed = sum(not finding.passed for finding in found.findings)
     say("\nall checks passed" if not failed else f"\n{failed} of {len(found.findings)} checks failed")
     return 1 if failed else 0

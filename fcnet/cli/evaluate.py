@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from fcnet.cli.parser import Commands
+from fcnet.cli.reports import as_flags
 from fcnet.cli.runs import trained_on
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def add(commands: Commands) -> None:
     parser = commands.add("evaluate", "Accuracy (or error) of a trained network, in all and by class or output.", run)
     parser.add_argument("model", metavar="RUN", help="a run directory or a model file")
     parser.add_argument("--data", help="another data set, or a .csv or .npz file, which is used whole")
-    parser.add_argument("--data-dir", help="where the data files are")
+    parser.add_argument(
+        "--data-dir", help="where the data files are (default: as in training, $FCNET_DATA, then the user cache)"
+    )
     parser.add_argument("--target", help="the column of a .csv file that holds labels or numbers (several: a,b)")
     parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -51,9 +54,12 @@ def run(options: argparse.Namespace) -> int:
                 f"data: {source} is not there, and {options.model} was trained on it; name another with --data"
             )
         data_dir = options.data_dir or known.get("data-dir")
-        split, X, y = inputs.part(source, options.split, expected, data_dir, target)
+        with as_flags(data_dir="data-dir", split="split"):
+            split, X, y = inputs.part(source, options.split, expected, data_dir, target)
         what = f", {split}" if options.split or split == "test" else f", {split} (it has no test part)"
         part = f"{split} "
+    if model.loss_name == "bce":
+        inputs.check_probabilities(source, target, [y])
     with inputs.naming(source):
         model.objective.check_targets("y", y, len(X), model.dtype)
         predicted = model.predict(X)

@@ -19,7 +19,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("--force", action="store_true", help="replace this experiment's results in --out")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--seed", metavar="N", type=number(int), default=0, help="of weights, batches and masks")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="where the data files are")
+    parser.add_argument(
+        "--data-dir", metavar="FOLDER", help="where the data files are (default: $FCNET_DATA, then the user cache)"
+    )
     parser.add_argument("--quick", action="store_true", help="made-up data and few steps, to see that it works")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, only the last line")
 

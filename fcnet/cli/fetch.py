@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fcnet.cli.parser import Commands
+from fcnet.cli.reports import as_flags
 
 
 def add(commands: Commands) -> None:
@@ -20,7 +21,8 @@ def run(options: argparse.Namespace) -> int:
     from fcnet.data import fetch
     from fcnet.data.catalogue import SOURCES
 
-    folder = fetch(options.name, data_dir=options.data_dir, mirror=options.mirror)
+    with as_flags(data_dir="data-dir"):
+        folder = fetch(options.name, data_dir=options.data_dir, mirror=options.mirror)
     if options.name in SOURCES:
         print(f"{options.name} is in {folder}")
     return 0

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fcnet.cli.parser import Commands, number
+from fcnet.cli.reports import as_flags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,9 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="means and standard deviations of the probabilities over N predictions with dropout, in columns p and sd",
     )
-    parser.add_argument("--data-dir", help="where the files of a data set are")
+    parser.add_argument(
+        "--data-dir", help="where the files of a data set are (default: $FCNET_DATA, then the user cache)"
+    )
     parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
@@ -47,11 +50,20 @@ def run(options: argparse.Namespace) -> int:
     from fcnet.data import inputs
     from fcnet.files import write_atomically
 
+    if options.out == "":
+        raise ValueError("--out: expected the name of a file, got ''; name one, or leave it out for standard output")
     out = None if options.out is None else Path(options.out)
     if out is not None and out.exists() and not options.force:
-        raise FileExistsError(f"out: {out} is there already; choose another name, or replace it with --force")
+        raise FileExistsError(f"--out: {out} is there already; choose another name, or replace it with --force")
     model = load(options.model, device=options.device)
-    X = inputs.samples(options.input, model.features, options.data_dir, options.split)
+    for name, given in (("--proba", options.proba), ("--mc-samples", options.mc_samples is not None)):
+        if given and model.loss_name not in ("softmax", "bce"):
+            raise ValueError(
+                f"{name}: expected a network with loss softmax or bce, got {options.model} with loss "
+                f"{model.loss_name}, which gives no probabilities; leave {name} out"
+            )
+    with as_flags(data_dir="data-dir", split="split"):
+        X = inputs.samples(options.input, model.features, options.data_dir, options.split)
     names = model.classes or tuple(str(number) for number in range(model.num_classes))
     single = len(names) == 1
     columns: list[list[float]] = [[] for _ in X]  # of probabilities, and of their standard deviations

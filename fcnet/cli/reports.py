@@ -45,7 +45,7 @@ def as_flags(**flags: str) -> Iterator[None]:
     """Let errors that begin with these arguments of Python name the flags that they came from."""
     try:
         yield
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         names, colon, rest = str(error).partition(": ")
         told = [flags.get(name) for name in names.split(" and ")]
         if colon and None not in told:

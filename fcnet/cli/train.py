@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fcnet.cli.parser import Commands, number, say
 from fcnet.errors import unknown
 from fcnet.options import (
+    CommaList,
     TrainOptions,
     flag,
     in_users_words,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from fcnet.solver import Solver
 
 
-_METAVARS = {str: "NAME", int: "N", float: "X", list: "N,N"}
+_METAVARS = {str: "NAME", CommaList: "NAME", int: "N", float: "X", list: "N,N"}
 
 
 def add(commands: Commands) -> None:
@@ -62,7 +63,7 @@ def add_flags(parser: argparse._ActionsContainer, without: Container[str] = ()) 
             parser.add_argument(name, type=_widths, metavar="N,N", **how)
         else:
             metavar = "FOLDER" if field.name in ("data_dir", "out") else _METAVARS[kind]
-            parser.add_argument(name, type=str if kind is str else number(kind), metavar=metavar, **how)
+            parser.add_argument(name, type=number(kind) if kind in (int, float) else str, metavar=metavar, **how)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,7 +106,10 @@ def load_data(options: TrainOptions) -> Dataset:
             f"loss and data: expected a .csv or .npz file of numbers to predict with loss {options.loss!r}, "
             f"got {options.data}, which has classes"
         )
-    return data.load(options.data, data_dir=options.data_dir, target=options.target, targets=targets)
+    dataset = data.load(options.data, data_dir=options.data_dir, target=options.target, targets=targets)
+    if options.loss == "bce":
+        data.inputs.check_probabilities(options.data, options.target, (y for _, y in dataset.splits().values()))
+    return dataset
 
 
 def _train(options: TrainOptions, *, quiet: bool) -> int:
@@ -125,6 +129,9 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
         raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}") from None
     _report(solver, time.perf_counter() - started, tell)
     splits = dataset.splits()
+    if options.loss == "mse":
+        for line in _no_better_than_the_mean(solver, "test" if "test" in splits else "val"):
+            tell(line)
     if "test" in splits:
         say(f"test {solver.metric.title} {solver.check_metric(*splits['test']):.4f}")
     else:
@@ -163,10 +170,13 @@ def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> So
     except (MemoryError, OverflowError, ValueError) as error:
         if isinstance(error, ValueError) and not re.search("Maximum allowed|too (big|large)", str(error)):
             raise
-        widths = ",".join(map(str, options.hidden))
+        widths, pieces = ",".join(map(str, options.hidden)), options.maxout_pieces
+        names, of, remedy = "hidden", "", "narrower ones"
+        if pieces is not None:
+            names, of, remedy = "hidden and maxout_pieces", f" of {pieces} pieces", "narrower ones, or fewer pieces"
         raise ValueError(
-            f"hidden: expected layers that fit into memory, got {widths} for {dataset.input_dim} inputs; "
-            "choose fewer or narrower ones"
+            f"{names}: expected layers that fit into memory, got {widths}{of} for {dataset.input_dim} inputs; "
+            f"choose fewer or {remedy}"
         ) from None
     if options.from_ is not None:
         start_from(options, model, dataset)
@@ -260,6 +270,22 @@ def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None
     tell(f"wrote {solver.run.path}: {', '.join(sorted(p.name for p in solver.run.path.iterdir()))}")
     if solver.run.no_picture is not None:
         tell(f"no curves.png: {solver.run.no_picture}")
+
+
+def _no_better_than_the_mean(solver: Solver, part: str) -> Iterator[str]:
+    """A line if the outputs' means in the training targets would have predicted this part as well."""
+    X, y = solver.data.splits()[part]
+    y = y.reshape(len(y), -1).astype("float64")
+    y_train = solver.data.y_train.reshape(-1, y.shape[1])
+    constant = y_train.mean(axis=0, dtype="float64") + 0 * y
+    metric = solver.metric
+    plain, mine = metric.figure(float(metric.total(constant, y)), *y.shape), solver.check_metric(X, y)
+    if not mine < plain:
+        yield (
+            f"{metric.title} {mine:.4f} is no better than {plain:.4f}, which always predicting the mean of the "
+            "training targets gives; scale the targets to a standard deviation of about 1, or try a larger --lr or "
+            "more --epochs"
+        )
 
 
 def _widths(text: str) -> list[int]:

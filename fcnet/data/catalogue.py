@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,19 +88,39 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "fcnet"
 
 
+def named_folder(data_dir: str | os.PathLike[str]) -> Path:
+    """A folder that was named. Raises ValueError if its name is empty, which would be the working folder."""
+    if not os.fspath(data_dir):
+        raise ValueError("data_dir: expected a folder; got ''; name one, or leave it out")
+    return Path(data_dir).expanduser()
+
+
+def how_to_fetch(name: str, data_dir: str | os.PathLike[str] | None) -> str:
+    """The command that brings a set to where `load` looks for it."""
+    where = "" if data_dir is None else f" --data-dir {shlex.quote(os.fspath(data_dir))}"
+    return f"fcnet fetch {name}{where}"
+
+
 def candidate_folders(name: str, data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """Where `load` looks for a set, in order: under data_dir, $FCNET_DATA, the user's cache."""
+    """Where `load` looks for a set, in order: under data_dir if it is given, else under $FCNET_DATA, the user's cache.
+
+    Raises FileNotFoundError or ValueError if data_dir is no folder.
+    """
     folders = SOURCES[name].folders
     candidates: list[Path] = []
     if data_dir is not None:
-        given = Path(data_dir).expanduser()
+        given = named_folder(data_dir)
         if not given.is_dir():
-            raise FileNotFoundError(f"data_dir: expected a folder; got {str(given)!r}, which is none")
+            raise FileNotFoundError(
+                f"data_dir: expected a folder; got {str(given)!r}, which is none; to put {name} there: "
+                f"{how_to_fetch(name, data_dir)}"
+            )
         candidates += [given / f for f in folders]
         # MNIST and Fashion-MNIST share file names, so a folder named after the one never serves as the other.
         others = {f for other in SOURCES if other != name for f in SOURCES[other].folders}
         if not any(given.resolve().match(f) for f in others):
             candidates.append(given)
+        return candidates
     for root in dict.fromkeys([default_root(), _cache()]):
         candidates += [root / f for f in folders]
     return list(dict.fromkeys(candidates))
@@ -116,9 +137,14 @@ def find_files(name: str, data_dir: str | os.PathLike[str] | None = None) -> dic
             if missing := [f for f in wanted_files(name) if f not in found]:
                 raise FileNotFoundError(
                     f"{name}: {folder} lacks {', '.join(missing)} (packed or not); "
-                    f"get what is missing: fcnet fetch {name}"
+                    f"get what is missing: {how_to_fetch(name, data_dir)}"
                 )
             return found
+    if data_dir is not None:
+        raise FileNotFoundError(
+            f"data_dir: expected the files of {name} in {named_folder(data_dir)}; got none there; "
+            f"get them with: {how_to_fetch(name, data_dir)}, or name the folder that holds them"
+        )
     raise FileNotFoundError(
         f"{name}: no files in {', '.join(map(str, candidates))}; get them with: fcnet fetch {name}, "
         "or say where they are: data_dir= or $FCNET_DATA"

@@ -44,7 +44,7 @@ def fetch(
     """
     if name not in catalogue.NAMES:
         raise errors.unknown("name", name, catalogue.NAMES)
-    root = catalogue.default_root() if data_dir is None else Path(data_dir).expanduser()
+    root = catalogue.default_root() if data_dir is None else catalogue.named_folder(data_dir)
     if name not in catalogue.SOURCES:
         _say(progress, f"{name} is made here; nothing to fetch")
         return root

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fcnet.data.catalogue import how_to_fetch
+
 _CHUNK = 1 << 20
 
 
-def remedy(name: str) -> str:
+def remedy(name: str, data_dir: str | os.PathLike[str] | None) -> str:
     """What to do about a damaged file of a named set."""
-    return f"delete it and run: fcnet fetch {name}"
+    return f"delete it and run: {how_to_fetch(name, data_dir)}"
 
 
 @contextmanager

@@ -6,13 +6,14 @@ labels are numbered as the model numbers its classes, and what the model does no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fcnet.data import table
 from fcnet.data.catalogue import NAMES
 from fcnet.data.checks import check_features, check_numbers
 from fcnet.data.dataset import Dataset
@@ -55,6 +56,26 @@ def naming(source: str) -> Iterator[None]:
         if not str(error).startswith(("X:", "y:")):
             raise
         raise type(error)(f"{source}: {error}") from None
+
+
+def check_probabilities(source: str, target: str | None, arrays: Iterable[np.ndarray]) -> None:
+    """These targets, read from the file `source`, are from 0 to 1.
+
+    Raises:
+        ValueError: with the file and the place in it.
+    """
+    if all(y.min() >= 0 and y.max() <= 1 for y in arrays):
+        return
+    path = Path(source).expanduser()
+    if target is not None and path.suffix.lower() == ".csv":
+        table.check_probabilities(path, target)
+    for name, y in read_npz(path).items():
+        if name.startswith("y") and not (y.min() >= 0 and y.max() <= 1):
+            at = tuple(int(i) for i in np.argwhere((y < 0) | (y > 1))[0])
+            raise ValueError(
+                f"{path}: {name}: expected labels of 0 and 1, or probabilities between, for loss 'bce'; "
+                f"got {y[at]} at {list(at)}; correct them, or use loss 'mse' for other numbers"
+            )
 
 
 def samples(
@@ -141,12 +162,12 @@ def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray,
     if path.suffix.lower() == ".csv":
         if target is None:
             raise ValueError(f"target: expected the label column of {path}; name it with --target")
-        table = read_table(path, target, names.features, names.classes, numbers=names.targets == "numbers")
-        assert table.labels is not None  # read_table was given a target
+        read = read_table(path, target, names.features, names.classes, numbers=names.targets == "numbers")
+        assert read.labels is not None  # read_table was given a target
         known = tuple(names.classes or ())
-        if table.targets != known and sorted(table.targets) == sorted(known):
+        if read.targets != known and sorted(read.targets) == sorted(known):
             raise ValueError(f"target: expected the order of the training, {','.join(known)}; got {target}")
-        return table.X, table.labels
+        return read.X, read.labels
     arrays = read_npz(path)
     key = "" if "X" in arrays else "_test" if "X_test" in arrays else "_train"
     plain = check_numbers if names.targets == "numbers" else plain_labels

@@ -35,12 +35,13 @@ def load(
     file.
 
     name        one of fcnet.data.NAMES (in any case), or a path
-    data_dir    where to look first for the files of a named set, before $FCNET_DATA and the user's cache
+    data_dir    where to look for the files of a named set; None: $FCNET_DATA, then the user's cache
     target      the label column of a CSV file; its labels are numbers (1 and 1.0 are one class) if all are whole
                 and none begins with 0, else text (01 and 1 are two classes; beside text so are 1 and 1.0);
                 of numbers also several columns, "price,area"
     split_seed  chooses the rows held out; independent of the seeds used in training
-    targets     "classes", or "numbers": what an .npz or .csv file holds as targets are values to predict, not labels
+    targets     "classes", or "numbers": what an .npz or .csv file holds as targets are values to predict, not labels;
+                they stay as they are: only X is preprocessed when a network is trained
 
     X is (N, D): uint8 for images and digits, float64 for spirals and CSV files, the stored type for .npz
     files. y is int64 codes. Where there is an official test part, a stratified tenth of the training part
@@ -96,7 +97,7 @@ def _spirals(split_seed: int) -> Dataset:
 
 
 def _mnist(name: str, data_dir: str | os.PathLike[str] | None, split_seed: int) -> Dataset:
-    files, advice = catalogue.find_files(name, data_dir), remedy(name)
+    files, advice = catalogue.find_files(name, data_dir), remedy(name, data_dir)
     train_images, train_labels, test_images, test_labels = files.values()
     X, y = read_images_and_labels(train_images, train_labels, advice)
     X_test, y_test = read_images_and_labels(test_images, test_labels, advice)
@@ -118,7 +119,7 @@ def _mnist(name: str, data_dir: str | os.PathLike[str] | None, split_seed: int) 
 def _cifar10(data_dir: str | os.PathLike[str] | None, split_seed: int) -> Dataset:
     from concurrent.futures import ThreadPoolExecutor
 
-    files, advice = catalogue.find_files("cifar10", data_dir), remedy("cifar10")
+    files, advice = catalogue.find_files("cifar10", data_dir), remedy("cifar10", data_dir)
     paths, n = list(files.values()), cifar.RECORDS
     X, y = np.empty((len(paths) * n, cifar.PIXELS), np.uint8), np.empty(len(paths) * n, np.int64)
     # Threads, because unpacking .xz takes seconds a file and runs outside Python's lock.

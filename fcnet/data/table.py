@@ -59,8 +59,7 @@ def read_table(
     of numbers; also if `target` is no column, or a label none of `classes`.
     """
     with _rows(path) as (columns, rows):
-        several = numbers and target not in columns and "," in target
-        targets = tuple(name.strip() for name in target.split(",")) if several else (target,)
+        targets = _targets(columns, target) if numbers else (target,)
         named = [*(("target", name) for name in targets), *(("column", feature) for feature in features or ())]
         for argument, name in named:
             if name not in columns:
@@ -73,6 +72,26 @@ def read_table(
         if not features:
             raise ValueError(f"{path}: expected feature columns beside {target!r}; got none; is the separator a comma?")
         return _parse(path, columns, rows, features, targets, classes, numbers=numbers)
+
+
+def _targets(columns: Sequence[str], target: str) -> tuple[str, ...]:
+    """The columns of numbers that `target` names: "a,b" is two, unless there is a column of that name."""
+    several = target not in columns and "," in target
+    return tuple(name.strip() for name in target.split(",")) if several else (target,)
+
+
+def check_probabilities(path: Path, target: str) -> None:
+    """Each cell of these columns is a number from 0 to 1. Raises ValueError with file, line and column."""
+    with _rows(path) as (columns, rows):
+        places = [(columns.index(name), name) for name in _targets(columns, target)]
+        for line, row in rows:
+            for at, name in places:
+                value = _number(row[at])
+                if value is None or not 0 <= value <= 1:
+                    raise ValueError(
+                        f"{path}: line {line}, column {name!r}: expected a label of 0 or 1, or a probability between, "
+                        f"for loss 'bce'; got {row[at].strip()[:60]!r}; correct it, or use loss 'mse' for other numbers"
+                    )
 
 
 def _unknown(argument: str, got: str, columns: Sequence[str]) -> str:

@@ -101,6 +101,11 @@ class Optimizer:
         return MappingProxyType(self._config)
 
     @property
+    def defaults(self) -> Mapping[str, float]:
+        """The rule's own hyperparameters."""
+        return RULES[self.rule].defaults
+
+    @property
     def learning_rate(self) -> float:
         """The rate that the next update uses; may be set at any time, without a wait."""
         return self._config["learning_rate"]

@@ -5,15 +5,21 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from fcnet.options import flag
 from fcnet.study.ranges import Choices, Range, Space
 from fcnet.study.rows import Row, ranked
 
+SPANS = 2  # how far below the median the picture goes, in distances from the median to the best
+
 
 def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: str, title: str) -> bytes:
-    """A small picture for each parameter, a dot for each finished trial. Raises ImportError without matplotlib."""
+    """A small picture for each parameter, a dot for each finished trial. Raises ImportError without matplotlib.
+
+    Trials far worse than the median are marked at the edge: with them in view the good ones could not be told apart.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -26,6 +32,10 @@ def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: st
         spare.remove()
     finished = ranked(rows, maximize)
     stopped = [r for r in rows if r.state == "pruned" and r.value is not None]
+    far = _far([*finished, *stopped], finished, maximize)
+    finished, stopped = ([r for r in some if r not in far] for some in (finished, stopped))
+    lowest, highest = _limits([float(r.value) for r in (*finished, *stopped) if r.value is not None])
+    edge = lowest if maximize else highest
     for number, (name, what) in enumerate(space.items()):
         one = axes.flat[number]
         if stopped:
@@ -45,6 +55,12 @@ def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: st
                 [_place(what, finished[0].values[name])], [finished[0].value],
                 marker="*", s=150, color="crimson", edgecolors="white", zorder=3, label="best",
             )  # fmt: skip
+        if far:
+            one.scatter(
+                [_place(what, r.values[name]) for r in far], [edge] * len(far),
+                marker="v" if maximize else "^", s=30, color="0.4", clip_on=False, zorder=2, label=_beyond(far, edge),
+            )  # fmt: skip
+            one.set_ylim(lowest, highest)
         one.set_xlabel(flag(name))
         one.grid(alpha=0.3)
         if isinstance(what, Choices):
@@ -67,6 +83,32 @@ def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: st
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
+
+
+def _far(rows: Sequence[Row], finished: Sequence[Row], maximize: bool) -> list[Row]:
+    """Those worse than the median of the finished ones by more than `SPANS` times what the best is better."""
+    values = [r.value for r in finished if r.value is not None and math.isfinite(r.value)]
+    if not values:
+        return []
+    middle, best = median(values), max(values) if maximize else min(values)
+    if best == middle:  # nothing to tell apart
+        return []
+    limit = middle - SPANS * (best - middle)
+    return [r for r in rows if r.value is not None and not (r.value >= limit if maximize else r.value <= limit)]
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Of an axis for these, with a margin."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
+
+
+def _beyond(far: Sequence[Row], edge: float) -> str:
+    """What stands at the edge, for the legend."""
+    values = sorted(float(r.value) for r in far if r.value is not None)
+    range_ = f"{values[0]:.3g}" if len(values) == 1 else f"{values[0]:.3g} to {values[-1]:.3g}"
+    return f"{len(far)} worse, beyond the edge: {range_}"
 
 
 def _log_axis(axes: Any, what: Range) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcnet.errors import unknown
-from fcnet.options import TrainOptions, flag, merged, option, to_save
+from fcnet.options import CommaList, TrainOptions, flag, merged, option, to_save, typed
 from fcnet.study.ranges import Range, Space, space
 
 if TYPE_CHECKING:
@@ -112,10 +112,14 @@ def make(given: Mapping[str, Any], dataset: Dataset | None = None) -> Plan:
     Raises:
         ValueError, TypeError: a name, range or number that is none, or two that contradict each other.
     """
-    names = {field.name for field in dataclasses.fields(SearchOptions)}
+    kinds = {field.name: field.metadata["kind"] for field in dataclasses.fields(SearchOptions)}
     for name in given:
-        if name not in names:
-            raise unknown("search", name, sorted(names))
+        if name not in kinds:
+            raise unknown("search", name, sorted(kinds))
+    given = {
+        name: typed(name, value, CommaList) if kinds[name] is CommaList and value is not None else value
+        for name, value in given.items()
+    }
     train = {field.name for field in dataclasses.fields(TrainOptions)}
     options = SearchOptions(**given)
     vary = space(options.vary)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SILENT = 900.0  # seconds without an epoch after which another machine's trial counts as dead
 _ATTEMPTS = 20  # to open a storage that another process is just making
+#: What brings a database's driver, where it is not called as the module is.
+_PACKAGES = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 _VOID = ("interrupted", "killed", "surplus")  # outcomes of trials that do not count
 
 
@@ -260,6 +262,8 @@ def _storage(where: str) -> Any:
             return storage
         except (ArgumentError, NoSuchModuleError) as error:
             raise ValueError(f"storage: expected a file or an SQLAlchemy URL, got {_shown(where)} ({error})") from None
+        except ImportError as error:
+            raise ValueError(f"storage: {_lacking(where, error)}") from None
         except ValueError as error:  # what Optuna makes of the two
             raise ValueError(f"storage: expected a file or an SQLAlchemy URL, got {_shown(where)} ({error})") from None
         except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
@@ -268,6 +272,16 @@ def _storage(where: str) -> Any:
                 raise OSError(f"storage: cannot use {_shown(where)}: {why}; name another") from None
             time.sleep(0.1 + 0.01 * (os.getpid() % 10))  # two processes that make the same tables
     raise OSError(f"storage: cannot use {_shown(where)}")
+
+
+def _lacking(where: str, error: ImportError) -> str:
+    """What to install for a database whose driver cannot be imported; Optuna wraps the error that names it."""
+    cause = error.__cause__ or error.__context__ or error
+    module = getattr(cause, "name", None)
+    expected = f"expected a database whose driver is installed, got {_shown(where)}"
+    if not module:
+        return f"{expected} ({cause}); install the driver, or name a file"
+    return f"{expected}, which needs {module}: pip install {_PACKAGES.get(module, module)}, or name a file"
 
 
 def _shown(where: str) -> str:

@@ -136,7 +136,7 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
         values = shared.suggested(trial)
         try:
             solver = make(values, folder, shared.plan, dataset)
-            _after_each_epoch(solver, lambda: _report(shared, trial, solver, told, stopping))
+            solver.after_epoch = lambda: _report(shared, trial, solver, told, stopping)
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a loss that overflows is told of
                 solver.train()
             kept, best = {"run": str(folder.resolve())}, solver.best_val_metric
@@ -172,13 +172,3 @@ def _report(shared: Shared, trial: Any, solver: Solver, told: Callable[[], None]
         raise KeyboardInterrupt
     if solver.epoch < solver.num_epochs and trial.should_prune():
         raise _Hopeless
-
-
-def _after_each_epoch(solver: Solver, call: Callable[[], None]) -> None:
-    record = solver._record_epoch
-
-    def record_and_call(first: int, seconds: float) -> None:
-        record(first, seconds)
-        call()
-
-    solver._record_epoch = record_and_call  # type: ignore[method-assign]

@@ -297,7 +297,10 @@ BN = np.ones((4, 3)), np.ones(3), np.zeros(3)
         (lambda: layernorm_forward(np.ones(3), *BN[1:], {}), ValueError, r"x: expected \(N, D\)"),
         (lambda: dropout_forward(BN[0], {"p": 0.5}), ValueError, r"dropout_param: expected a key 'mode'"),
         (lambda: dropout_forward(BN[0], {"mode": "train"}), ValueError, r"dropout_param: expected a key 'p'"),
-        (lambda: dropout_forward(BN[0], {"mode": "train", "p": 0}), ValueError, r"probability to keep"),
+        (lambda: dropout_forward(BN[0], {"mode": "train", "p": 0}), ValueError, r"^dropout_param\['p'\]: .* to keep"),
+        (lambda: dropout_forward(BN[0], {"mode": "train", "p": 2}), ValueError, r"^dropout_param\['p'\]: .*got 2$"),
+        (lambda: softmax_loss(BN[0], np.ones(4)), TypeError, r"^softmax_loss: y: .* float64; use y.astype\(int\)$"),
+        (lambda: svm_loss(BN[0], np.arange(4)), ValueError, r"^svm_loss: y: expected labels 0 to 2, got 3 at 3"),
         (lambda: dropout_forward(BN[0], {"mode": "train", "p": 0.5, "seed": 1.5}), TypeError, r"seed: expected"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -122,21 +123,6 @@ def make_data():
     return data
 
 
-@pytest.fixture
-def no_cs231n(monkeypatch):
-    """A session in which nobody has imported cs231n, before and after."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "cs231n"]:
-        monkeypatch.delitem(sys.modules, name)
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] == "cs231n"]:
-        del sys.modules[name]
-
-
-@pytest.fixture
-def installed(no_cs231n):
-    cs231n.install()
-
-
 def test_a_notebook_runs(installed, capsys):
     namespace = {"make_data": make_data}
     for cell in [SETUP, *CELLS]:
@@ -163,8 +149,30 @@ def test_the_modules_are_these_and_not_copies(installed):
     assert cs231n.optim is sys.modules["fcnet.compat.cs231n.optim"]
     assert cs231n.classifiers.fc_net.TwoLayerNet is course.TwoLayerNet
     course.install()  # twice does no harm
-    with pytest.raises(ModuleNotFoundError, match=r"cs231n\.fast_layers"):
-        import cs231n.fast_layers
+
+
+@pytest.mark.parametrize(
+    "name", ["fast_layers", "im2col", "rnn_layers", "captioning_solver", "classifiers.cnn", "classifiers.rnn"]
+)
+def test_what_is_not_about_fully_connected_nets_says_so(installed, name):
+    with pytest.raises(ModuleNotFoundError) as caught:
+        import_module(f"cs231n.{name}")
+    assert str(caught.value) == (
+        f"cs231n.{name}: fcnet has what is about fully connected nets, not this; "
+        "use the course's own file, in a session without install()"
+    )
+    assert caught.value.name == f"cs231n.{name}"
+
+
+def test_other_packages_are_not_answered_for(installed, monkeypatch):
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'cs232n'"):
+        import_module("cs232n")
+    monkeypatch.setitem(sys.modules, "cs231n", types.ModuleType("cs231n"))  # a course of somebody else's
+    sys.modules["cs231n"].__path__ = []
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'cs231n\.fast_layers'"):
+        import_module("cs231n.fast_layers")
+    finders = [finder for finder in sys.meta_path if type(finder).__module__ == "fcnet.compat._install"]
+    assert len(finders) == 1, "install() twice adds one"
 
 
 @pytest.mark.parametrize(
@@ -172,8 +180,16 @@ def test_the_modules_are_these_and_not_copies(installed):
     [
         ("layers", "np affine_forward relu_backward batchnorm_backward_alt layernorm_forward dropout_forward svm_loss"),
         ("layer_utils", "affine_relu_forward affine_relu_backward affine_forward"),
+        ("layer_utils", "affine_bn_relu_forward affine_bn_relu_backward"),
         ("classifiers.fc_net", "np FullyConnectedNet TwoLayerNet affine_forward affine_relu_forward softmax_loss"),
-        ("classifiers", "FullyConnectedNet TwoLayerNet"),
+        ("classifiers", "FullyConnectedNet TwoLayerNet KNearestNeighbor LinearClassifier LinearSVM Softmax"),
+        ("classifiers.k_nearest_neighbor", "np KNearestNeighbor"),
+        ("classifiers.linear_classifier", "np LinearClassifier LinearSVM Softmax"),
+        ("classifiers.linear_classifier", "svm_loss_naive svm_loss_vectorized softmax_loss_vectorized"),
+        ("classifiers.linear_svm", "np svm_loss_naive svm_loss_vectorized"),
+        ("classifiers.softmax", "np softmax_loss_naive softmax_loss_vectorized"),
+        ("classifiers.neural_net", "np TwoLayerNet"),
+        ("features", "np extract_features hog_feature color_histogram_hsv"),
         ("optim", "sgd sgd_momentum rmsprop adam"),
         ("gradient_check", "eval_numerical_gradient eval_numerical_gradient_array grad_check_sparse rel_error"),
         ("solver", "Solver"),
@@ -193,7 +209,7 @@ def test_every_listed_name_is_there():
         assert callable(getattr(cs231n, name)), name
 
 
-def test_install_refuses_to_replace_a_course_already_imported(no_cs231n):
+def test_install_refuses_to_replace_a_course_already_imported(no_course):
     other = types.ModuleType("cs231n")
     other.__file__ = "starter/cs231n/__init__.py"
     sys.modules["cs231n"] = other

@@ -218,6 +218,13 @@ def test_bad_options_of_a_network(options, message):
         MultiLayerNet(**({"input_size": 2, "hidden_size_list": [3], "output_size": 2} | options))
 
 
+@pytest.mark.parametrize("kind", [MultiLayerNet, MultiLayerNetExtend])
+@pytest.mark.parametrize("widths", [100, "100"])
+def test_widths_that_are_no_list(kind, widths):
+    with pytest.raises(TypeError, match=rf"hidden_size_list: expected a list .* \[100, 100\], got {widths!r}$"):
+        kind(784, widths, 10)
+
+
 def test_bad_options_of_a_trainer():
     x, t = np.zeros((4, 2)), np.zeros(4, int)
     network = MultiLayerNet(2, [3], 2)

@@ -9,7 +9,7 @@ import pytest
 
 import fcnet.data
 from fcnet import errors
-from fcnet.data import load
+from fcnet.data import fetch, load
 
 FILES = [f"{a}-{b}" for a in ("train", "t10k") for b in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 
@@ -94,7 +94,8 @@ def test_search_order(tmp_path, monkeypatch):
     monkeypatch.setenv("FCNET_DATA", str(tmp_path / "env"))
     assert which() == 2
     assert which(data_dir=tmp_path / "arg") == 1
-    assert which(data_dir=tmp_path / "empty") == 2
+    with pytest.raises(FileNotFoundError, match=r"data_dir: expected the files of mnist in .*empty; got none there"):
+        which(data_dir=tmp_path / "empty")
     monkeypatch.setenv("FCNET_DATA", str(tmp_path / "empty"))
     assert which() == 3
 
@@ -103,33 +104,49 @@ def test_search_order(tmp_path, monkeypatch):
 def test_the_folder_of_the_one_never_serves_as_the_other(tmp_path, layout):
     write_mnist(tmp_path / layout)
     assert len(load("fashion-mnist", data_dir=tmp_path / layout).X_test) == 20
-    with pytest.raises(FileNotFoundError, match="mnist: no files in"):
+    with pytest.raises(FileNotFoundError, match="data_dir: expected the files of mnist in"):
         load("mnist", data_dir=tmp_path / layout)
 
 
 def test_a_missing_set_says_where_it_looked_and_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("FCNET_DATA", str(tmp_path / "env"))
-    (tmp_path / "arg").mkdir()
     with pytest.raises(FileNotFoundError) as caught:
-        load("cifar10", data_dir=tmp_path / "arg")
+        load("cifar10")
     message = str(caught.value)
     assert "\n" not in message
-    for place in ("arg", "env", "cache/fcnet"):
+    for place in ("env", "cache/fcnet"):
         assert str(tmp_path / place / "cifar-10-batches-bin") in message
     assert "fcnet fetch cifar10" in message
     assert "FCNET_DATA" in message
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+def test_a_folder_that_is_named_is_the_only_place(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("FCNET_DATA", str(tmp_path / "env"))
+    write_mnist(tmp_path / "env" / "mnist")
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        load(name, data_dir=folder)
+    message = str(caught.value)
+    assert message.startswith(f"data_dir: expected the files of {name} in {folder}; got none there; ")
+    assert f"fcnet fetch {name} --data-dir '{folder}'" in message
+    assert "env" not in message
+    for read in (load, fetch):
+        with pytest.raises(ValueError, match="data_dir: expected a folder; got ''; name one, or leave it out"):
+            read(name, data_dir="")
 
 
 @pytest.mark.parametrize("missing", FILES)
 def test_a_set_that_is_partly_there_names_what_is_missing(tmp_path, missing):
     write_mnist(tmp_path / "mnist")
     (tmp_path / "mnist" / f"{missing}.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=f"mnist lacks {missing} .*fcnet fetch mnist"):
+    with pytest.raises(FileNotFoundError, match=f"mnist lacks {missing} .*fcnet fetch mnist --data-dir "):
         load("mnist", data_dir=tmp_path)
 
 
 def test_data_dir_that_is_no_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"data_dir: expected a folder; got .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"data_dir: .* got .*nowhere.*fcnet fetch mnist --data-dir .*nowhere"):
         load("mnist", data_dir=tmp_path / "nowhere")
 
 
@@ -138,7 +155,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path, file):
     write_mnist(tmp_path / "mnist")
     path = tmp_path / "mnist" / f"{file}.gz"
     path.write_bytes(path.read_bytes()[:-12])
-    with pytest.raises(ValueError, match="delete it and run: fcnet fetch mnist") as caught:
+    with pytest.raises(ValueError, match="delete it and run: fcnet fetch mnist --data-dir ") as caught:
         load("mnist", data_dir=tmp_path)
     assert str(path) in str(caught.value)
 

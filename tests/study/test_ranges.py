@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from fcnet.options import TrainOptions, flag
+from fcnet.options import CommaList, TrainOptions, flag
 from fcnet.study.plan import make
 from fcnet.study.ranges import Choices, Range, space
 
@@ -77,7 +77,7 @@ def test_more_that_is_refused():
 
 def test_every_option_of_train_can_vary_or_says_why_not():
     """Whatever options the table gains."""
-    samples = {int: "1:9", float: "0.1:0.9", str: "a|b", bool: "true|false", list: "1,2|3"}
+    samples = {int: "1:9", float: "0.1:0.9", str: "a|b", CommaList: "a,b|c", bool: "true|false", list: "1,2|3"}
     refused = set()
     for field in dataclasses.fields(TrainOptions):
         try:

@@ -257,3 +257,43 @@ def test_optuna_is_quiet_and_left_as_it_was(capfd):
     fcnet.search(LR, blobs(), trials=2, sampler="tpe", **QUICK)
     assert capfd.readouterr() == ("", "")
     assert optuna.logging.get_verbosity() == optuna.logging.INFO
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("psycopg", "'psycopg[binary]'"), ("MySQLdb", "mysqlclient"), ("oracledb", "oracledb")]
+)
+def test_a_database_without_its_driver_names_the_package(module, package, monkeypatch, capsys):
+    def fail(*_, **__):
+        try:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+        except ImportError as error:
+            raise ImportError("Failed to import DB access module") from error
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", fail)
+    err = fails(*CLI, "--storage", "postgresql://user:secret@host/x", "--out", "new", capsys=capsys)
+    assert err == (
+        "fcnet: error: --storage: expected a database whose driver is installed, got postgresql://..., "
+        f"which needs {module}: pip install {package}, or name a file\n"
+    )
+    assert not Path("new").exists()
+
+
+def test_a_search_may_have_nets_without_hidden_layers(capsys):
+    """With the defaults for hidden layers, beside nets that have some."""
+    vary = ["--vary", "hidden=none|6", "--trials", 2, "--sampler", "grid"]
+    code, out, _ = command("search", "--data", "spirals", "--epochs", 1, *vary, capsys=capsys)
+    assert (code, "2 trials: 2 finished" in out) == (0, True)
+    code, out, _ = command(
+        "search", "--data", "spirals", "--epochs", 1, *vary, "--norm", "batchnorm", "--study", "b", capsys=capsys
+    )
+    assert (code, "2 trials: 1 finished, 1 refused" in out) == (0, True)
+
+
+def test_lists_for_what_has_commas_elsewhere():
+    with_lists = {"hidden": [6, 6], "activation": ["relu", "tanh"], "freeze": [1], "lr_mult": {3: 0.5}}
+    texts = with_lists | {"activation": "relu,tanh", "freeze": "1", "lr_mult": "3=0.5"}
+    how = {"trials": 1, "epochs": 2, "verbose": False}
+    one, two = (fcnet.search(LR, blobs(), out=out, **o, **how) for out, o in (("a", with_lists), ("b", texts)))
+    assert told(one) == told(two)
+    again = fcnet.search(LR, blobs(), out="a", **texts, **how)
+    assert told(again) == told(one)

@@ -1,8 +1,11 @@
 """Stanford CS231n, assignments 1 and 2 (2020 and later): the course's names and behaviour over fcnet's code.
 
-No formula of its own: layers call `fcnet.functional`, rules `fcnet.optim.rules`, gradient checks
-`fcnet.numerical`. Names can be imported from here or, as in the course, from the submodules. After `install()` the
-course's notebooks run unmodified: `from cs231n.classifiers.fc_net import *` finds this package.
+No formula of its own where fcnet has one: layers and linear classifiers call `fcnet.functional`, rules
+`fcnet.optim.rules`, gradient checks `fcnet.numerical`, the nearest neighbours `fcnet.neighbors`. Names can be imported
+from here or, as in the course, from the submodules; the two-layer net of the years before 2020, which trains itself, is
+in `classifiers.neural_net`. After `install()` the course's notebooks run unmodified: `from cs231n.classifiers.fc_net
+import *` finds this package. Those are, of assignment 1, knn, svm, softmax, two_layer_net and features, and of
+assignment 2 FullyConnectedNets, BatchNormalization and Dropout.
 
 >>> import numpy as np
 >>> from fcnet.compat.cs231n import FullyConnectedNet
@@ -12,19 +15,26 @@ course's notebooks run unmodified: `from cs231n.classifiers.fc_net import *` fin
 (1.099, ['W1', 'W2', 'b1', 'b2'])
 """
 
-import pkgutil
-import sys
-from importlib import import_module
-
+from fcnet.compat import _install
 from fcnet.compat.cs231n.classifiers.fc_net import FullyConnectedNet, TwoLayerNet
+from fcnet.compat.cs231n.classifiers.k_nearest_neighbor import KNearestNeighbor
+from fcnet.compat.cs231n.classifiers.linear_classifier import LinearClassifier, LinearSVM, Softmax
+from fcnet.compat.cs231n.classifiers.linear_svm import svm_loss_naive, svm_loss_vectorized
+from fcnet.compat.cs231n.classifiers.softmax import softmax_loss_naive, softmax_loss_vectorized
 from fcnet.compat.cs231n.data_utils import get_CIFAR10_data, load_CIFAR10
+from fcnet.compat.cs231n.features import color_histogram_hsv, extract_features, hog_feature
 from fcnet.compat.cs231n.gradient_check import (
     eval_numerical_gradient,
     eval_numerical_gradient_array,
     grad_check_sparse,
     rel_error,
 )
-from fcnet.compat.cs231n.layer_utils import affine_relu_backward, affine_relu_forward
+from fcnet.compat.cs231n.layer_utils import (
+    affine_bn_relu_backward,
+    affine_bn_relu_forward,
+    affine_relu_backward,
+    affine_relu_forward,
+)
 from fcnet.compat.cs231n.layers import (
     affine_backward,
     affine_forward,
@@ -46,22 +56,31 @@ from fcnet.compat.cs231n.vis_utils import visualize_grid
 
 __all__ = [
     "FullyConnectedNet",
+    "KNearestNeighbor",
+    "LinearClassifier",
+    "LinearSVM",
+    "Softmax",
     "Solver",
     "TwoLayerNet",
     "adam",
     "affine_backward",
+    "affine_bn_relu_backward",
+    "affine_bn_relu_forward",
     "affine_forward",
     "affine_relu_backward",
     "affine_relu_forward",
     "batchnorm_backward",
     "batchnorm_backward_alt",
     "batchnorm_forward",
+    "color_histogram_hsv",
     "dropout_backward",
     "dropout_forward",
     "eval_numerical_gradient",
     "eval_numerical_gradient_array",
+    "extract_features",
     "get_CIFAR10_data",
     "grad_check_sparse",
+    "hog_feature",
     "install",
     "layernorm_backward",
     "layernorm_forward",
@@ -73,7 +92,11 @@ __all__ = [
     "sgd",
     "sgd_momentum",
     "softmax_loss",
+    "softmax_loss_naive",
+    "softmax_loss_vectorized",
     "svm_loss",
+    "svm_loss_naive",
+    "svm_loss_vectorized",
     "visualize_grid",
 ]
 
@@ -81,17 +104,9 @@ __all__ = [
 def install() -> None:
     """Make `import cs231n`, and its submodules, find this package.
 
+    Importing one of the course's modules that are not here, such as cs231n.fast_layers, then says so.
+
     Raises:
         ImportError: another package called cs231n has been imported already.
     """
-    this = sys.modules[__name__]
-    other = sys.modules.get("cs231n", this)
-    if other is not this:
-        where = getattr(other, "__file__", None) or list(getattr(other, "__path__", ["?"]))
-        raise ImportError(
-            f"install: expected no other cs231n to be imported, got the one in {where}; "
-            "start Python again and call install() before importing cs231n"
-        )
-    sys.modules["cs231n"] = this
-    for module in pkgutil.walk_packages(this.__path__, f"{__name__}."):
-        sys.modules[module.name.replace(__name__, "cs231n", 1)] = import_module(module.name)
+    _install.install({"cs231n": __name__})

@@ -91,6 +91,6 @@ def _read(folder: str | os.PathLike[str] | None) -> tuple[np.ndarray, np.ndarray
     y = np.empty(len(found) * size, np.int64)
     for i, name in enumerate(catalogue.wanted_files("cifar10")):
         part = slice(i * size, (i + 1) * size)
-        cifar.read_batch(found[name], X[part], y[part], remedy("cifar10"))
+        cifar.read_batch(found[name], X[part], y[part], remedy("cifar10", folder))
     train = len(X) - size
     return X[:train], y[:train], X[train:], y[train:]

@@ -99,7 +99,10 @@ def _loss(name: str, x: Array, y: Array) -> tuple[float, Array]:
     if x.ndim != 2:
         raise ValueError(f"{name}_loss: x: expected scores (N, C), got shape {x.shape}")
     y = y if hasattr(y, "dtype") else np.asarray(y)
-    check_labels(f"{name}_loss: y", y, x.shape[1], x.shape[0])
+    try:
+        check_labels("y", y, x.shape[1], x.shape[0])
+    except (TypeError, ValueError) as error:  # its remedies name the array
+        raise type(error)(f"{name}_loss: {error}") from None
     loss, dx = F.LOSSES[name](x, y)
     return number(loss), dx
 
@@ -211,6 +214,11 @@ def dropout_forward(x: Array, dropout_param: Mapping[str, Any]) -> tuple[Array, 
     if "p" not in dropout_param:
         raise ValueError("dropout_param: expected a key 'p', the probability to keep a unit, got none; try p=0.5")
     keep_ratio = finite_real("dropout_param['p']", dropout_param["p"])
+    if not 1 / F.dropout.STEPS <= keep_ratio <= 1:
+        raise ValueError(
+            "dropout_param['p']: expected a probability to keep a unit, "
+            f"1/{F.dropout.STEPS} <= p <= 1, got {keep_ratio:g}"
+        )
     seed = dropout_param.get("seed")
     (floats,) = promoted("dropout_forward", x=x)
     stream = MaskStream(backend_of(floats), secrets.randbits(64) if seed is None else check_seed(seed))

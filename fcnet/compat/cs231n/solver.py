@@ -51,7 +51,7 @@ class Solver:
             print_every: steps between two printed losses; 10.
             verbose: True; False prints nothing.
             seed: of the mini-batches and of the samples that accuracy is measured on; 0. Not the course's: that
-                draws from NumPy's global generator, which fcnet never touches.
+                draws from NumPy's global generator, which is left alone here.
 
         Raises:
             ValueError, TypeError: other keywords, an unknown rule, data or values that do not fit.

@@ -1,7 +1,9 @@
-"""Saito, "Deep Learning from Scratch" (O'Reilly), chapters 4 to 6: the book's names and conventions over fcnet's code.
+"""Saito, "Deep Learning from Scratch" (O'Reilly), chapters 3 to 6: the book's names and conventions over fcnet's code.
 
-No formula of its own: layers call `fcnet.functional`, optimizers `fcnet.optim.rules`. Names can be imported from here
-or, as from the book's folder `common`, from the submodules.
+No formula of its own where fcnet has one: layers and functions call `fcnet.functional`, optimizers
+`fcnet.optim.rules`. Names can be imported from here or, as from the book's folder `common`, from the submodules. After
+`install()` the book's scripts on fully connected nets run unmodified: `from common.layers import *` and `from
+dataset.mnist import load_mnist` find this package. Those are of chapters 3 (with MNIST), 4, 5 and 6.
 
 What is the book's, and differs from fcnet's own: a dropout number is the share *dropped*, and dropout is plain (nothing
 scaled while training, everything when testing); 1e-7 in the optimizers, which Adam adds to sqrt(v) itself, before v is
@@ -17,6 +19,24 @@ corrected for its bias; 10e-7, that is 1e-6, in batch norm; mini-batches drawn w
 True
 """
 
+from importlib.util import find_spec
+
+from fcnet.compat import _install
+from fcnet.compat.dlfs.dataset.mnist import load_mnist
+from fcnet.compat.dlfs.functions import (
+    cross_entropy_error,
+    identity_function,
+    mean_squared_error,
+    relu,
+    relu_grad,
+    sigmoid,
+    sigmoid_grad,
+    softmax,
+    softmax_loss,
+    step_function,
+    sum_squared_error,
+)
+from fcnet.compat.dlfs.gradient import numerical_gradient
 from fcnet.compat.dlfs.layers import (
     Affine,
     BatchNormalization,
@@ -30,7 +50,8 @@ from fcnet.compat.dlfs.multi_layer_net import MultiLayerNet
 from fcnet.compat.dlfs.multi_layer_net_extend import MultiLayerNetExtend
 from fcnet.compat.dlfs.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fcnet.compat.dlfs.trainer import Trainer
-from fcnet.compat.dlfs.util import smooth_curve
+from fcnet.compat.dlfs.two_layer_net import TwoLayerNet
+from fcnet.compat.dlfs.util import shuffle_dataset, smooth_curve
 
 __all__ = [
     "SGD",
@@ -49,5 +70,36 @@ __all__ = [
     "SoftmaxWithLoss",
     "Tanh",
     "Trainer",
+    "TwoLayerNet",
+    "cross_entropy_error",
+    "identity_function",
+    "install",
+    "load_mnist",
+    "mean_squared_error",
+    "numerical_gradient",
+    "relu",
+    "relu_grad",
+    "shuffle_dataset",
+    "sigmoid",
+    "sigmoid_grad",
     "smooth_curve",
+    "softmax",
+    "softmax_loss",
+    "step_function",
+    "sum_squared_error",
 ]
+
+
+def install() -> None:
+    """Make `import common` and `import dataset`, the book's folders, and their submodules find this package.
+
+    So does `import two_layer_net`, unless there is a file of that name to be found, such as a reader's own.
+    Importing one of the book's modules that are not here, such as common.simple_convnet, then says so.
+
+    Raises:
+        ImportError: another package called common or dataset has been imported already.
+    """
+    names = {"common": __name__, "dataset": f"{__name__}.dataset"}
+    if find_spec("two_layer_net") is None:
+        names["two_layer_net"] = f"{__name__}.two_layer_net"
+    _install.install(names)

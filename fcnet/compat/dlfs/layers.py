@@ -16,10 +16,16 @@ import numpy as np
 from backends import MaskStream, array_module, backend_of, check_seed
 from fcnet import functional as F
 from fcnet.boundary import check_labels, finite_real
+from fcnet.compat import _install
 from fcnet.compat.cs231n._arrays import Array, number, promoted, zeros
+from fcnet.compat.dlfs import functions
+from fcnet.compat.dlfs.functions import *
 from fcnet.functional.norm import MOMENTUM
 
 __all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss", "Tanh"]
+__all__ += functions.__all__  # as the book's star import does
+
+__getattr__ = _install.without(("Convolution", "Pooling", "im2col", "col2im"), "common.layers")
 
 EPS = 10e-7  # as printed: 1e-6, not 1e-7
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -53,13 +53,15 @@ class MultiLayerNet:
             weight_init_std: "relu" or "he" for He's standard deviation sqrt(2 / n), n the layer's inputs; "sigmoid"
                 or "xavier" for sqrt(1 / n); or a number. In any case.
             weight_decay_lambda: L2 strength.
-            seed: of the weights. Not the book's: that draws from NumPy's global generator, which fcnet never touches.
+            seed: of the weights. Not the book's: that draws from NumPy's global generator, which is left alone here.
 
         Raises:
             ValueError, TypeError: an unknown name, a width below 1, a negative number.
         """
         one_of("activation", activation, ACTIVATIONS)
         self.input_size = positive_int("input_size", input_size)
+        if isinstance(hidden_size_list, str) or not isinstance(hidden_size_list, Iterable):
+            raise TypeError(f"hidden_size_list: expected a list of widths such as [100, 100], got {hidden_size_list!r}")
         self.hidden_size_list = [positive_int("hidden_size_list", size) for size in hidden_size_list]
         self.output_size = positive_int("output_size", output_size)
         self.hidden_layer_num = len(self.hidden_size_list)

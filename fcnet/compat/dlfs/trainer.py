@@ -60,8 +60,8 @@ class Trainer:
             optimizer_param: its arguments; None for {"lr": 0.01}.
             evaluate_sample_num_per_epoch: accuracies are measured on so many samples, the first; None: on all.
             verbose: print the book's lines.
-            seed: of the mini-batches. Not the book's: that draws from NumPy's global generator, which fcnet never
-                touches.
+            seed: of the mini-batches. Not the book's: that draws from NumPy's global generator, which is left
+                alone here.
 
         Raises:
             ValueError, TypeError: an unknown optimizer or argument of it, a number below 1, data that do not fit.

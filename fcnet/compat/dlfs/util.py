@@ -1,4 +1,4 @@
-"""The book's `common/util.py`: of it, what smooths a loss curve for a picture."""
+"""The book's `common/util.py`: what smooths a loss curve for a picture, and what shuffles data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["smooth_curve"]
+from backends import Purpose, host_generator
+from fcnet.compat import _install
+
+__all__ = ["shuffle_dataset", "smooth_curve"]
 
 WINDOW = 11
+
+__getattr__ = _install.without(("im2col", "col2im"), "common.util")
+
+
+def shuffle_dataset(x: np.ndarray, t: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Samples x (n, d1, ..., dk) and labels t, (n,) or (n, C), in a new order, the same for both; in new arrays.
+
+    seed decides the order. Not the book's: that draws from NumPy's global generator, which is left alone here.
+
+    Raises:
+        ValueError: not as many labels as samples.
+    """
+    if len(x) != len(t):
+        raise ValueError(f"t: expected a label for each sample of x, {len(x)}, got {len(t)}")
+    order = host_generator(seed, Purpose.SHUFFLE).permutation(len(x))
+    return x[order], t[order]
 
 
 def smooth_curve(x: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -1,0 +1,27 @@
+"""What the course's two linear losses share: scores X W without a bias, and their L2 term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backends import array_module
+from fcnet import functional as F
+from fcnet.boundary import finite_real
+from fcnet.compat.cs231n._arrays import Array, number, promoted
+
+
+def linear_loss(
+    loss: Callable[[Array, Array], tuple[float, Array]], W: Array, X: Array, y: Array, reg: float
+) -> tuple[float, Array]:
+    """`loss` (one of the course's layers) of scores X W, plus reg Σ W², and the gradient in W (D, C)."""
+    W, X = promoted("loss", W=W, X=X)
+    if W.ndim != 2 or X.ndim != 2 or X.shape[1] != W.shape[0]:
+        raise ValueError(f"W, X: expected (D, C) and (N, D), got shapes {W.shape} and {X.shape}")
+    data_loss, dscores = loss(F.matmul(X, W), y)
+    _, dW = F.matmul_backward(dscores, X, W, need_dx=False)
+    xp = array_module(W)
+    total = xp.asarray(data_loss, dtype="float64")
+    # The assignment's term has no half: twice the strength of fcnet's.
+    flat, gradient = W.reshape(-1), dW.reshape(-1)
+    F.l2_penalty(flat, 2 * finite_real("reg", reg), total, gradient, xp.empty(flat.shape, dtype=flat.dtype))
+    return number(total), gradient.reshape(W.shape)

@@ -1,0 +1,116 @@
+"""The course's `classifiers/linear_classifier.py`: a linear classifier trained with mini-batches."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from backends import Purpose, array_module, check_seed, host_generator
+from fcnet.boundary import positive_int
+from fcnet.compat.cs231n import optim
+from fcnet.compat.cs231n._arrays import Array
+from fcnet.compat.cs231n.classifiers import linear_svm, softmax
+from fcnet.compat.cs231n.classifiers.linear_svm import *
+from fcnet.compat.cs231n.classifiers.softmax import *
+from fcnet.init import initial_weights
+
+__all__ = ["LinearClassifier", "LinearSVM", "Softmax"]
+__all__ += linear_svm.__all__ + [name for name in softmax.__all__ if name not in linear_svm.__all__]
+
+STD = 0.001  # of the initial weights
+
+
+class LinearClassifier:
+    """Scores X W; what they cost is `loss`, which `LinearSVM` and `Softmax` have.
+
+    Attributes:
+        W: (D, C); None before `train` or `load`.
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        """A classifier without weights yet.
+
+        seed is of the initial weights and the mini-batches. Not the course's: that draws from NumPy's global
+        generator, which is left alone here as in `Solver`.
+        """
+        self.W: Array = None
+        self.seed = check_seed(seed)
+        self._steps = 0
+
+    def train(
+        self,
+        X: Array,
+        y: Array,
+        learning_rate: float = 1e-3,
+        reg: float = 1e-5,
+        num_iters: int = 100,
+        batch_size: int = 200,
+        verbose: bool = False,
+    ) -> list[float]:
+        """Gradient descent on mini-batches drawn with replacement; a second call goes on from the weights there are.
+
+        Args:
+            X: (n, D). y: labels (n,) from 0; at the first call the largest says how many classes there are.
+            learning_rate: of plain SGD. reg: strength of reg * sum(W**2), which has no half.
+            num_iters, batch_size: how many steps, and N.
+            verbose: print the loss of every hundredth step.
+
+        Returns:
+            The loss of each step.
+
+        Raises:
+            ValueError, TypeError: shapes that do not fit, labels that are no classes.
+        """
+        y = y if hasattr(y, "dtype") else np.asarray(y)
+        if X.ndim != 2 or len(X) == 0 or y.shape != X.shape[:1]:
+            raise ValueError(f"X, y: expected samples (n, D) and labels (n,), got shapes {X.shape} and {y.shape}")
+        positive_int("batch_size", batch_size)
+        if self.W is None:
+            start = initial_weights(self.seed, 1, (X.shape[1], int(y.max()) + 1), STD)
+            self.W = array_module(X).asarray(start)
+        losses = []
+        for step in range(num_iters):
+            rng = host_generator(self.seed, Purpose.SHUFFLE, step=self._steps)
+            rows = rng.integers(len(X), size=batch_size)
+            loss, dW = self.loss(X[rows], y[rows], reg)
+            self.W, _ = optim.sgd(self.W, dW, {"learning_rate": learning_rate})
+            self._steps += 1
+            losses.append(loss)
+            if verbose and step % 100 == 0:
+                print(f"iteration {step} / {num_iters}: loss {loss:f}")
+        return losses
+
+    def predict(self, X: Array) -> Array:
+        """The class of the largest score for each sample X (N, D): (N,) integers."""
+        if self.W is None:
+            raise ValueError(f"{type(self).__name__}: expected train(X, y) before this call, it has no weights yet")
+        return array_module(X, self.W).argmax(X @ self.W, axis=1)
+
+    def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
+        """The loss of a batch X (N, D), y (N,), and its gradient in W (D, C). Here: NotImplementedError."""
+        raise NotImplementedError("LinearClassifier.loss: expected a class with a loss; use LinearSVM or Softmax")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write W as an .npy file. The course pickles a dictionary, fcnet never does."""
+        np.save(path, np.asarray(self.W), allow_pickle=False)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Read W from what `save` wrote."""
+        self.W = np.load(path, allow_pickle=False)
+
+
+class LinearSVM(LinearClassifier):
+    """A linear classifier with the multiclass hinge loss, `svm_loss_vectorized`."""
+
+    def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
+        """As `svm_loss_vectorized(W, X_batch, y_batch, reg)`."""
+        return linear_svm.svm_loss_vectorized(self.W, X_batch, y_batch, reg)
+
+
+class Softmax(LinearClassifier):
+    """A linear classifier with the softmax loss, `softmax_loss_vectorized`."""
+
+    def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
+        """As `softmax_loss_vectorized(W, X_batch, y_batch, reg)`."""
+        return softmax.softmax_loss_vectorized(self.W, X_batch, y_batch, reg)

@@ -1,0 +1,51 @@
+"""The book's `dataset/mnist.py`, by fcnet's own readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fcnet import functional as F
+from fcnet.data import catalogue
+from fcnet.data.files import remedy
+from fcnet.data.idx import read_images_and_labels
+
+__all__ = ["load_mnist"]
+
+#: Where the book's own script puts the files, seen from a chapter's folder and from the one above.
+BOOK_FOLDERS = (Path("../dataset"), Path("dataset"))
+
+Part = tuple[np.ndarray, np.ndarray]
+
+
+def load_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool = False) -> tuple[Part, Part]:
+    """All of MNIST in the files' order: (x_train, t_train), (x_test, t_test), of 60000 and 10000 images.
+
+    Args:
+        normalize: pixels as float32 in 0..1; False: as uint8 in 0..255.
+        flatten: images as rows, (N, 784); False: (N, 1, 28, 28).
+        one_hot_label: t as one-hot rows (N, 10) float64; False: as integers (N,).
+
+    Raises:
+        FileNotFoundError: no such files, in the book's folder `dataset` or where `fcnet.data.load("mnist")` looks; the
+            book downloads them, here `fcnet fetch mnist` does. ValueError: damaged files.
+    """
+    images, labels, test_images, test_labels = _files().values()
+    options = normalize, flatten, one_hot_label
+    return _part(images, labels, *options), _part(test_images, test_labels, *options)
+
+
+def _part(images: Path, labels: Path, normalize: bool, flatten: bool, one_hot_label: bool) -> Part:
+    x, t = read_images_and_labels(images, labels, remedy("mnist", images.parent))
+    x = x.reshape(len(x), -1) if flatten else x[:, None]
+    return x.astype(np.float32) / 255 if normalize else x, F.one_hot(t, 10, "float64") if one_hot_label else t
+
+
+def _files() -> dict[str, Path]:
+    """Images and labels to train, images and labels to test."""
+    for folder in BOOK_FOLDERS:
+        found = catalogue.files_in(folder, "mnist")
+        if len(found) == len(catalogue.wanted_files("mnist")):
+            return found
+    return catalogue.find_files("mnist")
