@@ -12,21 +12,64 @@ STEPS = 65536  # masks compare 16-bit numbers with a threshold, as `fcnet.functi
 
 
 class FusedNorm(NamedTuple):
-    """Of a normalisation: x_hat (N, M), inv_std and gamma, and scratch if the device needs some."""
+    """Of a normalisation: x_hat (N, M), inv_std (M,) over columns or (N, 1) over rows, gamma, and scratch if the device
+    needs some. As many fields, in the same order, as the reference's `NormCache`.
+    """
 
     x_hat: Any
     inv_std: Any
     gamma: Any
     work: Any = None
+    var: None = None
 
 
 class FusedCache(NamedTuple):
-    """For the backward pass: the unit's output, 1 / keep_ratio, and the normalisation's part. No mask is kept."""
+    """For the backward pass: the unit's output, 1 / keep_ratio, and the normalisation's part. No mask is kept.
+
+    The other names are those by which the reference reads its own cache: gradients into arrays that do not suit a
+    kernel are its work.
+    """
 
     hidden: Any
     scale: Any
     norm: FusedNorm | None = None
-    mask: None = None
+
+    @property
+    def activation(self) -> str:
+        return "relu"
+
+    @property
+    def activation_cache(self) -> Any:
+        return self.hidden
+
+    @property
+    def mask(self) -> Any:
+        return None if self.scale == 1 else self.scale
+
+    @property
+    def b(self) -> Any:
+        """An array like b."""
+        return self.hidden[0]
+
+
+def again(function: str, cache: Any, z: Any, inv_std: tuple[int, ...] | None, suits: bool) -> bool:
+    """Whether a kernel serves: the other arguments suit it, and there is no cache or one of its own to fill again.
+
+    `inv_std` is the shape of a normalisation's. Raises ValueError if a kernel made the cache, but for other arguments:
+    it would write beside the arrays, and the reference fills its own kind only.
+    """
+    if not isinstance(cache, FusedCache):
+        return suits and cache is None
+    norm = cache.norm
+    arrays = [cache.hidden] if norm is None else [cache.hidden, norm.x_hat]
+    alike = all(array.shape == z.shape and array.dtype == z.dtype for array in arrays)
+    if not (suits and alike and (inv_std is None or (norm is not None and norm.inv_std.shape == inv_std))):
+        raise ValueError(
+            f"{function}: cache: expected one that it returned for arguments like these, z of {z.shape} and {z.dtype}, "
+            f"got one of {cache.hidden.shape} and {cache.hidden.dtype}, or of another unit or layout; give none, or "
+            "keep one for each"
+        )
+    return True
 
 
 def threshold(keep_ratio: float) -> int:

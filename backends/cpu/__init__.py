@@ -1,7 +1,7 @@
 """Numba kernels for the CPU (extra `fast`): loaded when the first accelerated function meets a NumPy array.
 
-Compiled once and cached on disk. Large jobs are shared by threads of our own (`pool`); Numba's are never started.
-If Numba is missing, broken or cannot cache, NumPy serves and `status()` says why.
+Compiled once and cached on disk (`cache`). Large jobs are shared by threads of our own (`pool`); Numba's are never
+started. If Numba is missing, broken or cannot cache, NumPy serves and `status()` says why.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from backends.base import Kernel
+from backends.cpu.signals import deferred
 
-SWITCH = "FCNET_NUMBA"  # 0 in the environment: NumPy serves
+SWITCH = "FCNET_NUMBA"  # in the environment; if it is off, NumPy serves
+OFF, ON = ("0", "false", "no", "off"), ("", "1", "true", "yes", "on")
 
 _loaded: tuple[Mapping[str, Kernel], str] | None = None
 
@@ -37,13 +39,19 @@ def status() -> str:
 def _load() -> tuple[Mapping[str, Kernel], str]:
     global _loaded
     if _loaded is None:
-        _loaded = _try()
+        with deferred():
+            try:
+                _loaded = _try()
+            except BaseException as error:  # half of Numba is imported now, and a second import would not mend it
+                _loaded = {}, f"not usable: {type(error).__name__} while it was imported; start Python anew"
+                raise
     return _loaded
 
 
 def _try() -> tuple[Mapping[str, Kernel], str]:
-    if os.environ.get(SWITCH) == "0":
-        return {}, f"off: {SWITCH}=0"
+    switch = os.environ.get(SWITCH, "").strip()
+    if switch.lower() in OFF:
+        return {}, f"off: {SWITCH}={switch}"
     try:
         import numba
 
@@ -52,10 +60,11 @@ def _try() -> tuple[Mapping[str, Kernel], str]:
         if error.name == "numba":
             return {}, "not installed: pip install 'fcnet[fast]'"
         return {}, f"not usable: {error}"
-    except Exception as error:  # a broken install can fail in any way, and NumPy serves whatever it is
+    except (Exception, SystemExit) as error:  # a broken install can fail in any way: NumPy serves whatever it is
         return {}, f"not usable: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     own = product.served()
     kernels = {**batch.KERNELS, **loss.KERNELS, **units.KERNELS, **update.KERNELS, **(affine.KERNELS if own else {})}
     threads = pool.threads()
     serve = f"Numba {numba.__version__}, {threads} thread{'s' if threads > 1 else ''}"
-    return kernels, f"{serve}, matrix products in AVX-512" if own else serve
+    serve += ", matrix products in AVX-512" if own else ""
+    return kernels, serve if switch.lower() in ON else f"{serve}; {SWITCH}: expected 0 or 1, got {switch!r}: on"

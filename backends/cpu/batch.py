@@ -9,7 +9,7 @@ import numpy as np
 
 from backends.base import Kernel
 from backends.cpu import pool, tape
-from backends.cpu.jit import Jit, plain
+from backends.cpu.jit import Jit, compiled, plain
 from backends.cpu.tape import integer, integers, matrix, vector
 
 _share = pool.share.compiled
@@ -50,7 +50,7 @@ def _gather_alone(data, rows, batch, count, size):
     _take(data.ctypes.data, rows, batch.ctypes.data, count, size)
 
 
-@numba.njit(cache=True)
+@compiled
 def _take(data, rows, batch, count, size):
     for i in range(rows.size):
         pool.copy(data + min(max(rows[i], 0), count - 1) * size, batch + i * size, size)
@@ -61,13 +61,13 @@ def _play_gather(record, board, scratch, hands):
     _take(integer(record, 0), integers(record, 1), integer(record, 3), integer(record, 4), integer(record, 5))
 
 
-@numba.njit(cache=True)
+@compiled
 def _scale_row(x, shift, scale, out):
     for d in range(x.size):
         out[d] = (shift.dtype.type(x[d]) - shift[d]) * scale[d]
 
 
-@numba.njit(cache=True)
+@compiled
 def _take_scaled(data, rows, shift, scale, batch, count):
     width = shift.size
     for i in range(rows.size):
@@ -214,10 +214,16 @@ def _whole(*arrays: Any) -> bool:
     )
 
 
+def _filled(*arrays: Any) -> bool:
+    """Whether those that are given may be written to."""
+    return all(array is None or array.flags.writeable for array in arrays)
+
+
 def _fits_gather(data: Any, rows: Any, *, batch: Any = None) -> bool:
     blocks = [data] if batch is None else [data, batch]
     return (
         all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned and a.size for a in blocks)
+        and _filled(batch)
         and all(a.dtype == data.dtype and a.dtype.kind in "fiu" and a.dtype.isnative and a.ndim <= 2 for a in blocks)
         and _whole(rows)
         and rows.size > 0
@@ -228,9 +234,8 @@ def _fits_next_batch(
     X: Any, y: Any, order: Any, cursor: Any, offsets: Any, positions: Any, shift: Any = None, scale: Any = None,
     *, batch: Any = None, targets: Any = None, rows: Any = None, raw: Any = None,
 ) -> bool:  # fmt: skip
-    taken = _whole(order, cursor, offsets, *([] if rows is None else [rows])) and _fits_gather(
-        y, offsets, batch=targets
-    )
+    given = [] if rows is None else [rows]
+    taken = _whole(order, cursor, offsets, *given) and _filled(rows) and _fits_gather(y, offsets, batch=targets)
     if shift is None:
         return order.size > 0 and taken and _fits_gather(X, offsets, batch=batch)
     return (
@@ -251,11 +256,11 @@ def _fits_preprocess(x: Any, shift: Any, scale: Any, *, out: Any = None) -> bool
 
 
 def _fits_advance(counters: Any, increments: Any) -> bool:
-    return _whole(counters, increments) and counters.shape == increments.shape
+    return _whole(counters, increments) and counters.shape == increments.shape and _filled(counters)
 
 
 def _fits_record_step(losses: Any, counters: Any, increments: Any, loss: Any) -> bool:
-    return plain(losses, loss) and losses.ndim == 1 and _whole(counters, increments)
+    return plain(losses, loss) and losses.ndim == 1 and _whole(counters, increments) and _filled(counters)
 
 
 KERNELS = {

@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core import sigutils
+from numba.core.ccallback import CFunc
+
+from backends.cpu.cache import Cache
+from backends.cpu.signals import deferred
 
 PATIENCE = 1.0  # seconds of compiling after which somebody watching wants to know
 
@@ -40,16 +44,32 @@ def not_on_tape() -> None:
         raise NotRecordable
 
 
-class Jit:
-    """A compiled loop over arrays: no reordering of float sums, no Python lock while it runs.
+def compiled(function: Callable) -> Any:
+    """A compiled function: no reordering of float sums, no Python lock while it runs; for other kernels to call.
 
-    Decorating raises RuntimeError if Numba finds no place for its cache: compiling anew in each process would cost
-    more than the kernels gain, so the caller lets NumPy serve.
+    Divisions are NumPy's: one that may raise is not vectorised.
+
+    Raises RuntimeError if Numba finds no place for its cache: compiling anew in each process would cost more than the
+    kernels gain, so the caller lets NumPy serve.
     """
+    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher._cache = Cache(function)  # what cache=True does, with a cache of our own
+    return dispatcher
+
+
+def callback(function: Callable, signature: str) -> Any:
+    """A compiled function with an address; errors as of `compiled`."""
+    made: Any = CFunc(function, sigutils.normalize_signature(signature), {}, {})  # as numba.cfunc
+    made._cache = Cache(function)
+    made.compile()
+    return made
+
+
+class Jit:
+    """A compiled loop over arrays, for Python to call; errors as of `compiled`."""
 
     def __init__(self, function: Callable) -> None:
-        self.compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-        drop_outdated(Path(self.compiled.stats.cache_path))
+        self.compiled = compiled(function)
         self.form: Any = None  # how a tape plays it (`backends.cpu.tape`); None: not at all
         self._ready: set[str] = set()  # dtypes (of the first argument) that it has been compiled for
 
@@ -60,40 +80,22 @@ class Jit:
         if code in self._ready:
             self.compiled(*args)
             return
-        with announced():
+        with compiling():
             self.compiled(*args)
         self._ready.add(code)
 
 
-_clean: set[Path] = set()
-
-
-def drop_outdated(cache: Path) -> None:
-    """Remove what was compiled before the newest of these files was written, once in a process.
-
-    Numba compares the time stamp of a function's own file only, but these files' functions are compiled into each
-    other.
-    """
-    if cache in _clean:
-        return
-    _clean.add(cache)
-    newest = max(file.stat().st_mtime for file in Path(__file__).parent.glob("*.py"))
-    for index in cache.glob("*.nbi"):
-        with suppress(OSError):  # another process was quicker, or the place is not ours to write to
-            if index.stat().st_mtime < newest:
-                index.unlink()
-
-
 @contextmanager
-def announced() -> Iterator[None]:
-    """Compile within this: if it takes long, whoever watches is told."""
-    timer = threading.Timer(PATIENCE, _announce)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def compiling() -> Iterator[None]:
+    """Compile within this: it is not interrupted, and if it takes long, whoever watches is told."""
+    with deferred():
+        timer = threading.Timer(PATIENCE, _announce)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _announce() -> None:

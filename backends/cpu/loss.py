@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
 from backends.base import Kernel
 from backends.cpu import pool, tape
-from backends.cpu.jit import Jit, not_on_tape, plain
+from backends.cpu.jit import Jit, compiled, not_on_tape, plain
 from backends.cpu.tape import integer, integers, matrix
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _mean_loss(scores, y, dscores):
     rows, classes = scores.shape
     per_row = scores.dtype.type(1.0 / rows)

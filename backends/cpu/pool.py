@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from backends.cpu.jit import Jit, announced, taken, takers
+from backends.cpu.jit import Jit, callback, compiling, taken, takers
 
 MOST = 16  # threads; more has not been measured
 WORTH = 400_000  # operations of a job; for less, waking a sleeping helper costs more than it brings
@@ -208,8 +208,8 @@ class Task:
     @property
     def address(self) -> int:
         if self._compiled is None:
-            with announced():
-                self._compiled = numba.cfunc(self.signature, cache=True)(self._function)
+            with compiling():
+                self._compiled = callback(self._function, self.signature)
         return self._compiled.address
 
 
@@ -242,7 +242,7 @@ class Pool:
 
     def __init__(self, hands: int) -> None:
         self.desk = Desk.empty(hands)
-        self.taken = threading.Lock()
+        self.taken = threading.RLock()  # which knows its owner: see `run`
         self._gate = threading.Semaphore(0)
         self._counting = threading.Lock()
         self.asleep = 0
@@ -285,7 +285,7 @@ def threads() -> int:
     except AttributeError:  # not Linux
         count = os.cpu_count() or 1
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # whoever limits BLAS means its products
-        limit = os.environ.get(variable, "")
+        limit = os.environ.get(variable, "").split(",")[0].strip()  # OpenMP takes a list: one for each nested level
         if limit.isdecimal() and int(limit) > 0:
             count = min(count, int(limit))
     return min(count, _quota(), MOST)
@@ -313,16 +313,20 @@ def run(function: Jit, *arguments: Any, work: int) -> None:
     if takers and taken(function, *arguments, work=work):
         return
     pool = _pool or _made()
-    if not pool.taken.acquire(blocking=False):
-        function(*arguments, *_own_desk())
-        return
     try:
+        if not pool.taken.acquire(False):
+            function(*arguments, *_own_desk())
+            return
         board, scratch, hands = pool.desk
         if work > WORTH and hands > 1 and (pool.asleep or pool.missing):
             pool.rouse()
         function(*arguments, board, scratch, hands)
-    finally:
         pool.taken.release()
+    except BaseException:
+        # Ctrl-C may come right after `acquire` or `release`, too: who holds the lock then, only the lock can say.
+        if pool.taken._is_owned():  # type: ignore[attr-defined]
+            pool.taken.release()
+        raise
 
 
 def _made() -> Pool:
@@ -335,9 +339,13 @@ def _made() -> Pool:
 
 
 def _forget() -> None:
-    """A forked child has none of its parent's threads, and perhaps a lock that nobody will give back."""
+    """A forked child has none of its parent's threads, and perhaps a lock that nobody will give back.
+
+    Nor has it a thread that takes calls down, but its own threads get the same numbers.
+    """
     global _pool, _making
     _pool, _making = None, threading.Lock()
+    takers.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -134,7 +134,7 @@ def recorded(call: Callable[[], Any]) -> list[Entry] | None:
     except NotRecordable:
         return None
     finally:
-        del takers[thread]
+        takers.pop(thread, None)  # gone already in a child that was forked meanwhile
     return entries
 
 

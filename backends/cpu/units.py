@@ -5,6 +5,7 @@ The names and signatures of `fcnet.functional.units`, for ReLU; what the backwar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from backends.base import Kernel
 from backends.cpu import pool, tape
 from backends.cpu.jit import Jit, not_on_tape, plain
 from backends.cpu.tape import matrix, real, vector
-from backends.fused import FusedCache, FusedNorm, threshold
+from backends.fused import FusedCache, FusedNorm, again, threshold
 
 EPS, MOMENTUM = 1e-5, 0.9
 
@@ -190,7 +191,7 @@ def _last(keep_ratio: float) -> Any:
 
 
 def _over(z: Any, given: Any) -> Any:
-    """z itself if the caller lets it be overwritten, else a copy."""
+    """z itself if the caller lets it be overwritten, else a copy; an array that is given is plain, and like z."""
     if given is z:
         return z
     target = np.empty_like(z) if given is None else given
@@ -215,7 +216,8 @@ def bias_activation_dropout_forward(
     if out is not None and out is not x:
         _copy(x, out)
         x = out
-    return x, FusedCache(x, scale) if cache is None or cache.hidden is not x else cache
+    same = cache is not None and cache.hidden is x and cache.scale == scale
+    return x, cache if same else FusedCache(x, scale)
 
 
 def bias_activation_dropout_backward(dout, cache, *, dz=None, db=None):
@@ -244,18 +246,16 @@ def batchnorm_activation_dropout_forward(
 ):
     dropped = rng is not None and keep_ratio < 1
     scalar = z.dtype.type
+    scale = scalar(1 / keep_ratio if dropped else 1)
     if cache is None or cache.norm.gamma is not gamma:
-        norm = FusedNorm(
-            np.empty_like(z) if x_hat is None else x_hat,
-            np.empty_like(gamma),
-            gamma,
-            np.empty((2, gamma.size), gamma.dtype),
-        )
-        cache = FusedCache(np.empty_like(z) if out is None else out, scalar(1 / keep_ratio if dropped else 1), norm)
+        x_hat = np.empty_like(z) if x_hat is None else x_hat
+        norm = FusedNorm(x_hat, np.empty_like(gamma), gamma, np.empty((2, gamma.size), gamma.dtype))
+        cache = FusedCache(np.empty_like(z) if out is None else out, scale, norm)
+    elif cache.scale != scale or (out is not None and out is not cache.hidden):
+        cache = FusedCache(cache.hidden if out is None else out, scale, cache.norm)
     if dropped:
         not_on_tape()  # which would go on with these bits
-    norm = cache.norm
-    out = cache.hidden if out is None else out
+    norm, out = cache.norm, cache.hidden
     none = _NOTHING[z.dtype.char]
     _batchnorm_relu(
         _over(z, norm.x_hat),
@@ -267,8 +267,8 @@ def batchnorm_activation_dropout_forward(
         scalar(momentum),
         scalar(eps),
         rng.bits(z.shape) if dropped else _NO_BITS,
-        _last(keep_ratio),
-        cache.scale,
+        _last(keep_ratio) if dropped else _NO_LAST,
+        scale,
         norm.work[0],
         norm.inv_std,
         out,
@@ -277,52 +277,62 @@ def batchnorm_activation_dropout_forward(
 
 
 def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None):
-    out, scale, norm, _ = cache
-    x_hat, inv_std, gamma, rows = norm
+    out, scale, norm = cache
+    x_hat, inv_std, gamma, rows, _ = norm
+    if not dout.flags.c_contiguous:
+        not_on_tape()  # which would go on reading this copy
+        dout = np.ascontiguousarray(dout)
     dz, work = (np.empty_like(x_hat) if array is None else array for array in (dz, work))
     db, dgamma, dbeta = (np.empty_like(gamma) if d is None else d for d in (db, dgamma, dbeta))
-    _batchnorm_relu_backward(
-        np.ascontiguousarray(dout), out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows
-    )
+    _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows)
     _clear(db)  # batch norm takes a bias away again: its gradient is zero, not the rounding that a sum would give
     return dz, db, dgamma, dbeta
 
 
 _NOTHING = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}
-_NO_BITS = np.empty((0, 0), np.uint16)
+_NO_BITS, _NO_LAST = np.empty((0, 0), np.uint16), np.uint16(0)
 
 
-def _fits_forward(
-    z: Any,
-    b: Any,
-    *parameters: Any,
-    activation: str = "relu",
-    rng: Any = None,
-    keep_ratio: float = 1,
-    cache: Any = None,
-    momentum: float = 0,
-    eps: float = 0,
-    **arrays: Any,
-) -> bool:
-    given = [p for p in (*parameters, *arrays.values()) if p is not None and not np.isscalar(p)]
-    vectors = [array for array in given if isinstance(array, np.ndarray)]
-    names = [p for p in parameters if isinstance(p, str)] or [activation]
-    ours = cache is None or isinstance(cache, FusedCache)
-    flat = all(p.ndim == 1 for p in (b, *parameters) if isinstance(p, np.ndarray))
-    return ours and names == ["relu"] and z.ndim == 2 and flat and plain(z, b, *vectors)
+def _fits_forward(function: str, norm: bool) -> Callable[..., bool]:
+    """The precondition of the forward pass of this name, with or without normalisation."""
+
+    def fits(
+        z: Any,
+        b: Any,
+        *parameters: Any,
+        activation: str = "relu",
+        rng: Any = None,
+        keep_ratio: float = 1,
+        cache: Any = None,
+        momentum: float = 0,
+        eps: float = 0,
+        **arrays: Any,
+    ) -> bool:
+        given = [p for p in (*parameters, *arrays.values()) if p is not None and not np.isscalar(p)]
+        vectors = [array for array in given if isinstance(array, np.ndarray)]
+        names = [p for p in parameters if isinstance(p, str)] or [activation]
+        flat = all(p.ndim == 1 for p in (b, *parameters) if isinstance(p, np.ndarray))
+        suits = names == ["relu"] and z.ndim == 2 and flat and plain(z, b, *vectors)
+        return again(function, cache, z, z.shape[1:] if norm else None, suits)
+
+    return fits
 
 
-def _fits_backward(dout: Any, cache: Any, **grads: Any) -> bool:
-    return isinstance(cache, FusedCache)  # made by a kernel, so only a kernel can read it
+def _fits_backward(norm: bool) -> Callable[..., bool]:
+    """The precondition of a unit's backward pass: a kernel's own cache, and plain arrays to fill."""
+
+    def fits(dout: Any, cache: Any, **grads: Any) -> bool:
+        if type(dout) is not np.ndarray or not isinstance(cache, FusedCache) or (norm and cache.norm is None):
+            return False
+        return dout.dtype == cache.hidden.dtype and plain(cache.hidden, *(g for g in grads.values() if g is not None))
+
+    return fits
 
 
-def _fits_norm_backward(dout: Any, cache: Any, **grads: Any) -> bool:
-    return isinstance(cache, FusedCache) and cache.norm is not None
-
-
+BIAS, NORM = "bias_activation_dropout", "batchnorm_activation_dropout"
 KERNELS = {
-    "bias_activation_dropout_forward": Kernel(bias_activation_dropout_forward, _fits_forward),
-    "bias_activation_dropout_backward": Kernel(bias_activation_dropout_backward, _fits_backward),
-    "batchnorm_activation_dropout_forward": Kernel(batchnorm_activation_dropout_forward, _fits_forward),
-    "batchnorm_activation_dropout_backward": Kernel(batchnorm_activation_dropout_backward, _fits_norm_backward),
+    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, _fits_forward(f"{BIAS}_forward", norm=False)),
+    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _fits_backward(norm=False)),
+    f"{NORM}_forward": Kernel(batchnorm_activation_dropout_forward, _fits_forward(f"{NORM}_forward", norm=True)),
+    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _fits_backward(norm=True)),
 }

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
 from backends.base import Kernel
 from backends.cpu import pool, tape
-from backends.cpu.jit import Jit, not_on_tape, plain
+from backends.cpu.jit import Jit, compiled, not_on_tape, plain
 from backends.cpu.tape import integer, integers, real, vector
 
 SPAN = 8192  # elements that one thread takes at least: some microseconds' work
@@ -28,7 +27,7 @@ SGD, MOMENTUM, RMSPROP, ADAM = range(4)
 RULE, ITEM, COUNT, LENGTH, ARRAYS, SCALARS = 0, 1, 2, 3, 4, 8
 
 
-@numba.njit(cache=True, error_model="numpy")  # a division that may raise is not vectorised
+@compiled
 def _apply(rule, w, dw, m, v, s):
     if rule == SGD:
         rate = s[0]

@@ -13,7 +13,7 @@ from backends.base import Array, Kernel
 from backends.cuda.batch import BatchKernels
 from backends.cuda.launch import EACH, PARTS, THREADS
 from backends.cuda.update import UpdateKernels
-from backends.fused import FusedCache, FusedNorm, threshold
+from backends.fused import FusedCache, FusedNorm, again, threshold
 
 
 def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
@@ -32,17 +32,17 @@ class CudaKernels(BatchKernels, UpdateKernels):
 
     def table(self) -> Mapping[str, Kernel]:
         """Name of a reference function -> its kernel."""
-        unit, norm = self._fits_unit, self._fits_norm_unit
+        bias, batch, layer = (f"{kind}_activation_dropout" for kind in ("bias", "batchnorm", "layernorm"))
         return {
             "affine_forward": Kernel(self.affine_forward, self._fits_affine),
             "affine_backward": Kernel(self.affine_backward, self._fits_affine_backward),
             "matmul_backward": Kernel(self.matmul_backward, self._fits_matmul_backward),
-            "bias_activation_dropout_forward": Kernel(self.bias_activation_dropout_forward, unit),
-            "bias_activation_dropout_backward": Kernel(self.bias_activation_dropout_backward, _fits_backward),
-            "batchnorm_activation_dropout_forward": Kernel(self.batchnorm_activation_dropout_forward, norm),
-            "batchnorm_activation_dropout_backward": Kernel(self.batchnorm_activation_dropout_backward, _fits_backward),
-            "layernorm_activation_dropout_forward": Kernel(self.layernorm_activation_dropout_forward, norm),
-            "layernorm_activation_dropout_backward": Kernel(self.layernorm_activation_dropout_backward, _fits_backward),
+            f"{bias}_forward": Kernel(self.bias_activation_dropout_forward, self._fits_unit),
+            f"{bias}_backward": Kernel(self.bias_activation_dropout_backward, self._fits_backward),
+            f"{batch}_forward": Kernel(self.batchnorm_activation_dropout_forward, self._fits_batchnorm),
+            f"{batch}_backward": Kernel(self.batchnorm_activation_dropout_backward, self._fits_norm_backward),
+            f"{layer}_forward": Kernel(self.layernorm_activation_dropout_forward, self._fits_layernorm),
+            f"{layer}_backward": Kernel(self.layernorm_activation_dropout_backward, self._fits_norm_backward),
             "softmax_loss": Kernel(self.softmax_loss, self._fits_loss),
             "svm_loss": Kernel(self.svm_loss, self._fits_loss),
             "l2_penalty": Kernel(self.l2_penalty, self._fits_penalty),
@@ -95,7 +95,8 @@ class CudaKernels(BatchKernels, UpdateKernels):
         scale, dropout = _dropout(z, keep_ratio, rng)
         counts = np.int64(z.size), np.int32(z.shape[1])
         self._each("bias_relu", z, z.size, out, z, b, *counts, scale, *dropout, each=EACH)
-        return out, FusedCache(out, scale) if cache is None or cache.hidden is not out else cache
+        same = cache is not None and cache.hidden is out and cache.scale == scale
+        return out, cache if same else FusedCache(out, scale)
 
     def bias_activation_dropout_backward(self, dout, cache, *, dz=None, db=None):
         dz = self._like(dz, cache.hidden)
@@ -111,8 +112,8 @@ class CudaKernels(BatchKernels, UpdateKernels):
         momentum=0.9, eps=1e-5, x_hat=None, out=None, cache=None,
     ):  # fmt: skip
         scale, dropout = _dropout(z, keep_ratio, rng)
-        cache = self._norm_cache(cache, z, gamma, x_hat, out, scale, z.shape[1])
-        out, norm, real = cache.hidden if out is None else out, cache.norm, z.dtype.type
+        cache = self._norm_cache(cache, z, gamma, x_hat, out, scale, z.shape[1:])
+        out, norm, real = cache.hidden, cache.norm, z.dtype.type
         rows, width = z.shape
         running = (running_mean, running_var) if running_mean is not None else (None, None)
         constants = np.int32(rows), np.int32(width), real(momentum), real(eps), scale
@@ -136,8 +137,8 @@ class CudaKernels(BatchKernels, UpdateKernels):
         cache=None,
     ):  # fmt: skip
         scale, dropout = _dropout(z, keep_ratio, rng)
-        cache = self._norm_cache(cache, z, gamma, x_hat, out, scale, z.shape[0])
-        out, norm = cache.hidden if out is None else out, cache.norm
+        cache = self._norm_cache(cache, z, gamma, x_hat, out, scale, (z.shape[0], 1))
+        out, norm = cache.hidden, cache.norm
         rows, width = z.shape
         arrays = out, norm.x_hat, norm.inv_std, z, b, gamma, beta
         constants = np.int32(width), z.dtype.type(eps), scale
@@ -159,12 +160,22 @@ class CudaKernels(BatchKernels, UpdateKernels):
         return dz, db, dgamma, dbeta
 
     def _norm_cache(
-        self, cache: Any, z: Array, gamma: Array, x_hat: Array | None, out: Array | None, scale: Any, count: int
+        self,
+        cache: Any,
+        z: Array,
+        gamma: Array,
+        x_hat: Array | None,
+        out: Array | None,
+        scale: Any,
+        inv_std: tuple[int, ...],
     ) -> FusedCache:
-        if cache is not None and cache.norm.gamma is gamma:
-            return cache
-        norm = FusedNorm(self._like(x_hat, z), self._like(None, z, (count,)), gamma)
-        return FusedCache(self._like(out, z), scale, norm)
+        """The cache that was given, if it is of this gamma, scale and output; else one with what it lacks."""
+        if cache is None or cache.norm.gamma is not gamma:
+            norm = FusedNorm(self._like(x_hat, z), self._like(None, z, inv_std), gamma)
+            return FusedCache(self._like(out, z), scale, norm)
+        if cache.scale != scale or (out is not None and out is not cache.hidden):
+            return FusedCache(cache.hidden if out is None else out, scale, cache.norm)
+        return cache
 
     # Losses
 
@@ -204,15 +215,35 @@ class CudaKernels(BatchKernels, UpdateKernels):
         return dout.ndim == x.ndim == w.ndim == 2 and self._plain(dout, x, w, *given)
 
     def _fits_unit(self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, cache=None, **arrays):
-        given = [array for array in arrays.values() if array is not None]
-        ours = cache is None or isinstance(cache, FusedCache)
-        return ours and activation == "relu" and z.ndim == 2 and b.ndim == 1 and self._plain(z, b, *given)
+        suits = self._suits(z, activation, b, **arrays)
+        return again("bias_activation_dropout_forward", cache, z, None, suits)
 
-    def _fits_norm_unit(
-        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, momentum=0.9, eps=1e-5, **arrays
+    def _fits_batchnorm(
+        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, momentum=0.9, eps=1e-5, cache=None,
+        **arrays,
+    ):  # fmt: skip
+        suits = self._suits(z, activation, b, gamma, beta, **arrays)
+        return again("batchnorm_activation_dropout_forward", cache, z, z.shape[1:], suits)
+
+    def _fits_layernorm(
+        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, eps=1e-5, cache=None, **arrays
     ):
-        vectors = gamma.ndim == beta.ndim == 1 and self._plain(z, gamma, beta)
-        return vectors and self._fits_unit(z, b, activation, keep_ratio, rng, **arrays)
+        suits = self._suits(z, activation, b, gamma, beta, **arrays)
+        return again("layernorm_activation_dropout_forward", cache, z, (z.shape[0], 1), suits)
+
+    def _suits(self, z, activation, *vectors, **arrays):
+        given = [array for array in arrays.values() if array is not None]
+        flat = z.ndim == 2 and all(vector.ndim == 1 for vector in vectors)
+        return activation == "relu" and flat and self._plain(z, *vectors, *given)
+
+    def _fits_backward(self, dout, cache, **grads):
+        """A kernel's own cache, and plain arrays to fill."""
+        if not isinstance(cache, FusedCache) or dout.dtype != cache.hidden.dtype:
+            return False
+        return self._plain(cache.hidden, *(array for array in grads.values() if array is not None))
+
+    def _fits_norm_backward(self, dout, cache, **grads):
+        return self._fits_backward(dout, cache, **grads) and cache.norm is not None
 
     def _fits_loss(self, scores, y, *, loss=None, dscores=None):
         given = [array for array in (loss, dscores) if array is not None]
@@ -220,10 +251,6 @@ class CudaKernels(BatchKernels, UpdateKernels):
 
     def _fits_penalty(self, weights, reg, loss, dweights, work):
         return weights.ndim == 1 and dweights.shape == weights.shape and self._plain(weights, loss, dweights)
-
-
-def _fits_backward(dout, cache, **grads):
-    return isinstance(cache, FusedCache)  # made by a kernel, so only a kernel can read it
 
 
 def _dropout(z: Array, keep_ratio: float, rng: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -46,10 +46,31 @@ def test_numba_broken(anew, monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "numba", raising=False)
 
 
-def test_numba_switched_off(anew, monkeypatch):
-    monkeypatch.setenv("FCNET_NUMBA", "0")
+@pytest.mark.parametrize("error", ["SystemExit(3)", "SyntaxError('no')"])
+def test_numba_ends_or_fails_in_any_way(error, anew, monkeypatch, tmp_path):
+    (tmp_path / "numba.py").write_text(f"raise {error}")
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
     assert cpu.kernels() == {}
-    assert cpu.status() == "off: FCNET_NUMBA=0"
+    assert cpu.status() == f"not usable: {error.replace('(', ': ').strip(')').replace(chr(39), '')}"
+
+
+@pytest.mark.parametrize("value", ["0", "false", "No", "OFF", " 0 "])
+def test_numba_switched_off(value, anew, monkeypatch):
+    monkeypatch.setenv("FCNET_NUMBA", value)
+    assert cpu.kernels() == {}
+    assert cpu.status() == f"off: FCNET_NUMBA={value.strip()}"
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+@pytest.mark.parametrize("value", ["1", "yes", "", "perhaps"])
+def test_numba_not_switched_off(value, anew, monkeypatch):
+    monkeypatch.setenv("FCNET_NUMBA", value)
+    assert cpu.kernels()
+    unknown = "; FCNET_NUMBA: expected 0 or 1, got 'perhaps': on"
+    assert cpu.status().endswith(unknown) == (value == "perhaps")
+    assert ("FCNET_NUMBA" in cpu.status()) == (value == "perhaps")
 
 
 def test_the_backend_tells_which(cpu_kernels):
@@ -198,15 +219,3 @@ def test_nothing_is_announced_when_it_is_quick(tmp_path):
 
 def test_importing_fcnet_does_not_import_numba():
     assert python("import sys, fcnet; print('numba' in sys.modules)").stdout == "False\n"
-
-
-@pytest.mark.usefixtures("cpu_kernels")
-def test_what_was_compiled_from_older_files_is_dropped(tmp_path):
-    from backends.cpu.jit import drop_outdated
-
-    newest = max(file.stat().st_mtime for file in (ROOT / "backends" / "cpu").glob("*.py"))
-    for name, age in (("old.nbi", -10), ("new.nbi", 10), ("old.txt", -10)):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (newest + age, newest + age))
-    drop_outdated(tmp_path)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["new.nbi", "old.txt"]

@@ -154,10 +154,55 @@ class TestPool:
     def test_a_second_caller_works_alone(self, monkeypatch):
         from backends.cpu import pool, update
 
-        w = np.zeros(300_000)
+        w, desks = np.zeros(300_000), []
+        monkeypatch.setattr(pool, "_own_desk", lambda: desks.append(pool.Desk.empty(1)) or desks[-1])
         with pool._made().taken:
-            update.sgd(w, np.ones_like(w), 1.0, work=None)
-        assert (w == -1).all()
+            other = threading.Thread(target=update.sgd, args=(w, np.ones_like(w), 1.0), kwargs={"work": None})
+            other.start()
+            other.join()
+        assert len(desks) == 1
+        update.sgd(w, np.ones_like(w), 1.0, work=None)
+        assert len(desks) == 1
+        assert (w == -2).all()
+
+    @pytest.mark.parametrize("when", ["acquire", "release"])
+    def test_an_interrupt_right_after_the_lock_leaves_it_free(self, when, monkeypatch):
+        """Python looks for signals when a call returns: before what it returned is known to anybody."""
+        from backends.cpu import pool, update
+
+        class Interrupted:
+            lock = threading.RLock()
+
+            def acquire(self, blocking):
+                got = self.lock.acquire(blocking)
+                if when == "acquire":
+                    raise KeyboardInterrupt
+                return got
+
+            def release(self):
+                self.lock.release()
+                if when == "release" and not self.lock._is_owned():
+                    raise KeyboardInterrupt
+
+            def _is_owned(self):
+                return self.lock._is_owned()
+
+        w = np.zeros(10)
+        with monkeypatch.context() as patch:
+            patch.setattr(pool._made(), "taken", Interrupted())
+            with pytest.raises(KeyboardInterrupt):
+                update.sgd(w, np.ones_like(w), 1.0, work=None)
+            assert not Interrupted.lock._is_owned()
+
+    def test_a_failing_kernel_leaves_the_lock_free(self):
+        from backends.cpu import pool
+
+        def fail(*_):
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            pool.run(fail, work=0)
+        assert not pool._made().taken._is_owned()
 
     def test_callers_at_once(self, rng, multiply):
         a, b, _ = operands(rng, 300, 300, 300)
@@ -178,7 +223,15 @@ class TestPool:
 
     @pytest.mark.parametrize(
         ("environment", "limit"),
-        [({}, 99), ({"OMP_NUM_THREADS": "1"}, 1), ({"OPENBLAS_NUM_THREADS": "1"}, 1), ({"OMP_NUM_THREADS": "no"}, 99)],
+        [
+            ({}, 99),
+            ({"OMP_NUM_THREADS": "1"}, 1),
+            ({"OPENBLAS_NUM_THREADS": "1"}, 1),
+            ({"OMP_NUM_THREADS": "1,2"}, 1),
+            ({"OMP_NUM_THREADS": " 1 , 4"}, 1),
+            ({"OMP_NUM_THREADS": "no"}, 99),
+            ({"OMP_NUM_THREADS": ",1"}, 99),
+        ],
         ids=str,
     )
     def test_how_many_threads(self, environment, limit, monkeypatch):
@@ -234,6 +287,39 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + 2 * (not same))
 def test_a_forked_child_computes_and_both_end_quietly():
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", FORK], env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+FORK_WHILE_RECORDING = """
+import os, sys, threading, numpy as np
+from backends.cpu import jit, tape
+from fcnet import functional as F
+a = np.ones((4, 3), np.float32)
+F.bias_activation_dropout_forward(a, a[0])
+recording, done = threading.Event(), threading.Event()
+thread = threading.Thread(target=lambda: tape.recorded(lambda: (recording.set(), done.wait())))
+thread.start()
+recording.wait()
+child = os.fork()
+if child == 0:
+    found, nobody = [], not jit.takers
+    for _ in range(4):  # one of them may get the number of the thread that was recording
+        other = threading.Thread(target=lambda: found.append(F.bias_activation_dropout_forward(a, a[0])[0]))
+        other.start()
+        other.join()
+    os._exit(0 if nobody and len(found) == 4 and all((out == 2).all() for out in found) else 1)
+done.set()
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+def test_calls_in_a_forked_child_are_made_though_another_thread_was_recording():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK_WHILE_RECORDING], env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

@@ -181,6 +181,14 @@ def test_nan_shows_in_the_loss(name, kernels, up):
     assert np.isnan(down(loss))
 
 
+def test_a_class_that_cannot_be_has_no_part_in_the_loss(kernels, up, dtype):
+    scores, y = np.array([[0.5, -np.inf, 1.0], [0.1, 0.2, 0.3]]).astype(dtype), np.array([0, 2])
+    for got, want in zip(
+        run(kernels["softmax_loss"], up(scores), up(y)), F.softmax_loss.reference(scores, y), strict=True
+    ):
+        assert_close(down(got), want.astype(float), dtype, "loss")
+
+
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
 def test_a_label_out_of_range_is_no_right_class(name, rng, kernels, up, dtype):
     scores, y = rng.standard_normal((3, 4)).astype(dtype), np.array([1, 10**12, -1])

@@ -171,6 +171,8 @@ class TestOnEitherDevice:
                 pytest.skip(f"no kernel for {name} here")
 
             def up(value):
+                if isinstance(value, FusedCache):
+                    return value._replace(hidden=upload(value.hidden))
                 return upload(value) if type(value) is np.ndarray else value
 
             given = {key: up(value) for key, value in kwargs.items()}
@@ -233,6 +235,9 @@ class TestOnEitherDevice:
             )
             assert not fits(f"{kind}_activation_dropout_backward", z, cache)
         assert fits("bias_activation_dropout_backward", z, FusedCache(z, 1.0))
+        other = z.astype("float32" if dtype == "float64" else "float64")
+        assert not fits("bias_activation_dropout_backward", z, FusedCache(z, 1.0), dz=other)
+        assert not fits("batchnorm_activation_dropout_backward", z, FusedCache(z, 1.0))
 
 
 WRONG = np.zeros((2, 3))
@@ -291,6 +296,39 @@ def test_rules_of_other_sizes_do_not_reach_a_kernel():
     w, short, work = np.ones(5), np.ones(3), np.ones(5)
     with pytest.raises(ValueError, match="broadcast"):
         rules.adam(w, short, w.copy(), w.copy(), 0, 0.1, work=work)
+
+
+FILLED = [
+    ("gather", (Z, np.arange(4)), "batch"),
+    *(("next_batch", NEXT, output) for output in ("batch", "targets", "rows")),
+    ("preprocess", (Z, V, V), "out"),
+]
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+@pytest.mark.parametrize(("name", "args", "output"), FILLED, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_read_only_output_is_refused(name, args, output):
+    results = REGISTRY[name](*args)
+    place = REGISTRY[name].results.index(output)
+    given = np.zeros_like(results[place] if isinstance(results, tuple) else results)
+    given.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        REGISTRY[name](*args, **{output: given})
+    assert (given == 0).all()
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+def test_read_only_counters_are_refused():
+    counters, increments = np.zeros(2, int), np.ones(2, int)
+    counters.flags.writeable = False
+    for call in (
+        lambda: F.advance(counters, increments),
+        lambda: F.record_step(np.zeros(3), counters, increments, np.array(1.0)),
+    ):
+        with pytest.raises(ValueError, match="read-only"):
+            call()
+    increments.flags.writeable = False  # which are only read
+    np.testing.assert_array_equal(F.advance(np.zeros(2, int), increments), 1)
 
 
 @pytest.mark.usefixtures("cpu_kernels")

@@ -301,6 +301,40 @@ def test_weighted_loss_is_the_numerical_gradient(name, rng, device, host):
     assert_close(host(dscores), numeric, "float64", "gradient")
 
 
+def test_a_class_that_cannot_be_has_no_part_in_the_loss(device, host, dtype):
+    """A score of -inf: its p is zero, and 0 · log 0 counts as 0. Labels, one-hot rows and probabilities alike."""
+    scores = np.array([[0.5, -np.inf, 1.0], [0.1, 0.2, 0.3], [-np.inf, 1.0, -np.inf]])
+    rows = np.array([[1.0, 0, 0], [0, 0, 1], [0, 1, 0]])
+    finite = oracles.softmax_loss(np.maximum(scores, -200), np.array([0, 2, 1]))
+    for y in (np.array([0, 2, 1]), np.array([0, 2, 1], "uint8"), rows):
+        loss, dscores = F.softmax_loss(device(scores, dtype), device(y))
+        assert_close(host(loss), finite[0], dtype, "loss")
+        assert_close(host(dscores), finite[1], dtype, "loss")
+    mixed = np.array([[0.25, 0, 0.75], [0.5, 0.25, 0.25], [0, 1, 0]])
+    loss, _ = F.softmax_loss(device(scores, dtype), device(mixed, dtype))
+    p = np.exp(np.maximum(scores, -200))
+    log_p = np.log(p / p.sum(1, keepdims=True))
+    assert_close(host(loss), -np.mean(np.sum(mixed * log_p, axis=1)), dtype, "loss")
+    weighted, _ = F.weighted_loss(device(scores, dtype), device([0, 2, 1]), device(np.ones(3), dtype))
+    assert_close(host(weighted), finite[0], dtype, "loss")
+
+
+def test_a_right_class_that_cannot_be_is_an_infinite_loss(device, host, dtype):
+    scores = device(np.array([[0.5, -np.inf, 1.0], [0.1, 0.2, 0.3]]), dtype)
+    for y in ([1, 2], np.array([[0.0, 1, 0], [0, 0, 1]])):
+        assert host(F.softmax_loss(scores, device(y))[0]) == np.inf
+
+
+def test_nan_and_a_label_without_a_class_beside_minus_infinity(device, host, dtype):
+    scores = np.array([[0.5, -np.inf, 1.0], [0.1, np.nan, 0.3]])
+    for y in ([0, 2], np.array([[1.0, 0, 0], [0, 0, 1]])):
+        assert np.isnan(host(F.softmax_loss(device(scores, dtype), device(y))[0]))
+    scores[1, 1] = -np.inf
+    loss, _ = F.softmax_loss.reference(device(scores[:, ::-1].copy(), dtype), device(np.array([-1, 10**12])))
+    expected = np.mean(np.log(np.sum(np.exp(scores - scores.max(1, keepdims=True)), axis=1)))
+    assert_close(host(loss), expected, dtype, "loss")
+
+
 def test_bad_weights_are_named(device):
     scores, y = device(np.zeros((3, 4))), device([0, 1, 2])
     with pytest.raises(ValueError, match="weighted_loss: weights: expected the shape"):

@@ -60,6 +60,8 @@ def test_two_processes_share_one_study(capsys):
     """Started at once, on a storage that is not there yet."""
     shared = [*CLI, "--trials", 6, "--no-prune", "--out", "o", "--storage", "sqlite:///s.db"]
     meets = "open('{}', 'w').close()\nwhile not os.path.exists('{}'): time.sleep(0.001)"
+    # Trials so long that none of the two can make them all while the other one is still importing.
+    meets += "\nstep = fcnet.Solver.step\nfcnet.Solver.step = lambda self: (time.sleep(0.02), step(self))"
     both = [start(meets.format(me, other), *shared) for me, other in ("ab", "ba")]
     for process in both:
         out, err = process.communicate(timeout=300)

@@ -1,0 +1,99 @@
+"""Compiled kernels on disk: never those of other source files, and never in the way when the files are no good."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from numba.core import sigutils
+from numba.core.caching import CompileResultCacheImpl, FunctionCache
+
+_told: list[str] = []
+_clean: set[Path] = set()
+
+
+def _sources() -> list[Path]:
+    return sorted(Path(__file__).parent.glob("*.py"))
+
+
+@lru_cache
+def digest() -> str:
+    """Of all these files' contents: their functions are compiled into each other.
+
+    Numba looks at the time stamp of a function's own file only, and copies may keep the stamps of what they replace.
+    """
+    total = hashlib.sha256()
+    for file in _sources():
+        text = file.read_bytes()
+        total.update(f"{file.name} {len(text)} ".encode() + text)
+    return total.hexdigest()[:12]
+
+
+class _Named(CompileResultCacheImpl):
+    """With the digest in the name: processes with older and newer files do not see each other's."""
+
+    def get_filename_base(self, fullname: str, abiflags: str) -> str:
+        return f"{super().get_filename_base(fullname, abiflags)}.{digest()}"
+
+
+class Cache(FunctionCache):
+    """Numba's cache of one function; a file that cannot be read or written costs a compilation, no more.
+
+    Raises RuntimeError when made if Numba finds no place for it.
+    """
+
+    _impl_class = _Named
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        drop_outdated(Path(self.cache_path))
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """What was compiled for this signature, or None."""
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception:  # a file cut off or overwritten can fail in any way
+            self._remove()
+            return None
+        # Two processes that save two signatures at once can give both files the same number.
+        if found is not None and tuple(found.signature.args) != tuple(sigutils.normalize_signature(sig)[0]):
+            self._remove()
+            return None
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled for this signature, if that is possible."""
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            _tell(f"compiled CPU kernels cannot be kept, so every process compiles them: {error}")
+
+    def _remove(self) -> None:
+        for file in Path(self.cache_path).glob(f"{glob.escape(self._impl.filename_base)}.*"):
+            with suppress(OSError):
+                file.unlink()
+
+
+def drop_outdated(folder: Path) -> None:
+    """Remove what was compiled from other contents of these files, once in a process."""
+    if folder in _clean:
+        return
+    _clean.add(folder)
+    ours = {file.stem for file in _sources()}
+    for file in folder.glob("*.nb[ic]*"):
+        if file.name.split(".")[0] in ours and f".{digest()}." not in file.name:
+            with suppress(OSError):  # another process was quicker, or the place is not ours to write to
+                file.unlink()
+
+
+def _tell(line: str) -> None:
+    """To whoever watches, once in a process."""
+    if not _told:
+        _told.append(line)
+        sys.stderr.write(f"fcnet: {' '.join(line.split())}\n")
+        sys.stderr.flush()

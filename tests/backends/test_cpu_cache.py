@@ -1,0 +1,253 @@
+"""Compiled kernels on disk: files that are no good, files of other sources, Ctrl-C while Numba is at work."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+pytestmark = pytest.mark.usefixtures("cpu_kernels")
+
+CALL = """
+import numpy as np
+from backends.cpu import units
+from fcnet import functional as F
+a = np.ones((4, 3), np.float32)
+for dtype in ("float32", "float64"):
+    a = np.ones((4, 3), dtype)
+    assert (F.bias_activation_dropout_forward(a, a[0])[0] == 2).all()
+stats = units._bias_relu.compiled.stats
+print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+print(units._play_bias_relu.address != 0)
+"""
+
+
+def python(code, cache, root=ROOT, **how):
+    how |= {"env": os.environ | {"PYTHONPATH": str(root), "NUMBA_CACHE_DIR": str(cache)}, "cwd": root}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **how)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def hits(cache, **how):
+    return python(CALL, cache, **how).stdout.split()[:2]
+
+
+def cut_off(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def overwrite(file):
+    file.write_bytes(b"\x80\x05\x95 what is this?" * 20)
+
+
+@pytest.fixture
+def function(tmp_path, monkeypatch):
+    """A function in a file of its own, beside which it is cached."""
+    (tmp_path / "small.py").write_text("def double(x):\n    return x + x\n")
+    spec = importlib.util.spec_from_file_location("small", tmp_path / "small.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "small", module)
+    spec.loader.exec_module(module)
+    return module.double
+
+
+def loaded(function):
+    """How many of two signatures' code, and of an address's, are found on disk; what it computes is right."""
+    from backends.cpu.jit import callback, compiled
+
+    dispatcher, address = compiled(function), callback(function, "float64(float64)")
+    assert (dispatcher(2), dispatcher(2.5)) == (4, 5.0)
+    assert address.ctypes(1.5) == 3.0
+    return sum(dispatcher.stats.cache_hits.values()), address.cache_hits
+
+
+DAMAGES = [cut_off, overwrite, lambda file: file.write_bytes(b"")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["cut off", "overwritten", "empty"])
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_damaged_files_are_compiled_anew(damage, kind, function, tmp_path):
+    assert loaded(function) == (0, 0)
+    assert loaded(function) == (2, 1)
+    for file in tmp_path.rglob(f"*.{kind}"):
+        damage(file)
+    assert loaded(function)[0] < 2
+    assert loaded(function) == (2, 1)
+
+
+def test_a_file_with_another_signatures_code_is_compiled_anew(function, tmp_path):
+    """As two processes leave it that save at once."""
+    loaded(function)
+    one, two = sorted(tmp_path.rglob("*.[12].nbc"))
+    two.write_bytes(one.read_bytes())
+    assert loaded(function)[0] < 2
+
+
+def test_a_kernel_with_damaged_files_serves(tmp_path):
+    assert hits(tmp_path) == ["0", "2"]
+    for file, damage in zip(sorted(tmp_path.rglob("*.nb[ic]")), itertools.cycle(DAMAGES), strict=False):
+        damage(file)
+    assert hits(tmp_path) == ["0", "2"]
+    assert hits(tmp_path) == ["2", "0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="limits as on Linux")
+def test_a_cache_that_cannot_be_written_is_said_once(tmp_path):
+    import resource
+
+    done = python(CALL, tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+    assert done.stdout.split()[:2] == ["0", "2"]
+    lines = [line for line in done.stderr.splitlines() if "once for this machine" not in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("fcnet: compiled CPU kernels cannot be kept, so every process compiles them: ")
+
+
+def test_code_compiled_from_other_contents_is_not_used(tmp_path):
+    """Also where a file changes that keeps its time stamp and size, and where times lie in the future."""
+    package, files = tmp_path / "package", tmp_path / "cache"
+    for folder in ("backends", "fcnet"):
+        shutil.copytree(ROOT / folder, package / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    loss = package / "backends" / "cpu" / "loss.py"
+    os.utime(loss, (4e9, 4e9))  # in the future
+    assert hits(files, root=package) == ["0", "2"]
+    assert hits(files, root=package) == ["2", "0"]
+    before = {file.name for file in files.rglob("*.nbi")}
+    stamp = loss.stat()
+    loss.write_text(loss.read_text().replace("one pass over the scores", "two pass over the scores"))
+    os.utime(loss, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert loss.stat().st_size == stamp.st_size
+    assert hits(files, root=package) == ["0", "2"]
+    assert not before & {file.name for file in files.rglob("*.nbi")}, "and the old ones are gone"
+    assert hits(files, root=package) == ["2", "0"]
+
+
+def test_what_is_not_ours_is_left_alone(tmp_path):
+    from backends.cpu import cache
+
+    ours = [f"units._copy-74.py311.{cache.digest()}.nbi", f"units._copy-74.py311.{cache.digest()}.1.nbc"]
+    others = ["model.f-3.py311.nbi", "units.txt", "units.py"]
+    outdated = ["units._copy-74.py311.nbi", "units._copy-74.py311.0123456789ab.1.nbc", "pool.share-1.py311.2.nbc"]
+    for name in (*ours, *others, *outdated):
+        (tmp_path / name).touch()
+    cache.drop_outdated(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {*ours, *others}
+    (tmp_path / outdated[0]).touch()
+    cache.drop_outdated(tmp_path)  # once in a process
+    assert (tmp_path / outdated[0]).exists()
+
+
+INTERRUPTED = """
+import signal, sys, threading, time
+import numpy as np
+from backends import get_backend
+from fcnet import functional as F
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+a = np.ones((4, 3), np.float32)
+signal.setitimer(signal.ITIMER_REAL, *map(float, sys.argv[1:]))
+interrupts = 0
+while True:
+    try:
+        out = F.bias_activation_dropout_forward(a, a[0])[0]
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        break
+    except KeyboardInterrupt:
+        interrupts += 1
+assert (out == 2).all()
+assert (F.softmax_loss(a, np.zeros(4, int))[1][:, 1:] > 0).all()
+print(interrupts > 0, get_backend("cpu").describe())
+"""
+
+
+@pytest.mark.parametrize("times", [("0.02", "0"), ("0.02", "0.02"), ("0.2", "0.01")], ids=str)
+def test_interrupts_while_numba_is_imported_and_compiles(times, tmp_path):
+    code = INTERRUPTED.replace("sys.argv[1:]", repr(times))
+    done = python(code, tmp_path, timeout=120)
+    assert done.stdout.startswith("True ")
+    assert "Numba" in done.stdout
+
+
+def test_an_import_cut_off_is_not_tried_again(monkeypatch):
+    from backends import cpu
+
+    tries = []
+
+    def cut_off():
+        tries.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cpu, "_loaded", None)
+    monkeypatch.setattr(cpu, "_try", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        cpu.kernels()
+    assert cpu.kernels() == {}
+    assert cpu.status() == "not usable: KeyboardInterrupt while it was imported; start Python anew"
+    assert len(tries) == 1
+
+
+class TestDeferred:
+    def test_a_handler_runs_afterwards_and_once(self):
+        from backends.cpu.signals import deferred
+
+        heard = []
+        before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+        try:
+            with deferred():
+                for _ in range(2):
+                    signal.raise_signal(signal.SIGTERM)
+                assert heard == []
+            assert heard == [signal.SIGTERM]
+            signal.raise_signal(signal.SIGTERM)
+            assert len(heard) == 2
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def test_what_is_ignored_stays_so(self):
+        from backends.cpu.signals import deferred
+
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        try:
+            with deferred():
+                assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def test_one_within_another(self):
+        from backends.cpu.signals import deferred
+
+        done = []
+
+        def work():
+            with deferred():
+                with deferred():
+                    signal.raise_signal(signal.SIGINT)
+                    done.append(1)
+                done.append(2)
+
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert done == [1, 2]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_other_threads_have_nothing_to_defer(self):
+        from backends.cpu.signals import deferred
+
+        seen = []
+
+        def work():
+            with deferred():
+                seen.append(signal.getsignal(signal.SIGINT))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert seen == [signal.getsignal(signal.SIGINT)]
