@@ -129,7 +129,7 @@ class Namespace:
         return out
 
     @staticmethod
-    def where(condition: Any, x: Any, y: Any) -> GuardArray:
+    def where(condition: Any, x: Any = None, y: Any = None) -> GuardArray:
         return result(
             "where",
             np.where(device_array("where", "condition", condition), operand("where", x), operand("where", y)),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from backends import Backend, accelerated, array_module, backend_of
+from backends import accelerated, array_module
 from fcnet.errors import unknown
 from fcnet.functional import checks
 from fcnet.functional.activation import sigmoid_forward
@@ -79,30 +79,17 @@ def softmax_loss(
 
 def _softmax_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
     """-Σ_c t_c log p_c of each row (..., N, 1), and p - t."""
-    backend = backend_of(scores, y)
-    xp = backend.xp
+    xp = array_module(scores, y)
     targets = _targets(y, scores)
     peak = xp.max(scores, axis=-1, keepdims=True)
     dscores = xp.subtract(scores, peak, out=dscores)
-    right = _softmax_right(backend, dscores, y, targets)
+    shares = xp.where(targets, dscores, 0)  # what has no share adds 0, also at a score of -inf
+    right = xp.sum(targets * shares, axis=-1, keepdims=True)
     xp.exp(dscores, out=dscores)
     total = xp.sum(dscores, axis=-1, keepdims=True)
     xp.divide(dscores, total, out=dscores)
     xp.subtract(dscores, targets, out=dscores)
     return xp.log(total) - right, dscores
-
-
-def _softmax_right(backend: Backend, dscores: Array, y: Array, targets: Array) -> Array:
-    """Σ_c t_c d_c of each row (..., N, 1), where a class without a share adds 0 even if its d is -inf, its p zero."""
-    xp = backend.xp
-    if y.ndim == dscores.ndim:
-        return xp.sum(targets * xp.where(targets, dscores, 0), axis=-1, keepdims=True)
-    classes = dscores.shape[-1]
-    labels = y.reshape(-1).astype("int64", copy=False)
-    inside = xp.minimum(xp.maximum(labels, 0), classes - 1)
-    places = inside + xp.arange(0, labels.size * classes, classes)
-    right = backend.take_rows(dscores.reshape(-1), places)
-    return xp.where(xp.equal(inside, labels), right, 0).reshape(*y.shape, 1)  # labels out of range have no class
 
 
 @accelerated("loss", "dscores", check=lambda scores, y, **given: _check("svm_loss", scores, y, **given))
