@@ -6,6 +6,7 @@ a pass the devices and variants take turns.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -68,6 +69,7 @@ def test_kernel(size: Size, turn: tuple[int, tuple[str, str]], request: pytest.F
         request.node.user_properties.append(("refused", key | {"refused": contender.refusal}))
         pytest.fail(contender.refusal, pytrace=False)
     clock.backend = contender.backend
+    time.sleep(size.grid.pause_ms / 1e3)
     calls, rounds = size.plan(who, contender.step)
     benchmark = request.getfixturevalue("benchmark")
     benchmark.extra_info.update(key)

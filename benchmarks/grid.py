@@ -28,6 +28,7 @@ class Grid:
     rounds: int
     round_ms: float
     budget_s: float
+    pause_ms: float
     devices: tuple[str, ...] = ("cpu",)
 
     @classmethod
