@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMMIT ?=
 OUT ?=
+PARTS ?=
 
 .DEFAULT_GOAL := help
 
@@ -33,7 +34,7 @@ docs: $(VENV)/.dev  ## docs/reference.md, from the docstrings
 	$(BIN)/python docs/make_reference.py
 
 gpu-check:  ## on a GPU machine, with the system's python3, no network, no install: tests, parity, benchmarks -> JSON
-	$(PYTHON) -m benchmarks.gpu_check --commit "$(COMMIT)" $(if $(OUT),--out "$(OUT)")
+	$(PYTHON) -m benchmarks.gpu_check --commit "$(COMMIT)" $(if $(OUT),--out "$(OUT)") $(if $(PARTS),--parts $(PARTS))
 
 dev-cuda: $(VENV)/.dev  ## CuPy and NVRTC without a GPU, so that the tests compile every kernel and see CuPy's real messages
 	$(PIP) -e '.[dev,dev-cuda]'

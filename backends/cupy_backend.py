@@ -9,7 +9,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -154,6 +154,7 @@ class CupyBackend(Backend):
         """Within, `both` makes its calls side by side."""
         if getattr(self._local, "kept", None) is None:
             self._local.kept = Beside(self.xp, Gemm(self.xp, library()))
+        self._local.kept.gemm.ready(self._own_gemm())
         self._local.beside = self._local.kept
         try:
             yield
@@ -201,7 +202,11 @@ class CupyBackend(Backend):
     def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
         """See `Backend`: one CUDA graph. Where it cannot be captured, the calls themselves, and a RuntimeWarning."""
         with self._device:
-            step = capture.compile(self.xp, calls, (self._forking, nullcontext))
+            ways: dict[str, Callable[[], AbstractContextManager]] = {
+                "two streams": self._forking,
+                "one stream": nullcontext,
+            }
+            step = capture.compile(self.xp, calls, ways)
         if isinstance(step, capture.Captured):
             step.keep(self._own_gemm(), getattr(self._local, "kept", None))
         return step

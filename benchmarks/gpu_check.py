@@ -28,8 +28,10 @@ from benchmarks import whole as training
 from benchmarks.grid import Grid
 from benchmarks.peers import CONTENDERS, PEERS, table
 from benchmarks.peers.duel import Effort
+from benchmarks.peers.pool import stopped_cleanly
 from benchmarks.run import HERE, record
 from benchmarks.workloads import workloads_for
+from fcnet.errors import MissingExtra
 from fcnet.files import write_atomically
 from fcnet.optim import RULES
 
@@ -62,8 +64,9 @@ def run_tests(arguments: Sequence[str] = (), limit_s: float | None = None) -> di
         try:
             code = subprocess.run(command, cwd=machine.ROOT, check=False, timeout=limit_s).returncode
             ended = f"pytest exited {code}"
+            sound = code in (0, 1, 5)  # passed, failed, none there
         except subprocess.TimeoutExpired:
-            ended = f"not done in {limit_s:.0f} s"
+            ended, sound = f"not done in {limit_s:.0f} s", False
         found = {
             "run": 0,
             "failed": 0,
@@ -76,12 +79,9 @@ def run_tests(arguments: Sequence[str] = (), limit_s: float | None = None) -> di
         cases = list(ElementTree.parse(result).iter("testcase"))
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = [case for case in cases if case.find("skipped") is not None]
-    return found | {
-        "run": len(cases) - len(skipped),
-        "failed": len(bad),
-        "skipped": len(skipped),
-        "failures": [f"{case.get('classname')}::{case.get('name')}" for case in bad],
-    }
+    failures = [f"{case.get('classname')}::{case.get('name')}" for case in bad] + ([] if sound else [ended])
+    counts = {"run": len(cases) - len(skipped), "failed": len(failures), "skipped": len(skipped)}
+    return found | counts | {"failures": failures}
 
 
 def tests(clock: Clock, keep: Keep) -> dict[str, Any]:
@@ -152,6 +152,7 @@ def head(device: str, commit: str | None) -> dict[str, Any]:
         "gpu": {"name": found.get("gpu", [None])[0]} | {name: found.get(name) for name in ("driver", "cuda", "cupy")},
         "machine": found,
         "seconds": {},
+        "errors": {},
     }
 
 
@@ -167,6 +168,21 @@ def earlier(content: Mapping[str, Any], files: Iterable[Path]) -> dict[str, Any]
     return dict(content)
 
 
+def merged(before: Any, found: Any) -> Any:
+    """A part with what an earlier command found of other workloads; any other part is the new one alone."""
+    if not isinstance(before, dict) or not isinstance(found, dict) or "left_out" not in found or "ratios" not in found:
+        return found
+    done = {workload["name"] for workload in found["workloads"]}
+    kept = {
+        "workloads": [workload for workload in before["workloads"] if workload["name"] not in done],
+        "rows": [row for row in before["rows"] if row["workload"] not in done],
+        "ratios": [row for row in before["ratios"] if row["workload"] not in done],
+    }
+    left = [name for name in found["left_out"] if name not in {workload["name"] for workload in kept["workloads"]}]
+    both = {name: [*earlier, *found[name]] for name, earlier in kept.items()}
+    return found | both | {"versions": before["versions"] | found["versions"], "left_out": left}
+
+
 def check(
     content: dict[str, Any], parts: Mapping[str, Callable[[Keep], Any]], clock: Clock, keep: Keep
 ) -> dict[str, Any]:
@@ -179,16 +195,19 @@ def check(
         say(f"== {name}, {clock.left():.0f} s left")
         start = time.perf_counter()
 
-        def piece(found: Any, name: str = name) -> None:
-            keep(content | {name: found})
+        before = content.get(name)
+
+        def piece(found: Any, name: str = name, before: Any = before) -> None:
+            keep(content | {name: merged(before, found)})
 
         try:
             if clock.left() < 0:
                 raise TimeoutError(f"no time was left; run it alone: --parts {name}")
-            content[name] = part(piece)
+            content[name] = merged(before, part(piece))
+            content["errors"].pop(name, None)
         except Exception as error:  # whatever it is: the machine is lent for minutes, the other parts count
             traceback.print_exc()
-            content[name] = {"error": f"{type(error).__name__}: {error}"}
+            content["errors"][name] = f"{type(error).__name__}: {error}"  # beside what an earlier command found
         content["seconds"][name] = round(time.perf_counter() - start, 1)
         keep(content)
     return content
@@ -197,9 +216,9 @@ def check(
 def tables(content: Mapping[str, Any]) -> str:
     """What was found, for people."""
     lines = []
-    for name in (part for part in PARTS if "error" in content.get(part, {})):
-        lines.append(f"{name} failed: {content[name]['error']}")
-    whole = {name: content[name] for name in PARTS if name in content and "error" not in content[name]}
+    for name in (part for part in PARTS if part in content["errors"]):
+        lines.append(f"{name} failed: {content['errors'][name]}")
+    whole = {name: content[name] for name in PARTS if name in content}
     if "kernels" in whole:
         lines.append(report.markdown(whole["kernels"]))
     if "steps" in whole:
@@ -254,15 +273,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
     begun = earlier(begun, [path, HERE / "results" / name])
-    content = check(begun, {name: every[name] for name in PARTS if name in chosen}, clock, keep)
+    with stopped_cleanly():
+        content = check(begun, {name: every[name] for name in PARTS if name in chosen}, clock, keep)
     text = tables(content)
     write_atomically(path.with_suffix(".md"), text + "\n")
     print(text)
-    if "error" not in content.get("steps", {"error": ""}):
-        write_atomically(path.with_suffix(".png"), table.bars(content["steps"]))
+    if "steps" in content:
+        try:
+            write_atomically(path.with_suffix(".png"), table.bars(content["steps"]))
+        except MissingExtra as error:
+            print(f"no picture: {error}", file=sys.stderr)
     print(f"wrote {path.name}")
-    failed = any("error" in content[name] for name in chosen)
-    return int(failed or bool(content.get("tests", {}).get("failed")))
+    failed = any(name in content["errors"] for name in chosen)
+    return int(failed or ("tests" in chosen and bool(content.get("tests", {}).get("failed"))))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 >>> import fcnet
 >>> ds = fcnet.data.load("spirals")
 >>> neighbors = fcnet.KNearestNeighbors(k=5, device="cpu").fit(ds.X_train, ds.y_train)
->>> float((neighbors.predict(ds.X_val) == ds.y_val).mean())
-1.0
+>>> bool((neighbors.predict(ds.X_val) == ds.y_val).mean() > 0.95)
+True
 >>> softmax = fcnet.FullyConnectedNet([], ds.input_dim, ds.num_classes, device="cpu")  # logistic regression
 >>> svm = fcnet.FullyConnectedNet([], ds.input_dim, ds.num_classes, loss="svm", reg=1e-3, device="cpu")
 >>> svm.params.shapes

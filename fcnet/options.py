@@ -312,6 +312,8 @@ IN_PYTHON = "made-in-python"
 
 def python_only(solver: Solver) -> list[str]:
     """What decides about a training that is about to begin, and cannot be said by options."""
+    from fcnet.model import FullyConnectedNet
+
     model, found = solver.model, []
     if model.config["seed"] != solver.seed:
         found.append(f"seed {model.config['seed']} of the network")
@@ -323,7 +325,7 @@ def python_only(solver: Solver) -> list[str]:
     if solver.steps:
         found.append(f"{solver.steps} steps made before")
     else:
-        fresh = type(model)(**model.config, device="cpu").params
+        fresh = FullyConnectedNet(**model.config, device="cpu").params
         if any((model.backend.to_numpy(model.params[name]) != fresh[name]).any() for name in fresh):
             found.append("parameters that are not the network's first ones")
     return found

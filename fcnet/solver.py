@@ -1,8 +1,7 @@
 """Training: shuffled epochs, evaluation, the best parameters kept, progress.
 
-`Solver.step` is the part that must be fast: it is recorded once for each batch size (`fcnet.program`) and repeated; it
-allocates nothing after that and never waits for the device. Everything that looks at results (losses, accuracies, the
-progress bar) is in `train` and reads in bulk.
+`Solver.step` must be fast: recorded once for each batch size (`fcnet.program`), it allocates nothing when it is repeated
+and never waits for the device. What looks at results (losses, accuracies, progress) is in `train` and reads in bulk.
 """
 
 from __future__ import annotations
@@ -307,22 +306,21 @@ class Solver(MetricHistory):
         if self.history or not keep:  # not after steps by hand that nobody evaluated
             self._restore_best()
         if self.run is not None:
-            if keep:
-                self.run.write(self)
-            else:
-                self.run.abandon()
+            self.run.write(self) if keep else self.run.abandon()
 
     def _train_epoch(self, progress: Progress) -> None:
         epoch, started = self.epoch, time.perf_counter()
         sizes: list[int] = []
         while self.epoch == epoch:
             size = self._batches.size
-            self.step()
-            sizes.append(size)
+            with Undivided():  # so that an epoch that is over has its row
+                self.step()
+                sizes.append(size)
+                if self.epoch > epoch:
+                    self._record_epoch(sizes, time.perf_counter() - started)
             progress.advance(size, self._latest_loss)
             if self.steps % LOSS_CHUNK == 0:
                 self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
-        self._record_epoch(sizes, time.perf_counter() - started)
         progress.epoch(self.epoch, self.history[-1])
 
     def _minimize(self, method: FullBatch, progress: Progress) -> None:

@@ -49,7 +49,7 @@ ALLOWED = {
     "neighbors": {"boundary"},
     "checkpoint": {"model", "files", "errors"},
     "transfer": {"checkpoint", "model", "boundary"},
-    "options": {"errors"},
+    "options": {"errors", "model"},
     "rundir": {"checkpoint", "files", "folders", "options", "errors"},
     "evaluation": {"functional", "model", "boundary"},
     "updates": {"model", "optim", "params", "program", "boundary"},
@@ -77,6 +77,7 @@ ALLOWED = {
     },
     "study": {
         *("functional", "model", "checkpoint", "data", "solver", "options", "rundir", "progress", "files", "errors"),
+        "interrupts",
     },
     "cli": {
         "babysit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -13,7 +14,7 @@ from benchmarks.peers import CONTENDERS, table
 from benchmarks.peers.duel import Effort
 from benchmarks.workloads import Workload
 
-HEAD = {"commit": "abc", "gpu": {"name": "G"}, "seconds": {}}
+HEAD = {"commit": "abc", "gpu": {"name": "G"}, "seconds": {}, "errors": {}}
 
 
 def test_parts_are_kept_piece_by_piece_and_one_that_fails_stops_no_other():
@@ -28,19 +29,38 @@ def test_parts_are_kept_piece_by_piece_and_one_that_fails_stops_no_other():
 
     parts = {"tests": lambda keep: {"run": 3, "failed": 0}, "parity": fails, "steps": steps}
     clock = gpu_check.Clock(1)
-    content = gpu_check.check(dict(HEAD), parts, clock, lambda found: kept.append(json.loads(json.dumps(found))))
+    content = gpu_check.check(
+        copy.deepcopy(HEAD), parts, clock, lambda found: kept.append(json.loads(json.dumps(found)))
+    )
     assert [list(found["seconds"]) for found in kept] == [[*parts][:1], [*parts][:2], [*parts][:2], [*parts]]
     assert [found.get("steps") for found in kept] == [None, None, {"rows": [1]}, {"rows": [1, 2]}]
     assert kept[-1] == json.loads(json.dumps(content))
-    assert (content["commit"], content["parity"]) == ("abc", {"error": "RuntimeError: no such kernel"})
+    assert (content["commit"], content["errors"]) == ("abc", {"parity": "RuntimeError: no such kernel"})
     assert content["tests"] == {"run": 3, "failed": 0}
-    told = gpu_check.tables(content | {"tests": {"error": "x"}, "steps": {"error": "y"}})
+    told = gpu_check.tables({"errors": content["errors"] | {"tests": "x", "steps": "y"}})
     assert told.splitlines() == ["steps failed: y", "parity failed: RuntimeError: no such kernel", "tests failed: x"]
 
 
-def test_no_part_begins_when_the_time_is_over():
-    content = gpu_check.check(HEAD | {"seconds": {}}, {"steps": lambda keep: 1}, gpu_check.Clock(0), lambda found: None)
-    assert content["steps"] == {"error": "TimeoutError: no time was left; run it alone: --parts steps"}
+def test_no_part_begins_when_the_time_is_over_and_what_was_found_before_stays():
+    begun = copy.deepcopy(HEAD) | {"steps": 7}
+    content = gpu_check.check(begun, {"steps": lambda keep: 1}, gpu_check.Clock(0), lambda found: None)
+    assert content["steps"] == 7
+    assert content["errors"] == {"steps": "TimeoutError: no time was left; run it alone: --parts steps"}
+    content = gpu_check.check(content, {"steps": lambda keep: 1}, gpu_check.Clock(1), lambda found: None)
+    assert (content["steps"], content["errors"]) == (1, {})
+
+
+def test_workloads_are_added_to_those_of_an_earlier_command():
+    def steps(names, left, version):
+        rows = [{"workload": name, "us": version} for name in names]
+        workloads = [{"name": name} for name in names]
+        return {"workloads": workloads, "rows": rows, "ratios": rows, "versions": {"v": version}, "left_out": left}
+
+    both = gpu_check.merged(steps(["a", "b"], ["c", "d"], 1), steps(["b", "c"], ["a", "d"], 2))
+    assert [(row["workload"], row["us"]) for row in both["rows"]] == [("a", 1), ("b", 2), ("c", 2)]
+    assert both["ratios"] == both["rows"]
+    assert ([w["name"] for w in both["workloads"]], both["left_out"]) == (["a", "b", "c"], ["d"])
+    assert gpu_check.merged({"run": 1}, {"run": 2}) == {"run": 2}
 
 
 def test_a_second_command_adds_to_the_first(tmp_path):

@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from fcnet.interrupts import Undivided
+from fcnet.interrupts import Undivided, postponed
 from tests.small import blobs, solver
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
@@ -103,3 +103,44 @@ def test_a_training_goes_on_as_if_nothing_had_happened(where):
     assert interrupted == ([4, 9] if name == "shuffle" else [2, 4, 9])
     assert one.loss_history == other.loss_history
     np.testing.assert_array_equal(one.model.params.flat, other.model.params.flat)
+
+
+def test_an_epoch_that_is_over_has_its_row():
+    """Also if Ctrl-C came in its last step."""
+    one = solver(blobs(), num_epochs=3, batch_size=130)
+    step = one._step
+
+    def pressing():
+        press()
+        step()
+
+    for _ in range(3):
+        one._step = pressing
+        with pytest.raises(KeyboardInterrupt):
+            one.train()
+    one._step = step
+    one.train()
+    assert [row["epoch"] for row in one.history] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_postponed_signals_come_at_the_end(number):
+    done = []
+
+    def handler(number, frame):
+        raise RuntimeError("ended")
+
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(RuntimeError, match="ended"):
+            put_off(number, done)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+    assert done == [1]
+
+
+def put_off(number, done):
+    with postponed():
+        signal.raise_signal(number)
+        done.append(1)

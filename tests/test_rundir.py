@@ -185,6 +185,15 @@ class TestWhatNoOptionSays:
         assert "made-in-python" not in text
         read_toml(tmp_path / "run" / "config.toml")
 
+    def test_networks_with_a_constructor_of_their_own(self, tmp_path):
+        class Mine(fcnet.FullyConnectedNet):
+            def __init__(self, width):
+                super().__init__([width], 6, 3, device="cpu")
+
+        for name, made in (("two", fcnet.TwoLayerNet(6, 5, 3, device="cpu")), ("mine", Mine(4))):
+            fcnet.Solver(made, blobs(), num_epochs=1, verbose=False, out=tmp_path / name).train()
+            assert "made-in-python" not in (tmp_path / name / "config.toml").read_text("utf-8")
+
     def test_weights_of_samples(self, tmp_path):
         ds = blobs()
         weighted = fcnet.data.Dataset(**{**vars(ds), "sample_weight": np.ones(130)})

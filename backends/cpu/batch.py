@@ -219,12 +219,16 @@ def _filled(*arrays: Any) -> bool:
     return all(array is None or array.flags.writeable for array in arrays)
 
 
+_COMPILED = "fd" + np.typecodes["AllInteger"]  # Numba has no other numbers
+
+
 def _fits_gather(data: Any, rows: Any, *, batch: Any = None) -> bool:
     blocks = [data] if batch is None else [data, batch]
     return (
         all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned and a.size for a in blocks)
         and _filled(batch)
-        and all(a.dtype == data.dtype and a.dtype.kind in "fiu" and a.dtype.isnative and a.ndim <= 2 for a in blocks)
+        and data.dtype.char in _COMPILED
+        and all(a.dtype == data.dtype and a.dtype.isnative and a.ndim <= 2 for a in blocks)
         and _whole(rows)
         and rows.size > 0
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from backends.cuda.gemm import Gemm
 
 STREAMS = 2  # of a graph, each with a workspace
@@ -17,6 +19,10 @@ class Beside:
         self.gemm = gemm
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._begin, self._end = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
+        one = cupy.empty((1, 1), np.float32)
+        with self._stream:
+            gemm(one, one)  # the library sets itself up at a handle's first product: not in a capture
+        self._stream.synchronize()
 
     def __call__(self, main: Any, first: Callable[[], object], second: Callable[[], object]) -> None:
         """Make `first` on the second stream and `second` on `main`, after all that `main` has, before all it gets."""

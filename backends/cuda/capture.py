@@ -6,10 +6,13 @@ memory of a temporary to somebody else although the graph goes on writing there.
 
 from __future__ import annotations
 
+import gc
+import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,15 +20,24 @@ import numpy as np
 from backends.base import Array, InTurn
 from backends.dispatch import REGISTRY
 
+LAUNCHES = 10  # by which ways are compared
 _DATA_SETS = ("gather", "next_batch")  # whose first argument is only read, and may be too large for a copy
 
 
 class Captured:
-    """A launch of the graph; holds all that the graph's addresses point to."""
+    """A launch of the graph; holds all that the graph's addresses point to.
+
+    Attributes:
+        way: in which it was captured. objections: to the other ways, where there was one.
+        seconds: of a launch, when it was chosen.
+    """
 
     def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any) -> None:
         self.calls, self._graph, self._pool = tuple(calls), graph, pool
         self._kept: tuple[Any, ...] = ()
+        self.seconds = 0.0
+        self.way = ""
+        self.objections: dict[str, str] = {}
         _alive.add(self)
 
     def keep(self, *others: Any) -> None:
@@ -44,25 +56,43 @@ class Captured:
 _alive: weakref.WeakSet[Captured] = weakref.WeakSet()
 
 
+def told() -> list[str]:
+    """How the graphs alive were captured, and what was wrong with other ways; each once."""
+    lines = {
+        "; ".join([captured.way, *(f"not in {way}: {why}" for way, why in captured.objections.items())])
+        for captured in list(_alive)
+    }
+    return sorted(lines)
+
+
 def held() -> int:
     """Bytes that all graphs alive hold for themselves."""
     return sum(captured.held for captured in list(_alive))
 
 
 def compile(
-    cupy: Any, calls: Sequence[Callable[[], Any]], ways: Sequence[Callable[[], AbstractContextManager]] = (nullcontext,)
+    cupy: Any,
+    calls: Sequence[Callable[[], Any]],
+    ways: Mapping[str, Callable[[], AbstractContextManager]] = MappingProxyType({"one stream": nullcontext}),
 ) -> Callable[[], Any]:
-    """One graph of these calls, captured within the first of `ways` that does, or the calls in turn, and a warning that
+    """One graph of these calls, captured in the way that makes the fastest, or the calls in turn, and a warning that
     says why; every array is as it was.
     """
-    eager, difference = InTurn(calls), None
-    for way in ways:
+    eager = InTurn(calls)
+    best: Captured | None = None
+    objections: dict[str, str] = {}
+    for name, way in ways.items():
         try:
-            captured, difference = _checked(cupy, eager, way)
+            captured, difference = _checked(cupy, eager, way)  # a graph that is not chosen gives its memory back
         except Exception as error:  # whatever a library refuses: the step itself is sound
             difference = f"{type(error).__name__}: {error}"
-        if difference is None:
-            return captured
+        if difference is not None:
+            objections[name] = difference
+        elif best is None or captured.seconds < best.seconds:
+            captured.way, best = name, captured
+    if best is not None:
+        best.objections = objections
+        return best
     warnings.warn(
         f"this training step is not captured in a CUDA graph, and so is slower: {difference}",
         RuntimeWarning,
@@ -84,11 +114,13 @@ def _checked(cupy: Any, eager: InTurn, way: Callable[[], AbstractContextManager]
         _spoil(outputs)
         eager()
         after = [cupy.asnumpy(array) for array in arrays]
+        cupy.get_default_memory_pool().free_all_blocks()  # which the graph's own pool could not take
         captured = _capture(cupy, eager.calls, way)
         _put_back(arrays, before)  # only now: what escaped the capture was done in it
         _spoil(outputs)
         captured()
         other = sum(cupy.asnumpy(a).tobytes() != b.tobytes() for a, b in zip(arrays, after, strict=True))
+        captured.seconds = _seconds(cupy, captured)
     finally:
         _put_back(arrays, before)
     return captured, f"{other} of its {len(arrays)} arrays came out with other bits" if other else None
@@ -96,6 +128,7 @@ def _checked(cupy: Any, eager: InTurn, way: Callable[[], AbstractContextManager]
 
 def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], AbstractContextManager]) -> Captured:
     cupy.cuda.get_current_stream().synchronize()
+    gc.collect()  # nothing is to be freed in between
     pool = cupy.cuda.MemoryPool()
     stream = cupy.cuda.Stream(non_blocking=True)
     with way(), cupy.cuda.using_allocator(pool.malloc), stream:
@@ -108,6 +141,18 @@ def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], Ab
             raise
         graph = stream.end_capture()
     return Captured(calls, graph, pool)
+
+
+def _seconds(cupy: Any, captured: Captured) -> float:
+    """Of a launch; the arrays change."""
+    stream = cupy.cuda.get_current_stream()
+    captured()
+    stream.synchronize()
+    start = time.perf_counter()
+    for _ in range(LAUNCHES):
+        captured()
+    stream.synchronize()
+    return (time.perf_counter() - start) / LAUNCHES
 
 
 def _abandon(stream: Any) -> None:

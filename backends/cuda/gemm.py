@@ -114,6 +114,11 @@ class Gemm:
         )  # fmt: skip
         return out
 
+    def ready(self, other: Gemm | None) -> None:
+        """Have what `other` has compiled, so that nothing is loaded while a graph is being captured."""
+        if other is not None:
+            self._round = other._round
+
     def _to_bf16(self, x: Array) -> Array:
         """The bits of x rounded to bfloat16, in the same order in memory."""
         if not x.flags.c_contiguous:

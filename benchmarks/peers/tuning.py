@@ -36,18 +36,18 @@ def fastest(
         return name, candidates[name](), {}
     built: dict[str, Stepper] = {}
     first: dict[str, float] = {}
-    failures: list[Exception] = []
+    failures: dict[str, Exception] = {}
     for name, build in candidates.items():
         try:
             stepper = build()
             first[name] = seconds(stepper, 1)
             seconds(stepper, 2)
         except Exception as error:  # an option that this version or this machine does not have
-            failures.append(error)
+            failures[name] = error
             continue
         built[name] = stepper
     if not built:
-        raise failures[0]
+        raise next(iter(failures.values()))
     turns: dict[str, list[float]] = {name: [] for name in built}
     for _ in range(TURNS if len(built) > 1 else 0):
         for name, stepper in built.items():
@@ -58,6 +58,8 @@ def fastest(
     about: dict[str, Any] = {"variant": best, "first_step_s": round(first[best], 3)}
     if len(candidates) > 1:
         about["tried"] = {name: round(min(taken) / steps * 1e6, 1) if taken else None for name, taken in turns.items()}
+    if failures:
+        about["failed"] = {name: f"{type(e).__name__}: {str(e).splitlines()[:1]}"[:200] for name, e in failures.items()}
     return best, built[best], about
 
 

@@ -25,7 +25,7 @@ from benchmarks.workloads import (
     permutation,
 )
 
-SCANNED = 20  # steps in one call
+MOST_SCANNED = 20  # steps in one call
 
 
 def hand_written() -> tuple[Callable, Callable]:
@@ -148,32 +148,34 @@ class Scanned(Jitted):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        rest = self.workload.count // self.workload.batch - 1  # of an epoch, after the step that brings its order
+        self.length = max(n for n in range(1, MOST_SCANNED + 1) if rest % n == 0)
         self.scanned = jax.jit(self._some, donate_argnums=0)
 
     def _some(self, state: Any, X: Any, y: Any, order: Any) -> Any:
-        return jax.lax.scan(lambda state, _: self._step(state, X, y, order), state, length=SCANNED)
+        return jax.lax.scan(lambda state, _: self._step(state, X, y, order), state, length=self.length)
 
     def reset(self) -> None:
         super().reset()
         self._ahead: list[float] = []  # losses of steps made and not yet asked for
 
-    def _go(self, most: int) -> Any:
-        """The losses of the next steps, up to `most` of them."""
+    def _go(self, most: int) -> tuple[int, Any]:
+        """How many steps were made, up to `most`, and their losses."""
         per_epoch = self.workload.count // self.workload.batch
         done = self.steps % per_epoch
-        if min(most, per_epoch - done) < SCANNED or (self.steps and not done):
-            return jnp.stack([self()])  # what is left, and an epoch's first step, which brings its order
+        if min(most, per_epoch - done) < self.length or not done:
+            return 1, self()  # what is left, and an epoch's first step
         self.state, losses = self.scanned(self.state, self.X, self.y, self.order)
-        self.steps += SCANNED
-        return losses
+        self.steps += self.length
+        return self.length, losses
 
     def many(self, count: int) -> None:
         while count:
-            count -= self._go(count).size
+            count -= self._go(count)[0]
 
     def losses(self, count: int) -> list[float]:
         while len(self._ahead) < count:
-            self._ahead += np.asarray(self._go(SCANNED)).tolist()
+            self._ahead += np.atleast_1d(self._go(self.length)[1]).tolist()
         asked, self._ahead = self._ahead[:count], self._ahead[count:]
         return asked
 
@@ -190,9 +192,7 @@ class Jax(Peer):
             for name, adam in {"Adam by hand": hand_written, "optax": from_optax}.items()
         }
         if device != "cpu":  # where a step may be shorter than a call
-            ways[f"Adam by hand, {SCANNED} steps a call"] = partial(
-                Scanned, workload, data, weights, device, hand_written
-            )
+            ways["Adam by hand, several steps a call"] = partial(Scanned, workload, data, weights, device, hand_written)
         self.choice, self.stepper, about = fastest(ways, max(2, workload.steps // 10), self.choice)
         self.about |= about
         self.step = self.stepper

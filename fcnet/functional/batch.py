@@ -42,7 +42,11 @@ def _check_next_batch(
 ) -> None:  # fmt: skip
     if X.shape[0] != y.shape[0]:
         raise ValueError(f"next_batch: y: expected {X.shape[0]} rows like X, got {y.shape[0]}")
-    if shift is not None:
+    if (shift is None) != (scale is None):
+        raise ValueError("next_batch: expected shift and scale, or neither; got one of them")
+    if cursor.size != 1:
+        raise ValueError(f"next_batch: cursor: expected one number, got {cursor.size}")
+    if shift is not None and scale is not None:
         checks.features("next_batch", "shift", shift, X.shape[-1], "X")
         checks.same_shape("next_batch", "scale", scale, shift.shape, "shift")
     checks.outputs("next_batch", offsets.shape, positions=positions, rows=rows)

@@ -163,7 +163,7 @@ class TestSteps:
         here = self.solver("cpu", NETS[1])
         there.step(), here.step()
         there.model.scores(blobs().X_val)
-        operands, computes = ({call[i] for call in cublas.log if call[0] == "gemm"} for i in (9, 18))
+        operands, computes = ({call[i] for call in cublas.log if call[0] == "gemm" and call[4] > 1} for i in (9, 18))
         assert (operands, computes) == ({14 if precision == "bf16" else 0}, {compute})
         for _ in range(5):
             there.step(), here.step()
@@ -191,12 +191,11 @@ class TestSideBySide:
         one = TestSteps().solver(device, NETS[1])
         cublas.log.clear()
         one.step()
-        gemms = [call for call in cublas.log if call[0] == "gemm"]
         own, beside = device._own_gemm(), device._local.kept.gemm
         assert own._workspace.data.ptr != beside._workspace.data.ptr
-        captured = gemms[2 * len(gemms) // 3 :]  # recorded, made again, captured
-        handles = [call[1] for call in captured]
-        assert handles.count(beside._handle) == 2  # of the output layer and the second one: the first needs no dx
+        handles = [call[1] for call in cublas.log if call[0] == "gemm" and call[4] > 1]  # not the first one of a handle
+        # Captured once on two streams: of the output layer and the second one; the first needs no dx.
+        assert handles.count(beside._handle) == 2
         assert {id(h) for h in handles} == {id(own._handle), id(beside._handle)}
 
     def test_work_that_is_not_waited_for_is_refused(self, device, cupy, monkeypatch):
@@ -304,7 +303,9 @@ def test_gpu_steps_are_captured(options, cuda_kernels):
     there, here = steps.solver("cuda:0", options), steps.solver("cpu", options)
     for _ in range(12):
         there.step(), here.step()
-    assert all(isinstance(program, Captured) for program in there._programs.values())
+    for program in there._programs.values():
+        assert isinstance(program, Captured)
+        assert program.objections == {}  # both ways work, whichever is faster here
     np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)
 
 

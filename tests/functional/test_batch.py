@@ -52,6 +52,10 @@ def test_next_batch_says_what_does_not_fit(device, xp):
         F.next_batch(X, device(np.zeros(8, int)), *args)
     with pytest.raises(ValueError, match="next_batch: shift: expected shape"):
         F.next_batch(X, y, *args, device(np.ones(2)), vector)
+    with pytest.raises(ValueError, match="next_batch: expected shift and scale, or neither"):
+        F.next_batch(X, y, *args, vector)
+    with pytest.raises(ValueError, match="next_batch: cursor: expected one number, got 2"):
+        F.next_batch(X, y, order, device([0, 1]), *args[2:])
     with pytest.raises(ValueError, match="next_batch: scale: expected the shape"):
         F.next_batch(X, y, *args, vector, device(np.ones(2)))
 

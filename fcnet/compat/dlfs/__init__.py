@@ -19,6 +19,7 @@ corrected for its bias; 10e-7, that is 1e-6, in batch norm; mini-batches drawn w
 True
 """
 
+import sys
 from importlib.util import find_spec
 
 from fcnet.compat import _install
@@ -100,6 +101,6 @@ def install() -> None:
         ImportError: another package called common or dataset has been imported already.
     """
     names = {"common": __name__, "dataset": f"{__name__}.dataset"}
-    if find_spec("two_layer_net") is None:
+    if "two_layer_net" not in sys.modules and find_spec("two_layer_net") is None:
         names["two_layer_net"] = f"{__name__}.two_layer_net"
     _install.install(names)

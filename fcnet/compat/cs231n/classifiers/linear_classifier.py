@@ -93,7 +93,8 @@ class LinearClassifier:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write W as an .npy file. The course pickles a dictionary, fcnet never does."""
-        np.save(path, np.asarray(self.W), allow_pickle=False)
+        with open(path, "wb") as file:  # under this very name, whatever it ends in
+            np.save(file, np.asarray(self.W), allow_pickle=False)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read W from what `save` wrote."""
