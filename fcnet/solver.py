@@ -1,6 +1,6 @@
 """Training: shuffled epochs, evaluation, the best parameters kept, progress.
 
-`Solver.step` must be fast: recorded once for each batch size (`fcnet.program`), it allocates nothing when it is repeated
+`Solver.step` must be fast: recorded once for each batch size (`fcnet.program`), it allocates nothing when repeated
 and never waits for the device. What looks at results (losses, accuracies, progress) is in `train` and reads in bulk.
 """
 
