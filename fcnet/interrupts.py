@@ -41,7 +41,8 @@ class Undivided:
     def __exit__(self, *_: object) -> None:
         if self._before is None:
             return
-        set_handler(_SIGINT, self._before)
+        if getsignal(_SIGINT) == self._wait:  # else another signal's handler has decided otherwise meanwhile
+            set_handler(_SIGINT, self._before)
         if self._asked:
             self._before(_SIGINT, self._asked[0])
 

@@ -64,6 +64,17 @@ def test_what_is_no_function_stays(handler):
         signal.signal(signal.SIGINT, before)
 
 
+def test_what_is_set_inside_stays():
+    """As the command line does when another signal ends it: it ignores Ctrl-C from then on."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with Undivided():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_other_threads_have_nothing_to_fear():
     done = []
 
