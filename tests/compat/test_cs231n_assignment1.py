@@ -149,6 +149,7 @@ def test_knn(run):
     assert min(found["k_to_accuracies"][1]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not os.environ.get("FCNET_DATA"), reason="FCNET_DATA is not set: no real data sets")
 def test_the_knn_notebooks_figures():
