@@ -26,7 +26,7 @@ def per_epoch(model: FullyConnectedNet, count: int, batch_size: int) -> int:
     if alone:
         raise ValueError(
             f"batch_size and normalization: expected 2 or more samples in a batch with 'batchnorm', got "
-            f"batch_size={batch_size} for {count} samples; take more, or normalization='layernorm'"
+            f"batch_size={batch_size} for {count} samples; take more, or 'layernorm'"
         )
     whole, left = divmod(count, batch_size)
     return whole + (left > int(joined(model)))
