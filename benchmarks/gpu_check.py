@@ -273,8 +273,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_atomically(path, json.dumps(content, indent=1) + "\n")
 
     begun = earlier(begun, [path, HERE / "results" / name])
-    with stopped_cleanly():
-        content = check(begun, {name: every[name] for name in PARTS if name in chosen}, clock, keep)
+    try:
+        with stopped_cleanly():
+            content = check(begun, {name: every[name] for name in PARTS if name in chosen}, clock, keep)
+    except KeyboardInterrupt:
+        print(f"gpu-check: interrupted; what was found until then is in {path.name}", file=sys.stderr)
+        return 130
     text = tables(content)
     write_atomically(path.with_suffix(".md"), text + "\n")
     print(text)

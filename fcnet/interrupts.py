@@ -1,4 +1,4 @@
-"""Ctrl-C between the steps of a training, never within one; other signals after what must not be cut in two.
+"""Ctrl-C between the steps of a training, never within one.
 
 A step that is cut in two leaves the host and the device counting differently: a batch would be missed, and a loss lost.
 """
@@ -6,11 +6,8 @@ A step that is cut in two leaves the host and the device counting differently: a
 from __future__ import annotations
 
 import signal
-import threading
 from _signal import getsignal  # type: ignore[import-not-found]  # half a microsecond; those of `signal` take six
 from _signal import signal as set_handler
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -45,22 +42,3 @@ class Undivided:
             set_handler(_SIGINT, self._before)
         if self._asked:
             self._before(_SIGINT, self._asked[0])
-
-
-@contextmanager
-def postponed() -> Iterator[None]:
-    """Run the Python handlers of signals that end a program after this block: what they raise comes at its end."""
-    arrived: list[int] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number is not None and callable(signal.getsignal(number)):
-                before[number] = signal.signal(number, lambda number, frame: arrived.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in arrived[:1]:
-            signal.raise_signal(number)

@@ -77,7 +77,6 @@ ALLOWED = {
     },
     "study": {
         *("functional", "model", "checkpoint", "data", "solver", "options", "rundir", "progress", "files", "errors"),
-        "interrupts",
     },
     "cli": {
         "babysit",

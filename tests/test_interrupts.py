@@ -9,7 +9,7 @@ import threading
 import numpy as np
 import pytest
 
-from fcnet.interrupts import Undivided, postponed
+from fcnet.interrupts import Undivided
 from tests.small import blobs, solver
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
@@ -132,26 +132,3 @@ def test_an_epoch_that_is_over_has_its_row():
     one._step = step
     one.train()
     assert [row["epoch"] for row in one.history] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_postponed_signals_come_at_the_end(number):
-    done = []
-
-    def handler(number, frame):
-        raise RuntimeError("ended")
-
-    before = signal.signal(number, handler)
-    try:
-        with pytest.raises(RuntimeError, match="ended"):
-            put_off(number, done)
-        assert signal.getsignal(number) is handler
-    finally:
-        signal.signal(number, before)
-    assert done == [1]
-
-
-def put_off(number, done):
-    with postponed():
-        signal.raise_signal(number)
-        done.append(1)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from backends.base import Kernel
-from backends.cpu.signals import deferred
+from backends.signals import deferred
 
 SWITCH = "FCNET_NUMBA"  # in the environment; if it is off, NumPy serves
 OFF, ON = ("0", "false", "no", "off"), ("", "1", "true", "yes", "on")

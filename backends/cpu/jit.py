@@ -14,7 +14,7 @@ from numba.core import sigutils
 from numba.core.ccallback import CFunc
 
 from backends.cpu.cache import Cache
-from backends.cpu.signals import deferred
+from backends.signals import deferred
 
 PATIENCE = 1.0  # seconds of compiling after which somebody watching wants to know
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backends.signals import deferred
 from fcnet.checkpoint import load as read_model
 from fcnet.errors import DivergedError
 from fcnet.files import uninterrupted
 from fcnet.functional.metric import METRICS
-from fcnet.interrupts import postponed
 from fcnet.options import TrainOptions, flag, in_users_words, merged, of_network
 from fcnet.study.optuna_quietly import need_optuna
 from fcnet.study.plan import Plan
@@ -148,7 +148,7 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
         except _REFUSALS as error:
             message = in_users_words(str(error) or type(error).__name__, None, ())
             outcome, state, kept = "refused", states.FAIL, {"why": message}
-        with postponed():
+        with deferred():
             for key, value in kept.items():
                 trial.set_user_attr(key, value)
             trial.set_user_attr("outcome", outcome)
@@ -165,7 +165,7 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
 
 def _report(shared: Shared, trial: Any, solver: Solver, told: Callable[[], None], stopping: Callable[[], bool]) -> None:
     """Tell the study how the epoch went. Raises _Hopeless if that is no good, KeyboardInterrupt if all shall stop."""
-    with postponed():
+    with deferred():
         trial.report(solver.val_metric_history[-1], solver.epoch)
         trial.set_user_attr("alive", time.time())
     told()

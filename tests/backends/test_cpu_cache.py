@@ -196,7 +196,7 @@ def test_an_import_cut_off_is_not_tried_again(monkeypatch):
 
 class TestDeferred:
     def test_a_handler_runs_afterwards_and_once(self):
-        from backends.cpu.signals import deferred
+        from backends.signals import deferred
 
         heard = []
         before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
@@ -212,7 +212,7 @@ class TestDeferred:
             signal.signal(signal.SIGTERM, before)
 
     def test_what_is_ignored_stays_so(self):
-        from backends.cpu.signals import deferred
+        from backends.signals import deferred
 
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
@@ -222,7 +222,7 @@ class TestDeferred:
             signal.signal(signal.SIGTERM, before)
 
     def test_one_within_another(self):
-        from backends.cpu.signals import deferred
+        from backends.signals import deferred
 
         done = []
 
@@ -239,7 +239,7 @@ class TestDeferred:
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
     def test_other_threads_have_nothing_to_defer(self):
-        from backends.cpu.signals import deferred
+        from backends.signals import deferred
 
         seen = []
 

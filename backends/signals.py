@@ -1,4 +1,4 @@
-"""Signals that arrive while Numba is at work are answered afterwards."""
+"""Signals that arrive in the middle of what must not be cut in two, such as a compilation, are answered afterwards."""
 
 from __future__ import annotations
 

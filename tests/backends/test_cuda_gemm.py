@@ -1,0 +1,94 @@
+"""Products through cuBLAS: the Python of it, on a stand-in."""
+
+# ruff: noqa: F401, F811 - fixtures are imported and then asked for by name
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fcnet
+from backends.cuda.gemm import CublasError
+from backends.cupy_backend import CupyBackend
+from tests.backends.test_cuda_capture import cublas, cupy, device
+
+
+class TestGemm:
+    @pytest.mark.parametrize("ta", [False, True])
+    @pytest.mark.parametrize("tb", [False, True])
+    @pytest.mark.parametrize("given", [False, True])
+    def test_every_pair_of_transposes(self, ta, tb, given, device, cublas, dtype):
+        rng = np.random.default_rng(0)
+        a, b = rng.standard_normal((3, 4)).astype(dtype), rng.standard_normal((4, 5)).astype(dtype)
+        on_device = device.asarray(a.T if ta else a), device.asarray(b.T if tb else b)
+        views = on_device[0].T if ta else on_device[0], on_device[1].T if tb else on_device[1]
+        out = device.xp.empty((3, 5), dtype) if given else None
+        got = device.gemm(*views, out=out)
+        assert (got is out) is given
+        assert cublas.log[-1][0] == "gemm"
+        np.testing.assert_allclose(np.array(got), a @ b, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+    @pytest.mark.parametrize("ta", [False, True])
+    @pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("bf16", 8)])
+    def test_reduced_precision_rounds_the_operands_and_nothing_else(self, precision, bits, ta, device, cublas):
+        rng = np.random.default_rng(0)
+        a, b = (rng.standard_normal(shape).astype("float32") for shape in ((3, 400), (400, 5)))
+        view = device.asarray(np.ascontiguousarray(a.T)).T if ta else device.asarray(a)
+        got = np.array(device.gemm(view, device.asarray(b), precision=precision))
+        rounded = [np.ldexp(np.round(np.ldexp(m, bits)), e - bits) for m, e in (np.frexp(a), np.frexp(b))]
+        np.testing.assert_allclose(got, rounded[0] @ rounded[1], rtol=2e-5, atol=2e-5)
+        assert got.dtype == np.float32
+        assert np.max(np.abs(got - a @ b)) > 1e-4  # it did round
+        double = device.gemm(device.asarray(a.astype("float64")), device.asarray(b.astype("float64")))
+        np.testing.assert_allclose(np.array(double), a.astype("float64") @ b, rtol=1e-12)
+
+    def test_bfloat16_is_to_the_nearest_even_with_infinities_and_nan(self, device):
+        values = [1.0, -1.5, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3e38, 3.4e38, np.inf, -np.inf, np.nan, 1e-40]
+        expected = [1.0, -1.5, 1.0, 1 + 2**-6, 1 + 2**-7, 3.004055e38, np.inf, np.inf, -np.inf, np.nan, 2**-133]
+        x = device.asarray(np.array([values], "float32"))
+        bits = np.array(device._own_gemm()._to_bf16(x)).astype("uint32") << 16
+        np.testing.assert_allclose(bits.view("float32")[0], np.float32(expected), rtol=1e-3)
+
+    def test_old_gpus_have_full_precision_only(self, device):
+        assert device.precisions == ("tf32", "bf16")
+        device._device.compute_capability = "75"
+        with pytest.raises(ValueError, match="precision: expected 'float32' on cuda:0, got 'bf16'"):
+            fcnet.FullyConnectedNet([4], 3, 2, precision="bf16", device=device)
+
+    def test_the_workspace_is_set_again_after_each_change_of_stream(self, device, cupy, cublas):
+        a = device.asarray(np.ones((2, 2)))
+        device.gemm(a, a)
+        device.gemm(a, a)
+        with cupy.cuda.Stream():
+            device.gemm(a, a)
+        names = [entry[0] for entry in cublas.log]
+        assert names == ["create", "stream", "workspace", "gemm", "gemm", "stream", "workspace", "gemm"]
+
+    def test_what_cublas_is_not_asked_for(self, device, cublas):
+        a = device.asarray(np.arange(16.0).reshape(4, 4))
+        for x, y, out in [
+            (a[:, ::2], a[:2], None),
+            (a[None], a[None], None),
+            (a.astype("int64"), a.astype("int64"), None),
+            (a, a, a),
+        ]:
+            expected = np.array(x) @ np.array(y)
+            np.testing.assert_array_equal(np.array(device.gemm(x, y, out=out)), expected)
+        assert "gemm" not in [entry[0] for entry in cublas.log]
+
+    def test_a_failure_names_the_function(self, device, cublas):
+        a = device.asarray(np.ones((2, 2)))
+        device.gemm(a, a)
+        cublas.cublasGemmEx = lambda *_: 13
+        with pytest.raises(CublasError, match="cublasGemmEx returned status 13"):
+            device.gemm(a, a)
+
+    def test_without_cublas_cupy_multiplies_and_describe_says_so(self, cupy, monkeypatch):
+        def missing():
+            raise OSError("no libcublas here")
+
+        monkeypatch.setattr("backends.cupy_backend.library", missing)
+        backend = CupyBackend(0)
+        a = backend.asarray(np.eye(2))
+        np.testing.assert_array_equal(np.array(backend.gemm(a, a)), np.eye(2))
+        assert backend.describe().endswith("; steps are not captured: no libcublas here")
