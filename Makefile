@@ -25,7 +25,10 @@ lint: $(VENV)/.dev  ## ruff: style and likely mistakes
 types: $(VENV)/.dev  ## mypy
 	$(BIN)/mypy
 
-check: lint types test  ## what CI runs: lint, types, tests
+golden: $(VENV)/.dev  ## the exact bits of ten small trainings, against those kept for this machine
+	$(BIN)/python -m tests.golden check
+
+check: lint types golden test  ## what CI runs: lint, types, bits, tests
 
 bench: $(VENV)/.dev  ## affine and batch norm, forward and backward, on every usable device: table and picture
 	$(BIN)/python -m benchmarks.run
@@ -57,4 +60,4 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.train
 
-.PHONY: help train test lint types check bench docs gpu-check dev-cuda clean
+.PHONY: help train test lint types golden check bench docs gpu-check dev-cuda clean
