@@ -1,22 +1,19 @@
-"""Arrays and devices for fcnet: one interface over NumPy (CPU) and CuPy (CUDA). It knows nothing of networks."""
+"""Arrays and devices for fcnet: one interface over NumPy (CPU) and CuPy (CUDA). It knows nothing of networks.
 
-from backends.base import Array, Backend, Feed, Kernel, Memory
-from backends.dispatch import REGISTRY, Op, accelerated
-from backends.probe import Probe, Status, probe
-from backends.random import MaskStream, Purpose, check_seed, host_generator
-from backends.select import (
-    DeviceError,
-    array_module,
-    backend_of,
-    get_backend,
-    register_backend,
-    unregister_backend,
-)
+The folder stands beside `fcnet/` and is imported, and installed, as `fcnet.backends`.
+"""
 
-OWNER = "fcnet"  # by which fcnet knows that this folder, and not another called "backends", was imported
+if __name__ != "fcnet.backends":
+    raise ImportError(f"fcnet: expected `import fcnet.backends`, got {__name__!r}; import it under its full name")
+
+from fcnet.backends.device import Array, Backend, Feed, Kernel, Memory
+from fcnet.backends.ops import REGISTRY, Op, accelerated
+from fcnet.backends.probe import Probe, Status, probe
+from fcnet.backends.random import MaskStream, Purpose, check_seed, host_generator
+from fcnet.backends.select import DeviceError, array_module, backend_of, get_backend
+from fcnet.backends.step import Program, Run, direct
 
 __all__ = [
-    "OWNER",
     "REGISTRY",
     "Array",
     "Backend",
@@ -27,15 +24,16 @@ __all__ = [
     "Memory",
     "Op",
     "Probe",
+    "Program",
     "Purpose",
+    "Run",
     "Status",
     "accelerated",
     "array_module",
     "backend_of",
     "check_seed",
+    "direct",
     "get_backend",
     "host_generator",
     "probe",
-    "register_backend",
-    "unregister_backend",
 ]

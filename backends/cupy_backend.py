@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Backend, Kernel, Memory
-from backends.cuda import capture, source
-from backends.cuda.beside import Beside
-from backends.cuda.feed import CudaFeed
-from backends.cuda.gemm import CublasError, Gemm, library
-from backends.cuda.kernels import CudaKernels, in_turn
+from fcnet.backends.cuda import graph
+from fcnet.backends.cuda.affine import in_turn
+from fcnet.backends.cuda.gemm import CublasError, Gemm, library
+from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.prefetch import CudaFeed
+from fcnet.backends.cuda.side_stream import Beside
+from fcnet.backends.cuda.sources import source
+from fcnet.backends.device import Array, Backend, Kernel, Memory
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
@@ -48,7 +50,7 @@ class CupyBackend(Backend):
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
         """The CUDA kernels of this device, compiled when the first is called."""
         if self._kernels is None:
-            self._kernels = CudaKernels(self.xp, self.gemm, self.both).table()
+            self._kernels = cuda_kernels(self.xp, self.gemm, self.both)
         return self._kernels
 
     def owns(self, array: object) -> bool:
@@ -206,8 +208,8 @@ class CupyBackend(Backend):
                 "two streams": self._forking,
                 "one stream": nullcontext,
             }
-            step = capture.compile(self.xp, calls, ways)
-        if isinstance(step, capture.Captured):
+            step = graph.compile(self.xp, calls, ways)
+        if isinstance(step, graph.Captured):
             step.keep(self._own_gemm(), getattr(self._local, "kept", None))
         return step
 
@@ -215,7 +217,7 @@ class CupyBackend(Backend):
         """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""
         with self._device:
             free, total = self.xp.cuda.runtime.memGetInfo()
-            return Memory(self.xp.get_default_memory_pool().total_bytes() + capture.held(), free, total)
+            return Memory(self.xp.get_default_memory_pool().total_bytes() + graph.held(), free, total)
 
     @contextmanager
     def allocating(self) -> Iterator[None]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from backends import cpu
-from backends.base import Array, Backend, InTurn, Kernel, Memory
+from fcnet.backends.cpu import loader
+from fcnet.backends.device import ALIGNMENT, Array, Backend, InTurn, Kernel, Memory
 
 
 class NumpyBackend(Backend):
@@ -28,7 +28,7 @@ class NumpyBackend(Backend):
     @property
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
         """Numba kernels, where Numba is there; looked for when the first accelerated function is called."""
-        return cpu.kernels()
+        return loader.load().kernels
 
     def owns(self, array: object) -> bool:
         return isinstance(array, np.ndarray)
@@ -40,6 +40,12 @@ class NumpyBackend(Backend):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array)
+
+    def zeros(self, size: int, dtype: Any) -> Array:
+        item = np.dtype(dtype).itemsize
+        raw = np.zeros(size + ALIGNMENT // item, dtype)  # a little more, and the front left out
+        front = -raw.ctypes.data % ALIGNMENT // item
+        return raw[front : front + size]
 
     def upload(self, host: np.ndarray, out: Array) -> None:
         np.copyto(out, host)
@@ -76,7 +82,7 @@ class NumpyBackend(Backend):
         return words.view(np.uint16)[:size].reshape(shape)
 
     def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-        return cpu.compile(calls) if self.kernels else InTurn(calls)
+        return loader.compile(calls) if self.kernels else InTurn(calls)
 
     def memory(self) -> Memory:
         page = os.sysconf("SC_PAGE_SIZE")
@@ -95,4 +101,4 @@ class NumpyBackend(Backend):
         config: Any = np.show_config(mode="dicts")
         blas = config.get("Build Dependencies", {}).get("blas", {})
         numpy = f"NumPy {np.__version__}, {blas.get('name', 'unknown BLAS')} {blas.get('version', '')}".rstrip()
-        return f"{numpy}, {cpu.status()}" if self.kernels else numpy
+        return f"{numpy}, {loader.load().status}" if self.kernels else numpy

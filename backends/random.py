@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from backends.base import Array, Backend
+from fcnet.backends.device import Array, Backend
 
 MAX_SEED = 2**64 - 1
 

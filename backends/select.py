@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import re
 import sys
 import threading
@@ -9,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Backend
-from backends.numpy_backend import NumpyBackend
-from backends.probe import Status, probe
+from fcnet.backends.device import Backend
+from fcnet.backends.numpy_backend import NumpyBackend
+from fcnet.backends.probe import Status, probe
 
 
 class DeviceError(ValueError):
@@ -19,9 +20,8 @@ class DeviceError(ValueError):
 
 
 CPU = NumpyBackend()
-_cuda: dict[int, Backend] = {}
+_made: dict[str, Backend] = {}  # by name: one per device and process
 _lock = threading.Lock()
-_registered: list[Backend] = []  # further backends, such as the test suite's guard
 
 
 def get_backend(device: str | Backend = "auto") -> Backend:
@@ -39,11 +39,8 @@ def get_backend(device: str | Backend = "auto") -> Backend:
         return device
     if not isinstance(device, str):
         raise TypeError(f"device: expected a string such as 'auto', 'cpu' or 'cuda:0', got {device!r}")
-    for backend in _registered:
-        if device == backend.name:
-            return backend
-    if device == "cpu":
-        return CPU
+    if device in _made:
+        return _made[device]
     if device == "auto":
         return _cuda_backend(0) if probe().status is Status.OK else CPU
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
@@ -57,16 +54,6 @@ def get_backend(device: str | Backend = "auto") -> Backend:
         names = ", ".join(f"cuda:{i}" for i in range(found.device_count))
         raise DeviceError(f"device: {device!r} is not there; this machine has {names}")
     return _cuda_backend(index)
-
-
-def register_backend(backend: Backend) -> None:
-    """Let `get_backend` and `backend_of` know a further device."""
-    _registered.append(backend)
-
-
-def unregister_backend(backend: Backend) -> None:
-    """Take back `register_backend`."""
-    _registered.remove(backend)
 
 
 def backend_of(*arrays: object) -> Backend:
@@ -106,7 +93,7 @@ def array_module(*arrays: object) -> Any:
 def _owner(array: object) -> Backend | None:
     if isinstance(array, np.ndarray):  # a subclass, such as a memory map
         return CPU
-    for backend in _registered:
+    for backend in list(_made.values()):
         if backend.owns(array):
             return backend
     # Looked up, never imported: an array of CuPy exists only if CuPy is loaded. A folder left over from an uninstall
@@ -118,9 +105,19 @@ def _owner(array: object) -> Backend | None:
 
 
 def _cuda_backend(index: int) -> Backend:
+    name = f"cuda:{index}"
     with _lock:  # one backend per GPU, also when two threads ask first: backends are compared by identity
-        if index not in _cuda:
-            from backends.cupy_backend import CupyBackend
+        if name not in _made:
+            from fcnet.backends.cupy_backend import CupyBackend
 
-            _cuda[index] = CupyBackend(index)
-        return _cuda[index]
+            keep(CupyBackend(index))
+        return _made[name]
+
+
+def keep(backend: Backend) -> None:
+    """Let `get_backend` and `backend_of` know a backend, and a copy or a pickle of it be the backend of its name."""
+    _made[backend.name] = backend
+    copyreg.pickle(type(backend), lambda backend: (get_backend, (backend.name,)))
+
+
+keep(CPU)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from backends import Backend, get_backend
 from benchmarks.timing import summarize
+from fcnet.backends import Backend, get_backend
 
 SIDE = 8192  # of the matrices of the product, on a GPU
 SIDE_CPU = 1024

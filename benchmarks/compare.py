@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends import get_backend
 from benchmarks import ceiling, machine, report
 from benchmarks.peers import AHEAD, CONTENDERS, FLOOR, OWN, PEERS, Contender
 from benchmarks.peers.duel import JOB, QUICK, Answer, Effort, Row, best, duel, ratio
@@ -19,6 +18,7 @@ from benchmarks.peers.pool import Failure, Worker, stopped_cleanly
 from benchmarks.peers.table import bars, markdown
 from benchmarks.run import _Parser, _short
 from benchmarks.workloads import Workload, workloads_for
+from fcnet.backends import get_backend
 from fcnet.errors import MissingExtra, unknown
 from fcnet.files import write_atomically
 

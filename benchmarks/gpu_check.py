@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 import fcnet
-from backends import Status, get_backend, probe
 from benchmarks import compare, machine, report
 from benchmarks import whole as training
 from benchmarks.grid import Grid
@@ -31,6 +30,7 @@ from benchmarks.peers.duel import Effort
 from benchmarks.peers.pool import stopped_cleanly
 from benchmarks.run import HERE, record
 from benchmarks.workloads import workloads_for
+from fcnet.backends import Status, get_backend, probe
 from fcnet.errors import MissingExtra
 from fcnet.files import write_atomically
 from fcnet.optim import RULES
@@ -40,7 +40,13 @@ PARTS = ("steps", "training", "kernels", "parity", "tests")  # in this order: th
 EFFORT = Effort(rounds=5, scale=0.5, pause=0.1, limit_s=120)
 MINUTES = 7.5
 SHARE = 0.6  # of the time for whole steps: no workload is begun later
-GROUPS = ("tests/backends", "tests/functional", "tests/optim", "tests")  # of the tests, kept one by one
+GROUPS = (
+    "tests/kernels",
+    "tests/backends",
+    "tests/functional",
+    "tests/optim",
+    "tests",
+)  # of the tests, kept one by one
 Keep = Callable[[Any], None]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import fcnet
-from backends import probe
+from fcnet.backends import probe
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backends import Array, Backend, Op
 from fcnet import functional as F
+from fcnet.backends import Array, Backend, Op
 
 Host = dict[str, np.ndarray]  # inputs on the host by name
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backends import Backend, get_backend
 from benchmarks.problems import PROBLEMS, Host, Problem, draw
 from benchmarks.variants import VARIANTS, Step
+from fcnet.backends import Backend, get_backend
 
 UNIT = float(np.finfo(np.float32).eps)
 SMALLEST = 0.1  # the inputs are of order 1, and so is what rounding does to a result that should vanish

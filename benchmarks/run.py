@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from backends import Status, get_backend, probe
 from benchmarks import machine, report
 from benchmarks.grid import GRIDS, Grid
 from benchmarks.problems import PROBLEMS
 from benchmarks.session import Interrupted, measure
 from benchmarks.variants import VARIANTS
+from fcnet.backends import Status, get_backend, probe
 from fcnet.errors import MissingExtra
 from fcnet.files import write_atomically
 

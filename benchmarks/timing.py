@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backends import Backend
+from fcnet.backends import Backend
 
 
 class Clock:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from backends import Array, Backend, Op
-from backends.base import InTurn
 from benchmarks.problems import Call
+from fcnet.backends import Array, Backend, Op
+from fcnet.backends.device import InTurn
 
 
 class Step(NamedTuple):

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from backends import get_backend
 from benchmarks import machine, report
 from benchmarks.compare import add_common, check_common, describe
 from benchmarks.report import _figure, _line
 from benchmarks.run import _Parser, _short
+from fcnet.backends import get_backend
 from fcnet.files import write_atomically
 
 ROWS, TEST, INPUTS, CLASSES = 50_000, 10_000, 3072, 10

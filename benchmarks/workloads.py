@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backends import Purpose, host_generator
-from fcnet.init import initial_weights, weight_std
+from fcnet.backends import Purpose, host_generator
+from fcnet.nn.init import initial_weights, weight_std
 
 LEARNING_RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8  # Adam's, for every contender
 NORM_EPS, NORM_MOMENTUM = 1e-5, 0.9  # batch norm's; the momentum weighs the old running value

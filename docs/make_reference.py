@@ -26,7 +26,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...] | None, str], ...] = (
     ("fcnet.functional", "fcnet.functional", None, "The formulas; shapes are (..., N, D), N batch, features last."),
     (
         "Initial weights",
-        "fcnet.init",
+        "fcnet.nn.init",
         ("zeros", "normal", "xavier", "he"),
         "`init=` of a network, `--init`: the standard deviation of the normal distribution that W (D, M) is drawn "
         "from; `weight_scale=` gives it as a number.",
@@ -189,7 +189,7 @@ def _described(entry: Entry) -> Iterator[str]:
 
 
 def _commands() -> Iterator[str]:
-    from fcnet.cli.parser import build
+    from fcnet.cli.commands import build
 
     top = build().top
     sub = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))

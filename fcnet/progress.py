@@ -3,45 +3,98 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 INTERVAL = 0.25  # seconds between two looks at the loss: a look waits for the device
 COLUMNS = 80  # of a terminal that does not say
 
 
+class Bar:
+    """One line at the foot of a terminal; without a terminal, nothing. A context manager.
+
+    Attributes:
+        figures: what the line shows besides the share that is done, by the names that `line` knows.
+    """
+
+    def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
+        """`shown` asks for a bar; it appears only if standard error is a terminal."""
+        self.figures: dict[str, str] = {}
+        self._bar: Any = None
+        if not shown:
+            return
+        from tqdm import tqdm
+
+        figures = self.figures
+
+        class Line(tqdm):
+            def __str__(self) -> str:
+                now = self.format_dict
+                elapsed, rate = now["elapsed"], now["rate"]
+                if rate is None and elapsed:
+                    rate = (self.n - now["initial"]) / elapsed
+                left = self.format_interval((total - self.n) / rate) if rate else "?"
+                clock = f"{self.format_interval(elapsed)}<{left}"
+                return line(title, self.n / max(1, total), figures, clock, now["ncols"] or COLUMNS)
+
+        bar = Line(total=total, initial=done, disable=None, dynamic_ncols=True)
+        self._bar = None if bar.disable else bar
+
+    def __bool__(self) -> bool:
+        return self._bar is not None
+
+    def advance(self, count: int) -> None:
+        """So many more are done."""
+        self._draw(lambda bar: bar.update(count))
+
+    def show(self, done: int) -> None:
+        """So many are done."""
+
+        def draw(bar: Any) -> None:
+            bar.n = done
+            bar.refresh()
+
+        self._draw(draw)
+
+    def clear(self) -> None:
+        """Make room for a line of other text."""
+        self._draw(lambda bar: bar.clear())
+
+    def close(self) -> None:
+        """Leave the line as it is."""
+        self._draw(lambda bar: bar.close())
+
+    def _draw(self, how: Callable[[Any], object]) -> None:
+        if self._bar is None:
+            return
+        try:
+            how(self._bar)
+        except OSError:  # the terminal has gone; the work has not
+            self._bar.disable = True
+            self._bar = None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class Progress:
     """A bar over all the steps of a training; a context manager."""
 
     def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
-        """`shown` asks for a bar; it appears only if standard error is a terminal."""
-        self._bar: Any = None
-        self._figures: dict[str, str] = {}
-        if shown:
-            from tqdm import tqdm
-
-            figures = self._figures
-
-            class Bar(tqdm):
-                def __str__(self) -> str:
-                    now = self.format_dict
-                    elapsed, rate = now["elapsed"], now["rate"]
-                    if rate is None and elapsed:
-                        rate = (self.n - now["initial"]) / elapsed
-                    left = self.format_interval((total - self.n) / rate) if rate else "?"
-                    clock = f"{self.format_interval(elapsed)}<{left}"
-                    return line(title, self.n / max(1, total), figures, clock, now["ncols"] or COLUMNS)
-
-            bar = Bar(total=total, initial=done, disable=None, dynamic_ncols=True)
-            self._bar = None if bar.disable else bar
+        """`shown` as in `Bar`."""
+        self._bar = Bar(title, total, done, shown=shown)
+        self._shown = shown
         self._steps = self._samples = 0
         self._looked = time.perf_counter()
 
     def advance(self, samples: int, loss: Callable[[], float]) -> None:
         """One step done with so many samples; `loss` fetches the latest loss and is called now and then."""
-        if self._bar is None:
+        if not self._bar:
             return
         self._steps += 1
         self._samples += samples
@@ -52,35 +105,35 @@ class Progress:
 
     def epoch(self, number: int, row: Mapping[str, float]) -> None:
         """An epoch has ended with these figures."""
-        if self._bar is None:
+        if not self._bar:
             return
-        self._figures |= {
+        self._bar.figures |= {
             "epoch": f"epoch {number}",
             **{part: f"{part} {_figure(row, part):.4f}" for part in ("train", "val")},
         }
         elapsed = time.perf_counter() - self._looked
         self._show(f"{row['loss']:.4f}", self._samples / elapsed if elapsed > 0 else 0.0)
 
+    def say(self, text: str) -> None:
+        """Print a line on standard error, unless nothing is to be shown."""
+        if self._shown:
+            self._bar.clear()
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"fcnet: {text}\n")
+                sys.stderr.flush()
+
     def _show(self, loss: str, rate: float) -> None:
-        self._figures |= {"loss": f"loss {loss}", "rate": f"{rate:,.0f} samples/s"}
-        try:
-            self._bar.update(self._steps)
-        except OSError:  # the terminal has gone; the training has not
-            self._bar.disable = True
-            self._bar = None
+        self._bar.figures |= {"loss": f"loss {loss}", "rate": f"{rate:,.0f} samples/s"}
+        self._bar.advance(self._steps)
         self._steps = self._samples = 0
         self._looked = time.perf_counter()
 
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            with contextlib.suppress(OSError):
-                self._bar.update(self._steps)
-                self._bar.close()
+    def __exit__(self, *_: object) -> None:
+        self._bar.advance(self._steps)
+        self._bar.close()
 
 
 def _figure(row: Mapping[str, float], part: str) -> float:

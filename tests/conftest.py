@@ -8,22 +8,18 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-import backends
-from backends import Status, probe
-from backends.cupy_backend import CupyBackend
-from backends.numpy_backend import NumpyBackend
-from fcnet import rundir
+from fcnet.backends import Status, get_backend, probe, select
+from fcnet.backends.cupy_backend import CupyBackend
+from fcnet.backends.numpy_backend import NumpyBackend
+from fcnet.runs import rundir
 from tests.guard import GuardBackend
+from tests.needed import lacking
 
 GUARD = GuardBackend()
 
 
 def pytest_configure(config):
-    backends.register_backend(GUARD)
-
-
-def pytest_unconfigure(config):
-    backends.unregister_backend(GUARD)
+    select.keep(GUARD)
 
 
 LEFT_OUT = pytest.StashKey[int]()
@@ -45,12 +41,11 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 NAMES = {"cpu": "cpu", "numba": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
-CPU_KERNELS, CUDA_KERNELS = NumpyBackend.kernels, CupyBackend.kernels
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def references_only(monkeypatch):
-    """Devices on the references, whose bits the guard has; kernels round otherwise, and are tested by name."""
+    """Devices on the references, as where no kernels can be had; the guard has their bits."""
     monkeypatch.setattr(NumpyBackend, "kernels", {})
     monkeypatch.setattr(CupyBackend, "kernels", {})
 
@@ -62,7 +57,7 @@ CURVES = rundir.curves_png
 def no_curves(monkeypatch):
     """Drawing curves.png takes longer than most trainings here; tests that look at it ask for `curves`."""
 
-    def blank(solver):
+    def blank(record):
         from matplotlib.figure import Figure  # noqa: F401 -- where it is missing, curves.png is
 
         return b"\x89PNG\r\n\x1a\n"
@@ -77,19 +72,15 @@ def curves(no_curves, monkeypatch):
 
 
 @pytest.fixture
-def cpu_kernels(references_only, monkeypatch):
-    """The CPU with its Numba kernels."""
-    from backends import cpu
+def cpu_kernels():
+    """The CPU with its Numba kernels, which it has by itself; this makes sure of it."""
+    from fcnet.backends.cpu import loader
 
-    if not cpu.kernels():
-        pytest.skip(f"no CPU kernels: Numba is {cpu.status()}")
-    monkeypatch.setattr(NumpyBackend, "kernels", CPU_KERNELS)
-
-
-@pytest.fixture
-def cuda_kernels(references_only, monkeypatch):
-    """GPUs with their CUDA kernels."""
-    monkeypatch.setattr(CupyBackend, "kernels", CUDA_KERNELS)
+    loaded = loader.load()
+    if loaded.broken:
+        pytest.fail(f"broken CPU kernels: {loaded.status}")
+    if not loaded.kernels:
+        lacking(f"no CPU kernels: Numba is {loaded.status}")
 
 
 GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cupy", "cuda")]
@@ -98,9 +89,11 @@ GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cupy", "cuda")]
 @pytest.fixture(params=["cpu", "numba", "guard", *GPU])
 def backend(request):
     """Each device in turn: NumPy and the first GPU without and with kernels, and the guard."""
-    if request.param in ("numba", "cuda"):
-        request.getfixturevalue({"numba": "cpu_kernels", "cuda": "cuda_kernels"}[request.param])
-    return backends.get_backend(NAMES[request.param])
+    if request.param in ("cpu", "cupy", "guard"):
+        request.getfixturevalue("references_only")
+    if request.param == "numba":
+        request.getfixturevalue("cpu_kernels")
+    return get_backend(NAMES[request.param])
 
 
 @pytest.fixture

@@ -11,83 +11,24 @@ from pathlib import Path
 
 import pytest
 
-import backends
 import fcnet
-from backends import REGISTRY, cpu
-from backends.cuda.kernels import CudaKernels
+from fcnet import backends, functional, optim
+from fcnet.backends import REGISTRY
+from fcnet.backends.cpu import loader
+from fcnet.backends.cuda.kernels import cuda_kernels
 from tests.guard import GUARDED
 
 ROOT = Path(__file__).parent.parent
 FCNET = sorted((ROOT / "fcnet").rglob("*.py"))
 BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
-MAX_LINES = 400
-
-# Which parts of fcnet a part may import; a part is a module or package directly under fcnet/. Calls go one way:
-# cli -> solver -> model -> layers -> functional -> backends, and nothing goes back up.
-ALLOWED = {
-    "errors": set(),
-    "files": set(),
-    "folders": set(),
-    "progress": set(),
-    "lazy": set(),
-    "boundary": {"errors"},
-    "params": set(),
-    "program": set(),
-    "init": {"boundary", "errors"},
-    "functional": {"errors"},
-    "layers": {"functional", "params", "program", "boundary"},
-    "optim": {"functional", "params", "program", "boundary", "errors"},
-    "data": {"errors", "folders", "lazy"},
-    "penalties": {"functional", "program", "boundary"},
-    "objective": {"functional", "program", "boundary"},
-    "prediction": {"layers", "objective", "params", "program", "boundary"},
-    "model": {
-        *("arguments", "functional", "layers", "objective", "prediction", "params", "program", "init", "penalties"),
-        *("boundary", "errors"),
-    },
-    "numerical": {"boundary"},
-    "neighbors": {"boundary"},
-    "checkpoint": {"model", "files", "errors"},
-    "transfer": {"checkpoint", "model", "boundary"},
-    "options": {"errors", "model"},
-    "rundir": {"checkpoint", "files", "folders", "options", "errors"},
-    "evaluation": {"functional", "model", "boundary"},
-    "updates": {"model", "optim", "params", "program", "boundary"},
-    "fullbatch": {"model", "params", "program", "boundary", "errors"},
-    "losslog": {"errors"},
-    "interrupts": set(),
-    "arguments": {"boundary", "errors"},
-    "batches": {"functional", "model", "device_data", "program"},
-    "device_data": {"model", "data", "program", "errors"},
-    "solver": {
-        *("functional", "model", "optim", "updates", "evaluation", "device_data", "params", "program", "data"),
-        *("fullbatch", "losslog", "batches", "objective", "interrupts"),
-        *("rundir", "progress", "boundary", "errors"),
-    },
-    "babysit": {"model", "solver", "optim", "data", "numerical", "program", "progress", "boundary"},
-    "__init__": {
-        *("data", "functional", "checkpoint", "errors", "model", "numerical", "neighbors", "optim", "solver"),
-        *("transfer", "babysit", "study", "lazy"),
-    },
-    "compat": {
-        *("__init__", "functional", "optim", "data", "params", "init", "numerical", "neighbors", "boundary", "errors"),
-    },
-    "experiments": {
-        *("__init__", "compat", "functional", "data", "init", "model", "solver", "progress", "folders", "files"),
-    },
-    "study": {
-        *("functional", "model", "checkpoint", "data", "solver", "options", "rundir", "progress", "files", "errors"),
-    },
-    "cli": {
-        "babysit",
-        "study",
-        *("__init__", "solver", "model", "objective", "data", "rundir", "experiments", "options", "boundary"),
-        *("files", "folders", "errors"),
-    },
-    "__main__": {"cli"},
-}
-# Upwards, but inside a function: a convenience that the layers below do without.
-LAZY = {("model", "checkpoint"): "FullyConnectedNet.save", ("study", "cli"): "a trial is what `fcnet train` makes"}
+# The rooms of fcnet, from the ground up: what stands in one imports from those before it only. Calls go one way, cli ->
+# solver -> model -> layers -> functional -> backends, and nothing goes back up.
+ROOMS = (
+    *("errors", "lazy", "backends", "validation", "files", "progress"),
+    *("functional", "data", "runs", "nn", "optim", "training", "build", "tools"),
+    *("__init__", "compat", "experiments", "cli", "__main__"),
+)
+MOST_STATEMENTS = 60  # of a function: one that is longer does several things
 
 
 def relative(path):
@@ -99,30 +40,15 @@ def tree(path):
 
 
 def part(path):
-    """The part of fcnet that a file belongs to."""
-    return path.relative_to(ROOT / "fcnet").parts[0].removesuffix(".py")
-
-
-def parts_on_disk():
-    return {part(path) for path in FCNET}
-
-
-def type_checking_nodes(module):
-    """What stands under `if TYPE_CHECKING:`: it never runs."""
-    return {
-        id(node)
-        for test in ast.walk(module)
-        if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
-        for node in ast.walk(test)
-    }
+    """The room that a file stands in: a folder or a module directly under fcnet/."""
+    return "backends" if path in BACKENDS else path.relative_to(ROOT / "fcnet").parts[0].split(".")[0]
 
 
 def imports(module):
-    """(full name, node) of each module imported anywhere in a file; `from a import b` gives a.b and a."""
-    skipped = type_checking_nodes(module)
+    """(full name, node) of each module imported anywhere in a file, for the type checker's sake too; `from a import b`
+    gives a.b.
+    """
     for node in ast.walk(module):
-        if id(node) in skipped:
-            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node
@@ -132,45 +58,61 @@ def imports(module):
                 yield f"{node.module}.{alias.name}", node
 
 
-def imported_part(name):
-    """The part of fcnet that an imported name is in, or None for other packages."""
-    first, _, rest = name.partition(".")
-    if first != "fcnet":
-        return None
-    second = rest.partition(".")[0]
-    return second if second in parts_on_disk() else "__init__"
+def files_by_name():
+    """Dotted name of each module of fcnet -> its file; of a package with a stub, the stub, which has the imports."""
+    found = {}
+    for path in FCNET + BACKENDS:
+        name = ".".join((Path("fcnet") / path.relative_to(ROOT) if path in BACKENDS else path.relative_to(ROOT)).parts)
+        stub = path.with_suffix(".pyi")
+        found[name.removesuffix(".py").removesuffix(".__init__")] = stub if stub.exists() else path
+    return found
 
 
-def test_every_part_has_a_place_in_the_table():
-    assert parts_on_disk() == set(ALLOWED)
+def arrows():
+    """File -> (line, file) of whatever it imports of fcnet, in functions and for the type checker's sake too."""
+    files = files_by_name()
+    found = {}
+    for path in files.values():
+        found[path] = set()
+        for name, node in imports(tree(path)):
+            if name.split(".")[0] == "fcnet":
+                there = files.get(name) or files.get(name.rpartition(".")[0])
+                assert there is not None, f"{relative(path)}: line {node.lineno}: no module {name}"
+                if there != path:
+                    found[path].add((node.lineno, there))
+    return found
 
 
-@pytest.mark.parametrize("path", FCNET, ids=relative)
+ARROWS = arrows()
+
+
+def test_every_room_has_its_place():
+    assert {part(path) for path in FCNET + BACKENDS} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", sorted(ARROWS), ids=relative)
 def test_imports_go_one_way(path):
-    module = tree(path)
-    inside = {id(n) for f in ast.walk(module) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
-    here = part(path)
-    for name, node in imports(module):
-        there = imported_part(name)
-        if there is None or there == here or there in ALLOWED[here]:
-            continue
-        assert (here, there) in LAZY, f"line {node.lineno}: fcnet.{here} must not import fcnet.{there}"
-        assert id(node) in inside, f"line {node.lineno}: fcnet.{there} is imported when the module is"
+    for line, there in sorted(ARROWS[path]):
+        here, room = part(path), part(there)
+        up = here != room and ROOMS.index(here) < ROOMS.index(room)
+        assert not up, f"line {line}: fcnet.{here} must not import {relative(there)}"
 
 
-def test_the_table_itself_goes_one_way():
-    """No part reaches itself through what it may import."""
-    for start in ALLOWED:
-        seen, todo = set(), set(ALLOWED[start])
-        while todo:
-            seen |= todo
-            todo = set().union(*(ALLOWED[name] for name in todo)) - seen
-        assert start not in seen, start
+def test_no_file_imports_itself_by_way_of_others():
+    """Not by way of a function or the type checker either; there are no exceptions."""
+    above = []
 
+    def follow(path):
+        assert path not in above, " -> ".join(map(relative, [*above[above.index(path) :], path]))
+        above.append(path)
+        for _, there in ARROWS[path]:
+            if there not in done:
+                follow(there)
+        done.add(above.pop())
 
-@pytest.mark.parametrize("path", BACKENDS, ids=relative)
-def test_backends_know_nothing_of_fcnet(path):
-    assert [name for name, _ in imports(tree(path)) if name.split(".")[0] == "fcnet"] == []
+    done = set()
+    for path in ARROWS:
+        follow(path)
 
 
 @pytest.mark.parametrize("path", FCNET, ids=relative)
@@ -186,13 +128,11 @@ def test_cupy_is_imported_inside_functions_only(path):
     assert [n.lineno for name, n in imports(module) if name.split(".")[0] == "cupy" and n in at_import] == []
 
 
-NO_DEVICE = (
-    *("functional", "optim", "layers", "model", "params", "program", "solver", "init", "numerical"),
-    *("penalties", "objective", "prediction", "updates", "evaluation", "device_data", "fullbatch", "losslog"),
-    "transfer",
-    *("neighbors", "babysit"),
-)
-NO_NUMPY = ("functional", "optim", "layers", "params", "program")
+NO_DEVICE = ("functional", "nn", "optim", "training", "tools")
+NO_NUMPY = [path for path in FCNET if part(path) in ("functional", "optim")] + [
+    *(ROOT / "fcnet" / "nn" / name for name in ("layers.py", "params.py", "penalties.py")),
+    ROOT / "backends" / "step.py",
+]
 
 
 def docstrings(module):
@@ -224,7 +164,7 @@ def test_nobody_branches_on_a_device_name(path):
                 assert not device, f"line {node.lineno}: compares with {value!r}"
 
 
-@pytest.mark.parametrize("path", [path for path in FCNET if part(path) in NO_NUMPY], ids=relative)
+@pytest.mark.parametrize("path", NO_NUMPY, ids=relative)
 def test_device_code_does_not_import_numpy(path):
     assert [name for name, _ in imports(tree(path)) if name.split(".")[0] == "numpy"] == []
 
@@ -243,7 +183,7 @@ def names_of_xp(path):
 
 def test_the_guarded_list_is_what_fcnet_uses():
     """No more, or a function could enter fcnet without a look at CuPy's; no less, or fcnet fails on the guard."""
-    files = [path for path in FCNET if part(path) != "compat"] + [ROOT / "backends" / "base.py"]
+    files = [path for path in FCNET if part(path) != "compat"] + [ROOT / "backends" / "device.py"]
     assert {name for path in files for name in names_of_xp(path)} == set(GUARDED)
 
 
@@ -255,10 +195,10 @@ EXTRAS = {
 
 def test_importing_fcnet_imports_no_extra():
     """Nor tqdm and safetensors, which every installation has: they wait until they are needed."""
-    code = "import sys, fcnet; print(*sys.modules)"
+    code = "import sys, fcnet; fcnet.Solver; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "fcnet.solver" in loaded
+    assert "fcnet.training.solver" in loaded
     assert loaded & (EXTRAS | {"tqdm", "safetensors"}) == set()
 
 
@@ -273,14 +213,17 @@ def test_no_assert_checks_what_a_user_gave(path):
             assert narrows and "#" in text, f"line {node.lineno}: {text.strip()}"  # noqa: PT018
 
 
-@pytest.mark.parametrize("path", FCNET + BACKENDS + sorted((ROOT / "tests").rglob("*.py")), ids=relative)
-def test_files_are_short(path):
-    assert len(path.read_text("utf-8").splitlines()) <= MAX_LINES
+@pytest.mark.parametrize("path", FCNET + BACKENDS, ids=relative)
+def test_functions_are_short(path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef):
+            count = sum(isinstance(inner, ast.stmt) for inner in ast.walk(node)) - 1
+            assert count <= MOST_STATEMENTS, f"line {node.lineno}: {node.name} has {count} statements"
 
 
 def kernel_tables():
     """Each device's table of kernels; the CPU's is empty where Numba is not installed."""
-    return {"cpu": cpu.kernels(), "cuda": CudaKernels(None, None).table()}
+    return {"cpu": loader.load().kernels, "cuda": cuda_kernels(None, None)}
 
 
 def test_kernels_have_the_signature_of_what_they_replace():
@@ -309,22 +252,15 @@ def test_every_op_can_be_given_back_its_results():
 
 
 def test_public_names_exist():
-    for module in (fcnet, backends, fcnet.data, fcnet.functional, fcnet.optim):
+    for module in (fcnet, backends, fcnet.data, functional, optim):
         assert [name for name in module.__all__ if not hasattr(module, name)] == []
 
 
 @pytest.mark.parametrize("module", [fcnet, fcnet.data], ids=lambda module: module.__name__)
-def test_names_imported_later_are_those_the_type_checker_sees(module):
-    source = tree(Path(module.__file__))
-    checked = type_checking_nodes(source)
-    seen = {
-        alias.name: f"{node.module}.{alias.name}" if node.module == module.__name__ else node.module
-        for node in ast.walk(source)
-        if id(node) in checked and isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    assert seen == module._LATER
-    assert set(module._LATER) <= set(dir(module))
+def test_public_names_are_those_of_the_stub(module):
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+        assert name in dir(module)
 
 
 def test_an_unknown_public_name_is_an_attribute_error():

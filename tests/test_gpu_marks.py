@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from backends import Status
+from fcnet.backends import Status
 from tests import conftest
 
 

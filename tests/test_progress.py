@@ -36,7 +36,7 @@ def test_eighty_columns_show_what_matters(monkeypatch):
         bar._samples = 12345
         bar.advance(1, lambda: 0.5)
         bar.epoch(25, ROW)
-        bar._bar.refresh()
+        bar._bar._bar.refresh()
     last = terminal.getvalue().rstrip("\n").split("\r")[-1]
     assert len(last) <= 80
     for figure in ("loss 0.0115", "val 0.9722", "samples/s", "epoch 25"):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Kernel
-from backends.cpu import pool, product, tape
-from backends.cpu.jit import Jit, plain
-from backends.cpu.tape import integer, matrix, vector
+from fcnet.backends.cpu import pool, product, tape
+from fcnet.backends.cpu.jit import Jit, plain
+from fcnet.backends.cpu.tape import integer, matrix, vector
+from fcnet.backends.device import Kernel
 
 _multiply = product.multiply.compiled
 
@@ -126,9 +126,10 @@ def _fits_affine_backward(
     return _fit(dout, x, w, *_given([dx, dw])) and plain(x, b, *_given([db]))
 
 
-KERNELS = {
+_ALL = {
     "matmul": Kernel(matmul, _fits_matmul),
     "matmul_backward": Kernel(matmul_backward, _fits_matmul_backward),
     "affine_forward": Kernel(affine_forward, _fits_affine),
     "affine_backward": Kernel(affine_backward, _fits_affine_backward),
 }
+KERNELS = _ALL if product.served() else {}

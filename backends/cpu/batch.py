@@ -7,10 +7,10 @@ from typing import Any
 import numba
 import numpy as np
 
-from backends.base import Kernel
-from backends.cpu import pool, tape
-from backends.cpu.jit import Jit, compiled, plain
-from backends.cpu.tape import integer, integers, matrix, vector
+from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu.jit import Jit, compiled, plain
+from fcnet.backends.cpu.tape import integer, integers, matrix, vector
+from fcnet.backends.device import Kernel
 
 _share = pool.share.compiled
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import sys
+import warnings
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any
 from numba.core import sigutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
-_told: list[str] = []
+from fcnet.backends.notices import notice
+
+_said: set[str] = set()
 _clean: set[Path] = set()
 
 
@@ -57,13 +59,14 @@ class Cache(FunctionCache):
         """What was compiled for this signature, or None."""
         try:
             found = super().load_overload(sig, target_context)
+            # Two processes that save two signatures at once can give both files the same number.
+            if found is not None and tuple(found.signature.args) != tuple(sigutils.normalize_signature(sig)[0]):
+                raise ValueError("another signature's file")
         except Exception:  # a file cut off or overwritten can fail in any way
             self._remove()
-            return None
-        # Two processes that save two signatures at once can give both files the same number.
-        if found is not None and tuple(found.signature.args) != tuple(sigutils.normalize_signature(sig)[0]):
-            self._remove()
-            return None
+            found = None
+        if found is None:  # Numba compiles it now
+            _say_once("compiling CPU kernels, once for this machine ...")
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -71,7 +74,7 @@ class Cache(FunctionCache):
         try:
             super().save_overload(sig, data)
         except Exception as error:
-            _tell(f"compiled CPU kernels cannot be kept, so every process compiles them: {error}")
+            _warn_once(f"compiled CPU kernels cannot be kept, so every process compiles them: {error}")
 
     def _remove(self) -> None:
         for file in Path(self.cache_path).glob(f"{glob.escape(self._impl.filename_base)}.*"):
@@ -91,9 +94,12 @@ def drop_outdated(folder: Path) -> None:
                 file.unlink()
 
 
-def _tell(line: str) -> None:
-    """To whoever watches, once in a process."""
-    if not _told:
-        _told.append(line)
-        sys.stderr.write(f"fcnet: {' '.join(line.split())}\n")
-        sys.stderr.flush()
+def _say_once(line: str) -> None:
+    if line not in _said and notice(line):
+        _said.add(line)
+
+
+def _warn_once(text: str) -> None:
+    if "warned" not in _said:
+        _said.add("warned")
+        warnings.warn(" ".join(text.split()), RuntimeWarning, stacklevel=2)

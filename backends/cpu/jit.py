@@ -1,24 +1,19 @@
-"""How kernels are compiled: strict arithmetic, cached on disk, and not without a word if it takes long."""
+"""How kernels are compiled: strict arithmetic, cached on disk."""
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 from numba.core import sigutils
 from numba.core.ccallback import CFunc
+from numba.core.errors import NumbaError
 
-from backends.cpu.cache import Cache
-from backends.signals import deferred
-
-PATIENCE = 1.0  # seconds of compiling after which somebody watching wants to know
-
-_announced = threading.Event()
+from fcnet.backends.cpu.cache import Cache
+from fcnet.backends.signals import Deferred
 
 
 class NotRecordable(Exception):
@@ -70,7 +65,7 @@ class Jit:
 
     def __init__(self, function: Callable) -> None:
         self.compiled = compiled(function)
-        self.form: Any = None  # how a tape plays it (`backends.cpu.tape`); None: not at all
+        self.form: Any = None  # how a tape plays it (`fcnet.backends.cpu.tape`); None: not at all
         self._ready: set[str] = set()  # dtypes (of the first argument) that it has been compiled for
 
     def __call__(self, *args: Any) -> None:
@@ -80,29 +75,15 @@ class Jit:
         if code in self._ready:
             self.compiled(*args)
             return
-        with compiling():
-            self.compiled(*args)
-        self._ready.add(code)
-
-
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Compile within this: it is not interrupted, and if it takes long, whoever watches is told."""
-    with deferred():
-        timer = threading.Timer(PATIENCE, _announce)
-        timer.daemon = True
-        timer.start()
         try:
-            yield
-        finally:
-            timer.cancel()
-
-
-def _announce() -> None:
-    if not _announced.is_set():
-        _announced.set()
-        sys.stderr.write("fcnet: compiling CPU kernels, once for this machine ...\n")
-        sys.stderr.flush()
+            with Deferred():
+                self.compiled(*args)
+        except NumbaError as error:
+            raise RuntimeError(
+                f"{self.compiled.__name__}: this CPU kernel cannot be compiled by Numba {numba.__version__}: "
+                f"{str(error).splitlines()[0]}; with FCNET_NUMBA=0 in the environment NumPy serves"
+            ) from error
+        self._ready.add(code)
 
 
 def plain(*arrays: Any) -> bool:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Kernel
-from backends.cpu import pool, tape
-from backends.cpu.jit import Jit, compiled, not_on_tape, plain
-from backends.cpu.tape import integer, integers, matrix
+from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
+from fcnet.backends.cpu.tape import integer, integers, matrix
+from fcnet.backends.device import Kernel
 
 
 @compiled

@@ -23,7 +23,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from backends.cpu.jit import Jit, callback, compiling, taken, takers
+from fcnet.backends.cpu.jit import Jit, callback, taken, takers
+from fcnet.backends.signals import Deferred
 
 MOST = 16  # threads; more has not been measured
 WORTH = 400_000  # operations of a job; for less, waking a sleeping helper costs more than it brings
@@ -208,7 +209,7 @@ class Task:
     @property
     def address(self) -> int:
         if self._compiled is None:
-            with compiling():
+            with Deferred():
                 self._compiled = callback(self._function, self.signature)
         return self._compiled.address
 

@@ -18,8 +18,8 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-from backends.cpu import pool, tape
-from backends.cpu.jit import Jit
+from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu.jit import Jit
 
 LANES = 16  # float32 in a register
 ROWS = 8  # of the result in registers at a time

@@ -18,9 +18,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from backends.base import InTurn
-from backends.cpu import pool
-from backends.cpu.jit import Jit, NotRecordable, takers
+from fcnet.backends.cpu import pool
+from fcnet.backends.cpu.jit import Jit, NotRecordable, takers
+from fcnet.backends.device import InTurn
 
 LARGE = 100_000  # elements of a float array: from here on a call is not worth playing
 

@@ -6,16 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array, Kernel
-from backends.cuda.launch import SIDE, THREADS, Launcher
+from fcnet.backends.cuda.launch import SIDE, THREADS, Launcher
+from fcnet.backends.device import Array, Kernel
 
 MOST_ROWS = 65535  # of a batch that is gathered: a grid has no more rows
 
 
-class BatchKernels(Launcher):
+class BatchKernels:
     """The kernels of batch.cu."""
 
-    def batches(self) -> dict[str, Kernel]:
+    def __init__(self, launcher: Launcher) -> None:
+        self._on = launcher
+
+    def table(self) -> dict[str, Kernel]:
         """Name of a reference function -> its kernel."""
         return {
             "next_batch": Kernel(self.next_batch, self._fits_next_batch),
@@ -29,9 +32,9 @@ class BatchKernels(Launcher):
         self, X, y, order, cursor, offsets, positions, shift=None, scale=None, *, batch=None, targets=None, rows=None,
         raw=None,
     ):  # fmt: skip
-        rows = self._like(rows, offsets)
-        targets = self._like(targets, y, (rows.size, *y.shape[1:]))
-        batch = self._like(batch, X if shift is None else shift, (rows.size, *X.shape[1:]))
+        rows = self._on.like(rows, offsets)
+        targets = self._on.like(targets, y, (rows.size, *y.shape[1:]))
+        batch = self._on.like(batch, X if shift is None else shift, (rows.size, *X.shape[1:]))
         words = np.int32(targets.nbytes // rows.size // 4)
         wanted = targets, rows, y, np.int64(len(X)), words, order, cursor
         if shift is None:
@@ -44,7 +47,7 @@ class BatchKernels(Launcher):
         return batch, targets, rows, None
 
     def gather(self, data, rows, *, batch=None):
-        batch = self._like(batch, data, (rows.size, *data.shape[1:]))
+        batch = self._on.like(batch, data, (rows.size, *data.shape[1:]))
         unit, units = _units(data, batch)
         counts = np.int64(len(data)), np.int32(units)
         self._rows(f"gather_{unit}", "f", units, rows.size, batch, data, rows, *counts)
@@ -52,28 +55,28 @@ class BatchKernels(Launcher):
 
     def _rows(self, name: str, real: str, units: int, rows: int, *arguments: Any) -> None:
         """A thread for each of `units` parts of each row."""
-        self._launch(name, real, (-(-units // THREADS), rows), (THREADS,), *arguments)
+        self._on.launch(name, real, (-(-units // THREADS), rows), (THREADS,), *arguments)
 
     def preprocess(self, x, shift, scale, *, out=None):
-        out = self._like(out, shift, x.shape)
+        out = self._on.like(out, shift, x.shape)
         name = "preprocess_bytes" if x.dtype == np.uint8 else "preprocess_reals"
-        self._each(name, shift, x.size, out, x, shift, scale, np.int64(x.size), np.int32(x.shape[1]))
+        self._on.each(name, shift, x.size, out, x, shift, scale, np.int64(x.size), np.int32(x.shape[1]))
         return out
 
     def advance(self, counters, increments):
-        self._launch("advance", "f", (1,), (SIDE,), counters, increments, np.int32(counters.size))
+        self._on.launch("advance", "f", (1,), (SIDE,), counters, increments, np.int32(counters.size))
         return counters
 
     def record_step(self, losses, counters, increments, loss):
         slots = np.int64(losses.size)
-        self._launch("record_step", losses.dtype.char, (1,), (1,), losses, slots, counters, increments, loss)
+        self._on.launch("record_step", losses.dtype.char, (1,), (1,), losses, slots, counters, increments, loss)
         return losses
 
     def _fits_next_batch(
         self, X, y, order, cursor, offsets, positions, shift=None, scale=None, *, batch=None, targets=None, rows=None,
         raw=None,
     ):  # fmt: skip
-        counted = self._whole(order, cursor, offsets, *([] if rows is None else [rows])) and order.size == len(X)
+        counted = self._on.whole(order, cursor, offsets, *([] if rows is None else [rows])) and order.size == len(X)
         if not (counted and y.dtype.itemsize % 4 == 0 and self._fits_gather(y, offsets, batch=targets)):
             return False
         if shift is None:
@@ -85,28 +88,28 @@ class BatchKernels(Launcher):
     def _fits_gather(self, data, rows, *, batch=None):
         given = [data] if batch is None else [data, batch]
         return (
-            all(isinstance(a, self.cupy.ndarray) and a.flags.c_contiguous and a.size for a in given)
+            all(isinstance(a, self._on.cupy.ndarray) and a.flags.c_contiguous and a.size for a in given)
             and all(a.dtype == data.dtype for a in given)
-            and self._whole(rows)
+            and self._on.whole(rows)
             and rows.size <= MOST_ROWS
         )
 
     def _fits_preprocess(self, x, shift, scale, *, out=None):
         given = [array for array in (scale, out) if array is not None]
         return (
-            isinstance(x, self.cupy.ndarray)
+            isinstance(x, self._on.cupy.ndarray)
             and x.ndim == 2
             and x.flags.c_contiguous
             and x.dtype in (np.uint8, shift.dtype)
             and x.size > 0
-            and self._plain(shift, *given)
+            and self._on.plain(shift, *given)
         )
 
     def _fits_advance(self, counters, increments):
-        return self._whole(counters, increments) and counters.size == increments.size <= SIDE
+        return self._on.whole(counters, increments) and counters.size == increments.size <= SIDE
 
     def _fits_record_step(self, losses, counters, increments, loss):
-        return losses.ndim == 1 and self._plain(losses, loss) and self._whole(counters, increments)
+        return losses.ndim == 1 and self._on.plain(losses, loss) and self._on.whole(counters, increments)
 
 
 def _units(data: Array, batch: Array) -> tuple[int, int]:

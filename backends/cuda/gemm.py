@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array
-from backends.cuda import source
+from fcnet.backends.cuda.sources import source
+from fcnet.backends.device import Array
 
 WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, and more than older devices need
 _FLOAT32, _BFLOAT16 = 0, 14  # cudaDataType

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from backends.base import Array
-from backends.cuda import source
+from fcnet.backends.cuda.sources import source
+from fcnet.backends.device import Array
 
 THREADS = 256  # of a block that works element by element
 EACH = 4  # elements of a thread where memory decides (common.cu)
@@ -28,7 +28,7 @@ class Launcher:
         self._functions: dict[tuple[str, str], Any] = {}
         self._modules: dict[str, Any] = {}
 
-    def _launch(self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
+    def launch(self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         function = self._functions.get((name, real))
         if function is None:
             if real not in self._modules:
@@ -36,26 +36,26 @@ class Launcher:
             function = self._functions[name, real] = self._modules[real].get_function(name)
         function(grid, block, arguments)
 
-    def _each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1) -> None:
+    def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1) -> None:
         """A thread for every `each` of `size` elements."""
-        self._launch(name, like.dtype.char, (-(-size // (each * THREADS)),), (THREADS,), *arguments)
+        self.launch(name, like.dtype.char, (-(-size // (each * THREADS)),), (THREADS,), *arguments)
 
-    def _columns(self, name: str, like: Array, width: int, *arguments: Any) -> None:
+    def columns(self, name: str, like: Array, width: int, *arguments: Any) -> None:
         """A block for every SIDE columns."""
-        self._launch(name, like.dtype.char, (-(-width // SIDE),), (SIDE, SIDE), *arguments)
+        self.launch(name, like.dtype.char, (-(-width // SIDE),), (SIDE, SIDE), *arguments)
 
-    def _like(self, given: Array | None, like: Array, shape: tuple[int, ...] | None = None) -> Array:
+    def like(self, given: Array | None, like: Array, shape: tuple[int, ...] | None = None) -> Array:
         """The array that was given, or a new one."""
         return self.cupy.empty(like.shape if shape is None else shape, like.dtype) if given is None else given
 
-    def _plain(self, *arrays: Any) -> bool:
+    def plain(self, *arrays: Any) -> bool:
         """Contiguous float32 or float64 arrays of one dtype, of this library."""
         dtype = arrays[0].dtype
         return dtype.char in _REAL and all(
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 
-    def _whole(self, *arrays: Any) -> bool:
+    def whole(self, *arrays: Any) -> bool:
         """Contiguous int64 vectors, not empty."""
         return all(
             isinstance(a, self.cupy.ndarray) and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.size

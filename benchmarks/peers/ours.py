@@ -54,8 +54,8 @@ class Ours(Peer):
         for _ in range(count):
             self.step()
         if self.model.device != "cpu":
-            from backends.cuda import capture
+            from fcnet.backends.cuda import graph
 
             self.about["device_memory"] = self.model.backend.memory().used
-            self.about["graphs"] = capture.told() or ["not captured"]
+            self.about["graphs"] = graph.told() or ["not captured"]
         return list(self.solver.loss_history[-count:])

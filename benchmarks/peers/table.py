@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from backends.cuda.beside import STREAMS
-from backends.cuda.gemm import WORKSPACE
 from benchmarks.report import _figure, _line, machine_line
 from benchmarks.workloads import Workload
+from fcnet.backends.cuda.gemm import WORKSPACE
+from fcnet.backends.cuda.side_stream import STREAMS
 from fcnet.errors import MissingExtra
 
 Record = Mapping[str, Any]

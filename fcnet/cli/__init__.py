@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     caught: list[int] = []
     try:
-        with _streams(), _signals(caught):
+        with _streams(), _signals(caught), _warnings():
             return _run(arguments)
     except KeyboardInterrupt as interrupt:
         _complain(f"fcnet: {' '.join(['interrupted', *map(str, interrupt.args)])}")
@@ -44,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     import numpy as np
 
-    from fcnet.cli.parser import build, mute
+    from fcnet.backends.notices import watched_by
+    from fcnet.cli.commands import build
+    from fcnet.cli.parser import mute
     from fcnet.errors import DivergedError
 
     try:
@@ -52,7 +55,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             # A loss that overflows is reported by the solver, in one line.
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
                 options = build().parse(list(sys.argv[1:] if arguments is None else arguments))
-                return options.run(options)
+                quiet = getattr(options, "quiet", False)
+                with watched_by((lambda line: None) if quiet else (lambda line: _complain(f"fcnet: {line}"))):
+                    return options.run(options)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
@@ -68,20 +73,28 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 @contextlib.contextmanager
 def _signals(caught: list[int]) -> Iterator[None]:
-    """SIGTERM and SIGHUP end as Ctrl-C does, and what comes after the first is ignored: results are being written."""
+    """SIGTERM and SIGHUP are Ctrl-C by another name: what defers that (a step, a file that is written) defers them.
+
+    What comes after the first is ignored: results are being written.
+    """
     handled: dict[int, Any] = {}
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         for other in handled:
             signal.signal(other, signal.SIG_IGN)
         caught.append(number)
         raise KeyboardInterrupt
 
+    def end(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        handler = signal.getsignal(signal.SIGINT)
+        (handler if callable(handler) else interrupt)(signal.SIGINT, frame)
+
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        for name, handler in (("SIGINT", interrupt), ("SIGTERM", end), ("SIGHUP", end)):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup ignores one
-                handled[number] = signal.signal(number, handle)
+                handled[number] = signal.signal(number, handler)
     try:
         yield
     finally:
@@ -96,6 +109,17 @@ def _streams() -> Iterator[None]:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the rest of the process)
     yield
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[None]:
+    """Warnings as lines like ours, without file and line."""
+    before = warnings.showwarning
+    warnings.showwarning = lambda message, *_, **__: _complain(f"fcnet: warning: {' '.join(str(message).split())}")
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _report(error: BaseException) -> None:

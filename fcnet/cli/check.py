@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from fcnet.cli.flags import add_flags, given_options
 from fcnet.cli.parser import Commands, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
-from fcnet.cli.train import add_flags, load_data, make_solver, told
 
 FILES = ("activations.csv", "histograms.csv", "activations.png")
 
@@ -32,12 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a line per check and one per hidden layer; exit code 1 if a check failed."""
     folder = check_folder(arguments.out, FILES, force=arguments.force)
     arguments.out, arguments.force = None, False  # what is made here is no run
-    options, in_their_words = told(arguments)
+    options, in_their_words = given_options(arguments)
     with in_their_words:
-        from fcnet.babysit import activation_statistics, check
-        from fcnet.babysit.activations import histograms_csv, statistics_csv, table
-        from fcnet.babysit.pictures import activations_png
-        from fcnet.babysit.sanity import few
+        from fcnet.build import load_data, make_solver
+        from fcnet.tools.diagnostics import activation_statistics, check
+        from fcnet.tools.diagnostics.activations import histograms_csv, statistics_csv, table
+        from fcnet.tools.diagnostics.pictures import activations_png
+        from fcnet.tools.diagnostics.sanity import few
 
         solver = make_solver(options, load_data(options), verbose=False)
         say(f"{solver.data.summary()}\n{solver.model!r}, {solver.model.backend.describe()}\n")

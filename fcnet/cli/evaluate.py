@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from fcnet.cli.parser import Commands
 from fcnet.cli.reports import as_flags
-from fcnet.cli.runs import trained_on
+from fcnet.runs.rundir import trained_on
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from fcnet.model import FullyConnectedNet
+    from fcnet.nn.model import FullyConnectedNet
 
 
 def add(commands: Commands) -> None:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
     from fcnet import load
     from fcnet.data import inputs
-    from fcnet.objective import kind_of_targets
+    from fcnet.nn.objective import kind_of_targets
 
     model = load(options.model, device=options.device)
     known = trained_on(options.model)

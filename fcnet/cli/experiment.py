@@ -8,7 +8,7 @@ import time
 
 from fcnet.cli.parser import Commands, number, say
 from fcnet.errors import unknown
-from fcnet.options import in_users_words
+from fcnet.runs.options import in_users_words
 
 
 def add(commands: Commands) -> None:

@@ -21,16 +21,16 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print it; nothing missing is an error."""
     import fcnet
-    from backends import Status, get_backend, probe
-    from backends import cpu as cpu_kernels
+    from fcnet.backends import Status, get_backend, probe
+    from fcnet.backends.cpu import loader
     from fcnet.data.catalogue import NAMES, SOURCES, candidate_folders, find_files
 
     print(f"fcnet {fcnet.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     print("\nDevices")
     cpu = get_backend("cpu")
     print(f"  cpu     usable: {cpu.describe()}, {_gib(cpu.memory().total)} of memory")
-    if not cpu.kernels:
-        print(f"          kernels (Numba) {cpu_kernels.status()}")
+    if not loader.load().kernels or loader.load().broken:
+        print(f"          kernels (Numba) {loader.load().status}")
     found = probe()
     if found.status is Status.OK:
         for index in range(found.device_count):

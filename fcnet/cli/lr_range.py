@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+from fcnet.cli.flags import add_flags, given_options
 from fcnet.cli.parser import Commands, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
-from fcnet.cli.train import add_flags, load_data, make_solver, told
-from fcnet.folders import make_numbered_folder
+from fcnet.files import make_numbered_folder
 
 FILES = ("lr-range.csv", "lr-range.png")
 
@@ -29,10 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the suggestion, write the curve."""
     folder = check_folder(arguments.out, FILES, force=arguments.force)
     arguments.out, arguments.force = None, False  # what is made here is no run
-    options, in_their_words = told(arguments)
+    options, in_their_words = given_options(arguments)
     with in_their_words:
-        from fcnet.babysit import lr_range
-        from fcnet.babysit.pictures import lr_range_png
+        from fcnet.build import load_data, make_solver
+        from fcnet.tools.diagnostics import lr_range
+        from fcnet.tools.diagnostics.pictures import lr_range_png
 
         solver = make_solver(options, load_data(options), verbose=False)
         say(f"{solver.data.summary()}\n{solver.model!r}, {solver.model.backend.describe()}")

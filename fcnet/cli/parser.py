@@ -78,16 +78,6 @@ class Commands:
         return options
 
 
-def build() -> Commands:
-    """The whole command line."""
-    from fcnet.cli import check, evaluate, experiment, fetch, info, lr_range, predict, search, train
-
-    commands = Commands()
-    for module in (train, evaluate, predict, info, fetch, check, lr_range, search, experiment):
-        module.add(commands)
-    return commands
-
-
 def number(kind: type) -> Callable[[str], Any]:
     """An argparse type for int or float that says what was expected and what came."""
     word = {int: "an integer", float: "a number"}[kind]

@@ -14,7 +14,7 @@ from fcnet.cli.reports import as_flags
 if TYPE_CHECKING:
     import numpy as np
 
-    from fcnet.model import FullyConnectedNet
+    from fcnet.nn.model import FullyConnectedNet
 
 
 def add(commands: Commands) -> None:

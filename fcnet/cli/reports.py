@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fcnet.cli.parser import say
-from fcnet.files import naming, write_atomically
-from fcnet.folders import make_folder, remove_folders
+from fcnet.files import make_folder, naming, remove_folders, write_atomically
 
 Content = str | Callable[[], bytes]  # text, or what draws a picture
 

@@ -8,9 +8,9 @@ import os
 import re
 from typing import Any
 
+from fcnet.cli.flags import add_flags
 from fcnet.cli.parser import Commands, number, say
-from fcnet.cli.train import add_flags
-from fcnet.options import TrainOptions, flag, in_users_words, read_toml
+from fcnet.runs.options import TrainOptions, flag, in_users_words, read_toml
 
 _EXAMPLES = """
 what to vary, once for each option:
@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, no line per trial")
-    from fcnet.study.plan import SearchOptions
+    from fcnet.tools.search.plan import SearchOptions
 
     train = {field.name for field in dataclasses.fields(TrainOptions)}
     for field in dataclasses.fields(SearchOptions):
@@ -67,8 +67,8 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search; the last line says the best validation value and where its run is."""
-    from fcnet.study import searching
-    from fcnet.study.plan import SearchOptions, make
+    from fcnet.tools.search import searching
+    from fcnet.tools.search.plan import SearchOptions, make
 
     if arguments.config == "":
         raise ValueError("--config: expected a TOML file, got ''; name one, or leave it out")

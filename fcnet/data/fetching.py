@@ -15,7 +15,7 @@ from typing import IO, cast
 
 from fcnet import errors
 from fcnet.data import catalogue, cifar
-from fcnet.folders import make_folder, unless_it_fails
+from fcnet.files import make_folder, unless_it_fails
 
 _TIMEOUT = 60  # seconds without a byte
 _REASONS = {

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from backends import Purpose, host_generator
 from fcnet import functional as F
+from fcnet.backends import Purpose, host_generator
 from fcnet.experiments.base import Experiment, Settings, Table
 from fcnet.experiments.drawing import COLOURS
-from fcnet.init import initial_weights, weight_std
+from fcnet.nn.init import initial_weights, weight_std
 
 LAYERS, UNITS, SAMPLES, BINS = 5, 100, 1000, 40
 #: activation -> range of its histogram, and the values at which its gradient dies.

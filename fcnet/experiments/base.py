@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from backends import Backend, check_seed, get_backend
+from fcnet.backends import Backend, check_seed, get_backend
 from fcnet.progress import Progress
 
 

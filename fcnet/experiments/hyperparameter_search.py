@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import Purpose, host_generator
+from fcnet.backends import Purpose, host_generator
 from fcnet.data import Dataset
 from fcnet.experiments.base import Experiment, Settings, Table
 from fcnet.experiments.drawing import COLOURS

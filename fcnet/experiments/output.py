@@ -7,9 +7,9 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from fcnet.backends.signals import Deferred
 from fcnet.experiments.base import Experiment, Table
-from fcnet.files import uninterrupted, write_atomically
-from fcnet.folders import make_folder, make_numbered_folder, unless_it_fails
+from fcnet.files import make_folder, make_numbered_folder, unless_it_fails, write_atomically
 
 DPI = 130
 
@@ -62,7 +62,7 @@ def write_results(name: str, experiment: Experiment, table: Table, folder: Path)
         png = picture(experiment, table)
     except ImportError:
         png = None
-    with uninterrupted():
+    with Deferred():
         write_atomically(numbers, table.csv())
         if png is None:
             image.unlink(missing_ok=True)  # that of an earlier run

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from backends import Purpose, host_generator
 from fcnet import data
+from fcnet.backends import Purpose, host_generator
 from fcnet.data import Dataset
 from fcnet.experiments.base import Settings, Table
-from fcnet.model import FullyConnectedNet
+from fcnet.nn.model import FullyConnectedNet
 from fcnet.progress import Progress
-from fcnet.solver import Solver
+from fcnet.training.solver import Solver
 
 LAST = 20  # steps over which the loss in the end is a mean
 

@@ -43,6 +43,14 @@ from fcnet.functional.dropout import (
     plain_dropout_inference,
     plain_dropout_mask,
 )
+from fcnet.functional.hidden import (
+    batchnorm_activation_dropout_backward,
+    batchnorm_activation_dropout_forward,
+    bias_activation_dropout_backward,
+    bias_activation_dropout_forward,
+    layernorm_activation_dropout_backward,
+    layernorm_activation_dropout_forward,
+)
 from fcnet.functional.loss import (
     LOSSES,
     NUMERIC,
@@ -66,14 +74,6 @@ from fcnet.functional.norm import (
     layernorm_forward,
 )
 from fcnet.functional.penalty import l1_penalty, l2_penalty
-from fcnet.functional.units import (
-    batchnorm_activation_dropout_backward,
-    batchnorm_activation_dropout_forward,
-    bias_activation_dropout_backward,
-    bias_activation_dropout_forward,
-    layernorm_activation_dropout_backward,
-    layernorm_activation_dropout_forward,
-)
 
 __all__ = [
     "ACTIVATIONS",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from backends import accelerated, array_module
+from fcnet.backends import accelerated, array_module
 from fcnet.errors import unknown
 from fcnet.functional import checks
 
@@ -274,7 +274,7 @@ def pieces_of(x: Array, pieces: int) -> list[Array]:
 
 
 class Activation(NamedTuple):
-    """A pair of functions and the initialiser that suits it (`fcnet.init`).
+    """A pair of functions and the initialiser that suits it (`fcnet.nn.init`).
 
     own_cache: the cache has arrays of its own, to be given back. pieces: columns that the function takes for one that
     it gives.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import accelerated, array_module, backend_of
+from fcnet.backends import accelerated, array_module, backend_of
 from fcnet.functional import checks
 
 Array = Any

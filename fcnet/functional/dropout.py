@@ -12,17 +12,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import MaskStream, accelerated, array_module
+from fcnet.backends import MaskStream, accelerated, array_module
+from fcnet.backends.caches import STEPS, keep_threshold
 from fcnet.functional import checks
 
 Array = Any
-
-STEPS = 65536  # masks compare 16-bit integers, so the probability to keep is a multiple of 1/65536
-
-
-def keep_threshold(keep_ratio: float) -> int:
-    """The number of 16-bit values that keep a unit: 1 to 65536 (which is out of 16-bit range: keep all)."""
-    return max(1, round(keep_ratio * STEPS))
 
 
 def plain_dropout_mask(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from backends import accelerated, array_module
+from fcnet.backends import accelerated, array_module
 from fcnet.errors import unknown
 from fcnet.functional import checks
 from fcnet.functional.activation import sigmoid_forward

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from backends import array_module
+from fcnet.backends import array_module
 
 Array = Any
 

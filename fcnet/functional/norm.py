@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from backends import accelerated, array_module
+from fcnet.backends import accelerated, array_module
+from fcnet.backends.caches import EPS, MOMENTUM
 from fcnet.functional import checks
 from fcnet.functional.affine import bias_gradient, per_row
 
 Array = Any
-
-EPS = 1e-5
-MOMENTUM = 0.9  # weighs the old running value (CS231n, Keras); PyTorch's 0.1 weighs the new one
 
 
 class NormCache(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends import accelerated, array_module
+from fcnet.backends import accelerated, array_module
 
 Array = Any
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from backends import Array
-from fcnet.boundary import finite_real, one_of
+from fcnet.backends import Array
+from fcnet.backends.step import Run, direct
 from fcnet.errors import unknown
 from fcnet.functional import advance
+from fcnet.nn.params import ParamBuffer
 from fcnet.optim import rules
 from fcnet.optim.limits import decay_weights
-from fcnet.params import ParamBuffer
-from fcnet.program import Run, direct
+from fcnet.validation import finite_real, one_of
 
 
 class Rule(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from backends import accelerated, array_module
+from fcnet.backends import accelerated, array_module
 
 Array = Any
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from fcnet.boundary import finite_real, one_of, positive_int
+from fcnet.validation import finite_real, one_of, positive_int
 
 Schedule = Callable[[int], float]
 

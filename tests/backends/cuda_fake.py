@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from tests.backends.cuda_cpu import CpuKernel
+from tests.kernels.cuda_cpu import CpuKernel
 
 
 class OutOfMemoryError(MemoryError):

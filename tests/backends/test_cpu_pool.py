@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends import cpu
 from fcnet import functional as F
+from fcnet.backends.cpu import loader
+from tests.kernels.test_cpu_kernels import forget
 from tests.tolerances import assert_close
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,14 +27,14 @@ EDGES = [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 287, 288, 289, 513]
 @pytest.fixture
 def served(cpu_kernels):
     """Skip where NumPy's BLAS computes the products."""
-    if "matmul" not in cpu.kernels():
+    if "matmul" not in loader.load().kernels:
         pytest.skip("no products of our own: this CPU has no AVX-512")
 
 
 @pytest.fixture
 def multiply(served):
     """multiply(a, b, turned, threads=None): the product, next to memory that must stay as it is."""
-    from backends.cpu import pool, product
+    from fcnet.backends.cpu import pool, product
 
     def run(a, b, turned=(False, False), alone=False):
         rows, columns = a.shape[turned[0]], b.shape[1 - turned[1]]
@@ -118,16 +119,17 @@ def test_what_is_served():
 def test_numpy_multiplies_on_other_cpus(monkeypatch):
     from llvmlite import binding
 
-    monkeypatch.setattr(cpu, "_loaded", None)
+    monkeypatch.setattr(loader, "_loaded", None)
+    forget("fcnet.backends.cpu.affine", monkeypatch)
     monkeypatch.setattr(binding, "get_host_cpu_features", lambda: {"avx2": True})
-    assert "matmul" not in cpu.kernels()
-    assert "adam" in cpu.kernels()
+    assert "matmul" not in loader.load().kernels
+    assert "adam" in loader.load().kernels
 
 
 @pytest.mark.usefixtures("cpu_kernels")
 class TestPool:
     def test_a_helper_takes_part_sleeps_and_is_woken(self, rng, monkeypatch):
-        from backends.cpu import pool, update
+        from fcnet.backends.cpu import optim, pool
 
         monkeypatch.setattr(pool, "_pool", pool.Pool(3))
         w, expected = np.zeros(1_000_000, np.float32), 0.0
@@ -135,7 +137,7 @@ class TestPool:
             time.sleep(pause)
             if pause:
                 assert pool._pool.asleep == 2  # both, after a while without work
-            update.sgd(w, np.ones_like(w), 1.0, work=None)
+            optim.sgd(w, np.ones_like(w), 1.0, work=None)
             expected -= 1.0
             assert (w == expected).all()
         assert [helper.is_alive() for helper in pool._pool._helpers] == [True, True]
@@ -143,32 +145,32 @@ class TestPool:
         assert [helper.is_alive() for helper in pool._pool._helpers] == [False, False]
 
     def test_small_jobs_wake_nobody(self, monkeypatch):
-        from backends.cpu import pool, update
+        from fcnet.backends.cpu import optim, pool
 
         monkeypatch.setattr(pool, "_pool", pool.Pool(2))
         w = np.zeros(10)
-        update.sgd(w, np.ones(10), 1.0, work=None)
+        optim.sgd(w, np.ones(10), 1.0, work=None)
         assert (w == -1).all()
         assert pool._pool.missing == 1
 
     def test_a_second_caller_works_alone(self, monkeypatch):
-        from backends.cpu import pool, update
+        from fcnet.backends.cpu import optim, pool
 
         w, desks = np.zeros(300_000), []
         monkeypatch.setattr(pool, "_own_desk", lambda: desks.append(pool.Desk.empty(1)) or desks[-1])
         with pool._made().taken:
-            other = threading.Thread(target=update.sgd, args=(w, np.ones_like(w), 1.0), kwargs={"work": None})
+            other = threading.Thread(target=optim.sgd, args=(w, np.ones_like(w), 1.0), kwargs={"work": None})
             other.start()
             other.join()
         assert len(desks) == 1
-        update.sgd(w, np.ones_like(w), 1.0, work=None)
+        optim.sgd(w, np.ones_like(w), 1.0, work=None)
         assert len(desks) == 1
         assert (w == -2).all()
 
     @pytest.mark.parametrize("when", ["acquire", "release"])
     def test_an_interrupt_right_after_the_lock_leaves_it_free(self, when, monkeypatch):
         """Python looks for signals when a call returns: before what it returned is known to anybody."""
-        from backends.cpu import pool, update
+        from fcnet.backends.cpu import optim, pool
 
         class Interrupted:
             lock = threading.RLock()
@@ -191,11 +193,11 @@ class TestPool:
         with monkeypatch.context() as patch:
             patch.setattr(pool._made(), "taken", Interrupted())
             with pytest.raises(KeyboardInterrupt):
-                update.sgd(w, np.ones_like(w), 1.0, work=None)
+                optim.sgd(w, np.ones_like(w), 1.0, work=None)
             assert not Interrupted.lock._is_owned()
 
     def test_a_failing_kernel_leaves_the_lock_free(self):
-        from backends.cpu import pool
+        from fcnet.backends.cpu import pool
 
         def fail(*_):
             raise ZeroDivisionError
@@ -235,7 +237,7 @@ class TestPool:
         ids=str,
     )
     def test_how_many_threads(self, environment, limit, monkeypatch):
-        from backends.cpu import pool
+        from fcnet.backends.cpu import pool
 
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             monkeypatch.delenv(name, raising=False)
@@ -247,14 +249,14 @@ class TestPool:
         ("text", "count"), [("max 100000\n", 16), ("200000 100000\n", 2), ("50000 100000\n", 1), ("what?", 16)]
     )
     def test_a_containers_share_of_time(self, text, count, tmp_path):
-        from backends.cpu import pool
+        from fcnet.backends.cpu import pool
 
         (tmp_path / "cpu.max").write_text(text)
         assert pool._quota(str(tmp_path / "cpu.max")) == count
         assert pool._quota(str(tmp_path / "missing")) == pool.MOST
 
     def test_many_threads_give_the_same_bits(self, rng, multiply, monkeypatch):
-        from backends.cpu import pool
+        from fcnet.backends.cpu import pool
 
         shapes = [(100, 784, 100), (530, 300, 70), (64, 200, 1024), (9, 5000, 40)]
         alone = [multiply(*operands(np.random.default_rng(0), *shape)[:2], alone=True) for shape in shapes]
@@ -268,7 +270,7 @@ class TestPool:
 
 FORK = """
 import os, sys, fcnet, numpy as np
-from backends.cpu import pool
+from fcnet.backends.cpu import pool
 from fcnet import functional as F
 a = np.random.default_rng(0).standard_normal((400, 400)).astype(np.float32)
 w = np.ones(300_000, np.float32)
@@ -299,7 +301,7 @@ def test_a_forked_child_computes_and_both_end_quietly():
 
 FORK_WHILE_RECORDING = """
 import os, sys, threading, numpy as np
-from backends.cpu import jit, tape
+from fcnet.backends.cpu import jit, tape
 from fcnet import functional as F
 a = np.ones((4, 3), np.float32)
 F.bias_activation_dropout_forward(a, a[0])

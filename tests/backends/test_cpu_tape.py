@@ -8,9 +8,10 @@ import threading
 import numpy as np
 import pytest
 
-from backends import cpu, get_backend
-from backends.base import InTurn
 from fcnet import functional as F
+from fcnet.backends import get_backend
+from fcnet.backends.cpu import loader
+from fcnet.backends.device import InTurn
 from fcnet.optim import rules
 from tests.small import blobs, solver
 
@@ -40,7 +41,7 @@ def test_a_step_from_the_tape_is_the_step_call_by_call(options, monkeypatch):
     for number in range(45):  # several epochs, with a short last batch each
         taped.step()
         with monkeypatch.context() as patch:
-            patch.setattr(cpu, "compile", InTurn)
+            patch.setattr(loader, "compile", InTurn)
             plain.step()
         if number == 20:
             taped.optimizer.learning_rate = plain.optimizer.learning_rate = 3e-3
@@ -55,7 +56,7 @@ def test_a_small_step_is_one_call():
     one = solver(blobs(dtype="float32"), update_rule="adam", net_options={"normalization": "batchnorm"})
     one.step()
     (program,) = one._programs.values()
-    products = "matmul" in cpu.kernels()  # NumPy's BLAS does them elsewhere, in between
+    products = "matmul" in loader.load().kernels  # NumPy's BLAS does them elsewhere, in between
     assert len(program.calls) == 1 if products else len(program.calls) > 1
     assert len(entries(program)) > 10
 
@@ -127,7 +128,7 @@ class TestCompile:
         np.testing.assert_array_equal(batch, expected)
 
     def test_other_threads_go_on_while_one_records(self):
-        from backends.cpu import jit
+        from fcnet.backends.cpu import jit
 
         made = []
 
@@ -146,7 +147,7 @@ class TestCompile:
         assert made == [0.5]
 
     def test_after_a_refusal_nothing_is_taken_down(self):
-        from backends.cpu import jit
+        from fcnet.backends.cpu import jit
 
         w = np.ones(100_001, np.float32)
         self.program(rules.sgd, w, w, np.ones(1), work=w)

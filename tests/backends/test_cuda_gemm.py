@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fcnet
-from backends.cuda.gemm import CublasError
-from backends.cupy_backend import CupyBackend
-from tests.backends.test_cuda_capture import cublas, cupy, device
+from fcnet.backends.cuda.gemm import CublasError
+from fcnet.backends.cupy_backend import CupyBackend
+from tests.backends.test_cuda_graph import cublas, cupy, device
 
 
 class TestGemm:
@@ -87,7 +87,7 @@ class TestGemm:
         def missing():
             raise OSError("no libcublas here")
 
-        monkeypatch.setattr("backends.cupy_backend.library", missing)
+        monkeypatch.setattr("fcnet.backends.cupy_backend.library", missing)
         backend = CupyBackend(0)
         a = backend.asarray(np.eye(2))
         np.testing.assert_array_equal(np.array(backend.gemm(a, a)), np.eye(2))

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from backends import Purpose, get_backend
-from backends.cupy_backend import PAIRS, CupyBackend
+from fcnet.backends import Purpose, get_backend
+from fcnet.backends.cupy_backend import PAIRS, CupyBackend
 from tests.backends.cuda_fake import fake_cupy
 
 CPU = get_backend("cpu")
@@ -113,7 +113,7 @@ def test_upload_does_not_wait_for_a_copy_that_is_done(cupy, backend):
 
 
 def test_large_uploads_go_in_pieces(cupy, backend, monkeypatch):
-    monkeypatch.setattr("backends.cupy_backend.PIECE", 24)
+    monkeypatch.setattr("fcnet.backends.cupy_backend.PIECE", 24)
     host = np.arange(20.0).reshape(4, 5)
     out = cupy.empty((4, 5))
     backend.upload(host, out)
@@ -388,7 +388,7 @@ def test_gpu_memory_and_description(gpu):
 
 @pytest.mark.gpu
 def test_gpu_to_gpu():
-    from backends import probe
+    from fcnet.backends import probe
 
     if probe().device_count < 2:
         pytest.skip("one GPU only")

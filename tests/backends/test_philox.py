@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from backends import Purpose, get_backend
-from backends.cuda import source
-from tests.backends.cuda_cpu import CpuKernel
+from fcnet.backends import Purpose, get_backend
+from fcnet.backends.cuda.sources import source
+from tests.kernels.cuda_cpu import CpuKernel
 
 CPU = get_backend("cpu")
 KEY = (0, int(Purpose.DROPOUT))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from backends import DeviceError, Probe, Status, get_backend, probe
+from fcnet.backends import DeviceError, Probe, Status, get_backend, probe
 from tests.backends.cuda_fake import OutOfMemoryError, fake_cupy
 
-MODULE = importlib.import_module("backends.probe")  # `backends.probe` as an attribute is the function
+MODULE = importlib.import_module("fcnet.backends.probe")  # `fcnet.backends.probe` as an attribute is the function
 ROOT = Path(MODULE.__file__).parents[1]
 NO_DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
 
@@ -249,7 +249,7 @@ def test_warnings_of_cupy_do_not_leak(machine, monkeypatch, tmp_path):
 
 
 def test_cuda_refused_says_why_and_what_to_do_in_one_line(monkeypatch):
-    monkeypatch.setattr("backends.select.probe", lambda: Probe(Status.NOT_INSTALLED, "the reason", "the remedy"))
+    monkeypatch.setattr("fcnet.backends.select.probe", lambda: Probe(Status.NOT_INSTALLED, "the reason", "the remedy"))
     for name in ("cuda", "cuda:1"):
         with pytest.raises(DeviceError) as caught:
             get_backend(name)
@@ -260,20 +260,20 @@ def test_cuda_refused_says_why_and_what_to_do_in_one_line(monkeypatch):
 
 
 def test_auto_falls_back_to_the_cpu(monkeypatch):
-    monkeypatch.setattr("backends.select.probe", lambda: Probe(Status.MISSING_CUDA_LIBS, "reason", "remedy"))
+    monkeypatch.setattr("fcnet.backends.select.probe", lambda: Probe(Status.MISSING_CUDA_LIBS, "reason", "remedy"))
     assert get_backend("auto").name == "cpu"
 
 
 def test_auto_and_cuda_are_the_first_gpu(machine, monkeypatch):
     machine(fake_cupy(count=2))
-    monkeypatch.setattr("backends.select._cuda", {})
+    monkeypatch.setattr("fcnet.backends.select._made", {})
     assert get_backend("auto").name == "cuda:0"
     assert get_backend("cuda") is get_backend("cuda:0") is get_backend("auto")
     assert get_backend("cuda:1").name == "cuda:1"
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):
-    monkeypatch.setattr("backends.select.probe", lambda: Probe(Status.OK, device_count=1, devices=("GPU",)))
+    monkeypatch.setattr("fcnet.backends.select.probe", lambda: Probe(Status.OK, device_count=1, devices=("GPU",)))
     with pytest.raises(DeviceError, match=r"'cuda:7' is not there; this machine has cuda:0$"):
         get_backend("cuda:7")
 
@@ -307,10 +307,10 @@ def python(code, *path, **environment):
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("statement", ["import backends", "import fcnet"])
+@pytest.mark.parametrize("statement", ["import fcnet.backends", "import fcnet; fcnet.Solver"])
 def test_import_and_the_cpu_never_import_cupy(tmp_path, statement):
     package(tmp_path, "")  # a CuPy that can be imported, whatever is installed
-    code = f"{statement}\nimport sys, backends\nbackends.get_backend('cpu')\nprint('cupy' in sys.modules)"
+    code = f"{statement}\nimport sys, fcnet.backends\nfcnet.get_backend('cpu')\nprint('cupy' in sys.modules)"
     assert python(code, tmp_path) == "False"
 
 
@@ -321,7 +321,7 @@ def real_cupy():
 
 
 SHOW = """
-from backends import probe
+from fcnet.backends import probe
 found = probe()
 print(found.status.name, found.reason, found.remedy, found.versions.cupy, found.versions.driver, sep="|")
 """
@@ -341,7 +341,7 @@ def test_the_real_cupy_without_a_gpu(real_cupy):
 
 def test_the_real_cupy_is_refused_by_name_and_passed_over_by_auto(real_cupy):
     code = """
-from backends import DeviceError, get_backend
+from fcnet.backends import DeviceError, get_backend
 print(get_backend("auto").name)
 try:
     get_backend("cuda")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from backends import MaskStream, Purpose, check_seed, get_backend, host_generator
+from fcnet.backends import MaskStream, Purpose, check_seed, get_backend, host_generator
 
 CPU = get_backend("cpu")
 

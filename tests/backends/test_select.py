@@ -10,19 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-import backends
-from backends import (
+from fcnet import backends
+from fcnet.backends import (
     DeviceError,
     Probe,
     Status,
     array_module,
     backend_of,
     get_backend,
-    register_backend,
     select,
-    unregister_backend,
 )
-from backends.numpy_backend import NumpyBackend
+from fcnet.backends.numpy_backend import NumpyBackend
 
 
 @pytest.fixture
@@ -42,10 +40,10 @@ class OneGpu(NumpyBackend):
 @pytest.fixture
 def two_gpus(monkeypatch):
     monkeypatch.setattr(select, "probe", lambda: Probe(Status.OK, device_count=2, devices=("A", "B")))
-    monkeypatch.setattr(select, "_cuda", {})
-    module = types.ModuleType("backends.cupy_backend")
+    monkeypatch.setattr(select, "_made", {"cpu": select.CPU})
+    module = types.ModuleType("fcnet.backends.cupy_backend")
     module.CupyBackend = OneGpu
-    monkeypatch.setitem(sys.modules, "backends.cupy_backend", module)
+    monkeypatch.setitem(sys.modules, "fcnet.backends.cupy_backend", module)
 
 
 def test_the_cpu_is_numpy():
@@ -142,7 +140,7 @@ def test_arrays_of_cupy_are_known_only_when_cupy_is_loaded(two_gpus, monkeypatch
     assert backend_of(ndarray()) is get_backend("cuda:1")
 
 
-def test_registering_a_device(no_gpu):
+def test_a_further_device(no_gpu, monkeypatch):
     class Thing:
         pass
 
@@ -153,13 +151,13 @@ def test_registering_a_device(no_gpu):
             return isinstance(array, Thing)
 
     thing = ThingBackend()
-    register_backend(thing)
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(select, "_made", dict(select._made))
+        select.keep(thing)
         assert get_backend("thing") is thing
+        assert copy.deepcopy(thing) is thing
         assert backend_of(Thing()) is thing
         assert backend_of(np.ones(2)) is get_backend("cpu")
-    finally:
-        unregister_backend(thing)
     with pytest.raises(ValueError, match="got 'thing'"):
         get_backend("thing")
 
@@ -223,10 +221,10 @@ def test_threads_that_ask_first_get_one_backend(monkeypatch):
 
     def slow(index):
         time.sleep(0.05)
-        return object()
+        return OneGpu(index)
 
-    monkeypatch.setitem(sys.modules, "backends.cupy_backend", types.SimpleNamespace(CupyBackend=slow))
-    monkeypatch.setattr(select, "_cuda", {})
+    monkeypatch.setitem(sys.modules, "fcnet.backends.cupy_backend", types.SimpleNamespace(CupyBackend=slow))
+    monkeypatch.setattr(select, "_made", {"cpu": select.CPU})
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(select._cuda_backend, [0] * 4))
     assert len(set(map(id, found))) == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fcnet.compat.cs231n import KNearestNeighbor, affine_bn_relu_backward, affine_bn_relu_forward, data_utils
-from fcnet.numerical import numerical_gradient, relative_error
+from fcnet.tools.gradcheck import numerical_gradient, relative_error
 
 KNN = """
 from cs231n.classifiers import KNearestNeighbor

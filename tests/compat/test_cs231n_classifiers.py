@@ -8,7 +8,7 @@ import pytest
 from fcnet.compat import cs231n
 from fcnet.compat.cs231n import KNearestNeighbor, LinearClassifier, LinearSVM, Softmax
 from fcnet.compat.cs231n.classifiers.neural_net import TwoLayerNet
-from fcnet.numerical import numerical_gradient, relative_error
+from fcnet.tools.gradcheck import numerical_gradient, relative_error
 from tests import oracles
 from tests.small import blobs
 from tests.tolerances import assert_close

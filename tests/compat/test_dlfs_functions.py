@@ -7,7 +7,7 @@ import pytest
 
 from fcnet.compat import dlfs
 from fcnet.compat.dlfs import TwoLayerNet, functions, shuffle_dataset, smooth_curve
-from fcnet.numerical import relative_error
+from fcnet.tools.gradcheck import relative_error
 from tests import oracles
 from tests.small import blobs
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fcnet.compat.dlfs import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss, Tanh
-from fcnet.numerical import numerical_gradient, relative_error
+from fcnet.tools.gradcheck import numerical_gradient, relative_error
 from tests.tolerances import assert_close
 
 TOLERANCE = 1e-6  # of central differences in float64, with gradients of order one

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fcnet.compat.dlfs import MultiLayerNet, MultiLayerNetExtend, Trainer, smooth_curve
-from fcnet.numerical import relative_error
+from fcnet.tools.gradcheck import relative_error
 from tests.small import blobs
 
 OPTIONS = [

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fcnet import functional as F
-from fcnet.init import SCHEMES
-from fcnet.numerical import numerical_gradient
+from fcnet.nn.init import SCHEMES
+from fcnet.tools.gradcheck import numerical_gradient
 from tests import oracles_activation as oracles
 from tests.guard import shares_memory
 from tests.tolerances import assert_close

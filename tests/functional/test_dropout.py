@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from backends import MaskStream, get_backend
 from fcnet import functional as F
-from fcnet.functional.dropout import keep_threshold
-from fcnet.numerical import numerical_gradient
+from fcnet.backends import MaskStream, get_backend
+from fcnet.backends.caches import keep_threshold
+from fcnet.tools.gradcheck import numerical_gradient
 from tests import oracles
 from tests.tolerances import assert_close
 

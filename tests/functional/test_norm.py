@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fcnet import functional as F
-from fcnet.numerical import numerical_gradient
+from fcnet.tools.gradcheck import numerical_gradient
 from tests import oracles
 from tests.guard import shares_memory
 from tests.tolerances import assert_close

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
+from fcnet.backends.step import Program
+from fcnet.nn.params import ParamBuffer
 from fcnet.optim import RULES, Optimizer
-from fcnet.params import ParamBuffer
-from fcnet.program import Program
 from tests import oracles
 from tests.small import blobs, net
 from tests.tolerances import assert_close

@@ -1,11 +1,11 @@
 """Stanford CS231n, assignments 1 and 2 (2020 and later): the course's names and behaviour over fcnet's code.
 
 No formula of its own where fcnet has one: layers and linear classifiers call `fcnet.functional`, rules
-`fcnet.optim.rules`, gradient checks `fcnet.numerical`, the nearest neighbours `fcnet.neighbors`. Names can be imported
-from here or, as in the course, from the submodules; the two-layer net of the years before 2020, which trains itself, is
-in `classifiers.neural_net`. After `install()` the course's notebooks run unmodified: `from cs231n.classifiers.fc_net
-import *` finds this package. Those are, of assignment 1, knn, svm, softmax, two_layer_net and features, and of
-assignment 2 FullyConnectedNets, BatchNormalization and Dropout.
+`fcnet.optim.rules`, gradient checks `fcnet.tools.gradcheck`, the nearest neighbours `fcnet.tools.neighbors`. Names can
+be imported from here or, as in the course, from the submodules; the two-layer net of the years before 2020, which
+trains itself, is in `classifiers.neural_net`. After `install()` the course's notebooks run unmodified: `from
+cs231n.classifiers.fc_net import *` finds this package. Those are, of assignment 1, knn, svm, softmax, two_layer_net
+and features, and of assignment 2 FullyConnectedNets, BatchNormalization and Dropout.
 
 >>> import numpy as np
 >>> from fcnet.compat.cs231n import FullyConnectedNet

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import array_module, backend_of
+from fcnet.backends import array_module, backend_of
 
 Array = Any
 

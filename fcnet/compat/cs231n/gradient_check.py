@@ -1,4 +1,4 @@
-"""The course's `gradient_check.py` over `fcnet.numerical`; on the host, meant for float64."""
+"""The course's `gradient_check.py` over `fcnet.tools.gradcheck`; on the host, meant for float64."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from backends import Purpose, host_generator
-from fcnet.numerical import numerical_gradient, relative_error
+from fcnet.backends import Purpose, host_generator
+from fcnet.tools.gradcheck import numerical_gradient, relative_error
 
 __all__ = ["eval_numerical_gradient", "eval_numerical_gradient_array", "grad_check_sparse", "rel_error"]
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from backends import MaskStream, backend_of, check_seed
 from fcnet import functional as F
-from fcnet.boundary import check_labels, finite_real
+from fcnet.backends import MaskStream, backend_of, check_seed
+from fcnet.backends.caches import EPS, MOMENTUM, STEPS
 from fcnet.compat.cs231n._arrays import Array, number, promoted, zeros
 from fcnet.errors import unknown
-from fcnet.functional.norm import EPS, MOMENTUM
+from fcnet.validation import check_labels, finite_real
 
 __all__ = [
     "affine_backward",
@@ -214,10 +214,9 @@ def dropout_forward(x: Array, dropout_param: Mapping[str, Any]) -> tuple[Array, 
     if "p" not in dropout_param:
         raise ValueError("dropout_param: expected a key 'p', the probability to keep a unit, got none; try p=0.5")
     keep_ratio = finite_real("dropout_param['p']", dropout_param["p"])
-    if not 1 / F.dropout.STEPS <= keep_ratio <= 1:
+    if not 1 / STEPS <= keep_ratio <= 1:
         raise ValueError(
-            "dropout_param['p']: expected a probability to keep a unit, "
-            f"1/{F.dropout.STEPS} <= p <= 1, got {keep_ratio:g}"
+            f"dropout_param['p']: expected a probability to keep a unit, 1/{STEPS} <= p <= 1, got {keep_ratio:g}"
         )
     seed = dropout_param.get("seed")
     (floats,) = promoted("dropout_forward", x=x)

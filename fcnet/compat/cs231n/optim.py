@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import backend_of
+from fcnet.backends import backend_of
 from fcnet.compat.cs231n._arrays import Array, promoted, zeros
 from fcnet.optim import RULES
 

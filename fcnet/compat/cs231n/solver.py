@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from backends import Purpose, check_seed, host_generator
-from fcnet.boundary import finite_real, positive_int
+from fcnet.backends import Purpose, check_seed, host_generator
 from fcnet.compat.cs231n import optim
 from fcnet.compat.cs231n._arrays import Array
 from fcnet.errors import unknown
+from fcnet.validation import finite_real, positive_int
 
 __all__ = ["Solver"]
 

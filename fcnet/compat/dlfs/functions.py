@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from backends import array_module
 from fcnet import functional as F
-from fcnet.boundary import check_labels
+from fcnet.backends import array_module
 from fcnet.compat.cs231n._arrays import Array, number, promoted
+from fcnet.validation import check_labels
 
 __all__ = [
     "cross_entropy_error",

@@ -1,4 +1,4 @@
-"""The book's `common/gradient.py`, over `fcnet.numerical`."""
+"""The book's `common/gradient.py`, over `fcnet.tools.gradcheck`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import numerical
+from fcnet.tools import gradcheck
 
 __all__ = ["np", "numerical_gradient"]
 
@@ -20,4 +20,4 @@ def numerical_gradient(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndar
     Raises:
         TypeError: x holds no floats, which x + h would be rounded away in; the book then gives wrong numbers.
     """
-    return numerical.numerical_gradient(f, x, h=1e-4)
+    return gradcheck.numerical_gradient(f, x, h=1e-4)

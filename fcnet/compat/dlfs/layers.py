@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from backends import MaskStream, array_module, backend_of, check_seed
 from fcnet import functional as F
-from fcnet.boundary import check_labels, finite_real
+from fcnet.backends import MaskStream, array_module, backend_of, check_seed
+from fcnet.backends.caches import MOMENTUM
 from fcnet.compat import _install
 from fcnet.compat.cs231n._arrays import Array, number, promoted, zeros
 from fcnet.compat.dlfs import functions
 from fcnet.compat.dlfs.functions import *
-from fcnet.functional.norm import MOMENTUM
+from fcnet.validation import check_labels, finite_real
 
 __all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss", "Tanh"]
 __all__ += functions.__all__  # as the book's star import does

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from backends import check_seed
 from fcnet import functional as F
-from fcnet.boundary import check_labels, finite_real, one_of, positive_int
+from fcnet.backends import check_seed
 from fcnet.compat.cs231n._arrays import Array, number
 from fcnet.compat.dlfs.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss, Tanh
-from fcnet.init import initial_weights, weight_std
-from fcnet.numerical import numerical_gradient
+from fcnet.nn.init import initial_weights, weight_std
+from fcnet.tools.gradcheck import numerical_gradient
+from fcnet.validation import check_labels, finite_real, one_of, positive_int
 
 __all__ = ["MultiLayerNet"]
 

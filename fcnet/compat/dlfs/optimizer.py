@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from backends import backend_of
-from fcnet.boundary import finite_real
+from fcnet.backends import backend_of
 from fcnet.compat.cs231n._arrays import Array, promoted
 from fcnet.optim import rules
+from fcnet.validation import finite_real
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 

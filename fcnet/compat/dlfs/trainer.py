@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from backends import Purpose, check_seed, host_generator
-from fcnet.boundary import one_of, positive_int
+from fcnet.backends import Purpose, check_seed, host_generator
 from fcnet.compat.cs231n._arrays import Array
 from fcnet.compat.dlfs.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fcnet.validation import one_of, positive_int
 
 __all__ = ["Trainer"]
 

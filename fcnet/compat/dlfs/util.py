@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backends import Purpose, host_generator
+from fcnet.backends import Purpose, host_generator
 from fcnet.compat import _install
 
 __all__ = ["shuffle_dataset", "smooth_curve"]

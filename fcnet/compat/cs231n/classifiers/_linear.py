@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from backends import array_module
 from fcnet import functional as F
-from fcnet.boundary import finite_real
+from fcnet.backends import array_module
 from fcnet.compat.cs231n._arrays import Array, number, promoted
+from fcnet.validation import finite_real
 
 
 def linear_loss(

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 import fcnet
-from backends import array_module
 from fcnet import functional as F
-from fcnet.boundary import check_input
+from fcnet.backends import array_module
+from fcnet.backends.caches import EPS, MOMENTUM
 from fcnet.compat.cs231n import layer_utils, layers
 from fcnet.compat.cs231n._arrays import Array, number
 from fcnet.compat.cs231n.layer_utils import *
-from fcnet.functional.norm import EPS, MOMENTUM
+from fcnet.validation import check_input
 
 __all__ = ["FullyConnectedNet", "TwoLayerNet"]
 __all__ += layer_utils.__all__

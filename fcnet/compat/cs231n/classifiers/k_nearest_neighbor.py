@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from backends import backend_of
-from fcnet.boundary import positive_int
+from fcnet.backends import backend_of
 from fcnet.compat.cs231n._arrays import Array
-from fcnet.neighbors import pairwise_distances
+from fcnet.tools.neighbors import pairwise_distances
+from fcnet.validation import positive_int
 
 __all__ = ["KNearestNeighbor", "np"]
 

@@ -6,14 +6,14 @@ import os
 
 import numpy as np
 
-from backends import Purpose, array_module, check_seed, host_generator
-from fcnet.boundary import positive_int
+from fcnet.backends import Purpose, array_module, check_seed, host_generator
 from fcnet.compat.cs231n import optim
 from fcnet.compat.cs231n._arrays import Array
 from fcnet.compat.cs231n.classifiers import linear_svm, softmax
 from fcnet.compat.cs231n.classifiers.linear_svm import *
 from fcnet.compat.cs231n.classifiers.softmax import *
-from fcnet.init import initial_weights
+from fcnet.nn.init import initial_weights
+from fcnet.validation import positive_int
 
 __all__ = ["LinearClassifier", "LinearSVM", "Softmax"]
 __all__ += linear_svm.__all__ + [name for name in softmax.__all__ if name not in linear_svm.__all__]

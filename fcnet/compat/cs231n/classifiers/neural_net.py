@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.boundary import positive_int
 from fcnet.compat.cs231n import optim
 from fcnet.compat.cs231n._arrays import Array
 from fcnet.compat.cs231n.classifiers import fc_net
+from fcnet.validation import positive_int
 
 __all__ = ["TwoLayerNet", "np"]
 

@@ -1,0 +1,336 @@
+"""What follows a hidden layer's matrix product, in one or two passes instead of one per operation.
+
+The names and signatures of `fcnet.functional.hidden`, for ReLU; what the backward pass needs: `fcnet.backends.caches`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends.caches import EPS, MOMENTUM, FusedCache, FusedNorm, again, keep_threshold
+from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu.jit import Jit, not_on_tape, plain
+from fcnet.backends.cpu.tape import matrix, real, vector
+from fcnet.backends.device import Kernel
+
+
+@Jit
+def _bias_relu(z, b):
+    # In place in one array: with a second one that may be the same, the compiler would not vectorise.
+    rows, width = z.shape
+    zero = z.dtype.type(0)
+    for n in range(rows):
+        for m in range(width):
+            value = z[n, m] + b[m]
+            z[n, m] = zero if value <= zero else value  # NaN stays NaN
+
+
+_bias_relu_inner = _bias_relu.compiled
+
+
+@tape.played(_bias_relu, "21")
+def _play_bias_relu(record, board, scratch, hands):
+    _bias_relu_inner(matrix(record, 0), vector(record, 3))
+
+
+@Jit
+def _bias_relu_dropout(z, b, bits, last, scale):
+    rows, width = z.shape
+    zero = z.dtype.type(0)
+    for n in range(rows):
+        for m in range(width):
+            value = (z[n, m] + b[m]) * scale
+            dropped = (value <= zero) | (bits[n, m] > last)
+            z[n, m] = zero if dropped else value
+
+
+@Jit
+def _relu_backward(dz, out, scale, db):
+    rows, width = dz.shape
+    zero = dz.dtype.type(0)
+    for m in range(width):
+        db[m] = zero
+    for n in range(rows):
+        for m in range(width):
+            value = dz[n, m] * scale if out[n, m] > zero else zero
+            dz[n, m] = value
+            db[m] += value
+
+
+_relu_backward_inner = _relu_backward.compiled
+
+
+@tape.played(_relu_backward, "22r1")
+def _play_relu_backward(record, board, scratch, hands):
+    dz, out, db = matrix(record, 0), matrix(record, 3), vector(record, 7)
+    _relu_backward_inner(dz, out, np.float32(real(record, 6)), db)
+
+
+@Jit
+def _copy(source, target):
+    size = source.size * source.itemsize
+    pool.copy(source.ctypes.data, target.ctypes.data, size)
+
+
+_copy_inner = _copy.compiled
+
+
+@tape.played(_copy, "22")
+def _play_copy(record, board, scratch, hands):
+    _copy_inner(matrix(record, 0), matrix(record, 3))
+
+
+@Jit
+def _batchnorm_relu(z, b, gamma, beta, running_mean, running_var, momentum, eps, bits, last, scale, mean, inv_std, out):
+    rows, width = z.shape
+    zero, one = z.dtype.type(0), z.dtype.type(1)
+    share = z.dtype.type(1.0 / rows)
+    for m in range(width):
+        mean[m] = zero
+        inv_std[m] = zero
+    for n in range(rows):
+        for m in range(width):
+            mean[m] += z[n, m]
+    for m in range(width):
+        mean[m] *= share
+    for n in range(rows):
+        for m in range(width):
+            centred = z[n, m] - mean[m]
+            z[n, m] = centred
+            inv_std[m] += centred * centred
+    for m in range(width):
+        variance = inv_std[m] * share
+        inv_std[m] = one / np.sqrt(variance + eps)
+        if running_mean.size:
+            running_mean[m] = momentum * running_mean[m] + (one - momentum) * (mean[m] + b[m])
+            running_var[m] = momentum * running_var[m] + (one - momentum) * variance
+    if bits.size:
+        for n in range(rows):
+            for m in range(width):
+                x_hat = z[n, m] * inv_std[m]
+                z[n, m] = x_hat
+                value = (x_hat * gamma[m] + beta[m]) * scale
+                dropped = (value <= zero) | (bits[n, m] > last)
+                out[n, m] = zero if dropped else value
+    else:
+        for n in range(rows):
+            for m in range(width):
+                x_hat = z[n, m] * inv_std[m]
+                z[n, m] = x_hat
+                value = x_hat * gamma[m] + beta[m]
+                out[n, m] = zero if value <= zero else value  # NaN stays NaN
+
+
+@Jit
+def _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows):
+    count, width = dout.shape
+    zero = dout.dtype.type(0)
+    share = dout.dtype.type(1.0 / count)
+    for m in range(width):
+        dgamma[m] = zero
+        dbeta[m] = zero
+    for n in range(count):
+        for m in range(width):
+            value = dout[n, m] * scale if out[n, m] > zero else zero
+            work[n, m] = value
+            dbeta[m] += value
+            dgamma[m] += value * x_hat[n, m]
+    for m in range(width):
+        rows[0, m] = dbeta[m] * share
+        rows[1, m] = dgamma[m] * share
+    for n in range(count):
+        for m in range(width):
+            dz[n, m] = (work[n, m] - rows[0, m] - x_hat[n, m] * rows[1, m]) * (gamma[m] * inv_std[m])
+
+
+_batchnorm_relu_inner = _batchnorm_relu.compiled
+_batchnorm_relu_backward_inner = _batchnorm_relu_backward.compiled
+
+
+@tape.played(_batchnorm_relu, "211111rr*nr112")
+def _play_batchnorm_relu(record, board, scratch, hands):
+    z, b, gamma, beta = matrix(record, 0), vector(record, 3), vector(record, 5), vector(record, 7)
+    running_mean, running_var = vector(record, 9), vector(record, 11)
+    momentum, eps, scale = np.float32(real(record, 13)), np.float32(real(record, 14)), np.float32(real(record, 17))
+    mean, inv_std, out = vector(record, 18), vector(record, 20), matrix(record, 22)
+    bits = pool.no_bits()  # dropout is not on tape
+    _batchnorm_relu_inner(
+        z, b, gamma, beta, running_mean, running_var, momentum, eps, bits, np.uint16(0), scale, mean, inv_std, out
+    )
+
+
+@tape.played(_batchnorm_relu_backward, "22r21122112")
+def _play_batchnorm_relu_backward(record, board, scratch, hands):
+    dout, out, scale, x_hat = matrix(record, 0), matrix(record, 3), np.float32(real(record, 6)), matrix(record, 7)
+    inv_std, gamma, work, dz = vector(record, 10), vector(record, 12), matrix(record, 14), matrix(record, 17)
+    dgamma, dbeta, rows = vector(record, 20), vector(record, 22), matrix(record, 24)
+    _batchnorm_relu_backward_inner(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows)
+
+
+@Jit
+def _clear(vector):
+    vector[:] = 0
+
+
+_clear_inner = _clear.compiled
+
+
+@tape.played(_clear, "1")
+def _play_clear(record, board, scratch, hands):
+    _clear_inner(vector(record, 0))
+
+
+def _last(keep_ratio: float) -> Any:
+    """The largest 16-bit number that keeps a unit."""
+    return np.uint16(keep_threshold(keep_ratio) - 1)
+
+
+def _over(z: Any, given: Any) -> Any:
+    """z itself if the caller lets it be overwritten, else a copy; an array that is given is plain, and like z."""
+    if given is z:
+        return z
+    target = np.empty_like(z) if given is None else given
+    if z.flags.c_contiguous:
+        _copy(z, target)
+    else:
+        not_on_tape()
+        np.copyto(target, z)
+    return target
+
+
+def bias_activation_dropout_forward(
+    z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
+):
+    x = _over(z, z if hidden is z else out)
+    if rng is not None and keep_ratio < 1:
+        scale = x.dtype.type(1 / keep_ratio)
+        _bias_relu_dropout(x, b, rng.bits(x.shape), _last(keep_ratio), scale)
+    else:
+        scale = x.dtype.type(1)
+        _bias_relu(x, b)
+    if out is not None and out is not x:
+        _copy(x, out)
+        x = out
+    same = cache is not None and cache.hidden is x and cache.scale == scale
+    return x, cache if same else FusedCache(x, scale)
+
+
+def bias_activation_dropout_backward(dout, cache, *, dz=None, db=None):
+    dz = _over(dout, dz)
+    db = np.empty(dz.shape[1:], dtype=dz.dtype) if db is None else db
+    _relu_backward(dz, cache.hidden, cache.scale, db)
+    return dz, db
+
+
+def batchnorm_activation_dropout_forward(
+    z,
+    b,
+    gamma,
+    beta,
+    activation="relu",
+    keep_ratio=1.0,
+    rng=None,
+    *,
+    running_mean=None,
+    running_var=None,
+    momentum=MOMENTUM,
+    eps=EPS,
+    x_hat=None,
+    out=None,
+    cache=None,
+):
+    dropped = rng is not None and keep_ratio < 1
+    scalar = z.dtype.type
+    scale = scalar(1 / keep_ratio if dropped else 1)
+    if cache is None or cache.norm.gamma is not gamma:
+        x_hat = np.empty_like(z) if x_hat is None else x_hat
+        norm = FusedNorm(x_hat, np.empty_like(gamma), gamma, np.empty((2, gamma.size), gamma.dtype))
+        cache = FusedCache(np.empty_like(z) if out is None else out, scale, norm)
+    elif cache.scale != scale or (out is not None and out is not cache.hidden):
+        cache = FusedCache(cache.hidden if out is None else out, scale, cache.norm)
+    if dropped:
+        not_on_tape()  # which would go on with these bits
+    norm, out = cache.norm, cache.hidden
+    none = _NOTHING[z.dtype.char]
+    _batchnorm_relu(
+        _over(z, norm.x_hat),
+        b,
+        gamma,
+        beta,
+        none if running_mean is None else running_mean,
+        none if running_var is None else running_var,
+        scalar(momentum),
+        scalar(eps),
+        rng.bits(z.shape) if dropped else _NO_BITS,
+        _last(keep_ratio) if dropped else _NO_LAST,
+        scale,
+        norm.work[0],
+        norm.inv_std,
+        out,
+    )
+    return out, cache
+
+
+def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None):
+    out, scale, norm = cache
+    x_hat, inv_std, gamma, rows, _ = norm
+    if not dout.flags.c_contiguous:
+        not_on_tape()  # which would go on reading this copy
+        dout = np.ascontiguousarray(dout)
+    dz, work = (np.empty_like(x_hat) if array is None else array for array in (dz, work))
+    db, dgamma, dbeta = (np.empty_like(gamma) if d is None else d for d in (db, dgamma, dbeta))
+    _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows)
+    _clear(db)  # batch norm takes a bias away again: its gradient is zero, not the rounding that a sum would give
+    return dz, db, dgamma, dbeta
+
+
+_NOTHING = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}
+_NO_BITS, _NO_LAST = np.empty((0, 0), np.uint16), np.uint16(0)
+
+
+def _fits_forward(function: str, norm: bool) -> Callable[..., bool]:
+    """The precondition of the forward pass of this name, with or without normalisation."""
+
+    def fits(
+        z: Any,
+        b: Any,
+        *parameters: Any,
+        activation: str = "relu",
+        rng: Any = None,
+        keep_ratio: float = 1,
+        cache: Any = None,
+        momentum: float = 0,
+        eps: float = 0,
+        **arrays: Any,
+    ) -> bool:
+        given = [p for p in (*parameters, *arrays.values()) if p is not None and not np.isscalar(p)]
+        vectors = [array for array in given if isinstance(array, np.ndarray)]
+        names = [p for p in parameters if isinstance(p, str)] or [activation]
+        flat = all(p.ndim == 1 for p in (b, *parameters) if isinstance(p, np.ndarray))
+        suits = names == ["relu"] and z.ndim == 2 and flat and plain(z, b, *vectors)
+        return again(function, cache, z, z.shape[1:] if norm else None, suits)
+
+    return fits
+
+
+def _fits_backward(norm: bool) -> Callable[..., bool]:
+    """The precondition of a unit's backward pass: a kernel's own cache, and plain arrays to fill."""
+
+    def fits(dout: Any, cache: Any, **grads: Any) -> bool:
+        if type(dout) is not np.ndarray or not isinstance(cache, FusedCache) or (norm and cache.norm is None):
+            return False
+        return dout.dtype == cache.hidden.dtype and plain(cache.hidden, *(g for g in grads.values() if g is not None))
+
+    return fits
+
+
+BIAS, NORM = "bias_activation_dropout", "batchnorm_activation_dropout"
+KERNELS = {
+    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, _fits_forward(f"{BIAS}_forward", norm=False)),
+    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _fits_backward(norm=False)),
+    f"{NORM}_forward": Kernel(batchnorm_activation_dropout_forward, _fits_forward(f"{NORM}_forward", norm=True)),
+    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _fits_backward(norm=True)),
+}

@@ -1,0 +1,104 @@
+"""Whether the Numba kernels serve: looked at when the first accelerated function meets a NumPy array.
+
+Without Numba, or with FCNET_NUMBA=0, NumPy serves. Where Numba is installed and kernels cannot be loaded all the same,
+NumPy serves in their place, and one warning says which and why: a user who asked for speed shall know.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from fcnet.backends.device import Kernel
+from fcnet.backends.signals import Deferred
+
+SWITCH = "FCNET_NUMBA"  # in the environment; if it is off, NumPy serves
+OFF, ON = ("0", "false", "no", "off"), ("", "1", "true", "yes", "on")
+MODULES = ("affine", "batch", "hidden", "loss", "optim")  # each with its KERNELS
+
+
+class Loaded(NamedTuple):
+    """What was found.
+
+    Attributes:
+        kernels: name of a reference function -> its kernel; empty if NumPy serves.
+        status: one line for people: whether the kernels serve, and if not, why.
+        broken: module -> why its kernels cannot be used although Numba is there.
+    """
+
+    kernels: Mapping[str, Kernel]
+    status: str
+    broken: Mapping[str, str] = {}
+
+
+_loaded: Loaded | None = None
+
+
+def load() -> Loaded:
+    """Return what there is. The first call imports Numba, and warns of kernels that cannot be loaded."""
+    global _loaded
+    if _loaded is None:
+        with Deferred():
+            try:
+                _loaded = _look()
+            except BaseException as error:  # half of Numba is imported now, and a second import would not mend it
+                _loaded = Loaded({}, f"not usable: {type(error).__name__} while it was imported; start Python anew")
+                raise
+        if _loaded.broken:
+            warnings.warn(
+                f"CPU kernels cannot be used, NumPy serves in their place: {_together(_loaded.broken)}; "
+                f"pip install -U 'fcnet[fast]' may help, {SWITCH}=0 chooses NumPy without this warning",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    return _loaded
+
+
+def compile(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    """What makes these calls in turn; the kernels' among them in compiled code where that is faster."""
+    from fcnet.backends.cpu import tape
+
+    return tape.compile(calls, frozenset(kernel.function for kernel in load().kernels.values()))
+
+
+def _look() -> Loaded:
+    switch = os.environ.get(SWITCH, "").strip()
+    if switch.lower() in OFF:
+        return Loaded({}, f"off: {SWITCH}={switch}")
+    if importlib.util.find_spec("numba") is None:
+        return Loaded({}, "not installed: pip install 'fcnet[fast]'")
+    kernels: dict[str, Kernel] = {}
+    broken: dict[str, str] = {}
+    for name in MODULES:
+        try:
+            kernels |= import_module(f"fcnet.backends.cpu.{name}").KERNELS
+        except (Exception, SystemExit) as error:  # a broken install can fail in any way
+            broken[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return Loaded(kernels, _status(kernels, broken, switch), broken)
+
+
+def _status(kernels: Mapping[str, Kernel], broken: Mapping[str, str], switch: str) -> str:
+    why = f"not usable: {_together(broken)}" if broken else ""
+    if not kernels:
+        return why
+    import numba
+
+    from fcnet.backends.cpu import pool
+
+    count = pool.threads()
+    parts = [f"Numba {numba.__version__}, {count} thread{'s' if count > 1 else ''}"]
+    if "affine_forward" in kernels:
+        parts[0] += ", matrix products in AVX-512"
+    if switch.lower() not in ON:
+        parts.append(f"{SWITCH}: expected 0 or 1, got {switch!r}: on")
+    return "; ".join([*parts, *([why] if why else [])])
+
+
+def _together(broken: Mapping[str, str]) -> str:
+    """ "affine, loss (ImportError: ...)": modules with the same reason side by side."""
+    reasons = dict.fromkeys(broken.values())
+    return "; ".join(f"{', '.join(name for name in broken if broken[name] == why)} ({why})" for why in reasons)

@@ -1,0 +1,157 @@
+"""Optimizer rules, each one pass over the flat buffers; names, signatures and formulas of `fcnet.optim.rules`.
+
+A pass over many parameters is cut into spans that the threads of `pool` share. A rule's arrays are w, dw and up to two
+moments, its scalars are numbers of the dtype of w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
+from fcnet.backends.cpu.tape import integer, integers, real, vector
+from fcnet.backends.device import Kernel
+
+SPAN = 8192  # elements that one thread takes at least: some microseconds' work
+
+_share = pool.share.compiled
+
+SGD, MOMENTUM, RMSPROP, ADAM = range(4)
+
+# The job on the board, in words after pool.JOB: the rule, bytes an element, how many in all and in a span, four
+# addresses, and six scalars as float64, which holds any float32.
+RULE, ITEM, COUNT, LENGTH, ARRAYS, SCALARS = 0, 1, 2, 3, 4, 8
+
+
+@compiled
+def _apply(rule, w, dw, m, v, s):
+    if rule == SGD:
+        rate = s[0]
+        for i in range(w.size):
+            w[i] -= rate * dw[i]
+    elif rule == MOMENTUM:
+        rate, mu = s[0], s[1]
+        for i in range(w.size):
+            m[i] = mu * m[i] - rate * dw[i]
+            w[i] += m[i]
+    elif rule == RMSPROP:
+        rate, rho, one_minus_rho, epsilon = s[0], s[1], s[2], s[3]
+        for i in range(w.size):
+            m[i] = rho * m[i] + one_minus_rho * (dw[i] * dw[i])
+            w[i] -= rate * (dw[i] / (np.sqrt(m[i]) + epsilon))
+    elif rule == ADAM:
+        alpha, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon = s
+        for i in range(w.size):
+            m[i] = beta1 * m[i] + one_minus_beta1 * dw[i]
+            v[i] = beta2 * v[i] + one_minus_beta2 * (dw[i] * dw[i])
+            w[i] -= alpha * (m[i] / (np.sqrt(v[i]) + epsilon))
+
+
+@pool.Task
+def _span(board, piece, scratch):
+    job = board + 8 * pool.JOB
+    rule, length = pool.load(job + 8 * RULE), pool.load(job + 8 * LENGTH)
+    begin = piece * length
+    count = min(length, pool.load(job + 8 * COUNT) - begin)
+    w, dw = pool.load(job + 8 * ARRAYS), pool.load(job + 8 * (ARRAYS + 1))
+    m, v = pool.load(job + 8 * (ARRAYS + 2)), pool.load(job + 8 * (ARRAYS + 3))
+    s = pool.doubles(job + 8 * SCALARS, 6)
+    if pool.load(job + 8 * ITEM) == 4:
+        at = 4 * begin
+        arrays = pool.floats(w + at, count), pool.floats(dw + at, count)
+        moments = pool.floats(m + at, count), pool.floats(v + at, count)
+        one, two, three = np.float32(s[0]), np.float32(s[1]), np.float32(s[2])
+        four, five, six = np.float32(s[3]), np.float32(s[4]), np.float32(s[5])
+        _apply(rule, arrays[0], arrays[1], moments[0], moments[1], (one, two, three, four, five, six))
+    else:
+        at = 8 * begin
+        wide = pool.doubles(w + at, count), pool.doubles(dw + at, count)
+        both = pool.doubles(m + at, count), pool.doubles(v + at, count)
+        _apply(rule, wide[0], wide[1], both[0], both[1], (s[0], s[1], s[2], s[3], s[4], s[5]))
+
+
+@Jit
+def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, board, scratch, hands):
+    """The rule's update with constants c: the momentum; decay and epsilon; or both betas and epsilon."""
+    job = pool.JOB
+    length = max(SPAN, (w.size // (2 * hands) + 63) & -64) if hands > 1 else w.size
+    board[pool.TASK] = task
+    board[job + RULE], board[job + ITEM], board[job + COUNT], board[job + LENGTH] = rule, w.itemsize, w.size, length
+    board[job + ARRAYS], board[job + ARRAYS + 1] = w.ctypes.data, dw.ctypes.data
+    board[job + ARRAYS + 2], board[job + ARRAYS + 3] = m.ctypes.data, v.ctypes.data
+    s = board[job + SCALARS : job + SCALARS + 6].view(np.float64)
+    if rule == ADAM:
+        t = step[0] + 1
+        root = np.sqrt(1 - c1**t)
+        s[0] = rate[0] * root / (1 - c0**t)
+        s[1], s[2], s[3], s[4], s[5] = c0, 1 - c0, c1, 1 - c1, c2 * root
+    else:
+        s[0], s[1], s[2], s[3] = rate[0], c0, 1 - c0, c1
+    _share(board, scratch, -(-w.size // length))
+
+
+_inner = _update.compiled
+
+
+@tape.played(_update, "1111ni*rrrn")
+def _play(record, board, scratch, hands):
+    w, dw, m, v = vector(record, 0), vector(record, 2), vector(record, 4), vector(record, 6)
+    rule, step, rate = integer(record, 8), integers(record, 9), pool.doubles(integer(record, 11), 1)
+    c0, c1, c2, task = real(record, 12), real(record, 13), real(record, 14), integer(record, 15)
+    words, room = pool.desk(board, scratch)
+    _inner(w, dw, m, v, rule, step, rate, c0, c1, c2, task, words, room, hands)
+
+
+def _run(rule, w, dw, m, v, step, rate, c0=0.0, c1=0.0, c2=0.0):
+    step, rate = _array(step, np.int64), _array(rate, np.float64)
+    pool.run(_update, w, dw, m, v, rule, step, rate, c0, c1, c2, _span.address, work=8 * w.size)
+    return w
+
+
+def _array(value: Any, dtype: Any) -> Any:
+    """A number as an array of one element, which an array may be already."""
+    if type(value) is np.ndarray and value.dtype == dtype and value.shape == (1,):
+        return value
+    not_on_tape()
+    return np.array(value, dtype).reshape(1)
+
+
+_NO_STEP = np.zeros(1, np.int64)
+
+
+def sgd(w, dw, learning_rate, *, work):
+    return _run(SGD, w, dw, w, w, _NO_STEP, learning_rate)  # no moments: w stands in their place, and is not touched
+
+
+def momentum(w, dw, velocity, learning_rate, *, momentum=0.9, work):
+    return _run(MOMENTUM, w, dw, velocity, w, _NO_STEP, learning_rate, momentum)
+
+
+def rmsprop(w, dw, cache, learning_rate, *, decay_rate=0.99, epsilon=1e-8, work):
+    return _run(RMSPROP, w, dw, cache, w, _NO_STEP, learning_rate, decay_rate, epsilon)
+
+
+def adam(w, dw, m, v, step, learning_rate, *, beta1=0.9, beta2=0.999, epsilon=1e-8, work):
+    return _run(ADAM, w, dw, m, v, step, learning_rate, beta1, beta2, epsilon)
+
+
+def _fits(moments: int) -> Callable[..., bool]:
+    """The precondition of a rule whose first arguments are w, dw and so many moments."""
+
+    def fits(w: Any, *arguments: Any, **_: Any) -> bool:
+        others = arguments[: 1 + moments]
+        return w.ndim == 1 and w.size > 0 and plain(w, *others) and all(a.shape == w.shape for a in others)
+
+    return fits
+
+
+KERNELS = {
+    "sgd": Kernel(sgd, _fits(0)),
+    "momentum": Kernel(momentum, _fits(1)),
+    "rmsprop": Kernel(rmsprop, _fits(1)),
+    "adam": Kernel(adam, _fits(2)),
+}

@@ -1,0 +1,77 @@
+"""Affine layers, by cuBLAS; names and signatures of `fcnet.functional.affine`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fcnet.backends.cuda.launch import Launcher
+from fcnet.backends.device import Array, Kernel
+
+
+def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
+    """Make two calls, one after the other."""
+    first()
+    second()
+
+
+class AffineKernels:
+    """Products by cuBLAS; bias and its gradient by hidden.cu."""
+
+    def __init__(self, launcher: Launcher, gemm: Callable[..., Array], both: Callable[..., None] = in_turn) -> None:
+        """`gemm` as in `Backend`; `both` makes two calls that do not depend on each other."""
+        self._on, self._gemm, self._both = launcher, gemm, both
+
+    def table(self) -> dict[str, Kernel]:
+        """Name of a reference function -> its kernel."""
+        return {
+            "affine_forward": Kernel(self.affine_forward, self._fits_affine),
+            "affine_backward": Kernel(self.affine_backward, self._fits_affine_backward),
+            "matmul_backward": Kernel(self.matmul_backward, self._fits_matmul_backward),
+        }
+
+    def affine_forward(self, x, w, b, *, out=None, precision=None):
+        out = self._gemm(x, w, out=out, precision=precision)
+        self._on.each("add_bias", out, out.size, out, out, b, np.int64(out.size), np.int32(out.shape[1]))
+        return out, (x, w, b)
+
+    def matmul_backward(self, dout, x, w, *, need_dx=True, dx=None, dw=None, precision=None):
+        return self._product_gradients(dout, x, w, need_dx, dx, dw, precision)
+
+    def affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
+        x, w, b = cache
+        db = self._on.like(db, b)
+        shape = np.int32(dout.shape[0]), np.int32(dout.shape[1])
+        dx, dw = self._product_gradients(
+            dout, x, w, need_dx, dx, dw, precision,
+            lambda: self._on.columns("bias_gradient", dout, dout.shape[1], db, dout, *shape),
+        )  # fmt: skip
+        return dx, dw, db
+
+    def _product_gradients(self, dout, x, w, need_dx, dx, dw, precision, besides=lambda: None):
+        """dx and dw, the two at once where that can be, with `besides` beside dw."""
+        dw = self._on.like(dw, w)
+        dx = self._on.like(dx, x) if need_dx else None
+
+        def of_weights() -> None:
+            self._gemm(x.T, dout, out=dw, precision=precision)
+            besides()
+
+        if need_dx:
+            self._both(of_weights, lambda: self._gemm(dout, w.T, out=dx, precision=precision))
+        else:
+            of_weights()
+        return dx, dw
+
+    def _fits_affine(self, x, w, b, *, out=None, precision=None):
+        given = [] if out is None else [out]
+        return x.ndim == w.ndim == 2 and b.ndim == 1 and self._on.plain(x, w, b, *given)
+
+    def _fits_affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
+        given = [array for array in (dx, dw, db) if array is not None]
+        return dout.ndim == 2 and self._fits_affine(*cache) and self._on.plain(dout, *given)
+
+    def _fits_matmul_backward(self, dout, x, w, *, need_dx=True, dx=None, dw=None, precision=None):
+        given = [array for array in (dx, dw) if array is not None]
+        return dout.ndim == x.ndim == w.ndim == 2 and self._on.plain(dout, x, w, *given)

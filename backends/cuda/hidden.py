@@ -1,0 +1,161 @@
+"""What follows a hidden layer's product; names and signatures of `fcnet.functional.hidden`, for ReLU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends.caches import EPS, MOMENTUM, FusedCache, FusedNorm, again, keep_threshold
+from fcnet.backends.cuda.launch import EACH, THREADS, Launcher
+from fcnet.backends.device import Array, Kernel
+
+
+class HiddenKernels:
+    """The kernels of hidden.cu."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._on = launcher
+
+    def table(self) -> dict[str, Kernel]:
+        """Name of a reference function -> its kernel."""
+        bias, batch, layer = (f"{kind}_activation_dropout" for kind in ("bias", "batchnorm", "layernorm"))
+        return {
+            f"{bias}_forward": Kernel(self.bias_activation_dropout_forward, self._fits_unit),
+            f"{bias}_backward": Kernel(self.bias_activation_dropout_backward, self._fits_backward),
+            f"{batch}_forward": Kernel(self.batchnorm_activation_dropout_forward, self._fits_batchnorm),
+            f"{batch}_backward": Kernel(self.batchnorm_activation_dropout_backward, self._fits_norm_backward),
+            f"{layer}_forward": Kernel(self.layernorm_activation_dropout_forward, self._fits_layernorm),
+            f"{layer}_backward": Kernel(self.layernorm_activation_dropout_backward, self._fits_norm_backward),
+        }
+
+    def bias_activation_dropout_forward(
+        self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
+    ):
+        given = hidden if out is None else out
+        out = (self._on.like(None, z) if cache is None else cache.hidden) if given is None else given
+        scale, dropout = _dropout(z, keep_ratio, rng)
+        counts = np.int64(z.size), np.int32(z.shape[1])
+        self._on.each("bias_relu", z, z.size, out, z, b, *counts, scale, *dropout, each=EACH)
+        same = cache is not None and cache.hidden is out and cache.scale == scale
+        return out, cache if same else FusedCache(out, scale)
+
+    def bias_activation_dropout_backward(self, dout, cache, *, dz=None, db=None):
+        dz = self._on.like(dz, cache.hidden)
+        rows, width = dz.shape
+        db = self._on.like(db, dz, (width,))
+        dout = self._on.cupy.ascontiguousarray(dout)
+        shape = np.int32(rows), np.int32(width)
+        self._on.columns("bias_relu_backward", dz, width, dz, db, dout, cache.hidden, *shape, cache.scale)
+        return dz, db
+
+    def batchnorm_activation_dropout_forward(
+        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, running_mean=None, running_var=None,
+        momentum=MOMENTUM, eps=EPS, x_hat=None, out=None, cache=None,
+    ):  # fmt: skip
+        scale, dropout = _dropout(z, keep_ratio, rng)
+        cache = self._norm_cache(cache, z, gamma, x_hat, out, scale, z.shape[1:])
+        out, norm, real = cache.hidden, cache.norm, z.dtype.type
+        rows, width = z.shape
+        running = (running_mean, running_var) if running_mean is not None else (None, None)
+        constants = np.int32(rows), np.int32(width), real(momentum), real(eps), scale
+        arrays = out, norm.x_hat, norm.inv_std, z, b, gamma, beta, *running
+        self._on.columns("batchnorm_relu", z, width, *arrays, *constants, *dropout)
+        return out, cache
+
+    def batchnorm_activation_dropout_backward(
+        self, dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None
+    ):
+        norm = cache.norm
+        rows, width = cache.hidden.shape
+        dz = self._on.like(dz, cache.hidden)
+        db, dgamma, dbeta = (self._on.like(d, norm.gamma) for d in (db, dgamma, dbeta))
+        arrays = dz, db, dgamma, dbeta, self._on.cupy.ascontiguousarray(dout), cache.hidden, *norm[:3]
+        self._on.columns("batchnorm_relu_backward", dz, width, *arrays, np.int32(rows), np.int32(width), cache.scale)
+        return dz, db, dgamma, dbeta
+
+    def layernorm_activation_dropout_forward(
+        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, eps=EPS, x_hat=None, out=None,
+        cache=None,
+    ):  # fmt: skip
+        scale, dropout = _dropout(z, keep_ratio, rng)
+        cache = self._norm_cache(cache, z, gamma, x_hat, out, scale, (z.shape[0], 1))
+        out, norm = cache.hidden, cache.norm
+        rows, width = z.shape
+        arrays = out, norm.x_hat, norm.inv_std, z, b, gamma, beta
+        constants = np.int32(width), z.dtype.type(eps), scale
+        self._on.launch("layernorm_relu", z.dtype.char, (rows,), (THREADS,), *arrays, *constants, *dropout)
+        return out, cache
+
+    def layernorm_activation_dropout_backward(
+        self, dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None
+    ):
+        hidden, norm = cache.hidden, cache.norm
+        rows, width = hidden.shape
+        dz, dy = self._on.like(dz, hidden), self._on.like(work, hidden)
+        db, dgamma, dbeta = (self._on.like(d, norm.gamma) for d in (db, dgamma, dbeta))
+        arrays = dz, dy, self._on.cupy.ascontiguousarray(dout), hidden, *norm[:3]
+        constants = np.int32(width), cache.scale
+        self._on.launch("layernorm_relu_backward", dz.dtype.char, (rows,), (THREADS,), *arrays, *constants)
+        shape = np.int32(rows), np.int32(width)
+        self._on.columns("layernorm_sums", dz, width, db, dgamma, dbeta, dz, dy, norm.x_hat, *shape)
+        return dz, db, dgamma, dbeta
+
+    def _norm_cache(
+        self,
+        cache: Any,
+        z: Array,
+        gamma: Array,
+        x_hat: Array | None,
+        out: Array | None,
+        scale: Any,
+        inv_std: tuple[int, ...],
+    ) -> FusedCache:
+        """The cache that was given, if it is of this gamma, scale and output; else one with what it lacks."""
+        if cache is None or cache.norm.gamma is not gamma:
+            norm = FusedNorm(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
+            return FusedCache(self._on.like(out, z), scale, norm)
+        if cache.scale != scale or (out is not None and out is not cache.hidden):
+            return FusedCache(cache.hidden if out is None else out, scale, cache.norm)
+        return cache
+
+    def _fits_unit(self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, cache=None, **arrays):
+        suits = self._suits(z, activation, b, **arrays)
+        return again("bias_activation_dropout_forward", cache, z, None, suits)
+
+    def _fits_batchnorm(
+        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, momentum=MOMENTUM, eps=EPS, cache=None,
+        **arrays,
+    ):  # fmt: skip
+        suits = self._suits(z, activation, b, gamma, beta, **arrays)
+        return again("batchnorm_activation_dropout_forward", cache, z, z.shape[1:], suits)
+
+    def _fits_layernorm(
+        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, eps=EPS, cache=None, **arrays
+    ):
+        suits = self._suits(z, activation, b, gamma, beta, **arrays)
+        return again("layernorm_activation_dropout_forward", cache, z, (z.shape[0], 1), suits)
+
+    def _suits(self, z, activation, *vectors, **arrays):
+        given = [array for array in arrays.values() if array is not None]
+        flat = z.ndim == 2 and all(vector.ndim == 1 for vector in vectors)
+        return activation == "relu" and flat and self._on.plain(z, *vectors, *given)
+
+    def _fits_backward(self, dout, cache, **grads):
+        """A kernel's own cache, and plain arrays to fill."""
+        if not isinstance(cache, FusedCache) or dout.dtype != cache.hidden.dtype:
+            return False
+        return self._on.plain(cache.hidden, *(array for array in grads.values() if array is not None))
+
+    def _fits_norm_backward(self, dout, cache, **grads):
+        return self._fits_backward(dout, cache, **grads) and cache.norm is not None
+
+
+def _dropout(z: Array, keep_ratio: float, rng: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The scale 1 / keep_ratio in the dtype of z, and the arguments of DROPOUT_PARAMETERS (common.cu)."""
+    u64 = np.uint64
+    if rng is None or keep_ratio == 1:
+        return z.dtype.type(1), (u64(0), u64(0), u64(0), u64(0), None, u64(0), np.int32(65536))
+    step, pointer = (0, rng.step) if hasattr(rng.step, "dtype") and rng.step.ndim else (int(rng.step), None)
+    place = u64(rng.key[0]), u64(rng.key[1]), u64(rng.layer), u64(step), pointer, u64(rng.net)
+    return z.dtype.type(1 / keep_ratio), (*place, np.int32(keep_threshold(keep_ratio)))

@@ -1,0 +1,51 @@
+"""Losses and the L2 penalty; names and signatures of `fcnet.functional.loss` and `fcnet.functional.penalty`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fcnet.backends.cuda.launch import PARTS, THREADS, Launcher
+from fcnet.backends.device import Array, Kernel
+
+
+class LossKernels:
+    """The kernels of loss.cu."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._on = launcher
+
+    def table(self) -> dict[str, Kernel]:
+        """Name of a reference function -> its kernel."""
+        return {
+            "softmax_loss": Kernel(self.softmax_loss, self._fits_loss),
+            "svm_loss": Kernel(self.svm_loss, self._fits_loss),
+            "l2_penalty": Kernel(self.l2_penalty, self._fits_penalty),
+        }
+
+    def softmax_loss(self, scores, y, *, loss=None, dscores=None):
+        return self._loss("softmax_loss", scores, y, loss, dscores)
+
+    def svm_loss(self, scores, y, *, loss=None, dscores=None):
+        return self._loss("svm_loss", scores, y, loss, dscores)
+
+    def _loss(self, name: str, scores: Array, y: Array, loss: Array | None, dscores: Array | None) -> tuple:
+        loss, dscores = self._on.like(loss, scores, ()), self._on.like(dscores, scores)
+        rows, classes = scores.shape
+        threads = min(1024, 1 << max(5, (rows - 1).bit_length()))
+        shape = np.int32(rows), np.int32(classes)
+        self._on.launch(name, scores.dtype.char, (1,), (threads,), loss, dscores, scores, y, *shape)
+        return loss, dscores
+
+    def l2_penalty(self, weights, reg, loss, dweights, work):
+        real, parts = weights.dtype.type, self._on.cupy.empty(PARTS, np.float64)
+        size = np.int64(weights.size)
+        self._on.launch("l2_parts", weights.dtype.char, (PARTS,), (THREADS,), parts, dweights, weights, size, real(reg))
+        self._on.launch("l2_total", weights.dtype.char, (1,), (THREADS,), loss, parts, np.int32(PARTS), real(reg))
+        return loss
+
+    def _fits_loss(self, scores, y, *, loss=None, dscores=None):
+        given = [array for array in (loss, dscores) if array is not None]
+        return scores.ndim == 2 and self._on.plain(scores, *given) and self._on.whole(y)
+
+    def _fits_penalty(self, weights, reg, loss, dweights, work):
+        return weights.ndim == 1 and dweights.shape == weights.shape and self._on.plain(weights, loss, dweights)

@@ -1,0 +1,35 @@
+"""Two products side by side: in a graph, what does not wait for each other may run at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends.cuda.gemm import Gemm
+
+STREAMS = 2  # of a graph, each with a workspace
+
+
+class Beside:
+    """A second stream with products of its own: two that run at once must not share a workspace."""
+
+    def __init__(self, cupy: Any, gemm: Gemm) -> None:
+        self.gemm = gemm
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._begin, self._end = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
+        one = cupy.empty((1, 1), np.float32)
+        with self._stream:
+            gemm(one, one)  # the library sets itself up at a handle's first product: not in a capture
+        self._stream.synchronize()
+
+    def __call__(self, main: Any, first: Callable[[], object], second: Callable[[], object]) -> None:
+        """Make `first` on the second stream and `second` on `main`, after all that `main` has, before all it gets."""
+        self._begin.record(main)
+        self._stream.wait_event(self._begin)
+        with self._stream:
+            first()
+        second()
+        self._end.record(self._stream)
+        main.wait_event(self._end)

@@ -1,0 +1,24 @@
+"""CUDA C sources. A source is compiled on first use for the device it runs on; here it is only text."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+# What is compiled together -> its files in order, so that a later file can call the device functions of an
+# earlier one. NVRTC gets one text: it could not open an include file inside a zipped installation.
+SOURCES: dict[str, tuple[str, ...]] = {
+    "philox": ("philox.cu",),
+    "convert": ("convert.cu",),
+    "kernels": ("philox.cu", "common.cu", "hidden.cu", "loss.cu", "optim.cu", "batch.cu"),
+}
+
+
+def source(name: str, real: str = "float") -> str:
+    """The CUDA C text of one entry of `SOURCES`, with this type for `real`; compiler messages name file and line.
+
+    Raises:
+        KeyError: no such entry.
+    """
+    folder = files(__package__)
+    parts = (f'#line 1 "{file}"\n{folder.joinpath(file).read_text("utf-8")}' for file in SOURCES[name])
+    return "\n".join([f"typedef {real} real;", *parts])

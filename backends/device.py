@@ -1,0 +1,167 @@
+"""What fcnet asks of a device: the interface that every backend fills, and nothing more."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+#: What `Backend.gemm` may offer besides the operands' own precision, and what a device must be for it.
+PRECISIONS = dict.fromkeys(("tf32", "bf16"), "a CUDA GPU of compute capability 8.0 or more")
+
+ALIGNMENT = 256  # bytes; what CUDA's allocator and vector loads like, and four cache lines on a CPU
+
+Array = Any  # numpy.ndarray, cupy.ndarray, or the test suite's guard array
+
+
+class Kernel(NamedTuple):
+    """An accelerated replacement for the reference function of the same name and signature."""
+
+    function: Callable[..., Any]
+    fits: Callable[..., bool]  # called with the arguments of the function; False sends them to the reference
+
+
+class Memory(NamedTuple):
+    """Memory of a device in bytes: held by this process, free, and in all."""
+
+    used: int
+    free: int
+    total: int
+
+
+class Call(partial):
+    """A recorded call.
+
+    Attributes:
+        outputs: names of the keyword arguments that it fills without reading them.
+    """
+
+    outputs: frozenset[str] = frozenset()
+
+
+class InTurn:
+    """Makes these calls, one after the other."""
+
+    def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
+        self.calls = tuple(calls)
+
+    def __call__(self) -> None:
+        for call in self.calls:
+            call()
+
+
+class Feed:
+    """Batches of rows on their way from host arrays into fixed arrays of the device.
+
+    `send` may be called once before each `receive`, and once more ahead of it: a device that copies by itself then
+    works on one batch while the next one travels.
+
+    Attributes:
+        arrays: for each source, an array (N, ...) of the device that holds the batch last received.
+    """
+
+    def __init__(self, backend: Backend, sources: Sequence[np.ndarray], rows: int) -> None:
+        """`sources` are host arrays (n, ...); `rows` is N."""
+        self.backend, self.sources = backend, tuple(sources)
+        self.arrays = [backend.xp.empty((rows, *source.shape[1:]), dtype=source.dtype) for source in sources]
+        self._sent: list[list[np.ndarray]] = []
+
+    def send(self, rows: np.ndarray) -> None:
+        """Begin to bring these N rows, int64 numbers in 0..n-1; what they hold now is what will come."""
+        self._sent.append([np.take(source, rows, axis=0) for source in self.sources])
+
+    def receive(self) -> None:
+        """Let the batch that was sent first be in `arrays` for all work asked for after this, without waiting."""
+        for host, array in zip(self._sent.pop(0), self.arrays, strict=True):
+            self.backend.upload(host, array)
+
+
+class Backend(ABC):
+    """One device. `xp` is the array module whose functions fcnet calls; the methods are what `xp` lacks."""
+
+    name: str  # "cpu", "cuda:0"
+    xp: Any
+    kernels: Mapping[str, Kernel] = {}  # name of a reference function -> what replaces it here
+    precisions: tuple[str, ...] = ()  # see PRECISIONS: what `gemm` offers besides the operands' own: of "tf32", "bf16"
+    block_size: int | None = None  # elements an element-wise rule should touch at a time; None: all at once
+
+    @abstractmethod
+    def owns(self, array: object) -> bool:
+        """Whether `array` is an array of this device."""
+
+    @abstractmethod
+    def asarray(self, array: object, dtype: object = None) -> Array:
+        """A host or device array as an array of this device, in `dtype` if given; copies only if it must."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """The array on the host. This waits for the device: never called within a training step."""
+
+    @abstractmethod
+    def upload(self, host: np.ndarray, out: Array) -> None:
+        """Copy a host array into an existing device array without waiting for the device."""
+
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so many bytes more can be held without filling the device up."""
+        return True
+
+    def feed(self, sources: Sequence[np.ndarray], rows: int) -> Feed:
+        """What brings batches of `rows` rows of these host arrays to the device, while it works."""
+        return Feed(self, sources, rows)
+
+    @abstractmethod
+    def use(self) -> None:
+        """Make this device the calling thread's current one, where there is such a thing."""
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked."""
+
+    @abstractmethod
+    def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
+        """Matrix product a @ b, (..., N, K) by (..., K, M), into `out` if given; transposed views are fine.
+
+        `precision`, one of `precisions`, rounds float32 operands to fewer bits before they are multiplied, "tf32" to 11
+        and "bf16" to 8 significant ones; the products are added up, and given, in float32.
+        """
+
+    def take_rows(self, array: Array, rows: Array, out: Array | None = None) -> Array:
+        """array[rows], (N, ...) out of (n, ...), into `out` if given; row numbers must be in 0..n-1."""
+        return self.xp.take(array, rows, axis=0, out=out)
+
+    def zeros(self, size: int, dtype: Any) -> Array:
+        """A vector of zeros that begins on a boundary of ALIGNMENT bytes."""
+        return self.xp.zeros(size, dtype=dtype)
+
+    @abstractmethod
+    def random_bits(self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple) -> Array:
+        """uint16 random numbers, a function of the arguments alone and equal on every device.
+
+        They are the output of Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+        2011) with this key, for the counters (1, layer, step, net), (2, layer, step, net), ...: each 64-bit word
+        gives four numbers, low bits first. `step` may be an integer array of one element on the device, which is
+        read there.
+        """
+
+    @abstractmethod
+    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+        """What makes these calls in turn; each always touches the same arrays in the same way."""
+
+    @abstractmethod
+    def memory(self) -> Memory:
+        """Memory in use and to be had."""
+
+    def allocating(self) -> AbstractContextManager[None]:
+        """Where arrays are made: a device that is full says so in a MemoryError for people."""
+        return nullcontext()
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One line for people: the device and the libraries that serve it."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"

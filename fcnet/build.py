@@ -1,0 +1,130 @@
+"""From the options of `fcnet train` to data, network and Solver."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from fcnet.data import Dataset, inputs
+from fcnet.data import load as load_dataset
+from fcnet.errors import unknown
+from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet, load
+from fcnet.nn.objective import kind_of_targets
+from fcnet.nn.transfer import copy_layers
+from fcnet.runs.options import TrainOptions, parse_layers, parse_multipliers, schedule_of, to_list, to_save
+from fcnet.runs.rundir import RunDirectory
+from fcnet.training.solver import Solver
+
+
+def load_data(options: TrainOptions) -> Dataset:
+    """The data set that the options name; the name of a file becomes its whole path."""
+    if inputs.is_file(options.data) and Path(options.data).is_file():
+        options.data = str(Path(options.data).resolve())  # so that the run can be made again from anywhere
+    targets = kind_of_targets(options.loss)
+    if targets == "numbers" and not inputs.is_file(options.data):
+        raise ValueError(
+            f"loss and data: expected a .csv or .npz file of numbers to predict with loss {options.loss!r}, "
+            f"got {options.data}, which has classes"
+        )
+    dataset = load_dataset(options.data, data_dir=options.data_dir, target=options.target, targets=targets)
+    if options.loss == "bce":
+        inputs.check_probabilities(options.data, options.target, (y for _, y in dataset.splits().values()))
+    return dataset
+
+
+def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> Solver:
+    """The network and Solver that the options ask for. Raises ValueError or TypeError naming the option."""
+    directory = (
+        RunDirectory.numbered(dataset.name) if options.out is None else RunDirectory(options.out, force=options.force)
+    )
+    directory.config = to_save(options)
+    if options.norm not in ("none", *NORMALIZATIONS):
+        raise unknown("norm", options.norm, ("none", *NORMALIZATIONS))
+    try:
+        model = _model(options, dataset)
+    except (MemoryError, OverflowError, ValueError) as error:
+        if isinstance(error, ValueError) and not re.search("Maximum allowed|too (big|large)", str(error)):
+            raise
+        widths, pieces = ",".join(map(str, options.hidden)), options.maxout_pieces
+        names, of, remedy = "hidden", "", "narrower ones"
+        if pieces is not None:
+            names, of, remedy = "hidden and maxout_pieces", f" of {pieces} pieces", "narrower ones, or fewer pieces"
+        raise ValueError(
+            f"{names}: expected layers that fit into memory, got {widths}{of} for {dataset.input_dim} inputs; "
+            f"choose fewer or {remedy}"
+        ) from None
+    if options.from_ is not None:
+        _start_from(options, model, dataset)
+    if options.freeze:
+        model.freeze(parse_layers(options.freeze))
+    return Solver(
+        model,
+        dataset,
+        update_rule=options.optimizer,
+        optim_config=None if options.lr is None else {"learning_rate": options.lr},
+        lr_decay=options.lr_decay,
+        **schedule_of(options),
+        lr_multipliers=None if options.lr_mult is None else parse_multipliers(options.lr_mult),
+        weight_decay=options.weight_decay,
+        clip_norm=options.clip_norm,
+        clip_value=options.clip_value,
+        max_norm=options.max_norm,
+        batch_size=options.batch_size,
+        num_epochs=options.epochs,
+        patience=options.patience,
+        preprocess=options.preprocess,
+        seed=options.seed,
+        verbose=verbose,
+        out=directory,
+    )
+
+
+def _model(options: TrainOptions, dataset: Dataset) -> FullyConnectedNet:
+    return FullyConnectedNet(
+        options.hidden,
+        dataset.input_dim,
+        dataset.num_classes,
+        activation=to_list(options.activation) if "," in options.activation else options.activation,
+        maxout_pieces=options.maxout_pieces,
+        loss=options.loss,
+        label_smoothing=options.label_smoothing,
+        normalization=None if options.norm == "none" else options.norm,
+        dropout_keep_ratio=options.dropout_keep,
+        dropout=options.dropout,
+        reg=options.reg,
+        reg_l1=options.reg_l1,
+        init=options.init,
+        weight_scale=options.weight_scale,
+        dtype=options.dtype,
+        precision=options.precision,
+        seed=options.seed,
+        device=options.device,
+    )
+
+
+def _start_from(options: TrainOptions, model: FullyConnectedNet, dataset: Dataset) -> None:
+    """Give the model the layers that it begins with as the run in --from does. Raises ValueError: there are none."""
+    if options.preprocess is not None:
+        raise ValueError(
+            "preprocess and from_: expected one of them, for the run to start from brings its preprocessing, "
+            f"got preprocess={options.preprocess!r}; leave it out"
+        )
+    source = load(str(options.from_), device=model.backend)
+    if source.input_dim != dataset.input_dim:
+        raise ValueError(
+            f"data and from_: expected {source.input_dim} inputs, as the run to start from has, "
+            f"got {dataset.input_dim} of {dataset.name}"
+        )
+    if source.features and dataset.features and source.features != dataset.features:
+        raise ValueError(
+            f"data and from_: expected the columns of the run to start from, {', '.join(source.features)}, "
+            f"got {', '.join(dataset.features)}"
+        )
+    same = [ours == theirs for ours, theirs in zip(model.hidden_dims, source.hidden_dims, strict=False)]
+    count = max(1, [*same, False].index(False))
+    copy_layers(source, model, count)
+    if options.freeze and any(count < layer <= len(model.hidden) for layer in parse_layers(options.freeze)):
+        raise ValueError(
+            f"freeze and from_: expected layers taken over from the run to start from, 1 to {count}, got "
+            f"{options.freeze}; those above have random weights"
+        )

@@ -1,0 +1,1 @@
+"""Networks: parameters, layers, the network itself, what it is trained for, transfer."""

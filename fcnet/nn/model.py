@@ -1,0 +1,533 @@
+"""Fully connected networks: layers in a row, one parameter buffer, and what one asks of a classifier.
+
+Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) with d1 * ... * dk = D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcnet import functional as F
+from fcnet.backends import Array, Backend, MaskStream, check_seed, get_backend
+from fcnet.backends.caches import STEPS
+from fcnet.backends.step import Run, direct
+from fcnet.nn.arguments import check_without_hidden, dropout_kind, dtype_of, precision_of, widths
+from fcnet.nn.init import initial_weights, weight_std
+from fcnet.nn.layers import Hidden, Output, hidden_activations
+from fcnet.nn.objective import Objective
+from fcnet.nn.params import ParamBuffer
+from fcnet.nn.penalties import Strength, add_penalties
+from fcnet.runs.checkpoint import find_model, read_model, write_model
+from fcnet.validation import check_finite, check_input, check_weights, finite_real, one_of, positive_int, step_number
+
+NORMALIZATIONS = ("batchnorm", "layernorm")
+
+
+class FullyConnectedNet:
+    """{affine - [batch/layer norm] - activation - [dropout]} x (L - 1) - affine - loss.
+
+    Attributes:
+        params: every trained tensor by name: W1, b1, [gamma1, beta1], W2, ... Assigning to an item copies.
+        state: batch norm's running statistics by name: running_mean1, running_var1, ...
+        preprocessing: shift and scale (D,) applied to every input, or None; a Solver learns it from its training
+            split. It is saved with the model.
+        classes, features: names of the classes and of the input columns, or None.
+        reg, reg_l1: strengths of the L2 and L1 terms, 0 or more; may be set at any time.
+        config: the arguments that make this network again.
+    """
+
+    reg, reg_l1 = Strength(), Strength()
+
+    def __init__(
+        self,
+        hidden_dims: Sequence[int],
+        input_dim: int,
+        num_classes: int,
+        *,
+        activation: str | Sequence[str] = "relu",
+        maxout_pieces: int | None = None,
+        loss: str = "softmax",
+        label_smoothing: float = 0.0,
+        normalization: str | None = None,
+        dropout_keep_ratio: float = 1.0,
+        dropout: str = "inverted",
+        reg: float = 0.0,
+        reg_l1: float = 0.0,
+        weight_scale: float | None = None,
+        init: str | None = None,
+        dtype: Any = "float32",
+        precision: str | None = None,
+        seed: int = 0,
+        device: str | Backend = "auto",
+    ) -> None:
+        """A network with random weights.
+
+        Args:
+            hidden_dims: width of each hidden layer; empty for a linear classifier.
+            input_dim: D. num_classes: C, at least 2; with the losses "mse" and "bce" the number of outputs, at least 1.
+            activation: of the hidden layers, one for all or a list of one for each: "relu", "leaky_relu", "elu",
+                "sigmoid", "tanh", "maxout", "gelu" or "silu".
+            maxout_pieces: pieces of each maxout unit, 2 if not given; only with "maxout".
+            loss: of classes "softmax" (cross-entropy) or "svm" (multiclass hinge); of numbers "mse" (mean squared
+                error); of labels that may each be on or off "bce" (binary cross-entropy).
+            label_smoothing: share of each softmax target that is spread evenly over all classes, 0 <= share < 1.
+            normalization: None, "batchnorm" or "layernorm", after each hidden affine layer.
+            dropout_keep_ratio: probability to *keep* a hidden unit; 1 for no dropout.
+            dropout: "inverted" (what is kept is scaled by 1 / dropout_keep_ratio while training) or "plain" (evaluation
+                scales by dropout_keep_ratio instead).
+            reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss.
+            reg_l1: L1 strength: reg_l1 * Σ |W| over every weight matrix is added to the loss.
+            weight_scale: standard deviation of the initial weights.
+            init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the usual start of the
+                layer's activation ("xavier" for sigmoid, tanh and maxout, "he" for the others); the output layer
+                starts as the layer below it.
+            dtype: "float32" or "float64".
+            precision: of the matrix products: None, as dtype; for a float32 network on a CUDA GPU of compute capability
+                8.0 or more also "tf32" or "bf16"; all else, sums and weights, stays float32. It is not saved.
+            seed: of weights and dropout masks.
+            device: "auto" (a GPU if one can be used), "cpu", "cuda" or "cuda:N".
+
+        Raises:
+            ValueError, TypeError: an argument is not as above; DeviceError (a ValueError): no such device.
+            MemoryError: the device is full.
+        """
+        self.hidden_dims = tuple(positive_int("hidden_dims", width) for width in widths(hidden_dims))
+        self.input_dim = positive_int("input_dim", input_dim)
+        self.num_classes = positive_int("num_classes", num_classes)
+        activations = hidden_activations(activation, maxout_pieces, len(self.hidden_dims))
+        self.objective = Objective(loss, self.num_classes, label_smoothing)
+        if normalization is not None:
+            one_of("normalization", normalization, ("None", *NORMALIZATIONS))
+        keep_ratio = finite_real("dropout_keep_ratio", dropout_keep_ratio)
+        if not 1 / STEPS <= keep_ratio <= 1:
+            raise ValueError(
+                f"dropout_keep_ratio: expected a probability to keep a unit, 1/{STEPS} <= ratio <= 1, got {keep_ratio}"
+            )
+        if not self.hidden_dims:
+            check_without_hidden(activation, maxout_pieces, normalization, keep_ratio)
+        self.reg, self.reg_l1 = reg, reg_l1
+        self.dtype = dtype_of(dtype)
+        self.seed = check_seed(seed)
+        usual = [F.activation_named("activation", name).init for name in activations]
+        usual.append(usual[-1] if usual else "he")
+        fan_ins = (self.input_dim, *self.hidden_dims)
+        stds = [weight_std(init, weight_scale, scheme, fan_in) for scheme, fan_in in zip(usual, fan_ins, strict=True)]
+        self.backend = get_backend(device)
+        self.precision = precision_of(precision, self.dtype, self.backend)
+        self._preprocessing: tuple[Array, Array, Array, Array] | None = None
+        self._frozen: tuple[int, ...] = ()
+        self.classes: tuple[str, ...] | None = None
+        self.features: tuple[str, ...] | None = None
+        self._options: dict[str, Any] = {
+            "activation": activation if isinstance(activation, str) else list(activation),
+            "maxout_pieces": None if maxout_pieces is None else int(maxout_pieces),
+            "normalization": normalization,
+            "dropout_keep_ratio": keep_ratio,
+            "dropout": dropout_kind(dropout),
+            "weight_scale": None if weight_scale is None else float(weight_scale),
+            "init": init,
+        }
+
+        count = len(self.hidden_dims) + 1
+        self.hidden = [
+            Hidden(i, name, normalization, keep_ratio, dropout, self.precision)
+            for i, name in enumerate(activations, start=1)
+        ]
+        self.output = Output(count, self.precision)
+        shapes: dict[str, tuple[int, ...]] = {}
+        state_shapes: dict[str, tuple[int, ...]] = {}
+        dims = (self.input_dim, *self.hidden_dims, self.num_classes)
+        for layer, width_in, width_out in zip(self._layers(), dims, dims[1:], strict=False):
+            shapes |= layer.shapes(width_in, width_out)
+            if isinstance(layer, Hidden):
+                state_shapes |= layer.state_shapes(width_out)
+        self.backend.use()
+        with self.backend.allocating():
+            self._params = ParamBuffer(self.backend, shapes, self.dtype)
+            self._state = ParamBuffer(self.backend, state_shapes, self.dtype)
+        for layer, std in zip(self._layers(), stds, strict=True):
+            name = f"W{layer.index}"
+            self.params[name] = initial_weights(self.seed, layer.index, shapes[name], std)  # type: ignore[arg-type]
+            if f"gamma{layer.index}" in shapes:
+                self.params[f"gamma{layer.index}"][...] = 1
+
+    def _layers(self) -> Iterator[Hidden | Output]:
+        yield from self.hidden
+        yield self.output
+
+    @property
+    def params(self) -> ParamBuffer:
+        """Every trained tensor by name; assign to its items, params["W1"] = array, not to itself."""
+        return self._params
+
+    @property
+    def state(self) -> ParamBuffer:
+        """Batch norm's running statistics by name."""
+        return self._state
+
+    @property
+    def preprocessing(self) -> tuple[Array, Array] | None:
+        """shift and scale (D,), float64 on the device, or None; see `set_preprocessing`."""
+        return None if self._preprocessing is None else self._preprocessing[:2]
+
+    @property
+    def frozen(self) -> tuple[int, ...]:
+        """Numbers of the frozen layers, the lowest being 1; see `freeze`."""
+        return self._frozen
+
+    def freeze(self, layers: Iterable[int]) -> None:
+        """Train these layers no more, from now on: no gradient, no update, no decay, no penalty; none: train all.
+
+        While training they work as in evaluation, batch norm with its running statistics, which stay, and without
+        dropout, so that what they make of a sample is fixed. It is not saved with the network, nor copied by `astype`.
+
+        Args:
+            layers: 1 to k, so that nothing below a frozen layer changes, and not all of them.
+
+        Raises:
+            ValueError: other layers. TypeError: not numbers.
+        """
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise TypeError(f"freeze: expected a list of layers such as [1, 2], got {layers!r}")
+        numbers = tuple(sorted({positive_int("freeze", layer) for layer in layers}))
+        if numbers != tuple(range(1, len(numbers) + 1)) or len(numbers) > len(self.hidden):
+            raise ValueError(
+                f"freeze and hidden_dims: expected the lowest layers, 1, 2, ... without a gap, at most the "
+                f"{len(self.hidden)} hidden ones (the output layer is always trained), "
+                f"got {', '.join(map(str, numbers))}"
+            )
+        self._frozen = numbers
+
+    def parameters_of(self, layer: int) -> list[str]:
+        """Names of the parameters of a layer; the lowest is 1."""
+        return list(list(self._layers())[layer - 1].shapes(1, 1))
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the parameters that are not frozen."""
+        return [name for layer in list(self._layers())[len(self._frozen) :] for name in layer.shapes(1, 1)]
+
+    @property
+    def normalization(self) -> str | None:
+        """That of the hidden layers."""
+        return self._options["normalization"]
+
+    @property
+    def loss_name(self) -> str:
+        """The loss that the network is trained with."""
+        return self.objective.loss
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments that make a network of this kind; plain values, fit for JSON."""
+        return {
+            "hidden_dims": list(self.hidden_dims),
+            "input_dim": self.input_dim,
+            "num_classes": self.num_classes,
+            "loss": self.loss_name,
+            "label_smoothing": self.objective.label_smoothing,
+            "reg": self.reg,
+            "reg_l1": self.reg_l1,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            **self._options,
+        }
+
+    def set_preprocessing(self, shift: Array, scale: Array) -> None:
+        """Apply (x - shift) * scale to every input from now on; host or device arrays (D,).
+
+        Raises:
+            ValueError: another shape.
+        """
+        for name, value in (("shift", shift), ("scale", scale)):
+            if getattr(value, "shape", None) != (self.input_dim,) or value.dtype.kind not in "fiu":
+                got = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") else type(value).__name__
+                raise ValueError(f"{name}: expected an array of numbers of shape ({self.input_dim},), got {got}")
+            check_finite(name, value)
+        self.backend.use()
+        arrays = [self.backend.asarray(v, dtype=t) for t in ("float64", self.dtype) for v in (shift, scale)]
+        if self._preprocessing is None:
+            copies = [array.copy() for array in arrays]
+            self._preprocessing = copies[0], copies[1], copies[2], copies[3]
+        for mine, value in zip(self._preprocessing, arrays, strict=True):
+            mine[...] = value  # in place: recorded steps see it
+
+    def copy(self, **changes: Any) -> FullyConnectedNet:
+        """Return a copy on the same device, with some of `config` changed; weights, statistics, preprocessing stay.
+
+        Raises:
+            ValueError, TypeError: as the constructor.
+        """
+        other = FullyConnectedNet(**(self.config | changes), device=self.backend)
+        for mine, others in ((self.params, other.params), (self.state, other.state)):
+            for name in others:
+                others[name] = mine[name]
+        if self.preprocessing is not None:
+            other.set_preprocessing(*self.preprocessing)
+        other.classes, other.features = self.classes, self.features
+        return other
+
+    def astype(self, dtype: Any) -> FullyConnectedNet:
+        """Return a copy of this network in another dtype, on the same device."""
+        return self.copy(dtype=dtype)
+
+    @property
+    def device(self) -> str:
+        """Where the parameters live: "cpu", "cuda:0", ..."""
+        return self.backend.name
+
+    # The training step. `run` makes each call at once or records it (fcnet.backends.step).
+
+    def mask_streams(self, step: int | Array) -> list[MaskStream | None]:
+        """The random bits of each hidden layer's dropout at this step; `step` may be a device array."""
+        return [
+            MaskStream(self.backend, self.seed, layer.index, step) if layer.keep_ratio < 1 else None
+            for layer in self.hidden
+        ]
+
+    def forward(
+        self, run: Run, x: Array, streams: Sequence[MaskStream | None]
+    ) -> tuple[Array, list[tuple[Hidden | Output, Any]]]:
+        """Training mode: scores (N, C) of preprocessed inputs x (N, D), and a cache per layer that is trained."""
+        caches: list[tuple[Hidden | Output, Any]] = []
+        for layer, stream in zip(self.hidden, streams, strict=True):
+            if layer.index in self._frozen:
+                x = layer.evaluate(run, self.params, self.state, x)
+                continue
+            x, cache = layer.forward(run, self.params, self.state, x, stream)
+            caches.append((layer, cache))
+        scores, cache = self.output.forward(run, self.params, x)
+        caches.append((self.output, cache))
+        return scores, caches
+
+    def backward(
+        self, run: Run, dscores: Array, caches: Sequence[tuple[Hidden | Output, Any]], grads: ParamBuffer
+    ) -> None:
+        """Fill `grads` with the data loss's gradient in every parameter that is trained; dscores is overwritten."""
+        dout = dscores
+        for layer, cache in reversed(caches):
+            dout = layer.backward(run, dout, cache, grads, need_dx=layer.index > len(self._frozen) + 1)
+
+    def loss_and_grads(
+        self,
+        run: Run,
+        x: Array,
+        y: Array,
+        streams: Sequence[MaskStream | None],
+        grads: ParamBuffer,
+        weights: Array | None = None,
+    ) -> Array:
+        """The loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
+        scores, caches = self.forward(run, x, streams)
+        loss, dscores = self.objective.loss_and_gradient(run, scores, y, weights)
+        self.backward(run, dscores, caches, grads)
+        above, _ = self.params.spans()[f"W{len(self._frozen) + 1}"]  # where the matrices begin that are trained
+        matrices, dmatrices = self.params.matrices[above:], grads.matrices[above:]
+        add_penalties(run, self.backend, matrices, dmatrices, loss, l2=self.reg, l1=self.reg_l1)
+        return loss
+
+    @property
+    def byte_scaling(self) -> tuple[Array, ...]:
+        """What uint8 inputs are preprocessed with, in the network's dtype: shift (D,) and scale (D,), or nothing."""
+        return () if self._preprocessing is None else self._preprocessing[2:]
+
+    def prepare(self, run: Run, x: Array) -> Array:
+        """Raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
+        x = x.reshape(x.shape[0], -1)
+        if self._preprocessing is None:
+            return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
+        if x.dtype == "uint8":
+            return run(F.preprocess, x, *self.byte_scaling)
+        shift, scale = self._preprocessing[:2]
+        # In float64, then rounded: a column such as a time in seconds would lose its digits in float32.
+        x = run(F.preprocess, x, shift, scale)
+        return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
+
+    def loss(
+        self, X: Array, y: Array, step: int = 0, *, sample_weight: Array | None = None
+    ) -> tuple[float, dict[str, Array]]:
+        """Loss and gradients in training mode, on the device's arrays; batch norm's running statistics move.
+
+        Args:
+            X: (N, d1, ..., dk).
+            y: integer labels (N,), or one-hot (N, C); with the losses "mse" and "bce" numbers (N, C), or (N,) for one.
+            step: the training step whose dropout masks are used; the same step gives the same masks.
+            sample_weight: (N,), 0 or more: what each sample's loss is multiplied by before the mean is taken.
+
+        Returns:
+            The loss, mean over the batch plus the penalties, and a gradient for every name in `params`, in arrays of
+            their own; zeros for what is frozen.
+
+        Raises:
+            ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or labels out of range.
+        """
+        check_input("X", X, self.input_dim, self.dtype)
+        self.objective.check_targets("y", y, len(X), self.dtype)
+        if sample_weight is not None:
+            check_weights("sample_weight", sample_weight, len(X))
+        streams = self.mask_streams(step_number("step", step))
+        self.backend.use()
+        x = self.backend.asarray(X)
+        targets = self.objective.to_device(self.backend, y, self.dtype)
+        weights = None if sample_weight is None else self.backend.asarray(sample_weight, self.dtype)
+        grads = self.params.like()
+        loss = self.loss_and_grads(direct, self.prepare(direct, x), targets, streams, grads, weights)
+        return float(self.backend.to_numpy(loss)), dict(grads)
+
+    # Predictions. Inputs may be host or device arrays; results are of the same kind as X.
+
+    def scores(self, X: Array, *, batch_size: int = 4096) -> Array:
+        """Scores (N, C) in evaluation mode, before softmax; N is worked on in parts of `batch_size` rows."""
+        return self._evaluate(X, batch_size, lambda scores: scores)
+
+    def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
+        """What the network says: with "softmax" and "svm" the class with the highest score, (N,) integers; with "mse"
+        the values, with "bce" labels of 0 and 1 (1 where the probability is above 1/2), (N, C), or (N,) if C is 1.
+        """
+        return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
+
+    def predict_proba(self, X: Array, *, mc_samples: int | None = None, batch_size: int = 4096) -> Any:
+        """Probabilities (N, C): of the classes ("softmax"), or of each label ("bce").
+
+        Args:
+            mc_samples: T, for Monte-Carlo dropout: T predictions with units dropped at random as in training, all else
+                as in evaluation. The masks are a function of the network's seed, of the prediction 0..T-1 and of a
+                sample's place in its part of `batch_size` rows.
+
+        Returns:
+            (N, C); with mc_samples the pair of the predictions' mean and standard deviation (over T), each (N, C).
+            Source: Gal and Ghahramani, "Dropout as a Bayesian Approximation", 2016.
+
+        Raises:
+            ValueError: scores of this network's loss are no log-probabilities; mc_samples without dropout.
+        """
+        if mc_samples is None:
+            return self._evaluate(X, batch_size, self.objective.probabilities)
+        count = positive_int("mc_samples", mc_samples)
+        if not any(self.mask_streams(0)):
+            raise ValueError(
+                f"mc_samples and dropout_keep_ratio: expected a network with dropout for mc_samples={count}, "
+                "got one that drops no unit; leave mc_samples out"
+            )
+        both = self._of_parts(X, batch_size, lambda x: self._monte_carlo(self.prepare(direct, x), count))
+        return both[..., 0], both[..., 1]
+
+    def _monte_carlo(self, x: Array, count: int) -> Array:
+        """Mean and standard deviation (N, C, 2) of `count` predictions with dropout, added up by Welford's rule."""
+        xp = self.backend.xp
+        for number in range(count):
+            p = self.objective.probabilities(self.evaluate_prepared(x, self.mask_streams(number)))
+            if number == 0:
+                both = xp.zeros((*p.shape, 2), dtype=p.dtype)
+                mean, squares = both[..., 0], both[..., 1]
+            off = p - mean
+            mean += off / (number + 1)
+            squares += off * (p - mean)
+        squares[...] = xp.sqrt(squares / count)
+        return both
+
+    def evaluate(self, x: Array) -> Array:
+        """Evaluation mode on the device: scores (N, C) of raw device inputs; nothing is checked or copied."""
+        return self.evaluate_prepared(self.prepare(direct, x))
+
+    def evaluate_prepared(self, x: Array, streams: Sequence[MaskStream | None] | None = None) -> Array:
+        """As `evaluate`, of inputs (N, D) that have been through `prepare`; with `streams` units are dropped."""
+        for layer, stream in zip(self.hidden, streams or [None] * len(self.hidden), strict=True):
+            x = layer.evaluate(direct, self.params, self.state, x, stream)
+        return self.output.forward(direct, self.params, x)[0]
+
+    def _evaluate(self, X: Array, batch_size: int, finish: Any) -> Array:
+        return self._of_parts(X, batch_size, lambda x: finish(self.evaluate(x)))
+
+    def _of_parts(self, X: Array, batch_size: int, function: Any) -> Array:
+        """What `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
+        check_input("X", X, self.input_dim, self.dtype)
+        batch_size = positive_int("batch_size", batch_size)
+        on_host = isinstance(X, np.ndarray)
+        self.backend.use()
+        parts = []
+        with self.backend.allocating():
+            for start in range(0, len(X), batch_size):
+                part = function(self.backend.asarray(X[start : start + batch_size]))
+                parts.append(self.backend.to_numpy(part) if on_host else part)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
+
+    # On disk
+
+    def save(self, path: str | Path) -> None:
+        """Write the network (safetensors, with checksums) so that `fcnet.load(path)` gives it back.
+
+        Args:
+            path: of the file, or a folder, in which it becomes model.safetensors.
+
+        Raises:
+            TypeError, ValueError: no path, or an empty one. OSError: it cannot be written there.
+        """
+        to_numpy = self.backend.to_numpy
+        tensors = {name: to_numpy(value) for part in (self.params, self.state) for name, value in part.items()}
+        if self.preprocessing is not None:
+            for name, value in zip(("shift", "scale"), self.preprocessing, strict=True):
+                tensors[f"preprocessing.{name}"] = to_numpy(value)
+        description = {"config": self.config, "classes": self.classes, "features": self.features}
+        write_model(path, description, tensors)
+
+    def __repr__(self) -> str:
+        widths = "-".join(str(width) for width in (self.input_dim, *self.hidden_dims, self.num_classes))
+        activation = self._options["activation"]
+        names = activation if isinstance(activation, str) else ",".join(activation)
+        parts = [widths, names, self._options["normalization"], self.loss_name]
+        if self._options["dropout_keep_ratio"] < 1:
+            parts.append(f"dropout keeps {self._options['dropout_keep_ratio']:g}")
+        return f"<{type(self).__name__} {', '.join(p for p in parts if p)}, {self.dtype.name} on {self.device}>"
+
+
+class TwoLayerNet(FullyConnectedNet):
+    """affine - ReLU - affine - loss: a `FullyConnectedNet` with one hidden layer."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, num_classes: int, **options: Any) -> None:
+        """`options` are the keyword arguments of `FullyConnectedNet`."""
+        super().__init__([positive_int("hidden_dim", hidden_dim)], input_dim, num_classes, **options)
+
+
+def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
+    """Return the network saved at `path`: a file, or a run directory that holds model.safetensors.
+
+    Args:
+        device: where it shall live, as in `FullyConnectedNet`.
+
+    Raises:
+        FileNotFoundError: nothing there. ValueError: not a model of fcnet, truncated or changed since it was written;
+            an empty path. TypeError: no path.
+    """
+    path = find_model(path)
+    backend = get_backend(device)
+    description, tensors = read_model(path)
+    try:
+        model = FullyConnectedNet(**description["config"], device=backend)
+        _fill(model, tensors)
+        model.classes, model.features = _names(description["classes"]), _names(description["features"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
+    return model
+
+
+def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
+    preprocessing = tensors.pop("preprocessing.shift", None), tensors.pop("preprocessing.scale", None)
+    wanted = {**model.params.shapes, **model.state.shapes}
+    if set(wanted) != set(tensors):
+        odd = ", ".join(sorted(set(wanted) ^ set(tensors)))
+        raise ValueError(f"its tensors are not those of the network it describes: {odd}")
+    for name, tensor in tensors.items():
+        (model.params if name in model.params else model.state)[name] = tensor
+    if preprocessing[0] is not None and preprocessing[1] is not None:
+        model.set_preprocessing(*preprocessing)
+
+
+def _names(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)

@@ -1,0 +1,104 @@
+"""What a network is trained for: its loss, the targets that this takes, and what its scores then say.
+
+Shapes: scores (N, C), N batch, C classes or outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fcnet import functional as F
+from fcnet.backends import Array, Backend
+from fcnet.backends.step import Run
+from fcnet.validation import check_labels, check_numbers, finite_real, one_of
+
+
+def kind_of_targets(loss: str) -> str:
+    """What `fcnet.data.Dataset` calls the targets of this loss: "numbers" or "classes"."""
+    return "numbers" if loss in F.NUMERIC else "classes"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss by name, the number of classes or outputs C, and label smoothing (0: none)."""
+
+    loss: str
+    outputs: int
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        one_of("loss", self.loss, F.LOSSES)
+        if self.outputs < 2 and not self.numeric:
+            raise ValueError(f"num_classes: expected at least 2, got {self.outputs}")
+        smoothing = finite_real("label_smoothing", self.label_smoothing)
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"label_smoothing: expected 0 <= label_smoothing < 1, got {self.label_smoothing}")
+        if smoothing and self.loss != "softmax":
+            raise ValueError(
+                f"label_smoothing and loss: expected loss 'softmax' with label_smoothing={smoothing:g}, "
+                f"got loss {self.loss!r}; leave label_smoothing out"
+            )
+        object.__setattr__(self, "label_smoothing", smoothing)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the targets are numbers (N, C), not labels of classes."""
+        return self.loss in F.NUMERIC
+
+    @property
+    def metric(self) -> F.Metric:
+        """The figure that predictions are judged by."""
+        return F.METRICS[self.loss]
+
+    def check_targets(self, name: str, y: Array, count: int, dtype: Any) -> None:
+        """y suits the loss and `count` samples. Raises TypeError or ValueError."""
+        if self.numeric:
+            check_numbers(name, y, self.outputs, count, dtype, probabilities=self.loss == "bce")
+        else:
+            check_labels(name, y, self.outputs, count)
+            if self.loss == "svm" and isinstance(y, np.ndarray) and y.ndim == 2 and not ((y == 0) | (y == 1)).all():
+                raise ValueError(
+                    f"{name}: expected labels, or rows of zeros with a one, with loss 'svm', got other rows"
+                )
+
+    def to_device(self, backend: Backend, y: Array, dtype: Any) -> Array:
+        """Checked targets as the loss takes them: int64 labels (N,), or (N, C) of the network's dtype."""
+        if self.numeric:
+            return backend.asarray(y, dtype).reshape(len(y), self.outputs)
+        return backend.asarray(y, "int64" if y.ndim == 1 else dtype)
+
+    def loss_and_gradient(self, run: Run, scores: Array, y: Array, weights: Array | None = None) -> tuple[Array, Array]:
+        """The loss, an array without axes, and its gradient (N, C); weights (N,) of the samples if given."""
+        if self.label_smoothing:
+            y = run(F.smooth_labels, y, self.outputs, self.label_smoothing, scores.dtype)
+        if weights is None:
+            loss, dscores = run(F.LOSSES[self.loss], scores, y)
+        else:
+            loss, dscores = run(F.weighted_loss, scores, y, weights, self.loss)
+        return loss, dscores
+
+    def predictions(self, backend: Backend, scores: Array) -> Array:
+        """Classes (N,), values (N, C) or labels of 0 and 1 (N, C); (N,) if there is one value or label."""
+        if not self.numeric:
+            return backend.xp.argmax(scores, axis=1)
+        if self.loss == "bce":
+            scores = backend.xp.greater(scores, 0).astype("int64")
+        return scores.reshape(-1) if self.outputs == 1 else scores
+
+    def probabilities(self, scores: Array) -> Array:
+        """Probabilities (N, C) of the classes or of the labels.
+
+        Raises:
+            ValueError: the scores are no log-probabilities.
+        """
+        if self.loss == "softmax":
+            return F.softmax(scores)
+        if self.loss == "bce":
+            return F.sigmoid_forward(scores)[0]
+        raise ValueError(
+            f"predict_proba: expected a network with loss 'softmax' or 'bce', got loss={self.loss!r}; "
+            "use scores or predict"
+        )

@@ -1,0 +1,106 @@
+"""One flat buffer with named views: parameters, gradients, each moment of an optimizer.
+
+Matrices come first, then vectors, each tensor C-contiguous on a 256-byte boundary; the padding between is zero and
+stays zero. So an optimizer is one pass over one array, L2 acts on one slice, and a copy of the network is one copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from math import prod
+from typing import Any
+
+from fcnet.backends import Array, Backend
+from fcnet.backends.device import ALIGNMENT
+
+
+class ParamBuffer(MutableMapping[str, Array]):
+    """Tensors by name, all views of `flat`. Assigning copies into the view; names and shapes are fixed.
+
+    Attributes:
+        flat: (P,), everything.
+        matrices: the slice of `flat` that holds every tensor with two or more axes: what L2 acts on.
+        shapes: name -> shape, in the order given.
+    """
+
+    def __init__(self, backend: Backend, shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> None:
+        """A buffer of zeros on the device of `backend`, for tensors of these shapes."""
+        self.backend = backend
+        self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        per_line = ALIGNMENT // backend.xp.dtype(dtype).itemsize
+        self._starts: dict[str, int] = {}
+        end = matrices_end = 0
+        for wants_matrix in (True, False):
+            for name, shape in self.shapes.items():
+                if (len(shape) > 1) is wants_matrix:
+                    self._starts[name] = end
+                    end += -(-prod(shape) // per_line) * per_line
+            if wants_matrix:
+                matrices_end = end
+        self.flat = backend.zeros(end, dtype)
+        self.matrices = self.flat[:matrices_end]
+        self._views = {
+            name: self.flat[start : start + prod(self.shapes[name])].reshape(self.shapes[name])
+            for name, start in self._starts.items()
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled by value, so that the views of a copy are views of its own flat array."""
+        return _restore, (self.backend, self.shapes, self.dtype, self.backend.to_numpy(self.flat))
+
+    def spans(self) -> dict[str, tuple[int, int]]:
+        """Where each tensor lies in `flat`, start and stop with its padding, in the order of memory: without gaps."""
+        starts = list(self._starts.values())
+        return dict(zip(self._starts, zip(starts, [*starts[1:], self.flat.size], strict=True), strict=True))
+
+    def like(self) -> ParamBuffer:
+        """A buffer of zeros with the same names, shapes, dtype and device."""
+        return ParamBuffer(self.backend, self.shapes, self.dtype)
+
+    @property
+    def dtype(self) -> Any:
+        """float32 or float64, as a NumPy dtype."""
+        return self.flat.dtype
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._views:
+            raise KeyError(f"no parameter {name!r}; there are {', '.join(self.shapes)}")
+        return self._views[name]
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        """Copy `value`, a host or device array, into the view.
+
+        Raises:
+            KeyError: no such name. ValueError: another shape. TypeError: not an array of real numbers.
+        """
+        view = self[name]
+        if value is view:  # what `params[name] -= step` ends with
+            return
+        try:
+            source = self.backend.asarray(value)
+        except ValueError:  # rows of different lengths
+            raise TypeError(f"params[{name!r}]: expected an array, got {type(value).__name__}") from None
+        if source.dtype.kind not in "fiub":
+            raise TypeError(f"params[{name!r}]: expected an array of real numbers, got {source.dtype}")
+        if source.shape != view.shape:
+            raise ValueError(f"params[{name!r}]: expected shape {view.shape}, got {source.shape}")
+        view[...] = source
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"params[{name!r}] cannot be deleted: the network's shape is fixed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __repr__(self) -> str:
+        count = sum(prod(shape) for shape in self.shapes.values())
+        return f"<ParamBuffer {count:,} values, {self.dtype}, {self.backend.name}: {', '.join(self.shapes)}>"
+
+
+def _restore(backend: Backend, shapes: Mapping[str, tuple[int, ...]], dtype: Any, flat: Any) -> ParamBuffer:
+    buffer = ParamBuffer(backend, shapes, dtype)
+    buffer.flat[...] = backend.asarray(flat)
+    return buffer

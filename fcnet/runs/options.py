@@ -1,0 +1,292 @@
+"""The options of `fcnet train`: one table for the flags, the TOML files and the configuration that a run keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fcnet.errors import unknown
+
+
+class CommaList(str):
+    """The kind of an option that joins texts by commas, relu,tanh or 3=0.1,4=0.5; elsewhere also a list or a table."""
+
+
+def option(default: Any, kind: type, help: str) -> Any:
+    """A field of `TrainOptions`: its default, the type of a value, a line for --help."""
+    metadata = {"kind": kind, "help": help}
+    if kind is list:
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass
+class TrainOptions:
+    """What `fcnet train` can be told; None means "the default of whatever takes it"."""
+
+    data: str = option("digits", str, "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file")
+    data_dir: str | None = option(None, str, "where the data files are (default: $FCNET_DATA, then the user cache)")
+    target: str | None = option(
+        None, CommaList, "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)"
+    )
+    preprocess: str | None = option(None, str, "none, scale, center or standardize (default: by data set)")
+    hidden: list[int] = option((100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net")
+    activation: str = option(
+        "relu",
+        CommaList,
+        "relu, leaky_relu, elu, sigmoid, tanh, maxout, gelu or silu; or one for each hidden layer, such as tanh,relu",
+    )
+    maxout_pieces: int | None = option(None, int, "pieces of each maxout unit (default: 2)")
+    norm: str = option("none", str, "none, batchnorm or layernorm")
+    dropout_keep: float = option(1.0, float, "probability to keep a hidden unit; 1 for no dropout")
+    dropout: str = option("inverted", str, "inverted (scaled while training) or plain (scaled while evaluating)")
+    loss: str = option(
+        "softmax", str, "softmax or svm for classes, mse for numbers (not scaled), bce for labels of 0 and 1"
+    )
+    label_smoothing: float = option(0.0, float, "share of each softmax target spread evenly over the classes")
+    reg: float = option(0.0, float, "L2 strength")
+    reg_l1: float = option(0.0, float, "L1 strength")
+    init: str | None = option(None, str, "zeros, normal, xavier or he (default: what suits the activation)")
+    weight_scale: float | None = option(None, float, "standard deviation of the initial weights, instead of --init")
+    optimizer: str = option("adam", str, "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs or bfgs")
+    lr: float | None = option(None, float, "learning rate (default: the optimizer's)")
+    lr_decay: float = option(1.0, float, "factor on the learning rate after each epoch")
+    schedule: str | None = option(
+        None, str, "of the learning rate: constant, step, exponential, inverse, cosine or warmup"
+    )
+    schedule_per: str | None = option(None, str, "what schedules and warm-up count: epoch or step (default: epoch)")
+    schedule_every: int | None = option(None, int, "step: the rate falls each time after so many")
+    schedule_factor: float | None = option(None, float, "step: what the rate is multiplied by (default: 0.1)")
+    schedule_decay: float | None = option(None, float, "exponential, inverse: how fast the rate falls")
+    schedule_total: int | None = option(None, int, "cosine: from where on the rate stays low (default: the end)")
+    schedule_floor: float | None = option(None, float, "cosine: the share of the rate that stays (default: 0)")
+    warmup: int | None = option(None, int, "so many smaller, rising rates come first")
+    weight_decay: float | None = option(None, float, "decoupled weight decay (default: 0.01 for adamw, else 0)")
+    clip_norm: float | None = option(None, float, "longest gradient, all parameters together")
+    clip_value: float | None = option(None, float, "largest element of a gradient")
+    max_norm: float | None = option(None, float, "longest vector of weights into a unit")
+    from_: str | None = option(None, str, "a run whose lower layers and preprocessing to start from")
+    freeze: str | None = option(None, CommaList, "layers that are not trained, the lowest ones, such as 1,2")
+    lr_mult: str | None = option(None, CommaList, "factors on the learning rate of layers, such as 3=0.1,4=0.5")
+    batch_size: int = option(100, int, "samples per step")
+    epochs: int = option(20, int, "passes over the training data")
+    patience: int | None = option(None, int, "stop after so many epochs without a better validation accuracy")
+    seed: int = option(0, int, "of weights, shuffles and dropout masks")
+    device: str = option("auto", str, "auto, cpu, cuda or cuda:N")
+    dtype: str = option("float32", str, "float32 or float64")
+    precision: str | None = option(None, str, "of matrix products on a CUDA GPU: tf32 or bf16 (default: as dtype)")
+    out: str | None = option(None, str, "run directory (default: a fresh runs/NAME-0001)")
+    force: bool = option(False, bool, "replace the run in --out")
+
+
+_NOT_SAVED = ("out", "force")  # where a run went is not part of how it was made
+
+
+# What Python calls the options that have another name here.
+ARGUMENTS = {
+    "hidden_dims": "hidden",
+    "num_epochs": "epochs",
+    "optim_config": "lr",
+    "learning_rate": "lr",
+    "normalization": "norm",
+    "dropout_keep_ratio": "dropout_keep",
+    "update_rule": "optimizer",
+    "schedule_warmup": "warmup",
+    "lr_multipliers": "lr_mult",
+}
+
+
+def in_users_words(message: str, file: str | None, from_file: Container[str]) -> str:
+    """A message that begins with a Python argument, with the flag instead, or with the file it was set in.
+
+    >>> in_users_words("num_epochs: expected 1 or more, got 0", None, ())
+    '--epochs: expected 1 or more, got 0'
+    >>> in_users_words("num_epochs: expected 1 or more, got 0", "a.toml", ["epochs"])
+    'config a.toml: epochs: expected 1 or more, got 0'
+    """
+    message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)
+    begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?: ", message)
+    if begin is None:
+        return message
+    names = [ARGUMENTS.get(name, name) for name in begin.groups() if name]
+    if not {field.name for field in dataclasses.fields(TrainOptions)}.issuperset(names):
+        return message
+    rest = message[begin.end() :]
+    if file is not None and all(name in from_file for name in names):
+        return f"config {file}: {' and '.join(map(flag, names))}: {rest}"
+    return f"{' and '.join('--' + flag(name) for name in names)}: {rest}"
+
+
+def flag(name: str) -> str:
+    """The spelling of an option on the command line and in TOML: batch_size -> batch-size, from_ -> from."""
+    return name.rstrip("_").replace("_", "-")
+
+
+def merged(*layers: Mapping[str, Any]) -> TrainOptions:
+    """Options from the defaults and these, later ones first; names as in the dataclass."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values |= layer
+    return TrainOptions(**values)
+
+
+def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dict[str, Any]:
+    """The options of `table` in a TOML file, by name, checked for names and types.
+
+    Raises:
+        FileNotFoundError, ValueError: as the message says.
+    """
+    import tomllib
+
+    path = Path(path)
+    try:
+        given = tomllib.loads(path.read_bytes().decode("utf-8-sig"))  # some editors begin files with a BOM
+    except FileNotFoundError:
+        raise FileNotFoundError(f"config: no such file: {path}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"config: expected a TOML file, got the folder {path}; name the file in it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
+    fields = {flag(field.name): field for field in dataclasses.fields(table)}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        field = fields.get(flag(key))
+        if isinstance(value, dict) and (field is None or field.metadata["kind"] is not CommaList):
+            raise ValueError(
+                f"config: {path}: expected options only, got the section [{key}]; sections are not used, leave it out"
+            )
+        if flag(key) == IN_PYTHON:
+            raise ValueError(
+                f"config: {path}: this training was set up in Python, with {value}, which no option says; "
+                f"do it there again, or leave the line {IN_PYTHON} out for another training"
+            )
+        if field is None:
+            raise unknown(f"config: {path}", key, fields)
+        if field.name in values:
+            raise ValueError(f"config: {path}: {flag(key)}: expected it once, got it with - and with _; leave one out")
+        values[field.name] = typed(f"config: {path}: {key}", value, field.metadata["kind"])
+    return values
+
+
+def parse_widths(text: str) -> list[int]:
+    """ "100,100" as [100, 100]; "none" or nothing as []. Raises ValueError."""
+    if text.strip().lower() in ("", "none"):
+        return []
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"expected widths such as 100,100, got {text!r}") from None
+
+
+def to_list(names: str | list[str]) -> list[str]:
+    """ "tanh,relu" as ["tanh", "relu"]; a list is itself."""
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+
+def parsed(where: str, text: str, kind: type) -> Any:
+    """The value of this kind that a text spells, as on the command line. Raises ValueError that begins with `where`."""
+    if kind is bool:
+        value: Any = {"true": True, "false": False}.get(text.lower(), text)
+    elif kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = text
+    else:
+        value = text
+    return typed(where, value, kind)
+
+
+def typed(where: str, value: Any, kind: type) -> Any:
+    """`value` as an option of this kind holds it. Raises ValueError that begins with `where`."""
+    if kind is list and isinstance(value, str):
+        try:
+            return parse_widths(value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    if kind is CommaList:
+        parts = [f"{key}={part}" for key, part in value.items()] if isinstance(value, Mapping) else value
+        parts = list(parts) if isinstance(parts, list | tuple) else [parts]
+        if all(isinstance(part, str | int | float) and not isinstance(part, bool) for part in parts):
+            return ",".join(map(str, parts))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return value
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {value!r}")
+    return value
+
+
+_KINDS = {
+    str: "a string",
+    CommaList: "a string or a list",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    list: "a list of widths such as [100, 100]",
+    tuple: "a list of strings",
+}
+
+
+def parse_layers(text: str) -> list[int]:
+    """ "1,2" as [1, 2]. Raises ValueError."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"freeze: expected layers such as 1,2, got {text!r}") from None
+
+
+def parse_multipliers(text: str) -> dict[int, float]:
+    """ "3=0.1,4=0.5" as {3: 0.1, 4: 0.5}. Raises ValueError."""
+    pairs = [part.split("=") for part in text.split(",")]
+    try:
+        multipliers = {int(layer): float(factor) for layer, factor in pairs}
+    except ValueError:
+        multipliers = {}
+    if len(multipliers) < len(pairs):
+        raise ValueError(f"lr_mult: expected layers, each once, with factors, such as 3=0.1,4=0.5, got {text!r}")
+    return multipliers
+
+
+_SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")
+
+
+def schedule_of(options: TrainOptions) -> dict[str, Any]:
+    """`Solver`'s schedule and schedule_config; a warm-up alone is a schedule too. Raises ValueError."""
+    config = {name: getattr(options, f"schedule_{name}") for name in _SCHEDULES} | {"warmup": options.warmup}
+    config = {name: value for name, value in config.items() if value is not None}
+    schedule = "warmup" if options.schedule is None and options.warmup is not None else options.schedule
+    if config and schedule is None:
+        raise ValueError(f"schedule_{next(iter(config))}: expected it with a schedule, got none; name one as well")
+    return {"schedule": schedule, "schedule_config": config or None}
+
+
+def to_save(options: TrainOptions) -> dict[str, Any]:
+    """What a run directory's configuration holds, in the spelling of TOML."""
+    return {
+        flag(field.name): getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.name not in _NOT_SAVED and getattr(options, field.name) is not None
+    }
+
+
+#: The key of what no option says of a training set up in Python; a configuration that has it is refused.
+IN_PYTHON = "made-in-python"
+
+
+def of_network(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of what a network's layers are like, from its `config`."""
+    return {
+        "hidden": list(config["hidden_dims"]),
+        "activation": ",".join(to_list(config["activation"])),
+        "maxout_pieces": config["maxout_pieces"],
+        "norm": config["normalization"] or "none",
+        "dropout_keep": config["dropout_keep_ratio"],
+        "dropout": config["dropout"],
+        "dtype": config["dtype"],
+    }

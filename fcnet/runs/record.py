@@ -1,0 +1,73 @@
+"""What a run directory keeps of a training: plain values, so that this room knows nothing of what trains."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """A training that is over, or was cut short.
+
+    Attributes:
+        save: writes the network to a path.
+        options: the configuration, in the spelling of TOML.
+        history: a row per epoch. losses: of each step.
+        metric: its name, for people. train_metric, val_metric: the figure after each epoch.
+        best: epoch and figure of the best epoch, or None before the first has ended.
+        interrupted: how far it came, if it was cut short: "interrupted after epoch 2 of 9".
+    """
+
+    save: Callable[[Path], None]
+    options: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]]
+    losses: Sequence[float]
+    metric: str
+    train_metric: Sequence[float]
+    val_metric: Sequence[float]
+    best: tuple[int, float] | None
+    interrupted: str | None
+
+
+def history_csv(record: Record) -> str:
+    """Return the history as CSV with a header."""
+    text = io.StringIO()
+    if record.history:
+        writer = csv.DictWriter(text, list(record.history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(record.history)
+    return text.getvalue()
+
+
+def curves_png(record: Record) -> bytes:
+    """Draw loss and metric over the epochs as a PNG. Raises ImportError without matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    losses, title = record.losses, record.metric
+    per_epoch = max(1, len(losses) / max(1, len(record.history)))
+    left.plot([i / per_epoch for i in range(1, len(losses) + 1)], losses, linewidth=0.5, alpha=0.4, label="step")
+    epochs = [row["epoch"] for row in record.history]
+    left.plot(epochs, [row["loss"] for row in record.history], marker="o", markersize=3, label="epoch mean")
+    scale = "log" if max(losses, default=0.0) > 0 else "linear"  # a loss of 0 throughout has no logarithm
+    left.set(xlabel="epoch", ylabel="loss", title="Training loss", yscale=scale)
+    left.legend()
+    right.plot(epochs, record.train_metric, marker="o", markersize=3, label="train")
+    right.plot(epochs, record.val_metric, marker="o", markersize=3, label="validation")
+    if record.best is not None:
+        epoch, figure_of_it = record.best
+        right.axvline(epoch, linewidth=0.8, linestyle=":", color="grey", label="best validation")
+        right.set_title(f"{title[:1].upper()}{title[1:]} (best {figure_of_it:.5g}, epoch {epoch})")
+    right.set(xlabel="epoch", ylabel=title)
+    right.legend(loc="best")
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    return png.getvalue()

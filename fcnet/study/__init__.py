@@ -1,5 +1,0 @@
-"""Searches over the options of a training, on Optuna (extra `search`); what is not one loads none of it."""
-
-from fcnet.study.searching import Result, search
-
-__all__ = ["Result", "search"]

@@ -1,0 +1,1 @@
+"""Tools around a training: diagnostics, search, gradient check, nearest neighbours."""

@@ -1,0 +1,339 @@
+"""The courses' two baselines: k-nearest neighbours here, and the linear classifier, a network without hidden layers.
+
+>>> import fcnet
+>>> ds = fcnet.data.load("spirals")
+>>> neighbors = fcnet.KNearestNeighbors(k=5, device="cpu").fit(ds.X_train, ds.y_train)
+>>> bool((neighbors.predict(ds.X_val) == ds.y_val).mean() > 0.95)
+True
+>>> softmax = fcnet.FullyConnectedNet([], ds.input_dim, ds.num_classes, device="cpu")  # logistic regression
+>>> svm = fcnet.FullyConnectedNet([], ds.input_dim, ds.num_classes, loss="svm", reg=1e-3, device="cpu")
+>>> svm.params.shapes
+{'W1': (2, 3), 'b1': (3,)}
+
+Shapes: N samples to classify, M known samples, D features, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fcnet.backends import Array, Backend, backend_of, get_backend
+from fcnet.validation import check_input, check_labels, one_of, positive_int
+
+DISTANCES = ("l1", "l2")
+MEMORY = 2**28  # bytes that the work on top of the data may take: 256 MiB
+QUERIES = 1024  # samples looked up at a time, where memory allows
+
+
+def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str = "float64") -> Array:
+    """The distance of every row of X to every row of Y, (N, M).
+
+    l1: Σ_d |x_d - y_d|.  l2: √Σ_d (x_d - y_d)², by the expansion |x|² + |y|² - 2 x·y, one matrix product.
+
+    The expansion loses digits where two points are much closer to each other than to the origin, so the mean of Y
+    (roughly) is taken off both first, and what rounding makes negative counts as 0. The error of a squared distance is
+    then about eps (|x|² + |y|²), measured from that mean, eps = 2e-16 in float64. Whole numbers, such as pixels, are
+    exact in float64: the same bits on every device.
+
+    Args:
+        X: (N, d1, ..., dk), Y: (M, d1, ..., dk), real numbers, both on one device.
+        distance: "l1" or "l2". dtype: of the arithmetic and the result.
+
+    Raises:
+        ValueError, TypeError: shapes, dtypes or names other than these; not finite, or squares that overflow.
+
+    Source: CS231n, assignment 1 (the version without loops).
+    """
+    one_of("distance", distance, DISTANCES)
+    one_of("dtype", dtype, ("float32", "float64"))
+    width = _width(Y)
+    for name, array in (("Y", Y), ("X", X)):
+        _check_samples(name, array, width, dtype, "Y")
+    backend = backend_of(X, Y)
+    backend.use()
+    X, Y = X.reshape(len(X), -1), Y.reshape(len(Y), -1)
+    metric = _Metric(backend, distance, dtype, _origin(backend, Y), MEMORY)
+    out = metric.between(metric.rows(X), metric.rows(Y))
+    return metric.finish(out)
+
+
+class KNearestNeighbors:
+    """Classifies a sample as most of its k nearest known samples are. Source: Cover and Hart, 1967; CS231n.
+
+    Attributes:
+        k, distance, memory, dtype, device: as given.
+        num_classes: C, the largest label + 1; None before `fit`.
+    """
+
+    def __init__(
+        self,
+        k: int = 1,
+        *,
+        distance: str = "l2",
+        memory: int = MEMORY,
+        dtype: str = "float64",
+        device: str | Backend = "auto",
+    ) -> None:
+        """A classifier that knows no samples yet.
+
+        Args:
+            k: neighbours that vote; of equal distances the sample with the lower index counts as nearer, and equal
+                votes go to the smaller label.
+            distance: "l1" or "l2", as in `pairwise_distances`.
+            memory: bytes that the work may take on the device, on top of the samples themselves and the results.
+            dtype: of the arithmetic. "float64" is exact for whole numbers; "float32" is twice as fast, on many GPUs
+                thirty times, and decides near ties by its rounding.
+            device: "auto" (a GPU if one can be used), "cpu", "cuda" or "cuda:N".
+
+        Raises:
+            ValueError, TypeError: an argument is not as above; DeviceError (a ValueError): no such device.
+        """
+        self.k = positive_int("k", k)
+        one_of("distance", distance, DISTANCES)
+        one_of("dtype", dtype, ("float32", "float64"))
+        self.distance, self.dtype = distance, dtype
+        self.memory = positive_int("memory", memory)
+        self.backend = get_backend(device)
+        self.num_classes: int | None = None
+        self._known: _Known | None = None
+
+    @property
+    def device(self) -> str:
+        """Where the known samples live: "cpu", "cuda:0", ..."""
+        return self.backend.name
+
+    def fit(self, X: Array, y: Array) -> KNearestNeighbors:
+        """Remember samples, in the dtype they have: bytes stay bytes, and on the CPU nothing is copied.
+
+        Args:
+            X: (M, d1, ..., dk), M >= k. y: integer labels (M,) from 0, or one-hot (M, C).
+
+        Returns:
+            The classifier itself.
+
+        Raises:
+            ValueError, TypeError: they are not as above, or `memory` is too little for one sample.
+        """
+        width = _width(X)
+        _check_samples("X", X, width, self.dtype)
+        if len(X) < self.k:
+            raise ValueError(f"X: expected at least k = {self.k} samples, got {len(X)}; choose a smaller k")
+        backend = self.backend
+        backend.use()
+        classes = y.shape[1] if getattr(y, "ndim", 0) == 2 else None
+        if classes is None and getattr(y, "shape", None) == (len(X),) and y.dtype.kind in "iu":
+            codes = backend.to_numpy(backend.asarray(y))
+            if (codes < 0).any():
+                at = int(np.argmax(codes < 0))
+                raise ValueError(
+                    f"y: expected labels of 0 or more, got {codes[at]} at {at}; renumber them, "
+                    "y = numpy.unique(y, return_inverse=True)[1]"
+                )
+            classes = int(codes.max()) + 1
+        check_labels("y", y, classes or 1, len(X))
+        labels = backend.asarray(y)
+        labels = backend.xp.argmax(labels, axis=1) if labels.ndim == 2 else labels.astype("int64")
+        samples = backend.asarray(X).reshape(len(X), -1)
+        metric = _Metric(backend, self.distance, self.dtype, _origin(backend, samples), self.memory)
+        blocks = metric.blocks(samples, self.k, classes or 1)
+        self._known = _Known(samples, labels, metric, blocks)
+        self.num_classes = classes
+        return self
+
+    def kneighbors(self, X: Array) -> tuple[Array, Array]:
+        """Distances (N, k) to the k nearest known samples, nearest first, and their indices (N, k) into `fit`'s X.
+
+        Args:
+            X: (N, d1, ..., dk), a host or device array; the results are of the same kind.
+
+        Raises:
+            RuntimeError: before `fit`. ValueError, TypeError: X does not match the samples of `fit`.
+        """
+        return self._by_blocks(X, lambda known, squares, indices: (known.metric.finish(squares), indices))
+
+    def predict(self, X: Array) -> Array:
+        """The label that most of the k nearest have, (N,) integers; see `kneighbors` for X and errors."""
+        xp = self.backend.xp
+        return self._by_blocks(X, lambda known, _, indices: (xp.argmax(self._votes(known, indices), axis=1),))[0]
+
+    def predict_proba(self, X: Array) -> Array:
+        """The share of the k nearest that has each label, (N, C); see `kneighbors` for X and errors."""
+        return self._by_blocks(X, lambda known, _, indices: (self._votes(known, indices) / self.k,))[0]
+
+    def _votes(self, known: _Known, indices: Array) -> Array:
+        """How many of the neighbours (N, k) have each label, (N, C)."""
+        xp = self.backend.xp
+        classes = xp.arange(self.num_classes, dtype=known.labels.dtype)
+        votes = xp.zeros((len(indices), len(classes)), dtype=self.dtype)
+        for j in range(self.k):
+            votes += xp.equal(xp.take(known.labels, indices[:, j])[:, None], classes)
+        return votes
+
+    def _by_blocks(self, X: Array, finish: Callable[..., tuple[Array, ...]]) -> tuple[Array, ...]:
+        """`finish` of each block of samples' nearest, put together; on the host if X is."""
+        known = self._known
+        if known is None:
+            raise RuntimeError("KNearestNeighbors: expected fit(X, y) before this call; it knows no samples yet")
+        _check_samples("X", X, known.samples.shape[1], self.dtype, "fit")
+        backend = self.backend
+        backend.use()
+        on_host = isinstance(X, np.ndarray)
+        step = known.blocks[0]
+        parts = []
+        for start in range(0, len(X), step):
+            block = backend.asarray(X[start : start + step])
+            found = finish(known, *_nearest_known(known, block.reshape(len(block), -1), self.k))
+            parts.append([backend.to_numpy(array) if on_host else array for array in found])
+        join = np.concatenate if on_host else backend.xp.concatenate
+        return tuple(column[0] if len(column) == 1 else join(column) for column in zip(*parts, strict=True))
+
+
+class _Known(NamedTuple):
+    """What `fit` remembers: samples (M, D) as they came, labels (M,), and how the work is cut (see `blocks`)."""
+
+    samples: Array
+    labels: Array
+    metric: _Metric
+    blocks: tuple[int, int]
+
+
+class _Metric:
+    """Distances in blocks; the L2 distance is squared until `finish`, which keeps the order and whole numbers."""
+
+    def __init__(self, backend: Backend, distance: str, dtype: str, origin: Array, memory: int) -> None:
+        self.backend, self.distance, self.dtype = backend, distance, dtype
+        self.origin = origin.astype(dtype)  # the same for both sides, so rounding it costs nothing
+        self.memory, self.elements = memory, memory // np.dtype(dtype).itemsize
+        # Of the (n, m, D) that L1 takes at a time: pieces that stay in a cache, where the device has a size for that.
+        self.differences = min(backend.block_size or self.elements, self.elements // 8)
+
+    def blocks(self, samples: Array, k: int, classes: int) -> tuple[int, int]:
+        """How many samples to look up at a time, and among how many known ones, within the memory.
+
+        For n and m of them: the rows, measured from the origin, and their squares, 2 (n + m) D, or what they were
+        before they were rounded, 3 (n + m) D; the distances, n m; the (n, k) nearest so far, of this block and merged,
+        with indices of 8 bytes; votes; differences for L1.
+        """
+        known, width = samples.shape
+        rows = (2 if np.result_type(samples.dtype, self.dtype) == self.dtype else 3) * width
+        fixed = max(self.differences, width) if self.distance == "l1" else 0
+        for n in (2**i for i in reversed(range(QUERIES.bit_length()))):
+            left = self.elements - n * (rows + 16 * k + 4 * classes) - fixed
+            m = left // (rows + n)
+            if m >= min(known, max(n, k)) or (n == 1 and m >= 1):
+                return n, min(m, known)
+        least = (16 * k + 4 * classes + 8 * width + 1) * 8 // 7 * np.dtype(self.dtype).itemsize
+        raise ValueError(
+            f"memory: expected at least {least} bytes for {width} features, k = {k} and {classes} classes, "
+            f"got {self.memory}"
+        )
+
+    def rows(self, samples: Array) -> Array:
+        """Samples (n, D) of any real dtype, measured from the origin."""
+        return self.backend.xp.subtract(samples, self.origin).astype(self.dtype, copy=False)
+
+    def between(self, x: Array, y: Array) -> Array:
+        """|x - y| (l1) or |x - y|² (l2) of rows x (n, D) and y (m, D): (n, m)."""
+        xp = self.backend.xp
+        out = xp.empty((len(x), len(y)), dtype=self.dtype)
+        if self.distance == "l2":
+            self.backend.gemm(x, y.T, out=out)
+            xp.multiply(out, -2, out=out)
+            xp.add(out, xp.sum(x * x, axis=1)[:, None], out=out)
+            xp.add(out, xp.sum(y * y, axis=1)[None, :], out=out)
+            return xp.maximum(out, 0, out=out)
+        width = x.shape[1]
+        m = max(1, min(len(y), self.differences // width))
+        n = max(1, min(len(x), self.differences // (m * width)))
+        work = xp.empty((n, m, width), dtype=self.dtype)
+        for i in range(0, len(x), n):
+            for j in range(0, len(y), m):
+                here = out[i : i + n, j : j + m]
+                piece = work[: here.shape[0], : here.shape[1]]
+                xp.subtract(x[i : i + n, None], y[None, j : j + m], out=piece)
+                xp.abs(piece, out=piece)
+                xp.sum(piece, axis=2, out=here)
+        return out
+
+    def finish(self, out: Array) -> Array:
+        """The distances, of what `between` gives; in place."""
+        return self.backend.xp.sqrt(out, out=out) if self.distance == "l2" else out
+
+
+def _origin(backend: Backend, samples: Array) -> Array:
+    """(D,) float64: about the mean of the samples (M, D), on a grid of powers of two, an eighth of a feature's range.
+
+    Measured from there, whole numbers have few bits after the point, and their squares are still exact.
+    """
+    xp, to_numpy = backend.xp, backend.to_numpy
+    mean = to_numpy(xp.mean(samples, axis=0, dtype="float64"))
+    low, high = (to_numpy(edge(samples, axis=0)).astype(np.float64) for edge in (xp.min, xp.max))
+    varied = high > low
+    grid = np.exp2(np.floor(np.log2(np.where(varied, high - low, 1.0)))) / 8
+    return backend.asarray(np.where(varied, np.rint(mean / grid) * grid, low))
+
+
+def _nearest_known(known: _Known, x: Array, k: int) -> tuple[Array, Array]:
+    """What `between` gives for the k nearest known samples of each x, (n, k), and their indices."""
+    metric, xp = known.metric, known.metric.backend.xp
+    x, count = metric.rows(x), len(known.samples)
+    best = indices = None
+    for start in range(0, count, known.blocks[1]):
+        block = known.samples[start : start + known.blocks[1]]
+        values, found = _smallest(xp, metric.between(x, metric.rows(block)), min(k, len(block)))
+        found += start
+        if best is None:
+            best, indices = values, found
+            continue
+        # Earlier samples stand first, so that equal distances stay in the order of their indices.
+        best, found = xp.concatenate([best, values], axis=1), xp.concatenate([indices, found], axis=1)
+        best, places = _smallest(xp, best, min(k, best.shape[1]))
+        indices = found[xp.arange(len(x))[:, None], places]
+    return best, indices
+
+
+def _smallest(xp: Any, values: Array, k: int) -> tuple[Array, Array]:
+    """The k smallest of each row of (n, m), in order, the first of equals first, and where they are: two (n, k).
+
+    `values` is used up. One pass for each of k: against a sort, and k is small.
+    """
+    rows, infinity = xp.arange(len(values)), xp.full((1,), float("inf"), dtype=values.dtype)
+    smallest = xp.empty((len(values), k), dtype=values.dtype)
+    places = xp.empty((len(values), k), dtype="int64")
+    for j in range(k):
+        place = xp.argmin(values, axis=1)
+        smallest[:, j], places[:, j] = values[rows, place], place
+        values[rows, place] = infinity
+    return smallest, places
+
+
+def _width(X: Array) -> int:
+    """D of samples (M, d1, ..., dk), at least 1; whatever is no such array is refused by `_check_samples`."""
+    return max(1, prod(getattr(X, "shape", ())[1:]))
+
+
+def _check_samples(name: str, X: Array, width: int, dtype: str, like: str = "") -> None:
+    """As `check_input`, and squared distances must not overflow (looked at on the host only).
+
+    `like`: whose features those of X must match.
+    """
+    shape = getattr(X, "shape", ())
+    if len(shape) > 1 and prod(shape[1:]) == 0:
+        raise ValueError(f"{name}: expected at least one feature per sample, got shape {shape}")
+    if len(shape) > 1 and prod(shape[1:]) != width:
+        raise ValueError(
+            f"{name}: expected {width} features per sample, as in {like}, got {prod(shape[1:])} (shape {shape}); "
+            "give both the same columns"
+        )
+    check_input(name, X, width, dtype)
+    if isinstance(X, np.ndarray) and X.dtype.kind == "f":
+        largest, limit = max(-float(X.min()), float(X.max())), float(np.finfo(dtype).max)
+        if largest > (limit / (8 * width)) ** 0.5:
+            raise ValueError(
+                f"{name}: expected values whose squared distances {dtype} can hold, got one of size {largest:g}; "
+                "scale the data" + ("" if dtype == "float64" else " or use dtype='float64'")
+            )

@@ -1,0 +1,1 @@
+"""Training: batches, updates, the loop, what is measured."""

@@ -1,0 +1,129 @@
+"""The mini-batches of a training, epoch after epoch: which rows, and how they come to where the step is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fcnet import functional as F
+from fcnet.backends import Array, Feed, Purpose, host_generator
+from fcnet.backends.step import Run
+from fcnet.nn.model import FullyConnectedNet
+from fcnet.training.device_data import Part
+
+
+def joined(model: FullyConnectedNet) -> bool:
+    """Whether a lone last sample joins the batch before: batch norm would divide by its deviation, which is 0."""
+    return model.normalization == "batchnorm"
+
+
+def per_epoch(model: FullyConnectedNet, count: int, batch_size: int) -> int:
+    """The batches that `count` samples make.
+
+    Raises:
+        ValueError: a batch of one, with batch norm.
+    """
+    alone = min(count, batch_size) == 1 and joined(model)
+    if alone:
+        raise ValueError(
+            f"batch_size and normalization: expected 2 or more samples in a batch with 'batchnorm', got "
+            f"batch_size={batch_size} for {count} samples; take more, or 'layernorm'"
+        )
+    whole, left = divmod(count, batch_size)
+    return whole + (left > int(joined(model)))
+
+
+class Batches:
+    """Batches gathered on the device, where the data are, by a cursor that is read there.
+
+    Attributes:
+        order: (n,) int64 on the device, this epoch's permutation of the rows.
+        position: rows of it already used; the host's copy of the cursor, known without asking the device.
+        size: rows of the next batch.
+    """
+
+    def __init__(self, model: FullyConnectedNet, part: Part, batch_size: int, seed: int, counters: Array) -> None:
+        """`counters` (2,) int64 on the device: the first is the cursor, moved on by the step, set to 0 by `shuffle`."""
+        self.model, self.part, self.batch_size, self.seed = model, part, batch_size, seed
+        self.counters = counters
+        self.order = model.backend.xp.zeros((len(part),), dtype="int64")
+        self.shuffle(0)
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    @property
+    def size(self) -> int:
+        left = len(self) - self.position
+        return left if left == self.batch_size + 1 and joined(self.model) else min(self.batch_size, left)
+
+    def shuffle(self, epoch: int) -> None:
+        """Begin an epoch: its order is a function of the seed and the epoch, drawn on the host."""
+        order = host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
+        self.model.backend.upload(order, self.order)
+        self.counters[:1] = 0
+        self.position = 0
+
+    def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
+        """The calls that make a batch of this size: inputs (N, D) as the layers take them, targets, weights or None."""
+        xp, part = self.model.backend.xp, self.part
+        scaling = () if part.prepared else self.model.byte_scaling
+        offsets, positions = xp.arange(size, dtype="int64"), xp.empty((size,), dtype="int64")
+        where = self.order, self.counters[:1], offsets, positions
+        x, targets, rows, _ = run(F.next_batch, part.X, part.y, *where, *scaling)
+        if not (part.prepared or scaling):
+            x = self.model.prepare(run, x)
+        return x, targets, None if part.weights is None else run(F.gather, part.weights, rows)
+
+    def ready(self) -> None:
+        """Called before each step."""
+
+    def advance(self) -> bool:
+        """Called after each step; whether it was the epoch's last."""
+        self.position += self.size
+        return self.position == len(self)
+
+
+class StreamedBatches(Batches):
+    """Batches gathered on the host, of data too large for the device; the next one travels while a step is made."""
+
+    def __init__(self, model: FullyConnectedNet, part: Part, batch_size: int, seed: int, counters: Array) -> None:
+        self._feeds: dict[int, Feed] = {}  # by batch size
+        self._sent = False  # whether the next batch is on its way
+        super().__init__(model, part, batch_size, seed, counters)
+
+    def shuffle(self, epoch: int) -> None:
+        self._host_order = host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
+        self.counters[:1] = 0
+        self.position = 0
+        if self._feeds:  # training has begun
+            self._send()
+
+    def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
+        batch, targets, *weights = self._feed(size).arrays
+        return self.model.prepare(run, batch), targets, weights[0] if weights else None
+
+    def ready(self) -> None:
+        self._send()
+        self._feed(self.size).receive()
+        self._sent = False
+
+    def advance(self) -> bool:
+        over = super().advance()
+        if not over:
+            self._send()
+        return over
+
+    def _send(self) -> None:
+        if not self._sent:
+            self._feed(self.size).send(self._host_order[self.position : self.position + self.size])
+            self._sent = True
+
+    def _feed(self, size: int) -> Feed:
+        if size not in self._feeds:
+            weights = [] if self.part.weights is None else [self.part.weights]
+            self._feeds[size] = self.model.backend.feed([self.part.X, self.part.y, *weights], size)
+        return self._feeds[size]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copied and pickled without what is on its way."""
+        return self.__dict__ | {"_feeds": {}, "_sent": False}

@@ -1,0 +1,100 @@
+"""A data set on a network's device, ready to be gathered from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends import Array
+from fcnet.backends.step import direct
+from fcnet.data import Dataset
+from fcnet.errors import unknown
+from fcnet.nn.model import FullyConnectedNet
+
+ROWS = 4096  # preprocessed at once
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a data set: X (n, D), y labels (n,) or one row (n, C) for each sample.
+
+    weights: (n,) of the samples, or None. prepared: X has been through `model.prepare`.
+    streamed: all are host arrays; without, arrays of the device.
+    """
+
+    X: Array
+    y: Array
+    weights: Array | None
+    prepared: bool
+    streamed: bool
+
+    def __len__(self) -> int:
+        return self.X.shape[0]
+
+    def some(self, rows: np.ndarray, model: FullyConnectedNet) -> Part:
+        """These rows."""
+        if self.streamed:
+            return replace(self, X=self.X[rows], y=self.y[rows])
+        rows, xp = model.backend.asarray(rows), model.backend.xp
+        return replace(self, X=xp.take(self.X, rows, axis=0), y=xp.take(self.y, rows, axis=0))
+
+
+class DeviceData:
+    """The training and validation parts for the device of `model`.
+
+    A part goes to the device as a whole if that has room for it, the network, its gradients and an optimizer's moments;
+    if not, it stays on the host, to be brought batch by batch. Bytes stay bytes and streamed numbers as they are, to be
+    preprocessed batch by batch; other numbers are preprocessed here, once.
+
+    Attributes:
+        train, val: the parts.
+    """
+
+    def __init__(self, model: FullyConnectedNet, data: Dataset) -> None:
+        self.train = _part(model, data.X_train, data.y_train, data.sample_weight)
+        self.val = _part(model, data.X_val, data.y_val)
+
+
+def _part(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> Part:
+    X = X.reshape(len(X), -1)
+    width = 1 if X.dtype == np.uint8 else model.dtype.itemsize
+    targets = y.size * (model.dtype.itemsize if y.ndim > 1 else 8)
+    if model.backend.has_room(X.size * width + targets + 4 * model.params.flat.nbytes):
+        on_device = None if weights is None else model.backend.asarray(weights, model.dtype)
+        return Part(*_to_device(model, X, y), on_device, X.dtype != np.uint8, False)
+    to_device, to_numpy = model.objective.to_device, model.backend.to_numpy
+    parts = [to_numpy(to_device(model.backend, y[at : at + ROWS], model.dtype)) for at in range(0, len(y), ROWS)]
+    return Part(X, np.concatenate(parts), None if weights is None else weights.astype(model.dtype), False, True)
+
+
+def _to_device(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> tuple[Array, Array]:
+    asarray = model.backend.asarray
+    if X.dtype == np.uint8:
+        x = asarray(X)
+    elif model.preprocessing is None:
+        x = asarray(X, model.dtype)
+    else:
+        x = model.backend.xp.empty(X.shape, dtype=model.dtype)
+        for start in range(0, len(X), ROWS):  # in parts, because the arithmetic is in float64
+            part = slice(start, start + ROWS)
+            x[part] = model.prepare(direct, asarray(X[part]))
+    return x, model.objective.to_device(model.backend, y, model.dtype)
+
+
+def as_dataset(data: Dataset | Mapping[str, Any], targets: str) -> Dataset:
+    """A data set as it is, or made of a dictionary of its arrays and `targets`. Raises ValueError or TypeError."""
+    if isinstance(data, Dataset):
+        return data
+    if not isinstance(data, Mapping):
+        raise TypeError(f"data: expected a Dataset or a dictionary of arrays, got {type(data).__name__}")
+    names = list(Dataset.__dataclass_fields__)
+    for name in data:
+        if name not in names:
+            raise unknown("data", name, names)
+    missing = [name for name in ("X_train", "y_train", "X_val", "y_val") if name not in data]
+    if missing:
+        raise ValueError(f"data: expected X_train, y_train, X_val and y_val, got no {', '.join(missing)}")
+    return Dataset(**{"targets": targets} | dict(data))

@@ -1,0 +1,161 @@
+"""Training on all samples at once: SciPy's L-BFGS and BFGS, on the loss as a function of one long vector.
+
+They find the length of each step themselves, so there is no learning rate; and they compare losses, so the loss must
+be a function of the parameters alone: no mini-batches, no dropout.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends import Array
+from fcnet.backends.step import direct
+from fcnet.errors import DivergedError, MissingExtra, unknown
+from fcnet.nn.model import FullyConnectedNet
+from fcnet.nn.params import ParamBuffer
+from fcnet.validation import finite_real, positive_int
+
+#: name -> hyperparameters and their defaults: `history`, pairs of steps that L-BFGS remembers; `tolerance`, the largest
+#: element of the gradient at which to stop.
+FULL_BATCH: dict[str, dict[str, float]] = {
+    "lbfgs": {"history": 10, "tolerance": 1e-5},
+    "bfgs": {"tolerance": 1e-5},
+}
+MOST_FOR_BFGS = 5000  # parameters: 200 MB for each of the matrices that SciPy works on
+
+
+class FullBatch:
+    """A quasi-Newton method by its name in `FULL_BATCH`, for one network.
+
+    Source: Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989; Nocedal and Wright,
+    "Numerical Optimization", 2006, chapter 6, for BFGS.
+    """
+
+    def __init__(self, model: FullyConnectedNet, rule: str, config: Mapping[str, float] | None) -> None:
+        """`config`: see `FULL_BATCH`.
+
+        Raises:
+            ValueError, TypeError: an unknown or unfit hyperparameter; a net too large for BFGS. MissingExtra: no SciPy.
+        """
+        self.model, self.rule = model, rule
+        self.config, self.defaults = _config(rule, config), FULL_BATCH[rule]
+        try:
+            import scipy.optimize  # noqa: F401
+        except ImportError:
+            raise MissingExtra(f"update_rule={rule!r}", "SciPy", "scipy") from None
+        count = sum(math.prod(model.params.shapes[name]) for name in model.trained)
+        if rule == "bfgs" and count > MOST_FOR_BFGS:
+            raise ValueError(
+                f"update_rule: {rule!r} works on matrices of parameters by parameters, expected at most "
+                f"{MOST_FOR_BFGS:,} of them, got {count:,}, which is {8e-9 * count**2:,.1f} GB for each matrix; "
+                "use 'lbfgs'"
+            )
+
+    def minimize(
+        self, x: Array, y: Array, iterations: int, report: Callable[[float], bool], weights: Array | None = None
+    ) -> bool:
+        """Up to so many iterations from where the parameters are.
+
+        Args:
+            x: (n, D), preprocessed, on the device. y: its targets.
+            weights: (n,) of the samples, or None.
+            report: called after each iteration, when the parameters are its result, with the loss; True ends it.
+
+        Returns:
+            Whether it came to its end before: the gradient is as good as zero, or no step lowers the loss any more,
+            which float32 reaches sooner than float64.
+
+        Raises:
+            DivergedError: the loss is not finite to begin with.
+        """
+        from scipy.optimize import minimize
+
+        self.check()
+        model, grads = self.model, self.model.params.like()
+        streams = model.mask_streams(0)
+        told = False
+
+        def loss_and_gradient(vector: np.ndarray) -> tuple[float, np.ndarray]:
+            self._write(vector)
+            loss = model.loss_and_grads(direct, x, y, streams, grads, weights)
+            return float(model.backend.to_numpy(loss)), self._vector(grads)
+
+        def after(intermediate_result: Any) -> None:  # SciPy looks at the name of the parameter
+            nonlocal told
+            self._write(intermediate_result.x)
+            told = report(float(intermediate_result.fun))
+            if told:
+                raise StopIteration
+
+        start = self._vector(model.params)
+        first, _ = loss_and_gradient(start)
+        if not math.isfinite(first):
+            raise DivergedError(f"the loss is {first} before the first step; scale the inputs, or the initial weights")
+        options: dict[str, Any] = {"maxiter": iterations, "gtol": self.config["tolerance"]}
+        if self.rule == "lbfgs":
+            options |= {"maxcor": int(self.config["history"]), "ftol": 0, "maxfun": 10**9}
+        method = "L-BFGS-B" if self.rule == "lbfgs" else "BFGS"
+        found = minimize(loss_and_gradient, start, jac=True, method=method, callback=after, options=options)
+        self._write(found.x)
+        return not told and found.nit < iterations
+
+    def check(self) -> None:
+        """The network's loss is smooth enough and a function of its parameters. Raises ValueError naming both."""
+        keep, l1 = self.model.config["dropout_keep_ratio"], self.model.reg_l1
+        if keep < 1:
+            raise ValueError(
+                f"update_rule and dropout_keep_ratio: {self.rule!r} compares losses, expected a network "
+                f"without dropout, got one that keeps {keep:g}; use another rule, or no dropout"
+            )
+        if l1:
+            raise ValueError(
+                f"update_rule and reg_l1: {self.rule!r} needs a smooth penalty, got an L1 strength of {l1:g}; "
+                "use another rule, or the L2 penalty"
+            )
+
+    def refuse(self, options: Mapping[str, Any]) -> None:
+        """None of these options of mini-batch rules is set. Raises ValueError naming both, as `check` does."""
+        self.check()
+        for name, value in options.items():
+            if value != {"lr_decay": 1, "batch_size": 100}.get(name):
+                raise ValueError(
+                    f"update_rule and {name}: {self.rule!r} takes all samples at once and finds its steps itself, "
+                    f"got {value!r}; leave the latter out, or use another rule"
+                )
+
+    def _vector(self, buffer: ParamBuffer) -> np.ndarray:
+        """What is trained, in float64 on the host, without padding."""
+        xp = self.model.backend.xp
+        flat = xp.concatenate([buffer[name].reshape(-1) for name in self.model.trained])
+        return self.model.backend.to_numpy(flat).astype(np.float64)
+
+    def _write(self, vector: np.ndarray) -> None:
+        params, at = self.model.params, 0
+        source = self.model.backend.asarray(vector, params.dtype)
+        for name in self.model.trained:
+            size = math.prod(params.shapes[name])
+            params[name][...] = source[at : at + size].reshape(params.shapes[name])
+            at += size
+
+
+def _config(rule: str, config: Mapping[str, float] | None) -> dict[str, float]:
+    filled = dict(FULL_BATCH[rule])
+    if config is not None and not isinstance(config, Mapping):
+        raise TypeError(f"optim_config: expected a dict such as {{'tolerance': 1e-5}}, got {config!r}")
+    for name, value in (config or {}).items():
+        if name == "learning_rate":
+            raise ValueError(
+                f"update_rule and learning_rate: {rule!r} finds its steps itself, got {value!r}; "
+                "leave the latter out, or use another rule"
+            )
+        if name not in filled:
+            raise unknown(f"optim_config for {rule}", name, filled)
+        where = f"optim_config[{name!r}]"
+        filled[name] = positive_int(where, value) if name == "history" else finite_real(where, value)
+        if filled[name] < 0:
+            raise ValueError(f"{where}: expected 0 or more, got {value}")
+    return filled

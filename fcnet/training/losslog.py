@@ -1,0 +1,67 @@
+"""The losses of a training's steps: written on the device, read in bulk."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fcnet.backends import Array, Backend
+from fcnet.errors import DivergedError
+
+
+class LossLog:
+    """What `record_step` writes to, and the losses read from it.
+
+    Attributes:
+        buffer: (L,), losses on the device. counters: (2,) int64 there, rows of this epoch used and losses in `buffer`.
+    """
+
+    def __init__(self, backend: Backend, dtype: Any, length: int) -> None:
+        """An empty log; `length` losses are kept before they are set aside in one copy."""
+        self.backend = backend
+        self.buffer = backend.xp.zeros((length,), dtype=dtype)
+        self.counters = backend.xp.zeros((2,), dtype="int64")
+        self._slot = 0  # the host's copy of counters[1], known without asking the device
+        self._chunks: list[Array] = []
+        self._read: list[float] = []
+
+    def stepped(self) -> None:
+        """A step has written its loss. Nothing waits, also when the buffer is emptied into a copy."""
+        self._slot += 1
+        if self._slot == self.buffer.size:
+            self._set_aside()
+
+    def append(self, loss: float) -> None:
+        """A loss that the host knows."""
+        self.fetched().append(loss)
+
+    def fetched(self) -> list[float]:
+        """The loss of each step so far, the log's own list. Waits for the device if there are losses not yet read."""
+        self._set_aside()
+        for chunk in self._chunks:
+            self._read.extend(self.backend.to_numpy(chunk).tolist())
+        self._chunks.clear()
+        return self._read
+
+    def check_finite(self, since: int, cause: str) -> None:
+        """Read the losses; `cause` says what may have become of one after step `since` that is not a number.
+
+        Raises:
+            DivergedError: one is NaN or infinite.
+        """
+        for number, loss in enumerate(self.fetched()[since:], since + 1):
+            if not math.isfinite(loss):
+                if number == 1:  # before any update
+                    cause = "inputs, weights or a penalty are too large; scale the inputs, or lower the others"
+                raise DivergedError(f"the loss became {loss} at step {number}: {cause}")
+
+    @property
+    def known(self) -> int:
+        """How many losses have been read."""
+        return len(self._read)
+
+    def _set_aside(self) -> None:
+        if self._slot:
+            self._chunks.append(self.buffer[: self._slot].copy())
+            self.counters[1:] = 0
+            self._slot = 0

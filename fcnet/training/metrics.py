@@ -1,0 +1,24 @@
+"""How good a network is: the figure that suits its loss, over many samples, read from the device once."""
+
+from __future__ import annotations
+
+from fcnet.backends import Array
+from fcnet.nn.model import FullyConnectedNet
+
+
+def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
+    """What `model.objective.metric` makes of the samples X (N, ...) and targets y: accuracy 0 to 1, rmse, ...
+
+    `prepared` says that X has been through `model.prepare`.
+    """
+    backend, objective = model.backend, model.objective
+    backend.use()
+    scores = model.evaluate_prepared if prepared else model.evaluate
+    total = 0
+    with backend.allocating():
+        for start in range(0, len(X), batch_size):
+            part = slice(start, start + batch_size)
+            targets = objective.to_device(backend, y[part], model.dtype)
+            # Added up on the device; read once, at the end.
+            total = total + objective.metric.total(scores(backend.asarray(X[part])), targets)
+    return objective.metric.figure(float(backend.to_numpy(total)), len(X), objective.outputs)

@@ -1,0 +1,494 @@
+"""Training: shuffled epochs, evaluation, the best parameters kept, progress.
+
+`Solver.step` must be fast: recorded once for each batch size (`fcnet.backends.step`), it allocates nothing when
+repeated and never waits for the device. What looks at results (losses, accuracies, progress) is in `train` and reads
+in bulk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcnet import functional as F
+from fcnet.backends import Array, Purpose, check_seed, host_generator
+from fcnet.backends.notices import watched_by
+from fcnet.backends.signals import DeferredInterrupt
+from fcnet.backends.step import Program, direct
+from fcnet.data import Dataset, learn
+from fcnet.functional import Metric
+from fcnet.nn.model import FullyConnectedNet
+from fcnet.nn.objective import kind_of_targets
+from fcnet.optim import RULES, Optimizer
+from fcnet.progress import Progress
+from fcnet.runs.options import IN_PYTHON
+from fcnet.runs.record import Record
+from fcnet.runs.rundir import RunDirectory, as_run_directory
+from fcnet.training.batches import Batches, StreamedBatches, per_epoch
+from fcnet.training.configuration import configuration, python_only
+from fcnet.training.device_data import DeviceData, as_dataset
+from fcnet.training.fullbatch import FULL_BATCH, FullBatch
+from fcnet.training.losslog import LossLog
+from fcnet.training.metrics import measure
+from fcnet.training.updates import Updates
+from fcnet.validation import check_input, one_of, positive_int
+
+LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
+
+
+class Solver:
+    """Trains a network on a data set with mini-batches.
+
+    Attributes:
+        loss_history: the loss of each step so far (reading it fetches those still on the device).
+        metric: what the network is judged by: accuracy, for the loss "mse" the root mean squared error (rmse), for
+            "bce" the share of right labels (label_acc).
+        train_metric_history, val_metric_history: that figure after each epoch.
+        best_val_metric: the best of val_metric_history, or None before the first epoch has ended.
+        train_acc_history, val_acc_history, best_val_acc: the same, if the metric is the accuracy (a fraction).
+        history: a row per epoch: epoch, step, loss (mean over the epoch), train_acc and val_acc (or train_rmse, ...),
+            learning_rate, seconds.
+        epoch: epochs finished. steps: steps made.
+        converged: whether "lbfgs" or "bfgs" came to its end. run: the `RunDirectory` of `out`, or None.
+        after_epoch: called by `train` when an epoch has been evaluated, if set; what it raises ends the training.
+    """
+
+    def __init__(
+        self,
+        model: FullyConnectedNet,
+        data: Dataset | Mapping[str, Any],
+        *,
+        update_rule: str = "sgd",
+        optim_config: Mapping[str, float] | None = None,
+        lr_decay: float = 1.0,
+        schedule: str | Callable[[int], float] | None = None,
+        schedule_config: Mapping[str, Any] | None = None,
+        lr_multipliers: Mapping[int, float] | None = None,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        max_norm: float | None = None,
+        batch_size: int = 100,
+        num_epochs: int = 10,
+        seed: int = 0,
+        verbose: bool = True,
+        patience: int | None = None,
+        num_train_samples: int | None = 1000,
+        preprocess: str | None = None,
+        out: str | Path | RunDirectory | None = None,
+        force: bool = False,
+    ) -> None:
+        """Prepare training; the data go to the model's device.
+
+        Args:
+            model: trained in place.
+            data: a `Dataset`, or a dictionary of its arrays (X_train, y_train, X_val, y_val and optional X_test,
+                y_test, sample_weight).
+            update_rule: a name in `fcnet.optim.RULES`: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or
+                "adamw"; or "lbfgs" or "bfgs", SciPy's, of which an epoch is an iteration on all samples at once, and
+                which end before `num_epochs` when the loss falls no more (`converged` tells).
+            optim_config: the rule's hyperparameters, such as {"learning_rate": 1e-3}.
+            lr_decay: the learning rate is multiplied by it after each epoch.
+            schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
+                that gives a factor on the initial learning rate. It has the last word on the rate.
+            schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
+            lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
+            weight_decay: strength of decoupled decay of the weight matrices; None: 0.01 for adamw, else 0.
+            clip_norm: the gradient of all parameters together, penalties included, is shortened to this length.
+            clip_value: and before that, each of its elements held within plus and minus this.
+            max_norm: after each step, every unit's incoming weights are shortened to this length.
+            batch_size: N; an epoch's last batch may be shorter, so that every sample is seen once. With batch norm a
+                lone last sample joins the batch before.
+            num_epochs: at which `train` stops.
+            seed: of the shuffles.
+            verbose: show a progress bar (on a terminal only).
+            patience: stop when the validation metric has not improved for this many epochs; None: never.
+            num_train_samples: training samples on which train_metric_history is measured; None: all.
+            preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
+                None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
+                preprocessed batch by batch, other data now.
+            out: run directory to make: model, history and curves go there when training ends.
+            force: let `out` replace an earlier run.
+
+        Raises:
+            ValueError, TypeError: data that do not fit the model, an unknown rule or a value out of range.
+            FileExistsError: `out` holds a run and force is False. MemoryError: the device is full.
+        """
+        if not isinstance(model, FullyConnectedNet):
+            raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
+        model.backend.use()
+        self.model = model
+        self.data = as_dataset(data, kind_of_targets(model.loss_name))
+        self.seed = check_seed(seed)
+        self.batch_size = positive_int("batch_size", batch_size)
+        self.num_epochs = positive_int("num_epochs", num_epochs)
+        self.patience = None if patience is None else positive_int("patience", patience)
+        self.verbose = bool(verbose)
+        how: dict[str, Any] = {
+            "lr_decay": lr_decay,
+            "schedule": schedule,
+            "schedule_config": schedule_config,
+            "lr_multipliers": lr_multipliers,
+            "weight_decay": weight_decay,
+            "clip_norm": clip_norm,
+            "clip_value": clip_value,
+            "max_norm": max_norm,
+        }
+        one_of("update_rule", update_rule, (*RULES, *FULL_BATCH))
+        self.update_rule = update_rule
+        self.full_batch: FullBatch | None = None
+        self._updates: Updates | None = None
+        steps_per_epoch = 1 if update_rule in FULL_BATCH else per_epoch(model, len(self.data.X_train), self.batch_size)
+        if update_rule in FULL_BATCH:
+            self.full_batch = FullBatch(model, update_rule, optim_config)
+            self.full_batch.refuse({"batch_size": batch_size, **how})
+        else:
+            with model.backend.allocating():
+                self._updates = Updates(
+                    model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
+                )
+        for part, (X, y) in self.data.splits().items():
+            check_input(f"X_{part}", X, model.input_dim, model.dtype)
+            model.objective.check_targets(f"y_{part}", y, len(X), model.dtype)
+        count = len(self.data.X_train)
+        if num_train_samples is not None:
+            num_train_samples = positive_int("num_train_samples", num_train_samples)
+        self.run: RunDirectory | None = None
+        if out is not None:
+            self.run = as_run_directory(out, force=force)
+
+        self.preprocess = self.data.preprocess if preprocess is None else preprocess
+        self._tell_model_of_data()
+        with model.backend.allocating():
+            self._parts = DeviceData(model, self.data)
+            train = self._parts.train
+            shown = min(count, num_train_samples or count)
+            self._train_sample = train.some(host_generator(self.seed, Purpose.DATA).permutation(count)[:shown], model)
+            self._grads = model.params.like()
+            self._log = LossLog(model.backend, model.dtype, LOSS_CHUNK)
+            kind = StreamedBatches if train.streamed else Batches
+            self._batches = kind(model, train, self.batch_size, self.seed, self._log.counters)
+        self._programs: dict[int, Callable[[], None]] = {}  # by batch size
+        self._recorded_for: tuple[Any, ...] | None = None
+
+        self._python_only: list[str] = []  # what no option says; known when the training begins
+        self.converged = False
+        self.after_epoch: Callable[[], None] | None = None
+        self.steps = 0
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+        self.train_metric_history: list[float] = []
+        self.val_metric_history: list[float] = []
+        self.best_val_metric: float | None = None
+        self.best_epoch = 0
+        self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
+
+    def _tell_model_of_data(self) -> None:
+        """Give the model what it does not have yet: preprocessing, names of classes and features."""
+        model, data = self.model, self.data
+        if model.preprocessing is None:
+            learned = learn(self.preprocess, data.X_train)
+            if learned.kind != "none":
+                model.set_preprocessing(learned.shift, learned.scale)
+        if model.classes is None:
+            model.classes = data.classes
+        if model.features is None:
+            model.features = data.features
+
+    @property
+    def updates(self) -> Updates:
+        """What a step does with its gradients. Raises ValueError under "lbfgs" and "bfgs", which make no such steps."""
+        if self._updates is None:
+            raise ValueError(
+                f"update_rule: {self.update_rule!r} takes all samples at once and makes no steps by itself; "
+                f"call train(), or use one of {', '.join(RULES)}"
+            )
+        return self._updates
+
+    @property
+    def _method(self) -> Updates | FullBatch:
+        return self.full_batch or self.updates
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer; its `learning_rate` may be set at any time, unless a schedule sets it."""
+        return self.updates.optimizer
+
+    @property
+    def first_learning_rate(self) -> float:
+        """The learning rate at the start, which the factors of a schedule multiply."""
+        return self.updates.first_learning_rate
+
+    # One step
+
+    def step(self) -> None:
+        """Gather one mini-batch, compute, update; at an epoch's end decay the rate and shuffle again.
+
+        Never evaluates, prints or waits for the device. Ctrl-C comes after the step; pressed twice, at once.
+
+        Raises:
+            ValueError: "lbfgs" and "bfgs" make no steps by themselves; use `train`.
+        """
+        with DeferredInterrupt():
+            self._step()
+
+    def _step(self) -> None:
+        self.model.backend.use()
+        self.updates.set_rate(self.steps)
+        self._batches.ready()
+        size = self._batches.size
+        model = self.model
+        recorded_for = model.reg, model.reg_l1, model.preprocessing is None, model.frozen
+        if recorded_for != self._recorded_for:  # what a recorded step has as a constant was changed
+            self._programs.clear()
+            self._recorded_for = recorded_for
+            self._grads.flat[...] = 0  # what is frozen now has none
+            self.updates.refreeze()
+        program = self._programs.get(size)
+        if program is None:
+            with model.backend.allocating():
+                self._programs[size] = self._record(size)
+        else:
+            program()
+        self.steps += 1
+        self._log.stepped()
+        if self._batches.advance():
+            self.epoch += 1
+            self.updates.end_epoch()
+            self._batches.shuffle(self.epoch)
+
+    def _record(self, size: int) -> Callable[[], None]:
+        """Make the next step of this batch size; the program that repeats it."""
+        model, backend = self.model, self.model.backend
+        run = Program(backend)
+        x, targets, weights = self._batches.record(run, size)
+        streams = model.mask_streams(self.optimizer.step_counter)
+        loss = model.loss_and_grads(run, x, targets, streams, self._grads, weights)
+        self.updates.apply(run, self._grads)
+        run(F.record_step, self._log.buffer, self._log.counters, backend.asarray(np.array([size, 1])), loss)
+        return backend.compile(run.calls)
+
+    # What is measured
+
+    @property
+    def metric(self) -> Metric:
+        """The figure by which the best epoch is chosen."""
+        return self.model.objective.metric
+
+    def check_accuracy(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
+        """Share of samples whose class the network predicts, 0 to 1; on the first `num_samples` if given."""
+        self._only_accuracy("check_accuracy", "check_metric")
+        return self.check_metric(X, y, num_samples, batch_size)
+
+    def check_metric(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
+        """The `metric` of these samples; on the first `num_samples` if given."""
+        check_input("X", X, self.model.input_dim, self.model.dtype)
+        self.model.objective.check_targets("y", y, len(X), self.model.dtype)
+        if num_samples is not None:
+            X, y = X[: positive_int("num_samples", num_samples)], y[:num_samples]
+        return measure(self.model, X, y, positive_int("batch_size", batch_size))
+
+    def _only_accuracy(self, name: str, instead: str) -> None:
+        if self.metric.key != "acc":
+            raise AttributeError(f"{name}: a network with loss {self.model.loss_name!r} has none; use {instead}")
+
+    @property
+    def train_acc_history(self) -> list[float]:
+        """`train_metric_history` of a classifier."""
+        self._only_accuracy("train_acc_history", "train_metric_history")
+        return self.train_metric_history
+
+    @property
+    def val_acc_history(self) -> list[float]:
+        """`val_metric_history` of a classifier."""
+        self._only_accuracy("val_acc_history", "val_metric_history")
+        return self.val_metric_history
+
+    @property
+    def best_val_acc(self) -> float | None:
+        """`best_val_metric` of a classifier."""
+        self._only_accuracy("best_val_acc", "best_val_metric")
+        return self.best_val_metric
+
+    @property
+    def loss_history(self) -> list[float]:
+        """The loss of each step so far. Reading it waits for the device if there are losses not yet read."""
+        return list(self._log.fetched())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copied and pickled without the recorded steps, which hold views of this solver's own arrays."""
+        return self.__dict__ | {"_programs": {}, "_recorded_for": None, "after_epoch": None}
+
+    # Training
+
+    def train(self) -> list[dict[str, float]]:
+        """Train until `num_epochs` epochs are done or `patience` runs out; the best parameters are put back.
+
+        Returns:
+            `history`, a row per epoch.
+
+        Raises:
+            DivergedError: the loss became NaN or infinite; the best parameters so far are put back, nothing is written.
+            KeyboardInterrupt: passed on, after what finished epochs gave has been put back and written.
+        """
+        steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
+        title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
+        if self.run is not None:
+            if self.run.config is None and not self.run.begun:
+                self._python_only = python_only(self.model, self.data, self._method, seed=self.seed, steps=self.steps)
+            self.run.begin(self.options())
+        try:
+            total = self.num_epochs * steps_per_epoch
+            with Progress(title, total, self.steps, shown=self.verbose) as progress, watched_by(progress.say):
+                while self.epoch < self.num_epochs and not self._out_of_patience() and not self.converged:
+                    if self.full_batch is None:
+                        self._train_epoch(progress)
+                    else:
+                        self._minimize(self.full_batch, progress)
+        except KeyboardInterrupt:
+            self._finish(keep=bool(self.history))
+            raise
+        except BaseException:
+            self._finish(keep=False)
+            raise
+        self._finish(keep=True)
+        return self.history
+
+    def _finish(self, keep: bool) -> None:
+        """Put the best parameters back and write the run directory, or take back the claim on it."""
+        if self.history or not keep:  # not after steps by hand that nobody evaluated
+            self._restore_best()
+        if self.run is not None:
+            self.run.write(self.record()) if keep else self.run.abandon()
+
+    def options(self) -> Mapping[str, Any]:
+        """Return the options of `fcnet train` that make this training: what the config.toml of its run says."""
+        if self.run is not None and self.run.config is not None:
+            return self.run.config
+        options = configuration(
+            self.model,
+            self.data,
+            self._method,
+            preprocess=self.preprocess,
+            optimizer=self.update_rule,
+            batch_size=self.batch_size,
+            epochs=self.num_epochs,
+            patience=self.patience,
+            seed=self.seed,
+        )
+        return options | ({IN_PYTHON: ", ".join(self._python_only)} if self._python_only else {})
+
+    def record(self) -> Record:
+        """Return what a run directory keeps of the training so far."""
+        return Record(
+            save=self.model.save,
+            options=self.options(),
+            history=self.history,
+            losses=self.loss_history,
+            metric=self.metric.title,
+            train_metric=self.train_metric_history,
+            val_metric=self.val_metric_history,
+            best=None if self.best_val_metric is None else (self.best_epoch, self.best_val_metric),
+            interrupted=self._interrupted(),
+        )
+
+    def _interrupted(self) -> str | None:
+        """ "interrupted after epoch 2 of 9" for a training that neither came to its end nor ran out of patience."""
+        if not self.history or self.converged:
+            return None
+        last = int(self.history[-1]["epoch"])
+        patient = self.patience is None or last - self.best_epoch < self.patience
+        return f"interrupted after epoch {last} of {self.num_epochs}" if last < self.num_epochs and patient else None
+
+    def _train_epoch(self, progress: Progress) -> None:
+        epoch, started = self.epoch, time.perf_counter()
+        sizes: list[int] = []
+        while self.epoch == epoch:
+            size = self._batches.size
+            with DeferredInterrupt():  # so that an epoch that is over has its row
+                self.step()
+                sizes.append(size)
+                if self.epoch > epoch:
+                    self._record_epoch(sizes, time.perf_counter() - started)
+            progress.advance(size, self._latest_loss)
+            if self.steps % LOSS_CHUNK == 0:
+                self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
+        progress.epoch(self.epoch, self.history[-1])
+
+    def _minimize(self, method: FullBatch, progress: Progress) -> None:
+        """All iterations that are left, each an epoch of one step."""
+        train, asarray = self._parts.train, self.model.backend.asarray
+        x, y = asarray(train.X), asarray(train.y)
+        weights = None if train.weights is None else asarray(train.weights)
+        x = x if train.prepared else self.model.prepare(direct, x)
+        started = time.perf_counter()
+
+        def report(loss: float) -> bool:
+            nonlocal started
+            self._log.append(loss)
+            self.steps += 1
+            self.epoch += 1
+            progress.advance(len(y), self._latest_loss)
+            self._record_epoch([len(y)], time.perf_counter() - started)
+            progress.epoch(self.epoch, self.history[-1])
+            started = time.perf_counter()
+            return self._out_of_patience()
+
+        self.converged = method.minimize(x, y, self.num_epochs - self.epoch, report, weights)
+
+    def _latest_loss(self) -> float:
+        self._check_finite(self._log.known)
+        return self._log.fetched()[-1]
+
+    def _check_finite(self, since: int) -> None:
+        how, besides = self.update_rule, ""
+        if not self.full_batch:
+            how, besides = f"learning_rate={self.optimizer.learning_rate:g}", "lower the learning rate, or "
+        self._log.check_finite(since, f"training diverged with {how}; {besides}scale the inputs")
+
+    def _record_epoch(self, sizes: list[int], seconds: float) -> None:
+        """A row of the history, of the last steps: their batches' sizes."""
+        first = self.steps - len(sizes)
+        self._check_finite(first)
+        on_train, on_val = (
+            measure(self.model, part.X, part.y, prepared=part.prepared)
+            for part in (self._train_sample, self._parts.val)
+        )
+        self.train_metric_history.append(on_train)
+        self.val_metric_history.append(on_val)
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "step": self.steps,
+                "loss": float(np.average(self._log.fetched()[first:], weights=sizes)),
+                f"train_{self.metric.key}": on_train,
+                f"val_{self.metric.key}": on_val,
+                **({} if self.full_batch else {"learning_rate": self.optimizer.learning_rate}),
+                "seconds": seconds,
+            }
+        )
+        if self.best_val_metric is None or self.metric.better(on_val, self.best_val_metric):
+            self.best_val_metric, self.best_epoch = on_val, self.epoch
+            self._best = self._snapshot()
+        if self.after_epoch is not None:
+            self.after_epoch()
+
+    def _out_of_patience(self) -> bool:
+        return (
+            self.patience is not None
+            and self.best_val_metric is not None
+            and (self.epoch - self.best_epoch >= self.patience)
+        )
+
+    def _snapshot(self) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters and running statistics, copied to the host."""
+        to_numpy = self.model.backend.to_numpy
+        return to_numpy(self.model.params.flat).copy(), to_numpy(self.model.state.flat).copy()
+
+    def _restore_best(self) -> None:
+        for buffer, best in zip((self.model.params, self.model.state), self._best, strict=True):
+            buffer.flat[...] = self.model.backend.asarray(best)

@@ -1,0 +1,168 @@
+"""From gradients to changed parameters: clipping, the optimizer's rule and decay, max-norm; and the learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends.step import Run
+from fcnet.nn.model import FullyConnectedNet
+from fcnet.nn.params import ParamBuffer
+from fcnet.optim import Optimizer, clip_by_norm, clip_by_value, max_norm
+from fcnet.optim.schedules import Schedule, make_schedule
+from fcnet.validation import finite_real
+
+
+class Updates:
+    """What a `Solver` does after the gradients are there, and before a step with the learning rate.
+
+    Attributes:
+        optimizer: applies the rule. first_learning_rate: what a schedule's factors multiply.
+        lr_decay, clip_norm, clip_value, max_norm, lr_multipliers: as given.
+        schedule: a function of the step, or None.
+    """
+
+    def __init__(
+        self,
+        model: FullyConnectedNet,
+        update_rule: str,
+        optim_config: Mapping[str, float] | None,
+        *,
+        lr_decay: float,
+        schedule: str | Callable[[int], float] | None,
+        schedule_config: Mapping[str, Any] | None,
+        weight_decay: float | None,
+        clip_norm: float | None,
+        clip_value: float | None,
+        max_norm: float | None,
+        lr_multipliers: Mapping[int, float] | None,
+        epochs: int,
+        steps_per_epoch: int,
+    ) -> None:
+        """Check everything; see `Solver` for what the arguments mean."""
+        self.model = model
+        self.lr_decay = finite_real("lr_decay", lr_decay)
+        if not 0 < self.lr_decay <= 1:
+            raise ValueError(f"lr_decay: expected 0 < lr_decay <= 1, got {lr_decay}")
+        self.clip_norm = _limit("clip_norm", clip_norm, model.dtype)
+        self.clip_value = _limit("clip_value", clip_value, model.dtype)
+        self.max_norm = _limit("max_norm", max_norm, model.dtype)
+        self.lr_multipliers = _layers_of(model, lr_multipliers)
+        self.optimizer = Optimizer(
+            update_rule,
+            model.params,
+            optim_config,
+            weight_decay=weight_decay,
+            multipliers=self._by_parameter(),
+        )
+        self.first_learning_rate = self.optimizer.learning_rate
+        self.schedule_config = schedule_config
+        if schedule is not None and self.lr_decay != 1:
+            raise ValueError(
+                f"schedule and lr_decay: expected one of them, got schedule={schedule!r} and lr_decay={lr_decay}; "
+                "leave one out"
+            )
+        if schedule_config is not None and not isinstance(schedule, str):
+            raise ValueError(
+                f"schedule_config: expected it with the name of a schedule, got {schedule_config!r} with "
+                f"schedule={schedule!r}; leave it out"
+            )
+        #: What a configuration says of it: a function cannot be said, and whoever reads this is told so.
+        self.schedule_name = "(a function of the step)" if callable(schedule) else schedule
+        self.schedule: Schedule | None = (
+            make_schedule(schedule, schedule_config, epochs, steps_per_epoch) if isinstance(schedule, str) else schedule
+        )
+        self.set_rate(0)
+
+    def _by_parameter(self) -> dict[str, float]:
+        """Multipliers by the parameter's name, 0 for frozen ones."""
+        factors = self.lr_multipliers | dict.fromkeys(self.model.frozen, 0.0)
+        for layer in self.lr_multipliers.keys() & set(self.model.frozen):
+            raise ValueError(
+                f"lr_multipliers and freeze: layer {layer} is frozen, expected no factor for it, "
+                f"got {self.lr_multipliers[layer]:g}; leave one out"
+            )
+        return {name: factor for layer, factor in factors.items() for name in self.model.parameters_of(layer)}
+
+    def refreeze(self) -> None:
+        """Update from now on what the model does not have frozen now; for steps that are recorded after this."""
+        self.optimizer.multipliers = self._by_parameter()
+
+    def set_rate(self, step: int) -> None:
+        """Let the schedule, if there is one, set the rate of this step; nothing waits.
+
+        Raises:
+            ValueError, TypeError: its function does not give a finite number of 0 or more.
+        """
+        if self.schedule is None:
+            return
+        if not callable(self.schedule):
+            raise TypeError(f"schedule: expected a name or a function of the step, got {self.schedule!r}")
+        factor = finite_real("schedule", self.schedule(step))
+        if factor < 0:
+            raise ValueError(f"schedule: expected factors of 0 or more, got {factor} at step {step}")
+        rate = self.first_learning_rate * factor
+        if rate != self.optimizer.learning_rate:
+            self.optimizer.learning_rate = rate
+
+    def hold_rate(self) -> None:
+        """Leave the rate from now on to whoever sets it: no decay, no schedule."""
+        self.lr_decay, self.schedule = 1.0, None
+
+    def end_epoch(self) -> None:
+        """Decay the rate."""
+        if self.lr_decay != 1:
+            self.optimizer.learning_rate *= self.lr_decay
+
+    def apply(self, run: Run, grads: ParamBuffer) -> None:
+        """Clip the gradients (in place), update the parameters, hold the weights of each unit within their norm."""
+        if self.clip_value is not None:
+            run(clip_by_value, grads.flat, self.clip_value)
+        if self.clip_norm is not None:
+            block = grads.flat[: self.model.backend.block_size]
+            run(clip_by_norm, grads.flat, self.clip_norm, work=run.scratch(0, block))
+        self.optimizer.update(grads, run)
+        if self.max_norm is not None:
+            for w in (self.model.params[name] for name in self.model.trained):
+                if w.ndim > 1:
+                    run(max_norm, w, self.max_norm, work=run.scratch(0, w))
+
+
+def _limit(name: str, value: float | None, dtype: np.dtype) -> float | None:
+    if value is None:
+        return None
+    number = _in_dtype(name, value, dtype, "leave it out for no limit")
+    if not dtype.type(number) > 0:
+        raise ValueError(f"{name}: expected more than 0 in {dtype}, got {value}; leave it out for no limit")
+    return number
+
+
+def _in_dtype(name: str, value: float, dtype: np.dtype, remedy: str) -> float:
+    """A number that is finite in this dtype, too. Raises TypeError or ValueError."""
+    number, largest = finite_real(name, value), float(np.finfo(dtype).max)
+    if number > largest:
+        raise ValueError(f"{name}: expected at most {largest:.2g}, as {dtype} holds no more, got {value}; {remedy}")
+    return number
+
+
+def _layers_of(model: FullyConnectedNet, multipliers: Mapping[int, float] | None) -> dict[int, float]:
+    """Multipliers by layer, checked."""
+    if multipliers is None:
+        return {}
+    if not isinstance(multipliers, Mapping):
+        raise TypeError(f"lr_multipliers: expected a dict such as {{1: 0.1}}, got {multipliers!r}")
+    last = len(model.hidden_dims) + 1
+    checked = {}
+    for layer, factor in multipliers.items():
+        if isinstance(layer, bool) or not isinstance(layer, int) or not 1 <= layer <= last:
+            raise ValueError(
+                f"lr_multipliers and hidden_dims: expected layers 1 to {last}, the last of which is the output layer, "
+                f"got {layer!r}"
+            )
+        number = _in_dtype(f"lr_multipliers[{layer}]", factor, model.dtype, "factors are of about 1 or less")
+        if number <= 0:
+            raise ValueError(f"lr_multipliers[{layer}]: expected more than 0, got {factor}; freeze the layer instead")
+        checked[int(layer)] = number
+    return checked

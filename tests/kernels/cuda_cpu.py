@@ -1,0 +1,168 @@
+"""Runs a CUDA kernel's own source on the CPU through g++ and a few definitions: block after block.
+
+The threads of a block are coroutines: each runs to the next `__syncthreads` or its end, one after another, in an order
+that changes from barrier to barrier, so that a missing barrier shows. Shared memory is
+what the block before left there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tests.needed import lacking
+
+SHIM = """
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <functional>
+#include <type_traits>
+#include <ucontext.h>
+#include <utility>
+#include <vector>
+#define __global__ __attribute__((visibility("hidden")))  // libc has an `advance` too
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(threads)
+#define __restrict__
+#define __shared__ static
+using std::exp; using std::log; using std::pow; using std::sqrt;
+struct dim3 { unsigned x, y, z; };
+static thread_local dim3 gridDim, blockDim, blockIdx, threadIdx;
+struct alignas(16) ulonglong2 { unsigned long long x, y; };
+static inline ulonglong2 make_ulonglong2(unsigned long long x, unsigned long long y) { return {x, y}; }
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
+{
+    return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
+// As cuLaunchKernel does: each argument is read at its address with the type of the kernel's parameter.
+template <class... P, size_t... I>
+static void call(void (*kernel)(P...), void** args, std::index_sequence<I...>)
+{
+    kernel(*static_cast<std::remove_cv_t<P>*>(args[I])...);
+}
+struct Fiber { ucontext_t context; std::vector<char> stack; dim3 index; bool done; };
+static ucontext_t scheduler;
+static Fiber* current;
+static std::function<void()> body;
+static void enter() { body(); current->done = true; swapcontext(&current->context, &scheduler); }
+[[maybe_unused]] static void __syncthreads() { swapcontext(&current->context, &scheduler); }
+
+static void run_block(dim3 block)
+{
+    const size_t count = (size_t)block.x * block.y * block.z;
+    static std::vector<Fiber> fibers;
+    if (fibers.size() < count) fibers.resize(count);
+    for (size_t i = 0; i < count; ++i) {
+        Fiber& fiber = fibers[i];
+        fiber.stack.resize(1 << 15);
+        fiber.done = false;
+        fiber.index = {unsigned(i % block.x), unsigned(i / block.x % block.y), unsigned(i / block.x / block.y)};
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.data();
+        fiber.context.uc_stack.ss_size = fiber.stack.size();
+        makecontext(&fiber.context, enter, 0);
+    }
+    static unsigned order = 1;
+    for (size_t left = count; left;) {
+        left = 0;
+        order = order * 1664525 + 1013904223;  // where to begin, and which way round: anew after each barrier
+        for (size_t i = 0; i < count; ++i) {
+            const size_t next = ((order >> 8) + i) % count;
+            current = &fibers[order >> 31 ? next : count - 1 - next];
+            if (current->done) continue;
+            threadIdx = current->index;
+            swapcontext(&scheduler, &current->context);
+            left += !current->done;
+        }
+    }
+}
+
+template <class... P>
+static void launch(void (*kernel)(P...), dim3 grid, dim3 block, void** args)
+{
+    gridDim = grid, blockDim = block;
+    body = [=] { call(kernel, args, std::index_sequence_for<P...>()); };
+    for (blockIdx.z = 0; blockIdx.z < grid.z; ++blockIdx.z)
+    for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y)
+    for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x)
+        run_block(block);
+}
+"""
+
+
+#: How the sources begin a kernel; with KERNEL, its blocks have a largest size.
+KERNELS = re.compile(r'^(?:extern "C" __global__ void|KERNEL\(\d+\)) (\w+)\(', re.MULTILINE)
+
+
+class Dim3(ctypes.Structure):
+    _fields_ = [(axis, ctypes.c_uint) for axis in "xyz"]
+
+
+class CpuKernel:
+    """Called like `cupy.RawKernel`: kernel(grid, block, arguments); without g++ see `lacking`.
+
+    Arguments are NumPy arrays (passed as pointers), NumPy scalars (by value, in their own type) and None.
+    """
+
+    def __init__(self, code: str, name: str) -> None:
+        bound = re.search(rf"KERNEL\((\d+)\) {name}\(", code)
+        self.most = int(bound[1]) if bound else 1024
+        self.function = getattr(_library(code), f"launch_{name}")
+        self.function.argtypes = [Dim3, Dim3, ctypes.POINTER(ctypes.c_void_p)]
+        self.function.restype = None
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple) -> None:
+        threads = int(np.prod(block))
+        assert 0 < threads <= self.most, f"{threads} threads in a block of a kernel made for {self.most}"
+        values = [_value(argument) for argument in arguments]
+        addresses = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        self.function(_dim3(*grid), _dim3(*block), addresses)
+
+
+def _dim3(x: int, y: int = 1, z: int = 1) -> Dim3:
+    return Dim3(x, y, z)
+
+
+def _value(argument: object) -> ctypes.c_void_p | ctypes.Array:
+    if argument is None:
+        return ctypes.c_void_p(None)
+    if isinstance(argument, np.ndarray):
+        return ctypes.c_void_p(argument.ctypes.data)
+    assert isinstance(argument, np.generic), f"a kernel argument needs an exact type, got {argument!r}"
+    return ctypes.create_string_buffer(argument.tobytes(), argument.nbytes)
+
+
+@functools.cache
+def _library(code: str) -> ctypes.CDLL:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        lacking("g++ is not installed: the CUDA source cannot be run on the CPU")
+    entries = "".join(
+        f'extern "C" void launch_{name}(dim3 grid, dim3 block, void** args) {{ launch({name}, grid, block, args); }}\n'
+        for name in KERNELS.findall(code)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        text, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
+        text.write_text(f"{SHIM}{code}\n{entries}", "utf-8")
+        flags = [
+            "-std=c++17",
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-Wall",
+            "-Wno-unknown-pragmas",
+            "-Wno-sign-compare",
+            "-Werror",
+        ]
+        built = subprocess.run([compiler, *flags, "-o", library, text], capture_output=True, text=True)
+        assert built.returncode == 0, built.stderr
+        return ctypes.CDLL(str(library))

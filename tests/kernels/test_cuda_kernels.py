@@ -1,0 +1,331 @@
+"""The CUDA kernels' own source, run on the CPU, against the functions they replace; on a GPU those are tested."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from fcnet import functional as F
+from fcnet.backends import REGISTRY, MaskStream, get_backend
+from fcnet.backends.caches import FusedCache
+from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.optim import RULES, limits, rules
+from tests.backends.cuda_fake import fake_cupy
+from tests.tolerances import assert_close
+
+SHAPES = [(1, 1), (5, 3), (40, 7), (33, 70), (3, 1030)]
+CPU = get_backend("cpu")
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    return fake_cupy()
+
+
+@pytest.fixture(scope="module")
+def kernels(cupy):
+    return cuda_kernels(cupy, lambda a, b, out=None, precision=None: cupy.matmul(a, b, out=out))
+
+
+@pytest.fixture
+def up(cupy, dtype):
+    """up(array): a copy on the device; floats in the dtype of the test."""
+
+    def upload(array):
+        array = np.asarray(array)
+        return cupy.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
+
+    return upload
+
+
+def down(array):
+    return np.array(array)
+
+
+def run(kernel, *args, **kwargs):
+    assert kernel.fits(*args, **kwargs)
+    return kernel.function(*args, **kwargs)
+
+
+def test_every_kernel_replaces_a_function(kernels):
+    assert set(kernels) <= set(REGISTRY)
+
+
+@pytest.mark.parametrize("need_dx", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+def test_affine(need_dx, given, rng, kernels, up, cupy, dtype):
+    x, w, b, dout = (rng.standard_normal(s).astype(dtype) for s in ((40, 5), (5, 35), (35,), (40, 35)))
+    args = up(x), up(w), up(b)
+    like = {"out": dout, "dx": x, "dw": w, "db": b}
+    new = {name: cupy.empty(array.shape, dtype) if given else None for name, array in like.items()}
+    out, cache = run(kernels["affine_forward"], *args, out=new.pop("out"))
+    assert_close(down(out), x.astype(np.float64) @ w + b, dtype, "gemm")
+    dx, dw, db = run(kernels["affine_backward"], up(dout), cache, need_dx=need_dx, **new)
+    assert (dw is new["dw"]) is given
+    expected = F.affine_backward.reference(dout.astype(np.float64), (x, w, b))
+    assert_close(down(dw), expected[1], dtype, "gemm")
+    assert_close(down(db), expected[2], dtype, "gemm")
+    if need_dx:
+        assert_close(down(dx), expected[0], dtype, "gemm")
+    else:
+        assert dx is None
+
+
+class TestUnits:
+    def arguments(self, rng, shape, dtype, norm):
+        z = rng.standard_normal(shape).astype(dtype)
+        vectors = rng.standard_normal((3 if norm else 1, shape[1])).astype(dtype)
+        return z, *vectors
+
+    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    @pytest.mark.parametrize("keep", [1.0, 0.6])
+    @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
+    def test_forward_and_backward(self, shape, keep, norm, rng, kernels, up, dtype):
+        name = f"{norm or 'bias'}_activation_dropout"
+        forward, backward = kernels[f"{name}_forward"], kernels[f"{name}_backward"]
+        host = self.arguments(rng, shape, dtype, norm)
+        stream = MaskStream(CPU, 3, layer=2, step=7) if keep < 1 else None
+        running = {n: rng.random(shape[1]).astype(dtype) + 1 for n in ("running_mean", "running_var")}
+        running = running if norm == "batchnorm" else {}
+        on_device = {n: up(v) for n, v in running.items()}
+        dout = rng.standard_normal(shape).astype(dtype)
+
+        expected, reference_cache = getattr(F, f"{name}_forward").reference(*host, "relu", keep, stream, **running)
+        gradients = getattr(F, f"{name}_backward").reference(dout, reference_cache)
+        args = tuple(up(a) for a in host)
+        out, cache = run(forward, *args, "relu", keep, stream, **on_device)
+        kind = "norm" if norm else "elementwise"
+        assert_close(down(out), expected, dtype, kind)
+        for n, value in running.items():  # the reference moved its own
+            assert_close(down(on_device[n]), value, dtype, kind)
+        np.testing.assert_array_equal(down(args[0]), host[0])  # nothing given back: z is left alone
+        for got, want in zip(run(backward, up(dout), cache), gradients, strict=True):
+            assert_close(down(got), want, dtype, "norm" if norm else "gemm")
+
+    @pytest.mark.parametrize("keep", [1.0, 0.6])
+    @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
+    def test_nan_comes_through(self, norm, keep, rng, kernels, up, dtype):
+        z, *vectors = self.arguments(rng, (6, 5), dtype, norm)
+        z[2] = np.nan
+        stream = MaskStream(CPU, 3, layer=2, step=7) if keep < 1 else None
+        forward = kernels[f"{norm or 'bias'}_activation_dropout_forward"]
+        out, _ = run(forward, up(z), *map(up, vectors), "relu", keep, stream)
+        assert np.isnan(down(out)[2]).any()
+
+    @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
+    def test_what_is_given_back_is_filled_again(self, norm, rng, kernels, up, dtype):
+        name = f"{norm or 'bias'}_activation_dropout"
+        forward, backward = kernels[f"{name}_forward"], kernels[f"{name}_backward"]
+        host = self.arguments(rng, (20, 9), dtype, norm)
+        args, dout = tuple(up(a) for a in host), up(rng.standard_normal((20, 9)))
+        overwritten = {"x_hat" if norm else "hidden": args[0]}
+        out, cache = run(forward, *args, **overwritten)
+        first, gradients = down(out), [down(g) for g in run(backward, dout, cache)]
+        args[0][...] = up(host[0])
+        again, same = run(forward, *args, **overwritten, out=out, cache=cache)
+        assert again is out
+        assert same is cache
+        np.testing.assert_array_equal(down(out), first)
+        names = ("dz", "db", "dgamma", "dbeta") if norm else ("dz", "db")
+        given = {n: up(np.full_like(g, np.nan)) for n, g in zip(names, gradients, strict=True)}
+        given["dz"] = dout  # may be dout itself
+        for got, want in zip(run(backward, dout, cache, **given), gradients, strict=True):
+            np.testing.assert_array_equal(down(got), want)
+
+    def test_the_step_is_read_on_the_device(self, rng, kernels, up, cupy, dtype):
+        z, b = up(np.ones((40, 9))), up(np.ones(9))
+        step = cupy.asarray(np.array([5]))
+        stream = MaskStream(CPU, 3, layer=1, step=step)
+        forward = kernels["bias_activation_dropout_forward"]
+        for number in (5, 6):
+            step[...] = number
+            fixed = MaskStream(CPU, 3, layer=1, step=number)
+            got, _ = run(forward, z, b, "relu", 0.5, stream)
+            expected, _ = F.bias_activation_dropout_forward.reference(down(z), down(b), "relu", 0.5, fixed)
+            np.testing.assert_array_equal(down(got), expected)
+
+    def test_what_is_refused(self, kernels, up, cupy, dtype):
+        z, b = up(np.ones((4, 3))), up(np.ones(3))
+        fits = kernels["bias_activation_dropout_forward"].fits
+        assert fits(z, b)
+        for args in [
+            (z.T, b),
+            (up(np.ones((2, 4, 3))), b),
+            (z, b, "tanh"),
+            (z.astype("float16"), b),
+            (np.ones((4, 3), dtype), b),
+            (up(np.ones((0, 3))), b),
+        ]:
+            assert not fits(*args)
+        assert not fits(z, b, cache=object())
+        backward = kernels["bias_activation_dropout_backward"].fits
+        assert not backward(z, object())
+        assert backward(z, FusedCache(z, 1.0))
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (70, 10), (1500, 7)], ids=str)
+def test_losses(name, shape, rng, kernels, up, dtype):
+    scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
+    expected = F.LOSSES[name.removesuffix("_loss")].reference(scores.astype(np.float64), y)
+    loss, dscores = run(kernels[name], up(scores), up(y))
+    assert_close(down(loss), expected[0], dtype, "loss")
+    assert_close(down(dscores), expected[1], dtype, "loss")
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+def test_nan_shows_in_the_loss(name, kernels, up):
+    loss, _ = run(kernels[name], up(np.array([[0.5, np.nan, 1.0], [0.1, 0.2, 0.3]])), up(np.array([2, 0])))
+    assert np.isnan(down(loss))
+
+
+def test_a_class_that_cannot_be_has_no_part_in_the_loss(kernels, up, dtype):
+    scores, y = np.array([[0.5, -np.inf, 1.0], [0.1, 0.2, 0.3]]).astype(dtype), np.array([0, 2])
+    for got, want in zip(
+        run(kernels["softmax_loss"], up(scores), up(y)), F.softmax_loss.reference(scores, y), strict=True
+    ):
+        assert_close(down(got), want.astype(float), dtype, "loss")
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+def test_a_label_out_of_range_is_no_right_class(name, rng, kernels, up, dtype):
+    scores, y = rng.standard_normal((3, 4)).astype(dtype), np.array([1, 10**12, -1])
+    expected = F.LOSSES[name.removesuffix("_loss")].reference(scores.astype(np.float64), y)
+    for got, want in zip(run(kernels[name], up(scores), up(y)), expected, strict=True):
+        assert_close(down(got), want, dtype, "loss")
+
+
+def test_l2_penalty(rng, kernels, up, dtype):
+    w, dw = rng.standard_normal((2, 70_000)).astype(dtype)
+    arrays = up(w), up(dw), up(np.array(2.0))
+    run(kernels["l2_penalty"], arrays[0], 0.1, arrays[2], arrays[1], None)
+    w64 = w.astype(np.float64)
+    np.testing.assert_allclose(down(arrays[2]), 2 + 0.05 * np.sum(w64**2), rtol=1e-6 if dtype == "float32" else 1e-13)
+    assert_close(down(arrays[1]), dw + 0.1 * w64, dtype, "elementwise")
+
+
+MOMENTS = {"sgd": 0, "momentum": 1, "nesterov": 1, "adagrad": 1, "rmsprop": 1, "adam": 2}
+
+
+@pytest.mark.parametrize("rule", MOMENTS)
+@pytest.mark.parametrize("size", [1, 300])
+def test_rules(rule, size, rng, kernels, up, cupy, dtype):
+    w, dw, *ms = rng.random((2 + MOMENTS[rule], size)).astype(dtype)
+    arrays = [up(a) for a in (w, dw, *ms)]
+    step, rate = cupy.asarray(np.array([0])), cupy.asarray(np.array([0.1]))
+    reference = getattr(rules, rule).reference
+    for number in range(10):
+        step[...] = number
+        counts = [step] if rule == "adam" else []
+        assert run(kernels[rule], *arrays, *counts, rate, work=None) is arrays[0]
+        reference(w, dw, *ms, *([number] if counts else []), 0.1, work=np.empty_like(w))
+    for got, want in zip(arrays, (w, dw, *ms), strict=True):
+        assert_close(down(got), want.astype(np.float64), dtype, "update")
+
+
+def test_a_rate_on_the_host_is_refused(kernels, up):
+    w = up(np.ones(3, np.float32))
+    assert not kernels["sgd"].fits(w, w, 0.1, work=w)
+    assert not kernels["decay_weights"].fits(w, 0.1, 0.01, work=w)
+
+
+def test_every_rule_has_a_kernel(kernels):
+    assert {rule.update.reference.__name__ for rule in RULES.values()} == set(MOMENTS) <= set(kernels)
+
+
+@pytest.mark.parametrize("size", [1, 300, 70_000])
+def test_limits(size, rng, kernels, up, cupy, dtype):
+    w, dw = rng.standard_normal((2, size)).astype(dtype)
+    rate = cupy.asarray(np.array([0.1]))
+    got = run(kernels["decay_weights"], up(w), rate, 0.25, work=None)
+    assert_close(down(got), w.astype(np.float64) * (1 - 0.025), dtype, "elementwise")
+    got = run(kernels["clip_by_value"], up(dw), 0.5)
+    np.testing.assert_array_equal(down(got), np.clip(dw, -0.5, 0.5))
+    for limit in (1e-3, 1e9):
+        got = run(kernels["clip_by_norm"], up(dw), limit)
+        length = np.sqrt(np.sum(dw.astype(np.float64) ** 2))
+        assert_close(down(got), dw.astype(np.float64) * min(1, limit / length), dtype, "update")
+
+
+def test_limits_let_nan_through_and_an_overflowing_norm_leaves_the_step_out(kernels, up, dtype):
+    for name in ("clip_by_value", "clip_by_norm"):
+        assert np.isnan(down(run(kernels[name], up(np.array([1.0, np.nan])), 0.5))).any()
+    huge = np.full(3, np.finfo(dtype).max / 2)
+    with np.errstate(over="ignore"):
+        expected = limits.clip_by_norm.reference(huge.astype(dtype), 1.0)
+    np.testing.assert_array_equal(down(run(kernels["clip_by_norm"], up(huge), 1.0)), expected)
+
+
+class TestBatch:
+    @pytest.mark.parametrize(
+        ("kind", "scaled"), [("uint8", True), *((k, False) for k in ("uint8", "float32", "float64"))]
+    )
+    @pytest.mark.parametrize("width", [1, 3, 16, 300, 1500])
+    @pytest.mark.parametrize("columns", [None, 1, 300])
+    def test_next_batch(self, scaled, width, kind, columns, rng, kernels, up, cupy, dtype):
+        X, order = rng.integers(200, size=(10, width)).astype(kind), rng.permutation(10)
+        y = rng.integers(9, size=10) if columns is None else rng.random((10, columns)).astype(dtype)
+        vectors = (up(rng.random(width)), up(rng.random(width))) if scaled else ()
+        cursor = cupy.asarray(np.array([3]))
+        args = cupy.asarray(X), cupy.asarray(y), cupy.asarray(order), cursor, cupy.asarray(np.arange(4))
+        got = run(kernels["next_batch"], *args, None, *vectors)
+        for start in (3, 8):
+            cursor[...] = start
+            run(
+                kernels["next_batch"],
+                *args,
+                None,
+                *vectors,
+                **dict(zip(("batch", "targets", "rows"), got, strict=False)),
+            )
+            rows = order[np.minimum(start + np.arange(4), 9)]  # never outside the data
+            np.testing.assert_array_equal(down(got[2]), rows)
+            np.testing.assert_array_equal(down(got[1]), y[rows])
+            expected = F.preprocess.reference(X[rows], *map(down, vectors)) if scaled else X[rows]
+            np.testing.assert_array_equal(down(got[0]), expected)
+        args[2][:] = 10**6
+        run(kernels["next_batch"], *args, None, *vectors, **dict(zip(("batch", "targets"), got, strict=False)))
+        np.testing.assert_array_equal(down(got[1]), y[[9] * 4])
+
+    @pytest.mark.parametrize("kind", ["uint8", "float32", "float64", "int64"])
+    @pytest.mark.parametrize("shape", [(10, 3), (10,), (10, 4, 4), (10, 1500)], ids=str)
+    def test_gather(self, kind, shape, rng, kernels, cupy):
+        data, rows = cupy.asarray(rng.integers(200, size=shape).astype(kind)), cupy.asarray(rng.integers(10, size=6))
+        batch = run(kernels["gather"], data, rows)
+        assert batch.dtype == kind
+        np.testing.assert_array_equal(down(batch), down(data)[down(rows)])
+        rows[:2] = 10**6, -5  # never outside the data
+        run(kernels["gather"], data, rows, batch=batch)
+        np.testing.assert_array_equal(down(batch)[:2], down(data)[[9, 0]])
+
+    @pytest.mark.parametrize("kind", ["uint8", "float"])
+    def test_preprocess(self, kind, rng, kernels, up, dtype):
+        x = (200 * rng.random((7, 5))).astype("uint8" if kind == "uint8" else dtype)
+        shift, scale = up(rng.random(5)), up(rng.random(5))
+        got = run(kernels["preprocess"], up(x), shift, scale)
+        np.testing.assert_array_equal(down(got), F.preprocess.reference(x, down(shift), down(scale)))
+
+    def test_counters(self, kernels, up, cupy, dtype):
+        counters, increments = cupy.asarray(np.array([30, 2])), cupy.asarray(np.array([10, 1]))
+        losses = up(np.zeros(4))
+        run(kernels["record_step"], losses, counters, increments, up(np.array(1.5)))
+        np.testing.assert_array_equal(down(losses), [0, 0, 1.5, 0])
+        np.testing.assert_array_equal(down(counters), [40, 3])
+        run(kernels["advance"], counters, increments)
+        np.testing.assert_array_equal(down(counters), [50, 4])
+
+
+def test_kernels_are_compiled_when_first_called(monkeypatch, dtype):
+    cupy = fake_cupy()
+    made = []
+    module = cupy.RawModule
+    monkeypatch.setattr(cupy, "RawModule", lambda **source: made.append(source) or module(**source))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    table = cuda_kernels(cupy, cupy.matmul)
+    assert made == []
+    counters = cupy.asarray(np.array([1]))
+    for _ in range(2):
+        run(table["advance"], counters, counters)
+    assert len(made) == 1

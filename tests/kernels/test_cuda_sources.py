@@ -1,0 +1,77 @@
+"""Every CUDA source compiles for every architecture; NVRTC needs no GPU for that."""
+
+from importlib.resources import files
+
+import pytest
+
+from fcnet.backends.cuda.sources import SOURCES, source
+from tests.needed import lacking
+
+# Architecture -> the first NVRTC that knows it.
+ARCHITECTURES = {"sm_75": (10, 0), "sm_80": (11, 0), "sm_90": (11, 8), "sm_100": (12, 8)}
+
+
+@pytest.fixture(scope="module")
+def nvrtc():
+    """CuPy's binding to NVRTC, or a skip that says what is missing."""
+    try:
+        import cupy
+    except ImportError:
+        lacking("CuPy is not installed: pip install 'fcnet[dev-cuda]'")
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:  # pathfinder's error for a missing library is a RuntimeError
+        lacking(f"NVRTC cannot be loaded (pip install nvidia-cuda-nvrtc-cu12): {str(error).splitlines()[0]}")
+    return cupy.cuda.nvrtc
+
+
+def cubin(nvrtc, code, architecture):
+    """Compile to machine code as CuPy's RawModule does; fails with the compiler's log."""
+    if nvrtc.getVersion() < ARCHITECTURES[architecture]:
+        pytest.skip(f"NVRTC {nvrtc.getVersion()} is too old for {architecture}")
+    program = nvrtc.createProgram(code, "fcnet.cu", (), ())
+    try:
+        nvrtc.compileProgram(program, (f"-arch={architecture}", "-std=c++17"))
+        # A warning marks a mistake more often than not; NVRTC has no option that makes it an error.
+        assert not nvrtc.getProgramLog(program).strip("\0\n"), nvrtc.getProgramLog(program)
+        return nvrtc.getCUBIN(program)
+    except nvrtc.NVRTCError as error:
+        raise AssertionError(f"{error}\n{nvrtc.getProgramLog(program)}") from error
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("real", ["float", "double"])
+@pytest.mark.parametrize("name", SOURCES)
+def test_source_compiles(nvrtc, name, real, architecture):
+    assert cubin(nvrtc, source(name, real), architecture).startswith(b"\x7fELF")
+
+
+def test_a_broken_source_fails_with_the_file_and_line(nvrtc):
+    code = source("philox").replace("k0 += W0;", "k0 += NONSENSE;")
+    line = next(i for i, text in enumerate(code.splitlines()) if "NONSENSE" in text) - 1  # for typedef and #line
+    with pytest.raises(AssertionError, match=rf'philox\.cu\({line}\): error: identifier "NONSENSE"'):
+        cubin(nvrtc, code, "sm_80")
+
+
+def test_every_file_is_listed_and_every_listed_file_is_there():
+    there = {file.name for file in files("fcnet.backends.cuda").iterdir() if file.name.endswith(".cu")}
+    assert {file for parts in SOURCES.values() for file in parts} == there
+
+
+def test_sources_of_several_files_are_joined_in_order(monkeypatch):
+    monkeypatch.setitem(SOURCES, "twice", ("philox.cu", "philox.cu"))
+    text = source("philox").removeprefix("typedef float real;\n")
+    assert source("twice", "double") == f"typedef double real;\n{text}\n{text}"
+
+
+def test_unknown_source():
+    with pytest.raises(KeyError):
+        source("no such kernel")
+
+
+def test_a_warning_fails_too(nvrtc):
+    code = source("philox").replace("u64 word[4];", "u64 word[4]; int nobody_uses_this;")
+    with pytest.raises(AssertionError, match='"nobody_uses_this" was declared but never referenced'):
+        cubin(nvrtc, code, "sm_80")

@@ -1,0 +1,48 @@
+"""Searches in a folder of their own, without what takes time and proves nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from fcnet.tools.search import picture
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def in_no_hurry_to_the_disk():
+    """SQLite lets the system write when it likes, which only a power cut could tell."""
+    if importlib.util.find_spec("optuna") is None:
+        yield
+        return
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def relax(connection, _):
+        if type(connection).__module__.startswith("sqlite3"):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", relax)
+    yield
+    event.remove(Engine, "connect", relax)
+
+
+PICTURE = picture.parameters_png
+
+
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch):
+    """Drawing takes longer than most searches here; tests that look at the picture ask for `drawn`."""
+    monkeypatch.setattr(picture, "parameters_png", lambda *_: b"")
+
+
+@pytest.fixture
+def drawn(no_picture, monkeypatch):
+    """Searches with their picture."""
+    monkeypatch.setattr(picture, "parameters_png", PICTURE)
