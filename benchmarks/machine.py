@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,40 @@ ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment, in which Python also finds this checkout."""
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+
+
+def head(devices: Sequence[str], commit: str | None = None, prefix: str = "") -> dict[str, Any]:
+    """Date, commit and machine: the first fields of a record. `commit`, if given, is taken for git's answer.
+
+    To be called before the run, whose own load comes after it. A machine that is busy is said, after `prefix`.
+    """
+    sha, dirty = (commit, None) if commit else git_commit()
+    found = describe(devices)
+    if found["load"] is not None and found["load"] > found["cores"] / 2:
+        busy = f"load {found['load']} on {found['cores']} cores"
+        print(f"{prefix}the machine is busy ({busy}): the timings will be noisy", file=sys.stderr)
+    return {"date": today(), "commit": sha, "dirty": dirty, "machine": found}
+
+
+def today() -> str:
+    """The date in UTC, as records have it."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
 def describe(devices: Iterable[str] = ("cpu",)) -> dict[str, Any]:
     """The machine as a flat dictionary; CuPy and the GPU are looked at only if a CUDA device is named."""
     found: dict[str, Any] = {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,  # of the last minute
         "blas_threads": _blas_threads(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -46,7 +77,7 @@ def describe(devices: Iterable[str] = ("cpu",)) -> dict[str, Any]:
     return found
 
 
-def commit() -> tuple[str | None, bool | None]:
+def git_commit() -> tuple[str | None, bool | None]:
     """The git commit of the tree, and whether files other than benchmark results differ from it; None: no git."""
     head = _lines("git", "-C", str(ROOT), "rev-parse", "HEAD")
     if not head:

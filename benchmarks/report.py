@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
-import numpy as np
-
+from benchmarks.pictures import mark, new_figure, time_text, to_png
 from benchmarks.problems import PROBLEMS
 from benchmarks.timing import summarize
-from fcnet.errors import MissingExtra
 
 Row = dict[str, Any]  # op width batch device variant, then median_us iqr_us rounds gflops|gbs, or refused
 Record = Mapping[str, Any]  # one run: date commit dirty machine grid rows
@@ -63,8 +60,8 @@ def contenders(rows: Iterable[Row]) -> dict[tuple[str, str], str]:
     return {who: who[0] if plain else " ".join(who) for who in found}
 
 
-def machine_line(record: Record) -> str:
-    """The machine for people, in one line."""
+def heading(title: str, record: Record, versions: Mapping[str, str] | None = None) -> list[str]:
+    """The title of a table, and the machine for people, with the versions of what was measured."""
     machine = record["machine"]
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores, BLAS threads: {machine['blas_threads'] or 'unknown'}",
@@ -73,10 +70,23 @@ def machine_line(record: Record) -> str:
     if "gpu" in machine:
         gpus = ", ".join(machine["gpu"])
         parts.append(f"{gpus}, driver {machine['driver']}, CuPy {machine['cupy']}, CUDA {machine['cuda']}")
-    commit = (record["commit"] or "unknown")[:12] + (" with changes" if record["dirty"] else "")
     if machine["load"] is not None:
         parts.append(f"load before the run {machine['load']}")
-    return "; ".join([*parts, f"fcnet {machine['fcnet']}, commit {commit}"])
+    commit = (record["commit"] or "unknown")[:12] + (" with changes" if record["dirty"] else "")
+    parts.append(f"fcnet {machine['fcnet']}, commit {commit}")
+    if versions:
+        parts.append(", ".join(f"{name} {number}" for name, number in versions.items()))
+    return [f"# {title}", "", f"{'; '.join(parts)}.", ""]
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[int] = (0,)) -> list[str]:
+    """The lines of a table; the columns in `left` are text, the others numbers.
+
+    >>> table(["", "µs"], [["a", "1"]])
+    ['|  | µs |', '| --- | --: |', '| a | 1 |']
+    """
+    rule = ["---" if at in left else "--:" for at in range(len(heads))]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows)]
 
 
 def markdown(record: Record) -> str:
@@ -84,10 +94,7 @@ def markdown(record: Record) -> str:
     rows: Sequence[Row] = record["rows"]
     names = contenders(rows)
     lines = [
-        f"# Kernels, {record['date']}",
-        "",
-        f"{machine_line(record)}.",
-        "",
+        *heading(f"Kernels, {record['date']}", record),
         "Time of one call in float32, outputs given (`out=`, `dx=`, `cache=`) as in a training step: median over "
         "the rounds ± interquartile range, in microseconds. Every result was proved right before it was timed. "
         "What the numbers mean: `benchmarks/README.md`.",
@@ -100,7 +107,7 @@ def markdown(record: Record) -> str:
         for who in names:
             head += [f"{names[who]}, µs", unit]
         head += [f"{names[base]} ÷ {names[who]}" for who in others]
-        lines += ["", f"## {TITLES.get(op, op)}", "", _line(head), _line(["--:"] * len(head))]
+        table_rows = []
         for width, batch in dict.fromkeys((row["width"], row["batch"]) for row in rows if row["op"] == op):
             cells = [str(width), str(batch)]
             medians: dict[tuple[str, str], float] = {}
@@ -110,8 +117,9 @@ def markdown(record: Record) -> str:
                 cells += _cells(row, RATE[unit])
             for who in others:
                 both = medians[base] and medians[who]
-                cells.append(_figure(medians[base] / medians[who]) if both else "")
-            lines.append(_line(cells))
+                cells.append(digits(medians[base] / medians[who]) if both else "")
+            table_rows.append(cells)
+        lines += ["", f"## {TITLES.get(op, op)}", "", *table(head, table_rows, left=())]
     refused = [row for row in rows if "refused" in row]
     if refused:
         lines += ["", "## Refused: not timed", ""]
@@ -119,19 +127,15 @@ def markdown(record: Record) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _cells(row: Row, rate: str) -> list[str]:
     if "refused" in row:
         return ["refused", ""]
     if not row:
         return ["", ""]
-    return [f"{_figure(row['median_us'])} ± {_figure(row['iqr_us'])}", _figure(row[rate])]
+    return [f"{digits(row['median_us'])} ± {digits(row['iqr_us'])}", digits(row[rate])]
 
 
-def _figure(value: float) -> str:
+def digits(value: float) -> str:
     """Three digits that count: 0.123, 12.3, 1,234."""
     if value >= 100:
         return f"{value:,.0f}"
@@ -144,14 +148,6 @@ def picture(record: Record) -> bytes:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.lines import Line2D
-        from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator, StrMethodFormatter
-        from PIL import Image  # which matplotlib needs itself
-    except ImportError as error:
-        raise MissingExtra("the picture of the benchmark", "matplotlib", "plot") from error
     rows = [row for row in record["rows"] if "refused" not in row]
     names = contenders(rows)
     ops = list(dict.fromkeys(row["op"] for row in rows))
@@ -161,8 +157,10 @@ def picture(record: Record) -> bytes:
     strokes = dict(zip(names, cycle([("-", "o"), ("--", "^"), (":", "s"), ("-.", "D"), ("-", "x")]), strict=False))
     columns = min(2, len(ops))
     height = -(-len(ops) // columns)
-    figure = Figure(figsize=(4.4 * columns + 1.4, 3.1 * height + 0.5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure("the picture of the benchmark", 4.4 * columns + 1.4, 3.1 * height + 0.5, dpi=100)
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import NullFormatter
+
     panels = figure.subplots(height, columns, squeeze=False, sharex=True, sharey="row").ravel()
     for op, panel in zip(ops, panels, strict=False):
         for who, (dashes, marker) in strokes.items():
@@ -176,10 +174,8 @@ def picture(record: Record) -> bytes:
                     style = {"color": colors[batch], "linestyle": dashes, "marker": marker}
                     panel.plot(*zip(*points, strict=True), linewidth=1.4, markersize=4, **style)
         panel.set(xscale="log", yscale="log", title=TITLES.get(op, op))
-        panel.xaxis.set_major_locator(FixedLocator(widths))
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
-        panel.yaxis.set_major_formatter(_time_label)
+        mark(panel.xaxis, widths, "{x:.0f}")
+        panel.yaxis.set_major_formatter(time_text)
         panel.yaxis.set_minor_formatter(NullFormatter())
         panel.set(ylabel="time of one call", xlabel="width (features)")
         panel.tick_params(labelbottom=True, labelleft=True)
@@ -197,11 +193,7 @@ def picture(record: Record) -> bytes:
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
     machine = record["machine"]
     figure.suptitle(", ".join([machine["cpu"], *machine.get("gpu", []), record["date"]]), fontsize=9, color="0.3")
-    figure.canvas.draw()
-    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    png = io.BytesIO()
-    image.quantize(64).save(png, format="png", optimize=True)  # a quarter of the size, the same to the eye
-    return png.getvalue()
+    return to_png(figure)
 
 
 def _color(index: int, count: int) -> Any:
@@ -209,11 +201,3 @@ def _color(index: int, count: int) -> Any:
     from matplotlib import colormaps
 
     return colormaps["viridis_r"](0.15 + 0.75 * index / max(1, count - 1))
-
-
-def _time_label(microseconds: float, _position: int) -> str:
-    """A power of ten as people say it: "100 µs", "1 ms"."""
-    for size, unit in ((1e6, "s"), (1e3, "ms"), (1.0, "µs")):
-        if microseconds >= size * 0.999:
-            return f"{microseconds / size:g} {unit}"
-    return f"{microseconds * 1e3:g} ns"

@@ -153,6 +153,14 @@ def finite_real(name: str, value: object) -> float:
     return number
 
 
+def nonnegative_real(name: str, value: object, what: str = "0 or more") -> float:
+    """A finite number of 0 or more; `what` says it in the message. Raises TypeError or ValueError."""
+    number = finite_real(name, value)
+    if number < 0:
+        raise ValueError(f"{name}: expected {what}, got {value}")
+    return number
+
+
 def step_number(name: str, value: object) -> int:
     """A training step, 0 to 2**63 - 1. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

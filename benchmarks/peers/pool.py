@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.machine import ROOT, THREADS
+from benchmarks.machine import THREADS, child_environment
 
 
 class Failure(Exception):
@@ -30,9 +30,8 @@ class Worker:
 
     def __init__(self, job: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
         """Start it. `job` is module:Class; `environment` is added to this process's."""
-        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         numbers = dict.fromkeys((*THREADS, "NUMBA_NUM_THREADS", "FCNET_BENCH_THREADS"), str(threads))
-        variables = os.environ | numbers | {"PYTHONPATH": path} | dict(environment or {})
+        variables = child_environment() | numbers | dict(environment or {})
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.peers.worker", job],

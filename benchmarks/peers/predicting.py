@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.base import threads
-from benchmarks.peers.training import _give_back, _reset_peak, _versions, peak, resident
+from benchmarks.peers.training import give_back, reset_peak, versions, peak, resident
 from benchmarks.workloads import SEED, Workload, initial
 
 CHUNK = 4096  # rows at a time, where the rows are divided; fcnet's own default
@@ -89,7 +89,7 @@ class Prediction:
         predict = build(self.workload, initial(self.workload))
         self.predict = chunked(predict) if divided else predict
         self.X = rows(self.workload)
-        return {"versions": _versions([package])}
+        return {"versions": versions([package])}
 
     def prove(self, path: str) -> None:
         """Write the predictions where the parent reads them."""
@@ -98,8 +98,8 @@ class Prediction:
     def weigh(self) -> dict[str, Any]:
         """Peak memory of predicting all rows, above what is there before (after a first small prediction)."""
         self.predict(self.X[:CHUNK])
-        _give_back()
-        before, exact = resident(), _reset_peak()
+        give_back()
+        before, exact = resident(), reset_peak()
         self.predict(self.X)
         return {"growth": peak() - before, "exact": exact}
 

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
-from benchmarks.report import _figure, _line, machine_line
+from benchmarks.pictures import COLORS, mark, new_figure, to_png
+from benchmarks.report import digits, heading, table
 from benchmarks.workloads import Workload
 from fcnet.backends.cuda.gemm import WORKSPACE
 from fcnet.backends.cuda.side_stream import STREAMS
-from fcnet.errors import MissingExtra
 
 Record = Mapping[str, Any]
 SHORT = {"unavailable": "n/a", "unsupported": "–", "failed": "failed", "crashed": "crashed", "wrong": "refused"}
-#: Okabe and Ito's, told apart without colour vision.
-COLORS = {
-    "fcnet": "#000000",
-    "fcnet-numpy": "#999999",
-    "torch": "#D55E00",
-    "torch-compile": "#E69F00",
-    "torch-graph": "#F0E442",
-    "jax": "#0072B2",
-    "jax-sync": "#66A9D4",
-    "sklearn": "#8A6BBE",
-    "naive": "#CC79A7",
-    "gemm": "#009E73",
-}
 
 
 def markdown(record: Record) -> str:
@@ -36,12 +20,8 @@ def markdown(record: Record) -> str:
     rows = {(row["workload"], row["contender"]): row for row in record["rows"]}
     workloads = [Workload.from_dict(fields) for fields in record["workloads"]]
     columns = list(dict.fromkeys(contender for _, contender in rows))
-    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     lines = [
-        f"# Training steps on {record['device']}, {record['date']}",
-        "",
-        f"{machine_line(record)}; {versions}.",
-        "",
+        *heading(f"Training steps on {record['device']}, {record['date']}", record, record["versions"]),
         "Microseconds per step (gather a shuffled batch, forward, backward, Adam; float32; "
         f"{record['threads']} thread{'s' * (record['threads'] > 1)}): median over the rounds ± interquartile range. "
         "Contenders took turns, each in a process of its own, "
@@ -49,12 +29,12 @@ def markdown(record: Record) -> str:
         "waits for each as the others do; `gemm` is the matrix products alone. What is timed: "
         "`benchmarks/README.md`.",
         "",
-        _line(["workload", *columns]),
-        _line(["---", *["--:"] * len(columns)]),
     ]
-    for workload in workloads:
-        cells = [_cell(rows.get((workload.name, name), {})) for name in columns]
-        lines.append(_line([f"{workload.name}: {workload.describe()}", *cells]))
+    steps = [
+        [f"{workload.name}: {workload.describe()}", *(_cell(rows.get((workload.name, name), {})) for name in columns)]
+        for workload in workloads
+    ]
+    lines += table(["workload", *columns], steps)
     lines += _ratios(record)
     lines += _of_ceiling(record)
     lines += _memory(record)
@@ -68,7 +48,7 @@ def markdown(record: Record) -> str:
 
 def _cell(row: Mapping[str, Any]) -> str:
     if "median_us" in row:
-        return f"{_figure(row['median_us'])} ± {_figure(row['iqr_us'])}"
+        return f"{digits(row['median_us'])} ± {digits(row['iqr_us'])}"
     return SHORT.get(row.get("kind", ""), "")
 
 
@@ -76,13 +56,14 @@ def _ratios(record: Record) -> Iterable[str]:
     if not record["ratios"]:
         return
     yield from ("", "## Ratios", "", "Time of the first over the second, round by round: median (quartiles).", "")
-    yield _line(["workload", "ratio", "", "goal", ""])
-    yield _line(["---", "---", "--:", "--:", "---"])
+    rows = []
     for row in record["ratios"]:
         goal, value = row["goal"], row["ratio"]
         verdict = "" if goal is None else "reached" if value >= goal else "missed"
         spread = f"{value:.2f} ({row['low']:.2f}–{row['high']:.2f})"
-        yield _line([row["workload"], f"{row['of']} ÷ {row['to']}", spread, f"{goal:.2f}" if goal else "", verdict])
+        pair = f"{row['of']} ÷ {row['to']}"
+        rows.append([row["workload"], pair, spread, f"{goal:.2f}" if goal else "", verdict])
+    yield from table(["workload", "ratio", "", "goal", ""], rows, left=(0, 1, 4))
 
 
 def _of_ceiling(record: Record) -> Iterable[str]:
@@ -96,7 +77,8 @@ def _of_ceiling(record: Record) -> Iterable[str]:
     yield f"One product of {side} x {side} matrices: {speeds}; a copy: {copied:.0f} GB/s."
     yield "Share: floating-point operations of the step's products, over its time, over that speed."
     yield "Memory: fcnet's own pool without cuBLAS's workspace, over parameters x 4 + data + activations (goal: 1.20)."
-    yield from ("", _line(["workload", "share", "goal", "", "memory"]), _line(["---", "--:", "--:", "---", "--:"]))
+    yield ""
+    rows = []
     for fields in record["workloads"]:
         workload = Workload.from_dict(fields)
         row = next((r for r in record["rows"] if (r["workload"], r["contender"]) == (workload.name, "fcnet")), {})
@@ -107,7 +89,8 @@ def _of_ceiling(record: Record) -> Iterable[str]:
         verdict = "" if goal is None else "reached" if share >= goal else "missed"
         held = row["about"].get("device_memory")
         memory = "" if held is None else f"{(held - STREAMS * WORKSPACE) / workload.device_memory:.2f}"
-        yield _line([workload.name, f"{share:.2f}", "" if goal is None else f"{goal:.2f}", verdict, memory])
+        rows.append([workload.name, f"{share:.2f}", "" if goal is None else f"{goal:.2f}", verdict, memory])
+    yield from table(["workload", "share", "goal", "", "memory"], rows, left=(0, 3))
 
 
 def _memory(record: Record) -> Iterable[str]:
@@ -120,18 +103,19 @@ def _memory(record: Record) -> Iterable[str]:
         "Above the same process after imports and a first training; beside parameters x 5 + data + activations "
         f"= {allowed:.0f} MiB (goal for fcnet: at most 1.30 of it)."
     )
-    yield from ("", _line(["contender", "MiB", "of that"]), _line(["---", "--:", "--:"]))
+    yield ""
+    rows = []
     for row in weighed:
         note = "" if row["exact"] else " (of the process's whole life)"
         share = row["growth"] / row["allowed"]
-        yield _line([row["contender"] + note, f"{row['growth'] / 2**20:.0f}", f"{share:.2f}"])
+        rows.append([row["contender"] + note, f"{row['growth'] / 2**20:.0f}", f"{share:.2f}"])
+    yield from table(["contender", "MiB", "of that"], rows)
 
 
 def _compilation(record: Record, columns: list[str]) -> Iterable[str]:
     """First step and the way chosen: apart from the times above."""
     yield from ("", "## First step, compilation included", "")
-    yield _line(["contender", "first step, s", "written as"])
-    yield _line(["---", "--:", "---"])
+    rows = []
     for name in columns:
         made = [row for row in record["rows"] if row["contender"] == name and "import_s" in row]
         if not made:
@@ -145,7 +129,8 @@ def _compilation(record: Record, columns: list[str]) -> Iterable[str]:
         said = [way if len(ways) == 1 else f"{way} ({', '.join(where)})" for way, where in ways.items()]
         span = "–".join(dict.fromkeys(f"{seconds:.2f}" for seconds in (min(first), max(first)))) if first else ""
         if span:
-            yield _line([name, span, "; ".join(said)])
+            rows.append([name, span, "; ".join(said)])
+    yield from table(["contender", "first step, s", "written as"], rows, left=(0, 2))
 
 
 def bars(record: Record) -> bytes:
@@ -154,19 +139,12 @@ def bars(record: Record) -> bytes:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
-    except ImportError as error:
-        raise MissingExtra("the picture of the comparison", "matplotlib", "plot") from error
     medians = {(r["workload"], r["contender"]): r["median_us"] for r in record["rows"] if "median_us" in r}
     groups = [w for w in (fields["name"] for fields in record["workloads"]) if (w, "fcnet") in medians]
     names = [name for name in dict.fromkeys(r["contender"] for r in record["rows"]) if name != "fcnet"]
     names = [name for name in names if any((group, name) in medians for group in groups)]
     goals = {row["workload"]: row["goal"] for row in record["ratios"] if row["to"] == "fcnet" and row["goal"]}
-    figure = Figure(figsize=(1.8 + 1.85 * max(2, len(groups)), 3.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure("the picture of the comparison", 1.8 + 1.85 * max(2, len(groups)), 3.6)
     panel = figure.subplots()
     width = 0.84 / max(1, len(names))
     highest = lowest = 1.0
@@ -201,9 +179,7 @@ def bars(record: Record) -> bytes:
         for t in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)
         if lowest * 0.75 <= t <= highest * 1.3
     ]
-    panel.yaxis.set_major_locator(FixedLocator(ticks))
-    panel.yaxis.set_minor_locator(NullLocator())
-    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    mark(panel.yaxis, ticks, "{x:g}")
     panel.set_xticks(range(len(groups)), groups)
     panel.tick_params(axis="x", length=0)
     panel.set_ylabel("time of a step ÷ fcnet's")
@@ -216,14 +192,3 @@ def bars(record: Record) -> bytes:
     title = f"above 1: slower than fcnet ({machine['cpu']}, {record['threads']} threads, {record['date']})"
     panel.set_title(title, fontsize=8, color="0.3", loc="left")
     return to_png(figure)
-
-
-def to_png(figure: Any) -> bytes:
-    """In few colours: a quarter of the size, the same to the eye."""
-    from PIL import Image  # which matplotlib needs itself
-
-    figure.canvas.draw()
-    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
-    png = io.BytesIO()
-    image.quantize(96).save(png, format="png", optimize=True)
-    return png.getvalue()

@@ -31,7 +31,7 @@ class Training:
         module, _, name = target.partition(":")
         self._class = getattr(importlib.import_module(module), name)
         self._device, self._choice = device, choice
-        return {"import_s": round(time.perf_counter() - start, 3), "versions": _versions(packages)}
+        return {"import_s": round(time.perf_counter() - start, 3), "versions": versions(packages)}
 
     def make(self, workload: Mapping[str, Any]) -> dict[str, Any]:
         """Draw the data and build the net, in place of an earlier one."""
@@ -89,8 +89,8 @@ class Training:
         for count in (3, steps):
             if count == steps:
                 del self.peer
-                _give_back()
-                before, exact = resident(), _reset_peak()
+                give_back()
+                before, exact = resident(), reset_peak()
             self.peer = self._build(made, draw(made), weights, choice)
             choice = self.peer.choice or ""
             for _ in range(count):  # not `many`, which may gather an epoch's rows at once
@@ -100,7 +100,7 @@ class Training:
         return {"growth": peak() - before, "allowed": allowed, "imports": imports, "before": before, "exact": exact}
 
 
-def _versions(packages: Sequence[str]) -> dict[str, str]:
+def versions(packages: Sequence[str]) -> dict[str, str]:
     found = {}
     for package in packages:
         try:
@@ -125,7 +125,7 @@ def resident() -> int:
 
 
 def peak() -> int:
-    """The most bytes in use since the last `_reset_peak`, or in this process's life."""
+    """The most bytes in use since the last `reset_peak`, or in this process's life."""
     if found := _status("VmHWM"):
         return found
     import resource
@@ -134,7 +134,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _reset_peak() -> bool:
+def reset_peak() -> bool:
     """Whether the peak could be forgotten."""
     try:
         Path("/proc/self/clear_refs").write_text("5", "ascii")
@@ -143,7 +143,7 @@ def _reset_peak() -> bool:
     return True
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Return freed memory to the system."""
     gc.collect()
     try:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends import Purpose, host_generator
-from fcnet.validation import finite_real, one_of
+from fcnet.validation import nonnegative_real, one_of
 
 
 def zeros(fan_in: int) -> float:
@@ -65,10 +65,7 @@ def weight_std(init: str | None, weight_scale: float | None, usual: str, fan_in:
             "leave one out"
         )
     if weight_scale is not None:
-        number = finite_real("weight_scale", weight_scale)
-        if number < 0:
-            raise ValueError(f"weight_scale: expected a standard deviation of 0 or more, got {weight_scale}")
-        return number
+        return nonnegative_real("weight_scale", weight_scale, "a standard deviation of 0 or more")
     scheme = usual if init is None else init
     one_of("init", scheme, SCHEMES)
     return SCHEMES[scheme](fan_in)

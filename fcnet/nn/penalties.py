@@ -7,7 +7,7 @@ from typing import Any
 from fcnet import functional as F
 from fcnet.backends import Array, Backend
 from fcnet.backends.step import Run
-from fcnet.validation import finite_real
+from fcnet.validation import nonnegative_real
 
 
 class Strength:
@@ -20,10 +20,7 @@ class Strength:
         return instance.__dict__[self.name]
 
     def __set__(self, instance: Any, value: object) -> None:
-        number = finite_real(self.name, value)
-        if number < 0:
-            raise ValueError(f"{self.name}: expected 0 or more, got {value}")
-        instance.__dict__[self.name] = number
+        instance.__dict__[self.name] = nonnegative_real(self.name, value)
 
 
 def add_penalties(

@@ -13,7 +13,7 @@ from fcnet.functional import advance
 from fcnet.nn.params import ParamBuffer
 from fcnet.optim import rules
 from fcnet.optim.limits import decay_weights
-from fcnet.validation import finite_real, one_of
+from fcnet.validation import finite_real, nonnegative_real, one_of
 
 
 class Rule(NamedTuple):
@@ -84,7 +84,7 @@ class Optimizer:
                 "without it a gradient of zero is divided by zero"
             )
         self.weight_decay = (
-            RULES[rule].weight_decay if weight_decay is None else _positive("weight_decay", weight_decay)
+            RULES[rule].weight_decay if weight_decay is None else nonnegative_real("weight_decay", weight_decay)
         )
         backend = params.backend
         backend.use()
@@ -112,7 +112,7 @@ class Optimizer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self._config["learning_rate"] = _positive("learning_rate", value)
+        self._config["learning_rate"] = nonnegative_real("learning_rate", value)
         self._set_rates()
 
     def _set_rates(self) -> None:
@@ -131,7 +131,7 @@ class Optimizer:
         checked = {}
         for name, factor in value.items():
             one_of("multipliers", name, self.params)
-            checked[name] = _positive(f"multipliers[{name!r}]", factor)
+            checked[name] = nonnegative_real(f"multipliers[{name!r}]", factor)
         self._multipliers = checked
         self._groups = _groups(self.params, checked)
         backend = self.params.backend
@@ -213,13 +213,6 @@ def check_config(rule: str, config: Mapping[str, float] | None) -> dict[str, flo
         if name in _FRACTIONS and not 0 <= number < 1:
             raise ValueError(f"optim_config[{name!r}]: expected 0 <= {name} < 1, got {number}")
         if name not in _FRACTIONS:
-            _positive(f"optim_config[{name!r}]", number)
+            nonnegative_real(f"optim_config[{name!r}]", number)
         filled[name] = number
     return filled
-
-
-def _positive(name: str, value: object) -> float:
-    number = finite_real(name, value)
-    if number < 0:
-        raise ValueError(f"{name}: expected 0 or more, got {number}")
-    return number

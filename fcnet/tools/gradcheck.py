@@ -6,16 +6,14 @@ Central differences: (f(x + h) - f(x - h)) / 2h has an error of order h². Sourc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fcnet.backends import host_generator
 from fcnet.backends.random import Purpose
+from fcnet.nn.model import FullyConnectedNet
 from fcnet.validation import finite_real, positive_int
-
-if TYPE_CHECKING:
-    from fcnet.nn.model import FullyConnectedNet
 
 Array = Any
 
@@ -78,7 +76,7 @@ def gradcheck(
         (nearly) zero, such as a bias under batch norm, is measured against 1e-4 of the largest gradient of all. A
         ReLU that changes its side within h raises the error without being wrong: try a smaller h.
     """
-    if not hasattr(model, "astype") or not hasattr(model, "params"):
+    if not isinstance(model, FullyConnectedNet):
         raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
     if samples is not None:
         positive_int("samples", samples)

@@ -17,7 +17,7 @@ from fcnet.backends.step import direct
 from fcnet.errors import DivergedError, MissingExtra, unknown
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.nn.params import ParamBuffer
-from fcnet.validation import finite_real, positive_int
+from fcnet.validation import nonnegative_real, positive_int
 
 #: name -> hyperparameters and their defaults: `history`, pairs of steps that L-BFGS remembers; `tolerance`, the largest
 #: element of the gradient at which to stop.
@@ -155,7 +155,5 @@ def _config(rule: str, config: Mapping[str, float] | None) -> dict[str, float]:
         if name not in filled:
             raise unknown(f"optim_config for {rule}", name, filled)
         where = f"optim_config[{name!r}]"
-        filled[name] = positive_int(where, value) if name == "history" else finite_real(where, value)
-        if filled[name] < 0:
-            raise ValueError(f"{where}: expected 0 or more, got {value}")
+        filled[name] = positive_int(where, value) if name == "history" else nonnegative_real(where, value)
     return filled

@@ -12,7 +12,7 @@ from fcnet.nn.model import FullyConnectedNet
 from fcnet.nn.params import ParamBuffer
 from fcnet.optim import Optimizer, clip_by_norm, clip_by_value, max_norm
 from fcnet.optim.schedules import Schedule, make_schedule
-from fcnet.validation import finite_real
+from fcnet.validation import finite_real, nonnegative_real
 
 
 class Updates:
@@ -100,16 +100,10 @@ class Updates:
             return
         if not callable(self.schedule):
             raise TypeError(f"schedule: expected a name or a function of the step, got {self.schedule!r}")
-        factor = finite_real("schedule", self.schedule(step))
-        if factor < 0:
-            raise ValueError(f"schedule: expected factors of 0 or more, got {factor} at step {step}")
+        factor = nonnegative_real("schedule", self.schedule(step), f"a factor of 0 or more at step {step}")
         rate = self.first_learning_rate * factor
         if rate != self.optimizer.learning_rate:
             self.optimizer.learning_rate = rate
-
-    def hold_rate(self) -> None:
-        """Leave the rate from now on to whoever sets it: no decay, no schedule."""
-        self.lr_decay, self.schedule = 1.0, None
 
     def end_epoch(self) -> None:
         """Decay the rate."""

@@ -200,7 +200,7 @@ def test_limits_that_only_float64_holds():
         ({"schedule": "cosin"}, "schedule: expected one of constant, step.*did you mean 'cosine'"),
         ({"schedule": 3}, "schedule: expected a name or a function of the step, got 3"),
         ({"schedule": lambda step: "x"}, "schedule: expected a number, got 'x'"),
-        ({"schedule": lambda step: -1}, "schedule: expected factors of 0 or more, got -1.0 at step 0"),
+        ({"schedule": lambda step: -1}, "schedule: expected a factor of 0 or more at step 0, got -1"),
         ({"schedule": "cosine", "lr_decay": 0.9}, "schedule and lr_decay: expected one of them, got .*'cosine'.*0.9"),
         ({"schedule_config": {"every": 1}}, "schedule_config: expected it with the name of a schedule"),
         ({"schedule": abs, "schedule_config": {}}, "schedule_config: expected it with the name of a schedule"),

@@ -14,7 +14,7 @@ from fcnet.compat.cs231n._arrays import Array, number
 from fcnet.compat.dlfs.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss, Tanh
 from fcnet.nn.init import initial_weights, weight_std
 from fcnet.tools.gradcheck import numerical_gradient
-from fcnet.validation import check_labels, finite_real, one_of, positive_int
+from fcnet.validation import check_labels, nonnegative_real, one_of, positive_int
 
 __all__ = ["MultiLayerNet"]
 
@@ -65,9 +65,7 @@ class MultiLayerNet:
         self.hidden_size_list = [positive_int("hidden_size_list", size) for size in hidden_size_list]
         self.output_size = positive_int("output_size", output_size)
         self.hidden_layer_num = len(self.hidden_size_list)
-        if finite_real("weight_decay_lambda", weight_decay_lambda) < 0:
-            raise ValueError(f"weight_decay_lambda: expected 0 or more, got {weight_decay_lambda}")
-        self.weight_decay_lambda = weight_decay_lambda
+        self.weight_decay_lambda = nonnegative_real("weight_decay_lambda", weight_decay_lambda)
         self.seed = check_seed(seed)
         self.params: dict[str, Array] = {}
         self._init_weight(weight_init_std)
@@ -85,9 +83,7 @@ class MultiLayerNet:
             one_of("weight_init_std", weight_init_std.lower(), SCHEMES)
             scheme = SCHEMES[weight_init_std.lower()]
         else:
-            scale = finite_real("weight_init_std", weight_init_std)
-            if scale < 0:
-                raise ValueError(f"weight_init_std: expected a standard deviation of 0 or more, got {scale}")
+            scale = nonnegative_real("weight_init_std", weight_init_std, "a standard deviation of 0 or more")
         sizes = [self.input_size, *self.hidden_size_list, self.output_size]
         for idx, shape in enumerate(pairwise(sizes), 1):
             std = weight_std(scheme, scale, "he", shape[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import pickle
@@ -15,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NoReturn
 
+from fcnet.tools.search import worker
+from fcnet.tools.search.optuna_quietly import quietly
 from fcnet.tools.search.plan import Plan
 from fcnet.tools.search.shared import Shared
 
@@ -54,7 +57,7 @@ def run(plan: Plan, told: Callable[[], None]) -> None:
 
 
 def _child(jobs: int, work: bytes, errors: IO[bytes]) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parents[2])  # this fcnet, wherever it was imported from
+    root = str(Path(__file__).parents[3])  # this fcnet, wherever it was imported from
     before = os.environ.get("PYTHONPATH")
     environment = os.environ | {"PYTHONPATH": root + (os.pathsep + before if before else "")}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -108,8 +111,6 @@ def main() -> None:
     stopped = threading.Event()
 
     def watch_parent() -> None:
-        import _thread
-
         # Past the buffer: a thread that holds its lock when the interpreter ends makes it abort.
         while os.read(pipe.fileno(), 1):  # ends when the parent closes its end, or is no more
             pass
@@ -117,8 +118,6 @@ def main() -> None:
         _thread.interrupt_main()
 
     threading.Thread(target=watch_parent, daemon=True).start()
-    from fcnet.tools.search import worker
-    from fcnet.tools.search.optuna_quietly import quietly
 
     try:
         with quietly():

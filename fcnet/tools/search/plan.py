@@ -7,14 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fcnet.data import Dataset
 from fcnet.errors import unknown
 from fcnet.runs.options import CommaList, TrainOptions, flag, merged, option, to_save, typed
 from fcnet.tools.search.ranges import Range, Space, space
-
-if TYPE_CHECKING:
-    from fcnet.data import Dataset
 
 SAMPLERS = ("random", "grid", "tpe")
 TRIALS = 20  # of a search that does not say

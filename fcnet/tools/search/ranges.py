@@ -15,11 +15,6 @@ from fcnet.runs.options import TrainOptions, flag, parsed, typed
 # What every trial of a study must share, or their validation values would not compare; and where results go.
 _FIXED = ("data", "data_dir", "target", "out", "force")
 
-GRAMMAR = (
-    "LOW:HIGH for a number (an integer for an option that is one), LOW:HIGH:log evenly on a logarithmic scale, "
-    "a third or fourth part for the number of points in a grid (lr=1e-4:1e-2:log:5), A|B|C for choices"
-)
-
 
 @dataclass(frozen=True)
 class Range:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fcnet.backends.signals import Deferred
+from fcnet.data import Dataset
 from fcnet.files import write_atomically
-from fcnet.nn.model import load
+from fcnet.nn.model import FullyConnectedNet, load
 from fcnet.runs.checkpoint import FILE_NAME
 from fcnet.runs.rundir import to_toml
+from fcnet.tools.search import jobs, worker
+from fcnet.tools.search.optuna_quietly import quietly
+from fcnet.tools.search.picture import parameters_png
+from fcnet.tools.search.plan import Plan, make, saved
 from fcnet.tools.search.rows import Row, csv_text, ranked, table
-
-if TYPE_CHECKING:
-    from fcnet.data import Dataset
-    from fcnet.nn.model import FullyConnectedNet
-    from fcnet.tools.search.plan import Plan
+from fcnet.tools.search.shared import Shared
+from fcnet.tools.search.watch import Watch
 
 CONFIG, TRIALS, PICTURE, BEST = "search.toml", "trials.csv", "parameters.png", "best"
 TOP = 10  # trials in a table
@@ -90,8 +93,6 @@ def search(
         MissingExtra: Optuna is not installed. FileExistsError: `out` holds something else.
         KeyboardInterrupt: passed on, after what was found so far has been written; the same call goes on.
     """
-    from fcnet.tools.search.plan import make
-
     given = dict(options) | ({"data": data} if isinstance(data, str) else {})
     plan = make(given | {"vary": vary}, None if isinstance(data, str) else data)
     return run(plan, shown=verbose, tell=lambda text: None)
@@ -99,11 +100,6 @@ def search(
 
 def run(plan: Plan, *, shown: bool, tell: Callable[[str], None]) -> Result:
     """Carry a plan out; `tell` gets a line for each trial that ends. Raises as `search`."""
-    from fcnet.tools.search import jobs, worker
-    from fcnet.tools.search.optuna_quietly import quietly
-    from fcnet.tools.search.shared import Shared
-    from fcnet.tools.search.watch import Watch
-
     with quietly():
         dataset = worker.load(plan)
         _check_out(plan)
@@ -141,10 +137,6 @@ def run(plan: Plan, *, shown: bool, tell: Callable[[str], None]) -> Result:
 
 def _check_out(plan: Plan) -> None:
     """Whether the folder is free, or this study's. Raises FileExistsError or NotADirectoryError."""
-    import tomllib
-
-    from fcnet.tools.search.plan import saved
-
     if plan.out.exists() and not plan.out.is_dir():
         raise NotADirectoryError(f"out: expected a folder for the search, got the file {plan.out}; name another")
     config = plan.out / CONFIG
@@ -160,8 +152,6 @@ def _check_out(plan: Plan) -> None:
 
 
 def _claim_out(plan: Plan) -> None:
-    from fcnet.tools.search.plan import saved
-
     write_atomically(plan.out / CONFIG, to_toml(saved(plan)))
 
 
@@ -192,8 +182,6 @@ def _put_best(plan: Plan, run: Path) -> None:
 
 def _write(shared: Any, plan: Plan) -> Result:
     """The table, the picture and the best run, from what is there."""
-    from fcnet.tools.search.picture import parameters_png
-
     rows = shared.rows()
     write_atomically(plan.out / TRIALS, csv_text(rows))
     no_picture = None

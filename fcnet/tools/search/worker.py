@@ -7,25 +7,22 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fcnet import build
 from fcnet.backends.signals import Deferred
+from fcnet.data import Dataset
 from fcnet.errors import DivergedError
-from fcnet.functional.metric import METRICS
+from fcnet.functional.metric import METRICS, Metric
 from fcnet.nn.model import load as read_model
 from fcnet.runs.options import TrainOptions, flag, in_users_words, merged, of_network
 from fcnet.tools.search.optuna_quietly import need_optuna
 from fcnet.tools.search.plan import Plan
 from fcnet.tools.search.ranges import Choices, Range
 from fcnet.tools.search.shared import Shared
-
-if TYPE_CHECKING:
-    from fcnet.data import Dataset
-    from fcnet.functional.metric import Metric
-    from fcnet.training.solver import Solver
+from fcnet.training.solver import Solver
 
 _REFUSALS = (ValueError, TypeError, MemoryError, OverflowError)
 
