@@ -117,7 +117,7 @@ def test_learning_rate_may_be_set_between_updates(name, make, host, backend):
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        (-1.0, ValueError, "learning_rate: expected 0 or more, got -1"),
+        (-1.0, ValueError, "learning_rate: expected 0 or more, got -1.0"),
         (float("inf"), ValueError, "learning_rate: expected a finite number, got inf"),
         ("fast", TypeError, "learning_rate: expected a number, got 'fast'"),
     ],
@@ -182,7 +182,7 @@ def test_gradients_are_not_changed(name, make, untouched):
             "got 'beta_1'; did you mean 'beta1'?",
         ),
         ("sgd", {"momentum": 0.9}, ValueError, "optim_config for sgd: expected one of learning_rate; got 'momentum'"),
-        ("sgd", {"learning_rate": -1}, ValueError, "optim_config['learning_rate']: expected 0 or more, got -1"),
+        ("sgd", {"learning_rate": -1}, ValueError, "optim_config['learning_rate']: expected 0 or more, got -1.0"),
         (
             "sgd",
             {"learning_rate": float("nan")},
