@@ -26,7 +26,7 @@ class Kernel(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Memory of a device in bytes: held by this process, free, and in all."""
+    """Memory of a device in bytes: held by this process, free, and in all; 0 for what the system does not tell."""
 
     used: int
     free: int

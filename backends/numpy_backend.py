@@ -85,16 +85,14 @@ class NumpyBackend(Backend):
         return loader.compile(calls) if self.kernels else InTurn(calls)
 
     def memory(self) -> Memory:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total = os.sysconf("SC_PHYS_PAGES") * page
-        free = os.sysconf("SC_AVPHYS_PAGES") * page
+        page = _sysconf("SC_PAGE_SIZE")
+        total = _sysconf("SC_PHYS_PAGES") * page
+        free = _sysconf("SC_AVPHYS_PAGES") * page
         try:
             with open("/proc/self/statm") as statm:
                 used = int(statm.read().split()[1]) * page
         except OSError:  # no /proc: not Linux
-            import resource
-
-            used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            used = 0
         return Memory(used, free, total)
 
     def describe(self) -> str:
@@ -102,3 +100,11 @@ class NumpyBackend(Backend):
         blas = config.get("Build Dependencies", {}).get("blas", {})
         numpy = f"NumPy {np.__version__}, {blas.get('name', 'unknown BLAS')} {blas.get('version', '')}".rstrip()
         return f"{numpy}, {loader.load().status}" if self.kernels else numpy
+
+
+def _sysconf(name: str) -> int:
+    """A number of the system's; 0 where it is not to be had, as for some on macOS and all on Windows."""
+    try:
+        return os.sysconf(name)
+    except (AttributeError, ValueError):
+        return 0

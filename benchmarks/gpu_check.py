@@ -6,7 +6,6 @@ Runs with the system's python3 and what is installed there: no network, no git, 
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.util
 import json
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import fcnet
-from benchmarks import compare, machine, report
+from benchmarks import command, compare, machine, report
 from benchmarks import whole as training
 from benchmarks.grid import Grid
 from benchmarks.peers import CONTENDERS, PEERS, table
@@ -31,7 +30,6 @@ from benchmarks.peers.pool import stopped_cleanly
 from benchmarks.run import HERE, record
 from benchmarks.workloads import workloads_for
 from fcnet.backends import Status, get_backend, probe
-from fcnet.errors import MissingExtra
 from fcnet.files import write_atomically
 from fcnet.optim import RULES
 
@@ -93,7 +91,7 @@ def run_tests(arguments: Sequence[str] = (), limit_s: float | None = None) -> di
 def tests(clock: Clock, keep: Keep) -> dict[str, Any]:
     """All tests that need a GPU, group after group, by several processes where pytest-xdist is installed."""
     many = importlib.util.find_spec("xdist") is not None
-    hands = ["-n", str(min(8, compare.cores())), "--dist", "worksteal", "-p", "no:benchmark"] if many else []
+    hands = ["-n", str(min(8, machine.cores())), "--dist", "worksteal", "-p", "no:benchmark"] if many else []
     total: dict[str, Any] = {"run": 0, "failed": 0, "skipped": 0, "seconds": 0.0, "failures": [], "left_out": []}
     for i, group in enumerate(GROUPS):
         if clock.left() < 5:
@@ -131,7 +129,7 @@ def steps(
 ) -> dict[str, Any]:
     """What `python -m benchmarks.compare --device cuda` writes: whole steps beside PyTorch's and JAX's, the ceiling."""
     known = workloads_for(device)
-    workloads = [known[name] for name in compare.chosen("--workloads", only or list(known), list(known))]
+    workloads = [known[name] for name in command.chosen("--workloads", only or list(known), list(known))]
     contenders = compare.contenders_for(device, [name for name in PEERS if "cuda" in CONTENDERS[name].devices])
     end = clock.left() * (1 - SHARE)
 
@@ -140,7 +138,7 @@ def steps(
         return clock.left() > end
 
     return compare.record(
-        device, workloads, contenders, threads=compare.cores(), effort=effort, say=say, commit=commit, keep=kept
+        device, workloads, contenders, threads=machine.cores(), effort=effort, say=say, commit=commit, keep=kept
     )
 
 
@@ -153,8 +151,8 @@ def head(device: str, commit: str | None) -> dict[str, Any]:
     """The head of the JSON file."""
     found = machine.describe(["cpu", device])
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit or machine.commit()[0],
+        "date": machine.today(),
+        "commit": commit or machine.git_commit()[0],
         "gpu": {"name": found.get("gpu", [None])[0]} | {name: found.get(name) for name in ("driver", "cuda", "cupy")},
         "machine": found,
         "seconds": {},
@@ -248,13 +246,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--commit", help="what is checked, where git cannot tell")
     parser.add_argument("--grid", default="gpu", help="of the kernel benchmark (see grids.toml)")
-    parser.add_argument("--parts", type=compare.names, default=list(PARTS), help=f"default: {','.join(PARTS)}")
-    parser.add_argument("--workloads", type=compare.names, default=[], help="of the whole steps; default: all")
+    parser.add_argument("--parts", type=command.names, default=list(PARTS), help=f"default: {','.join(PARTS)}")
+    parser.add_argument("--workloads", type=command.names, default=[], help="of the whole steps; default: all")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"no part is begun later; default: {MINUTES}")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where the JSON goes")
     options = parser.parse_args(arguments)
     try:
-        chosen = compare.chosen("--parts", options.parts, PARTS)
+        chosen = command.chosen("--parts", options.parts, PARTS)
     except ValueError as error:
         print(f"gpu-check: {error}", file=sys.stderr)
         return 2
@@ -266,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commit, clock = options.commit or None, Clock(options.minutes)
     every: dict[str, Callable[[Keep], Any]] = {
         "steps": lambda keep: steps(device, EFFORT, commit, options.workloads, clock, keep),
-        "training": lambda keep: training.record(device, compare.cores(), commit),
+        "training": lambda keep: training.record(device, machine.cores(), commit),
         "kernels": lambda keep: record(Grid.load(options.grid, devices=[device]), commit),
         "parity": lambda keep: {"rows": parity(device)},
         "tests": lambda keep: tests(clock, keep),
@@ -289,10 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_atomically(path.with_suffix(".md"), text + "\n")
     print(text)
     if "steps" in content:
-        try:
-            write_atomically(path.with_suffix(".png"), table.bars(content["steps"]))
-        except MissingExtra as error:
-            print(f"no picture: {error}", file=sys.stderr)
+        command.write_picture(content["steps"], path.with_suffix(".png"), table.bars)
     print(f"wrote {path.name}")
     failed = any(name in content["errors"] for name in chosen)
     return int(failed or ("tests" in chosen and bool(content.get("tests", {}).get("failed"))))

@@ -7,17 +7,16 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from benchmarks.compare import add_common, check_common, describe, write
+from benchmarks import command
+from benchmarks.command import describe
 from benchmarks.peers.duel import QUICK, Effort, Row, ratio, take_turns
-from benchmarks.peers.pool import Failure, Worker, stopped_cleanly
+from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.predicting import CHUNK, WAYS, rows, temporary
-from benchmarks.report import _figure, _line, machine_line
-from benchmarks.run import _Parser, _short
+from benchmarks.report import Record, digits, heading, table
 from benchmarks.workloads import Workload, initial
 
 JOB = "benchmarks.peers.predicting:Prediction"
@@ -84,59 +83,47 @@ def measure(workload: Workload, threads: int, effort: Effort) -> list[Row]:
     return list(found.values())
 
 
-def markdown(record: dict[str, Any]) -> str:
+def markdown(record: Record) -> str:
     """The table."""
     net = Workload.from_dict(record["workload"])
-    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    cells = []
+    for row in record["rows"]:
+        if "refused" in row:
+            cells.append([row["contender"], row["refused"], "", "", ""])
+            continue
+        made = ratio(record["rows"], row["contender"], "fcnet")
+        times = f"{digits(row['median_us'] / 1e3)} ± {digits(row['iqr_us'] / 1e3)}"
+        speed = [f"{row['rows_per_s']:,}", times, f"{made['ratio']:.2f}" if made else ""]
+        cells.append([row["contender"], *speed, f"{row['growth'] / 2**20:.0f}"])
+    title = f"Predicting {net.count:,} rows with {net.describe().partition(',')[0]}, {record['date']}"
     lines = [
-        f"# Predicting {net.count:,} rows with {net.describe().partition(',')[0]}, {record['date']}",
-        "",
-        f"{machine_line(record)}; {versions}.",
-        "",
+        *heading(title, record, record["versions"]),
         f"float32, {record['threads']} threads; `-chunked`: {CHUNK} rows at a time, as fcnet does of itself. Median "
         "over rounds that took turns; the classes were compared with float64's first. Memory: peak above the rows "
         "and the net themselves.",
         "",
-        _line(["", "rows per second", "ms ± IQR", "time ÷ fcnet's", "memory, MiB"]),
-        _line(["---", "--:", "--:", "--:", "--:"]),
+        *table(["", "rows per second", "ms ± IQR", "time ÷ fcnet's", "memory, MiB"], cells),
     ]
-    for row in record["rows"]:
-        if "refused" in row:
-            lines.append(_line([row["contender"], row["refused"], "", "", ""]))
-            continue
-        made = ratio(record["rows"], row["contender"], "fcnet")
-        times = f"{_figure(row['median_us'] / 1e3)} ± {_figure(row['iqr_us'] / 1e3)}"
-        cells = [f"{row['rows_per_s']:,}", times, f"{made['ratio']:.2f}" if made else ""]
-        lines.append(_line([row["contender"], *cells, f"{row['growth'] / 2**20:.0f}"]))
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all measured; 1 something was refused or crashed; 2 bad options; 130 interrupted."""
-    parser: argparse.ArgumentParser = _Parser(prog="benchmarks.inference", description=__doc__, allow_abbrev=False)
-    add_common(parser)
-    options = parser.parse_args(arguments)
-    try:
-        check_common(options)
-    except (ValueError, OSError) as error:
-        print(f"benchmarks.inference: {error}", file=sys.stderr)
-        return 2
+def _plan(options: argparse.Namespace) -> Callable[[], Record]:
     net = dataclasses.replace(NET, rows=10_000) if options.quick else NET
-    try:
-        with stopped_cleanly():
-            record = describe("cpu", options.threads) | {"workload": net.to_dict(), "versions": {}}
-            found = measure(net, options.threads, QUICK if options.quick else Effort())
-    except KeyboardInterrupt:
-        print("benchmarks.inference: interrupted; nothing written", file=sys.stderr)
-        return 130
-    for row in found:
-        record["versions"] |= row.pop("versions", {})
-    record["rows"] = found
-    table = markdown(record)
-    print(table)
-    if options.json is not None:
-        print("wrote", ", ".join(map(_short, write(record, options.json, table, None))))
-    return int(any(row.get("kind") in ("failed", "crashed", "wrong") for row in found))
+    effort = QUICK if options.quick else Effort()
+
+    def measured() -> Record:
+        record = describe("cpu", options.threads) | {"workload": net.to_dict(), "versions": {}}
+        record["rows"] = measure(net, options.threads, effort)
+        for row in record["rows"]:
+            record["versions"] |= row.pop("versions", {})
+        return record
+
+    return measured
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; exit codes as `command.run` says."""
+    return command.run("inference", __doc__, arguments, _plan, markdown)
 
 
 if __name__ == "__main__":

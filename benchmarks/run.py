@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from benchmarks import machine, report
+from benchmarks.command import Parser, short, try_writing
 from benchmarks.grid import GRIDS, Grid
 from benchmarks.problems import PROBLEMS
 from benchmarks.session import Interrupted, measure
@@ -22,12 +22,6 @@ from fcnet.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 NEEDED = (("pytest", "pytest"), ("pytest_benchmark", "pytest-benchmark"), ("matplotlib", "matplotlib"))
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, not the usage."""
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def _list(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
@@ -41,7 +35,7 @@ def _list(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="benchmarks.run", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="benchmarks.run", description=__doc__, allow_abbrev=False)
     parser.add_argument("--grid", default="full", metavar="NAME", help=f"{', '.join(GRIDS)} (see grids.toml)")
     parser.add_argument("--quick", action="store_const", dest="grid", const="quick", help="the same as --grid quick")
     parser.add_argument("--devices", type=_list(str), metavar="LIST", help="such as cpu,cuda:0; default: all usable")
@@ -95,9 +89,7 @@ def _plan(options: argparse.Namespace) -> tuple[Grid, Path]:
         devices=[get_backend(device).name for device in devices],
     )
     out = options.out or HERE / "results" / ("quick" if options.grid == "quick" else "")
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / ".writable", "")
-    (out / ".writable").unlink()
+    try_writing(out / ".writable")
     return grid, out
 
 
@@ -107,20 +99,8 @@ def record(grid: Grid, commit: str | None = None) -> dict[str, Any]:
     Raises:
         RuntimeError: the benchmark itself failed. Interrupted: by the user.
     """
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    head, dirty = (commit, None) if commit else machine.commit()
-    found = machine.describe(grid.devices)  # before the run: the load after it is the run's own
-    if found["load"] is not None and found["load"] > found["cores"] / 2:
-        busy = f"load {found['load']} on {found['cores']} cores"
-        print(f"benchmarks.run: the machine is busy ({busy}): the timings will be noisy", file=sys.stderr)
-    described = {
-        "date": date,
-        "commit": head,
-        "dirty": dirty,
-        "machine": found,
-        "grid": dataclasses.asdict(grid),
-    }
-    return described | {"rows": measure(grid)}
+    made = machine.head(grid.devices, commit, "benchmarks.run: ") | {"grid": dataclasses.asdict(grid)}
+    return made | {"rows": measure(grid)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -148,14 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "-".join(["kernels", *(device.replace(":", "") for device in grid.devices), found["date"]])
     files = write(found, out, name)
     print(report.markdown(found))
-    print("wrote", ", ".join(map(_short, files)))
+    print("wrote", ", ".join(map(short, files)))
     return 1 if any("refused" in row for row in found["rows"]) else 0
-
-
-def _short(path: Path) -> str:
-    """Relative to where the user is, if it is below."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from benchmarks.compare import add_common, check_common, chosen, cores, describe, names, write
+from benchmarks import command
+from benchmarks.command import chosen, describe, names, say
+from benchmarks.machine import cores
 from benchmarks.peers import CONTENDERS, FLOOR, OWN, PEERS
 from benchmarks.peers.duel import Effort, Row, duel
-from benchmarks.peers.pool import stopped_cleanly
-from benchmarks.peers.table import COLORS, SHORT, to_png
-from benchmarks.report import _figure, _line, _time_label, machine_line
-from benchmarks.run import _Parser, _short
+from benchmarks.peers.table import SHORT
+from benchmarks.pictures import COLORS, mark, new_figure, time_text, to_png
+from benchmarks.report import Record, digits, heading, table
 from benchmarks.workloads import Workload
-from fcnet.errors import MissingExtra
 
 BASE = Workload("base", 256, (256,) * 3, 128, 0)
 WIDTHS, DEPTHS, BATCHES = (32, 64, 128, 256, 512, 1024, 2048), (1, 2, 4, 8, 16), (16, 32, 64, 128, 256, 512, 1024, 2048)
@@ -47,39 +46,34 @@ def points(threads: int, quick: bool) -> list[tuple[str, int, Workload, int]]:
     return found
 
 
-def markdown(record: dict[str, Any]) -> str:
+def markdown(record: Record) -> str:
     """A table per variable."""
-    rows, lines = record["rows"], [f"# Time of a step against size, {record['date']}", "", f"{machine_line(record)}."]
-    lines += ["", f"Microseconds, {record['threads']} threads unless said; base: {BASE.describe()}; Adam, float32."]
+    rows = record["rows"]
+    lines = heading(f"Time of a step against size, {record['date']}", record)
+    lines += [f"Microseconds, {record['threads']} threads unless said; base: {BASE.describe()}; Adam, float32."]
     columns = list(dict.fromkeys(row["contender"] for row in rows))
     for panel in dict.fromkeys(row["panel"] for row in rows):
-        lines += ["", _line([panel, *columns]), _line(["--:"] * (len(columns) + 1))]
+        cells = []
         for value in dict.fromkeys(row["value"] for row in rows if row["panel"] == panel):
             here = {row["contender"]: row for row in rows if (row["panel"], row["value"]) == (panel, value)}
-            cells = [
-                _figure(here[name]["median_us"]) if "median_us" in here[name] else SHORT[here[name]["kind"]]
+            times = [
+                digits(here[name]["median_us"]) if "median_us" in here[name] else SHORT[here[name]["kind"]]
                 for name in columns
             ]
-            lines.append(_line([str(value), *cells]))
+            cells.append([str(value), *times])
+        lines += ["", *table([panel, *columns], cells, left=())]
     refused = dict.fromkeys(f"- {row['contender']}: {row['refused']}" for row in rows if "refused" in row)
     return "\n".join([*lines, *(["", *refused] if refused else [])]) + "\n"
 
 
-def picture(record: dict[str, Any]) -> bytes:
+def picture(record: Record) -> bytes:
     """A PNG of four panels, both axes logarithmic.
 
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
-    except ImportError as error:
-        raise MissingExtra("the picture of the scaling study", "matplotlib", "plot") from error
     rows: list[Row] = [row for row in record["rows"] if "median_us" in row]
-    figure = Figure(figsize=(8.4, 5.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure("the picture of the scaling study", 8.4, 5.6)
     contenders = list(dict.fromkeys(row["contender"] for row in rows))
     for panel, axes in zip(("width", "depth", "batch", "threads"), figure.subplots(2, 2).ravel(), strict=True):
         for name, marker in zip(contenders, "os^Dvx*P", strict=False):
@@ -92,15 +86,10 @@ def picture(record: dict[str, Any]) -> bytes:
         values = sorted({row["value"] for row in rows if row["panel"] == panel})
         axes.set(xscale="log", yscale="log", ylabel="time of a step")
         axes.set_xlabel({"width": "width (features)", "depth": "hidden layers"}.get(panel, panel))
-        axes.xaxis.set_major_locator(FixedLocator(values))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+        mark(axes.xaxis, values, "{x:.0f}")
         axes.tick_params(axis="x", labelsize=8)
         low, high = axes.get_ylim()
-        ticks = [b * 10**e for e in range(7) for b in (1, 2, 5) if low <= b * 10**e <= high]
-        axes.yaxis.set_major_locator(FixedLocator(ticks))
-        axes.yaxis.set_major_formatter(_time_label)
-        axes.yaxis.set_minor_locator(NullLocator())
+        mark(axes.yaxis, [b * 10**e for e in range(7) for b in (1, 2, 5) if low <= b * 10**e <= high], time_text)
         axes.grid(alpha=0.25, linewidth=0.6)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
@@ -109,38 +98,31 @@ def picture(record: dict[str, Any]) -> bytes:
     return to_png(figure)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all measured; 1 something was refused or crashed; 2 bad options; 130 interrupted."""
-    parser: argparse.ArgumentParser = _Parser(prog="benchmarks.scaling", description=__doc__, allow_abbrev=False)
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=names, default=list(DEFAULT), metavar="LIST", help=f"of {', '.join(PEERS)}")
-    add_common(parser)
-    options = parser.parse_args(arguments)
-    try:
-        check_common(options)
-        peers = chosen("--peers", options.peers, PEERS)
-    except (ValueError, OSError) as error:
-        print(f"benchmarks.scaling: {error}", file=sys.stderr)
-        return 2
+
+
+def _plan(options: argparse.Namespace) -> Callable[[], Record]:
+    peers = chosen("--peers", options.peers, PEERS)
     contenders = [c for name, c in CONTENDERS.items() if name in (*OWN, *peers, FLOOR) and "cpu" in c.devices]
-    rows: list[Row] = []
-    try:
-        with stopped_cleanly():
-            record = describe("cpu", options.threads) | {"base": BASE.to_dict(), "cores": cores(), "versions": {}}
-            for panel, value, net, threads in points(options.threads, options.quick):
-                print(f"{panel} {value}", file=sys.stderr, flush=True)
-                effort = QUICK if options.quick else EFFORT
-                for row in duel(net, contenders, threads=threads, effort=effort):
-                    record["versions"] |= row.pop("versions", {})
-                    rows.append({"panel": panel, "value": value, **row})
-    except KeyboardInterrupt:
-        print("benchmarks.scaling: interrupted; nothing written", file=sys.stderr)
-        return 130
-    record["rows"] = rows
-    table = markdown(record)
-    print(table)
-    if options.json is not None:
-        print("wrote", ", ".join(map(_short, write(record, options.json, table, lambda: picture(record)))))
-    return int(any(row.get("kind") in ("failed", "crashed", "wrong") for row in rows))
+    effort = QUICK if options.quick else EFFORT
+
+    def measured() -> Record:
+        record = describe("cpu", options.threads) | {"base": BASE.to_dict(), "cores": cores()}
+        record |= {"versions": {}, "rows": []}
+        for panel, value, net, threads in points(options.threads, options.quick):
+            say(f"{panel} {value}")
+            for row in duel(net, contenders, threads=threads, effort=effort):
+                record["versions"] |= row.pop("versions", {})
+                record["rows"].append({"panel": panel, "value": value, **row})
+        return record
+
+    return measured
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; exit codes as `command.run` says."""
+    return command.run("scaling", __doc__, arguments, _plan, markdown, picture=picture, add=_options)
 
 
 if __name__ == "__main__":

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from benchmarks.compare import add_common, check_common, describe, write
-from benchmarks.machine import ROOT
+from benchmarks import command
+from benchmarks.command import describe
+from benchmarks.machine import ROOT, child_environment
 from benchmarks.peers import CONTENDERS
 from benchmarks.peers.duel import JOB, Row
-from benchmarks.peers.pool import Failure, Worker, stopped_cleanly
-from benchmarks.report import _line, machine_line
-from benchmarks.run import _Parser, _short
+from benchmarks.peers.pool import Failure, Worker
+from benchmarks.report import Record, heading, table
 from benchmarks.workloads import workloads_for
 
 IMPORTS = {
@@ -46,11 +45,10 @@ NET = "mnist"
 def timed_import(modules: str, repeats: int) -> float | None:
     """Seconds of importing in a fresh process, the median; None if it is not installed."""
     code = f"import time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     taken = []
     for _ in range(repeats + 1):  # the first one fills the disk's cache
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code], env=child_environment(), capture_output=True, text=True, check=False
         )
         if done.returncode:
             return None
@@ -71,27 +69,39 @@ def first_step(name: str, threads: int, caches: Mapping[str, str]) -> float:
         return round(made["make_s"] + worker.ask("run", steps=1, warm=0), 4)
 
 
-def whole_training(caches: Mapping[str, str], folder: str, number: int) -> float:
+def whole_training(caches: Mapping[str, str]) -> float:
     """Seconds of `fcnet train` on the digits, from process start to its end.
 
     Raises:
         Failure: it failed.
     """
-    command = [sys.executable, "-m", "fcnet", "train", "--data", "digits", "--epochs", "10"]
-    path = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    start = time.perf_counter()
-    done = subprocess.run(
-        [*command, "--out", str(Path(folder, f"run{number}"))],
-        env=os.environ | path | dict(caches),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    seconds = time.perf_counter() - start
+    train = [sys.executable, "-m", "fcnet", "train", "--data", "digits", "--epochs", "10"]
+    with tempfile.TemporaryDirectory(prefix="fcnet-startup-") as folder:
+        start = time.perf_counter()
+        done = subprocess.run(
+            [*train, "--out", str(Path(folder, "run"))],
+            env=child_environment() | dict(caches),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = time.perf_counter() - start
     if done.returncode:
         said = done.stderr.strip().splitlines()
         raise Failure(said[-1][:200] if said else f"exit code {done.returncode}", "failed")
     return round(seconds, 3)
+
+
+def cold_and_warm(row: Row, repeats: int, seconds: Callable[[Mapping[str, str]], float]) -> Row:
+    """The row with the time for empty caches of compiled code, and the median for filled ones; or why there is none."""
+    with tempfile.TemporaryDirectory(prefix="fcnet-startup-") as folder:
+        caches = {cache: str(Path(folder, cache)) for cache in CACHES}
+        try:
+            row["cold_s"] = seconds(caches)
+            row["warm_s"] = median(seconds(caches) for _ in range(repeats))
+        except Failure as failure:
+            row |= {"refused": str(failure), "kind": failure.kind}
+    return row
 
 
 def requirements(names: Iterable[str]) -> dict[str, importlib.metadata.Distribution]:
@@ -153,72 +163,50 @@ def measure(threads: int, repeats: int) -> list[Row]:
         rows.append(row | ({"refused": "not installed"} if seconds is None else {"seconds": seconds}))
     for name in FIRST_STEPS:
         row = {"what": "first step", "name": name}
-        with tempfile.TemporaryDirectory(prefix="fcnet-startup-") as folder:
-            caches = {cache: str(Path(folder, cache)) for cache in CACHES}
-            try:
-                row["cold_s"] = first_step(name, threads, caches)
-                row["warm_s"] = median(first_step(name, threads, caches) for _ in range(repeats))
-            except Failure as failure:
-                row |= {"refused": str(failure), "kind": failure.kind}
-        rows.append(row)
-    row = {"what": "fcnet train", "name": "digits, 10 epochs"}
-    with tempfile.TemporaryDirectory(prefix="fcnet-startup-") as folder:
-        caches = {cache: str(Path(folder, cache)) for cache in CACHES}
-        try:
-            row["cold_s"] = whole_training(caches, folder, 0)
-            row["warm_s"] = median(whole_training(caches, folder, n + 1) for n in range(repeats))
-        except Failure as failure:
-            row |= {"refused": str(failure), "kind": failure.kind}
-    return [*rows, row, *sizes()]
+        rows.append(cold_and_warm(row, repeats, partial(first_step, name, threads)))
+    rows.append(cold_and_warm({"what": "fcnet train", "name": "digits, 10 epochs"}, repeats, whole_training))
+    return rows + sizes()
 
 
-def markdown(record: dict[str, Any]) -> str:
+def markdown(record: Record) -> str:
     """Three tables."""
-    rows: list[Row] = record["rows"]
-    lines = [f"# Start-up, {record['date']}", "", f"{machine_line(record)}."]
-    lines += ["", "| import in a fresh process | seconds |", "| --- | --: |"]
-    for row in (row for row in rows if row["what"] == "import"):
-        lines.append(_line([row["name"], row.get("refused") or f"{row['seconds']:.3f}"]))
-    lines += ["", f"Building the net `{NET}` and its first step, imports and data apart; cold: with empty caches of"]
-    lines += [
+
+    def rows(*kinds: str) -> list[list[str]]:
+        return [_cells(row) for row in record["rows"] if row["what"] in kinds]
+
+    lines = [
+        *heading(f"Start-up, {record['date']}", record),
+        *table(["import in a fresh process", "seconds"], rows("import")),
+        "",
+        f"Building the net `{NET}` and its first step, imports and data apart; cold: with empty caches of",
         "compiled code. Last line: the whole process.",
         "",
-        "| first step | cold, s | warm, s |",
-        "| --- | --: | --: |",
+        *table(["first step", "cold, s", "warm, s"], rows("first step", "fcnet train")),
+        "",
+        *table(["installed, with all it needs", "MB", "distributions"], rows("disk")),
     ]
-    for row in (row for row in rows if row["what"] in ("first step", "fcnet train")):
-        name = row["name"] if row["what"] == "first step" else f"`fcnet train`, {row['name']}"
-        cells = [row["refused"], ""] if "refused" in row else [f"{row['cold_s']:.3f}", f"{row['warm_s']:.3f}"]
-        lines.append(_line([name, *cells]))
-    lines += ["", "| installed, with all it needs | MB | distributions |", "| --- | --: | --: |"]
-    for row in (row for row in rows if row["what"] == "disk"):
-        cells = [row["refused"], ""] if "refused" in row else [f"{row['mb']:,.0f}", str(len(row["distributions"]))]
-        lines.append(_line([row["name"], *cells]))
     return "\n".join(lines) + "\n"
 
 
+def _cells(row: Row) -> list[str]:
+    """Its name and what was measured, or why that was not."""
+    if row["what"] == "import":
+        return [row["name"], row.get("refused") or f"{row['seconds']:.3f}"]
+    name = f"`fcnet train`, {row['name']}" if row["what"] == "fcnet train" else row["name"]
+    if "refused" in row:
+        return [name, row["refused"], ""]
+    if row["what"] == "disk":
+        return [name, f"{row['mb']:,.0f}", str(len(row["distributions"]))]
+    return [name, f"{row['cold_s']:.3f}", f"{row['warm_s']:.3f}"]
+
+
+def _plan(options: argparse.Namespace) -> Callable[[], Record]:
+    return lambda: describe("cpu", options.threads) | {"rows": measure(options.threads, 1 if options.quick else 5)}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all measured; 1 something failed; 2 bad options; 130 interrupted."""
-    parser: argparse.ArgumentParser = _Parser(prog="benchmarks.startup", description=__doc__, allow_abbrev=False)
-    add_common(parser)
-    options = parser.parse_args(arguments)
-    try:
-        check_common(options)
-    except (ValueError, OSError) as error:
-        print(f"benchmarks.startup: {error}", file=sys.stderr)
-        return 2
-    try:
-        with stopped_cleanly():
-            record = describe("cpu", options.threads)
-            record["rows"] = measure(options.threads, 1 if options.quick else 5)
-    except KeyboardInterrupt:
-        print("benchmarks.startup: interrupted; nothing written", file=sys.stderr)
-        return 130
-    table = markdown(record)
-    print(table)
-    if options.json is not None:
-        print("wrote", ", ".join(map(_short, write(record, options.json, table, None))))
-    return int(any(row.get("kind") in ("failed", "crashed") for row in record["rows"]))
+    """The command; exit codes as `command.run` says."""
+    return command.run("startup", __doc__, arguments, _plan, markdown)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import machine, report
-from benchmarks.compare import add_common, check_common, describe
-from benchmarks.report import _figure, _line
-from benchmarks.run import _Parser, _short
+from benchmarks import command, machine
+from benchmarks.command import describe
+from benchmarks.report import Record, digits, heading, table
 from fcnet.backends import get_backend
-from fcnet.files import write_atomically
 
 ROWS, TEST, INPUTS, CLASSES = 50_000, 10_000, 3072, 10
 EPOCHS, BATCH, HIDDEN = 20, 256, "100,100,100"
@@ -112,60 +111,45 @@ def ratio(rows: Sequence[dict[str, Any]]) -> float | None:
 
 def record(device: str, threads: int, commit: str | None = None, **size: int) -> dict[str, Any]:
     """All of the JSON file; `commit`, if given, is taken for git's answer; `size` as in `measure`."""
+    made = describe(device, threads, commit)
+    made |= {"rows_of_data": size.get("rows", ROWS), "epochs": size.get("epochs", EPOCHS)}
     rows = measure(device, threads, **size)
-    about = {"rows_of_data": size.get("rows", ROWS), "epochs": size.get("epochs", EPOCHS)}
-    return describe(device, threads, commit) | about | {"rows": rows, "ratio": ratio(rows)}
+    return made | {"rows": rows, "ratio": ratio(rows)}
 
 
-def markdown(record: dict[str, Any]) -> str:
+def markdown(record: Record) -> str:
     """The table."""
+    cells = []
+    for row in record["rows"]:
+        if "refused" in row:
+            cells.append([row["contender"], row["refused"], "", ""])
+        else:
+            median = digits(float(np.median(row["seconds"])))
+            cells.append([row["contender"], median, digits(row["first"]), f"{row['accuracy']:.4f}"])
     lines = [
-        f"# From process start to printed accuracy, {record['date']}, {record['device']}",
-        "",
-        f"{report.machine_line(record)}.",
-        "",
+        *heading(f"From process start to printed accuracy, {record['date']}, {record['device']}", record),
         f"{record['rows_of_data']} pictures of CIFAR-10's shape, 3072-3x100-10, batch norm, batch {BATCH}, "
         f"{record['epochs']} epochs; medians of {ROUNDS} rounds in turns after a first one, which compiles.",
         "",
-        _line(["", "seconds", "first run", "test accuracy"]),
-        _line(["---", "--:", "--:", "--:"]),
+        *table(["", "seconds", "first run", "test accuracy"], cells),
     ]
-    for row in record["rows"]:
-        if "refused" in row:
-            lines.append(_line([row["contender"], row["refused"], "", ""]))
-        else:
-            median = _figure(float(np.median(row["seconds"])))
-            lines.append(_line([row["contender"], median, _figure(row["first"]), f"{row['accuracy']:.4f}"]))
     if record["ratio"] is not None:
         lines += ["", f"torch ÷ fcnet: {record['ratio']:.2f}"]
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all measured; 1 a contender failed; 2 bad options; 130 interrupted."""
-    parser: argparse.ArgumentParser = _Parser(prog="benchmarks.whole", description=__doc__, allow_abbrev=False)
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N")
-    add_common(parser)
-    options = parser.parse_args(arguments)
-    try:
-        check_common(options)
-        device = get_backend(options.device).name
-    except (ValueError, OSError) as error:
-        print(f"benchmarks.whole: {error}", file=sys.stderr)
-        return 2
+
+
+def _plan(options: argparse.Namespace) -> Callable[[], Record]:
     size = {"rows": 2000, "test": 500, "epochs": 2} if options.quick else {}
-    try:
-        made = record(device, options.threads, **size)
-    except KeyboardInterrupt:
-        print("benchmarks.whole: interrupted; nothing written", file=sys.stderr)
-        return 130
-    table = markdown(made)
-    print(table)
-    if options.json is not None:
-        write_atomically(options.json, report.to_json(made))
-        write_atomically(options.json.with_suffix(".md"), table)
-        print("wrote", _short(options.json))
-    return int(any("refused" in row for row in made["rows"]))
+    return partial(record, get_backend(options.device).name, options.threads, **size)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; exit codes as `command.run` says, but a contender that is not installed is a failure here."""
+    return command.run("whole", __doc__, arguments, _plan, markdown, add=_options, failed=lambda row: "refused" in row)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,15 @@
 What there is, and where it comes from, stands in `__init__.pyi`.
 """
 
+import os.path
+
 from fcnet import lazy
+
+if os.path.isfile(os.path.join(os.path.dirname(__file__), "backends")):
+    raise ImportError(
+        "fcnet/backends: expected a link to the folder ../backends, got the text file that git writes where links are "
+        "switched off; git config core.symlinks true, then git checkout -- fcnet/backends; or install a wheel"
+    )
 
 __getattr__, __dir__, __all__ = lazy.attach(__name__, __file__)
 

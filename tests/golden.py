@@ -119,7 +119,9 @@ def key() -> dict[str, Any] | None:
     from threadpoolctl import threadpool_info
 
     features = sorted(name for name, has in np._core._multiarray_umath.__cpu_features__.items() if has)
-    blas = next(library for library in threadpool_info() if library["user_api"] == "blas")
+    loaded = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    # SciPy may have brought another one.
+    blas = next((library for library in loaded if "numpy.libs" in library["filepath"]), loaded[0])
     return {
         "numpy": np.__version__,
         "blas": f"{blas['internal_api']} {blas['version']} {blas.get('architecture')}",

@@ -73,6 +73,14 @@ def test_the_folder_is_not_imported_by_its_bare_name():
     )
 
 
+def test_a_link_that_git_wrote_as_text_is_explained(tmp_path):
+    shutil.copytree(ROOT / "fcnet", tmp_path / "fcnet", symlinks=True)
+    (tmp_path / "fcnet" / "backends").unlink()
+    (tmp_path / "fcnet" / "backends").write_text("../backends")
+    done = python("-c", "import fcnet", cwd=tmp_path, path=tmp_path, check=False)
+    assert "git config core.symlinks true" in done.stderr.splitlines()[-1]
+
+
 def test_import_brings_in_nothing_optional(tmp_path):
     code = (
         "import sys, fcnet; "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.base import threads
-from benchmarks.peers.training import give_back, reset_peak, versions, peak, resident
+from benchmarks.peers.training import give_back, peak, reset_peak, resident, versions
 from benchmarks.workloads import SEED, Workload, initial
 
 CHUNK = 4096  # rows at a time, where the rows are divided; fcnet's own default

@@ -116,7 +116,10 @@ class Modules(Stepper):
         return F.cross_entropy(scores.float(), y)
 
     def __call__(self) -> torch.Tensor:
-        rows = self.rows.next()
+        return self.train_on(self.rows.next())
+
+    def train_on(self, rows: torch.Tensor) -> torch.Tensor:
+        """One update from these rows of the data."""
         torch.index_select(self.rows.X, 0, rows, out=self.x)
         torch.index_select(self.rows.y, 0, rows, out=self.y)
         self.adam.zero_grad(set_to_none=True)
@@ -230,15 +233,9 @@ class Captured(Modules):
             torch.arange(self.rows.workload.batch, out=self.cursor)
 
     def _body(self) -> None:
-        rows = torch.index_select(self.rows.order, 0, self.cursor)
-        torch.index_select(self.rows.X, 0, rows, out=self.x)
-        torch.index_select(self.rows.y, 0, rows, out=self.y)
-        self.adam.zero_grad(set_to_none=True)
-        loss = self.loss(self.x, self.y)
-        loss.backward()
-        self.adam.step()
+        loss = self.train_on(torch.index_select(self.rows.order, 0, self.cursor))
         self.cursor.add_(self.rows.workload.batch).remainder_(self.rows.workload.count)
-        self.recorded_loss.copy_(loss.detach())
+        self.recorded_loss.copy_(loss)
 
     def __call__(self) -> torch.Tensor:
         self.rows.next()  # moves the host's position, and draws a new order when an epoch is over

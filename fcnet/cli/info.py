@@ -28,7 +28,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"fcnet {fcnet.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     print("\nDevices")
     cpu = get_backend("cpu")
-    print(f"  cpu     usable: {cpu.describe()}, {_gib(cpu.memory().total)} of memory")
+    total = cpu.memory().total
+    print(f"  cpu     usable: {cpu.describe()}{f', {_gib(total)} of memory' if total else ''}")
     if not loader.load().kernels or loader.load().broken:
         print(f"          kernels (Numba) {loader.load().status}")
     found = probe()

@@ -1,6 +1,7 @@
 """Choosing a device by name and by arrays, with and without a GPU."""
 
 import copy
+import os
 import pickle
 import sys
 import time
@@ -54,6 +55,19 @@ def test_the_cpu_is_numpy():
     memory = cpu.memory()
     assert 0 < memory.used < memory.total
     assert 0 < memory.free <= memory.total
+
+
+def on_macos(name):
+    if name == "SC_AVPHYS_PAGES":
+        raise ValueError("unrecognized configuration name")
+    return {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10}[name]
+
+
+def test_memory_that_the_system_does_not_tell_is_0(monkeypatch):
+    monkeypatch.setattr(os, "sysconf", on_macos)
+    assert get_backend("cpu").memory()[1:] == (0, 40960)
+    monkeypatch.delattr(os, "sysconf")  # Windows
+    assert get_backend("cpu").memory()[1:] == (0, 0)
 
 
 def test_a_backend_is_its_own_name():

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import fcnet
-from benchmarks import compare, inference, scaling, startup
+from benchmarks import command, compare, inference, scaling, startup, whole
 from benchmarks.peers import CONTENDERS, PEERS, Contender, oracle
 from benchmarks.peers.duel import JOB, Answer, Effort, duel, ratio
 from benchmarks.peers.naive import Naive
@@ -299,6 +299,7 @@ def test_the_table_tells_what_was_not_timed(quick):
         (inference.main, ["--threads", "0"], "--threads: expected 1 to"),
         (scaling.main, ["--peers", "pytorch"], "did you mean 'torch'"),
         (startup.main, ["--threads", "0"], "--threads: expected 1 to"),
+        (whole.main, ["--device", "gpu"], "device"),
     ],
 )
 def test_bad_options_are_one_line(main, arguments, message, capsys):
@@ -370,7 +371,7 @@ def test_scaling_moves_one_variable_at_a_time():
         assert (net.batch == value) or (panel != "batch" and net.batch == scaling.BASE.batch)
     row = {"panel": "width", "value": 64, "contender": "fcnet", "median_us": 10.0}
     rows = [row, row | {"value": 128, "median_us": 20.0}, *({**row, "panel": p} for p in ("depth", "batch", "threads"))]
-    record = compare.describe("cpu", 1) | {"rows": rows}
+    record = command.describe("cpu", 1) | {"rows": rows}
     assert "| 128 | 20 |" in scaling.markdown(record)
     pytest.importorskip("matplotlib")
     assert scaling.picture(record).startswith(b"\x89PNG")

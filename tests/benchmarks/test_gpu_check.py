@@ -172,7 +172,7 @@ def test_steps_are_compared(effort, monkeypatch):
     known = {"small": small, "later": dataclasses.replace(small, name="later")}
     monkeypatch.setattr(gpu_check, "workloads_for", lambda device: known)
     monkeypatch.setattr(gpu_check, "PEERS", [])
-    monkeypatch.setattr(gpu_check.compare, "cores", lambda: 1)
+    monkeypatch.setattr(gpu_check.machine, "cores", lambda: 1)
     kept = []
     made = gpu_check.steps("cpu", effort, "abc", [], gpu_check.Clock(0), kept.append)
     assert {row["contender"] for row in made["rows"] if "median_us" in row} >= {"fcnet"}
