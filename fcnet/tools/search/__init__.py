@@ -1,5 +1,1 @@
 """Searches over the options of a training, on Optuna (extra `search`); what is not one loads none of it."""
-
-from fcnet.tools.search.searching import Result, search
-
-__all__ = ["Result", "search"]

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from fcnet.tools.search import picture
+from fcnet.tools.search import searching
 
 
 @pytest.fixture(autouse=True)
@@ -33,16 +33,16 @@ def in_no_hurry_to_the_disk():
     event.remove(Engine, "connect", relax)
 
 
-PICTURE = picture.parameters_png
+PICTURE = searching.parameters_png
 
 
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch):
     """Drawing takes longer than most searches here; tests that look at the picture ask for `drawn`."""
-    monkeypatch.setattr(picture, "parameters_png", lambda *_: b"")
+    monkeypatch.setattr(searching, "parameters_png", lambda *_: b"")
 
 
 @pytest.fixture
 def drawn(no_picture, monkeypatch):
     """Searches with their picture."""
-    monkeypatch.setattr(picture, "parameters_png", PICTURE)
+    monkeypatch.setattr(searching, "parameters_png", PICTURE)
