@@ -1,4 +1,4 @@
-"""What a machine may lack, and CI must not: there a test that cannot run is a failure."""
+"""What a machine may lack, and CI must not: there a test that cannot run is a failure. How long to wait."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from typing import NoReturn
 
 import pytest
+
+HANGS = 1200  # seconds after which what a test waits for is taken to hang; a busy machine is slower than one thinks
 
 
 def lacking(what: str) -> NoReturn:

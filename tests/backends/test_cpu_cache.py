@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.needed import HANGS
+
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.usefixtures("cpu_kernels")
 
@@ -169,7 +171,7 @@ print(interrupts > 0, get_backend("cpu").describe())
 @pytest.mark.parametrize("times", [("0.02", "0"), ("0.02", "0.02"), ("0.2", "0.01")], ids=str)
 def test_interrupts_while_numba_is_imported_and_compiles(times, tmp_path):
     code = INTERRUPTED.replace("sys.argv[1:]", repr(times))
-    done = python(code, tmp_path, timeout=120)
+    done = python(code, tmp_path, timeout=HANGS)
     assert done.stdout.startswith("True ")
     assert "Numba" in done.stdout
 

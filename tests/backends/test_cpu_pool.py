@@ -16,6 +16,7 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends.cpu import loader
 from tests.kernels.test_cpu_kernels import forget
+from tests.needed import HANGS
 from tests.tolerances import assert_close
 
 ROOT = Path(__file__).parent.parent.parent
@@ -133,10 +134,11 @@ class TestPool:
 
         monkeypatch.setattr(pool, "_pool", pool.Pool(3))
         w, expected = np.zeros(1_000_000, np.float32), 0.0
-        for pause in (0, 0, 0.2, 0.2):
-            time.sleep(pause)
-            if pause:
-                assert pool._pool.asleep == 2  # both, after a while without work
+        for sleeping in (False, False, True, True):
+            until = time.monotonic() + HANGS
+            while sleeping and pool._pool.asleep < 2:  # both, after a while without work
+                assert time.monotonic() < until
+                time.sleep(0.01)
             optim.sgd(w, np.ones_like(w), 1.0, work=None)
             expected -= 1.0
             assert (w == expected).all()
@@ -289,7 +291,7 @@ def ends_quietly(code):
     """A process of its own runs this and says nothing."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=HANGS,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
 

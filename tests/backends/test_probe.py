@@ -12,6 +12,7 @@ import pytest
 
 from fcnet.backends import DeviceError, Probe, Status, get_backend, probe
 from tests.backends.cuda_fake import OutOfMemoryError, fake_cupy
+from tests.needed import HANGS
 
 MODULE = importlib.import_module("fcnet.backends.probe")  # `fcnet.backends.probe` as an attribute is the function
 ROOT = Path(MODULE.__file__).parents[1]
@@ -300,7 +301,7 @@ def python(code, *path, **environment):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

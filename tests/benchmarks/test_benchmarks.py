@@ -14,6 +14,7 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import Kernel, get_backend, select
 from fcnet.backends.numpy_backend import NumpyBackend
+from tests.needed import HANGS
 
 pytest.importorskip("pytest_benchmark")
 pytest.importorskip("matplotlib")
@@ -57,7 +58,7 @@ SMALL = ["--quick", "--widths", "4,8", "--batches", "8"]
 def python(*arguments: str) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTEST_ADDOPTS": "", "FCNET_NUMBA": "0"}  # the same rows on every machine
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGS
     )
 
 
@@ -294,7 +295,7 @@ def test_the_clock_waits_for_the_device(other):
 def test_a_plan_keeps_to_round_and_budget():
     import time
 
-    calls, rounds = plan(lambda: time.sleep(2e-3), round_ms=1, rounds=5, passes=2, budget_s=1)
+    calls, rounds = plan(lambda: time.sleep(2e-3), round_ms=1, rounds=5, passes=2, budget_s=HANGS)
     assert (calls, rounds) == (1, 5)
     calls, rounds = plan(lambda: time.sleep(2e-3), round_ms=1, rounds=5, passes=2, budget_s=0)
     assert (calls, rounds) == (1, 1)

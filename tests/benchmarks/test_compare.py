@@ -27,6 +27,7 @@ from benchmarks.peers.ours import Ours
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.table import bars, markdown
 from benchmarks.workloads import SEED, Workload, batches, draw, initial, permutation, workloads_for
+from tests.needed import HANGS
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = Workload("small", 6, (5, 4), 8, 10, outputs=3, rows=40, tolerance=1e-5)
@@ -231,7 +232,7 @@ def test_memory_is_weighed():
 
 def python(*arguments, **options):
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False, **options
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=HANGS, check=False, **options
     )
 
 
@@ -333,7 +334,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, number):
     time.sleep(1.0)
     children = _children(run.pid)
     run.send_signal(number)
-    out, err = run.communicate(timeout=20)
+    out, err = run.communicate(timeout=HANGS)
     assert run.returncode == 130
     assert err.splitlines()[-1] == "benchmarks.compare: interrupted; nothing written"
     assert "Traceback" not in err

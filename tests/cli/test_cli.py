@@ -14,6 +14,7 @@ import pytest
 
 import fcnet
 from fcnet.cli import main
+from tests.needed import HANGS
 from tests.small import blobs
 
 pytest.importorskip("sklearn", reason="the digits data set is scikit-learn's")
@@ -318,7 +319,7 @@ def shell(command, folder, **how):
     return subprocess.run(
         ["bash", "-c", f'fcnet() {{ "{sys.executable}" -m fcnet "$@"; }}; {command}'],
         cwd=folder, env=os.environ | {"PYTHONPATH": str(examples().parent)}, capture_output=True, text=True,
-        check=False, timeout=120, **how,
+        check=False, timeout=HANGS, **how,
     )  # fmt: skip
 
 

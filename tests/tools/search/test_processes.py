@@ -17,6 +17,7 @@ from fcnet.functional.metric import METRICS
 from fcnet.tools.search import watch
 from fcnet.tools.search.plan import make
 from fcnet.tools.search.shared import Shared
+from tests.needed import HANGS
 from tests.small import blobs
 from tests.tools.search.searches import CLI, LR, QUICK, command
 
@@ -46,7 +47,7 @@ fcnet.Solver.step = last
 """
     how = [*CLI, "--no-prune", "--trials", 3, "--out", "o", "--storage", "sqlite:///s.db"]
     process = start(dies, *how)
-    assert (process.communicate(timeout=300)[1], process.returncode) == ("", -signal.SIGKILL)
+    assert (process.communicate(timeout=HANGS)[1], process.returncode) == ("", -signal.SIGKILL)
     study = optuna.load_study(study_name="search", storage="sqlite:///s.db")
     assert [t.number for t in study.trials if t.state == optuna.trial.TrialState.RUNNING] == [1]
     assert Path("o/trials/0001/config.toml").exists(), "killed in the middle of a trial"
@@ -64,7 +65,7 @@ def test_two_processes_share_one_study(capsys):
     meets += "\nstep = fcnet.Solver.step\nfcnet.Solver.step = lambda self: (time.sleep(0.02), step(self))"
     both = [start(meets.format(me, other), *shared) for me, other in ("ab", "ba")]
     for process in both:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=HANGS)
         assert (process.returncode, err) == (0, "")
     study = optuna.load_study(study_name="search", storage="sqlite:///s.db")
     finished = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
@@ -115,7 +116,7 @@ def test_several_jobs_and_a_data_set_of_ones_own(monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_jobs_end_with_their_parent_and_say_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setenv("FCNET_NUMBA", "0")
-    look, until = watch.Watch.look, time.monotonic() + 120
+    look, until = watch.Watch.look, time.monotonic() + HANGS
 
     def interrupt(self):
         look(self)
