@@ -84,28 +84,32 @@ def _play_copy(record, board, scratch, hands):
 
 
 @Jit
-def _batchnorm_relu(z, b, gamma, beta, running_mean, running_var, momentum, eps, bits, last, scale, mean, inv_std, out):
+def _batchnorm_relu(
+    z, b, gamma, beta, running_mean, running_var, momentum, eps, bits, last, scale, first, mean, inv_std, out
+):
+    # Measured from the first row, so that a constant column is exactly 0 after its mean is taken off.
     rows, width = z.shape
     zero, one = z.dtype.type(0), z.dtype.type(1)
     share = z.dtype.type(1.0 / rows)
     for m in range(width):
+        first[m] = z[0, m]
         mean[m] = zero
         inv_std[m] = zero
     for n in range(rows):
         for m in range(width):
-            mean[m] += z[n, m]
+            mean[m] += z[n, m] - first[m]
     for m in range(width):
         mean[m] *= share
     for n in range(rows):
         for m in range(width):
-            centred = z[n, m] - mean[m]
+            centred = (z[n, m] - first[m]) - mean[m]
             z[n, m] = centred
             inv_std[m] += centred * centred
     for m in range(width):
         variance = inv_std[m] * share
         inv_std[m] = one / np.sqrt(variance + eps)
         if running_mean.size:
-            running_mean[m] = momentum * running_mean[m] + (one - momentum) * (mean[m] + b[m])
+            running_mean[m] = momentum * running_mean[m] + (one - momentum) * (first[m] + mean[m] + b[m])
             running_var[m] = momentum * running_var[m] + (one - momentum) * variance
     if bits.size:
         for n in range(rows):
@@ -150,15 +154,29 @@ _batchnorm_relu_inner = _batchnorm_relu.compiled
 _batchnorm_relu_backward_inner = _batchnorm_relu_backward.compiled
 
 
-@tape.played(_batchnorm_relu, "211111rr*nr112")
+@tape.played(_batchnorm_relu, "211111rr*nr1112")
 def _play_batchnorm_relu(record, board, scratch, hands):
     z, b, gamma, beta = matrix(record, 0), vector(record, 3), vector(record, 5), vector(record, 7)
     running_mean, running_var = vector(record, 9), vector(record, 11)
     momentum, eps, scale = np.float32(real(record, 13)), np.float32(real(record, 14)), np.float32(real(record, 17))
-    mean, inv_std, out = vector(record, 18), vector(record, 20), matrix(record, 22)
+    first, mean, inv_std, out = vector(record, 18), vector(record, 20), vector(record, 22), matrix(record, 24)
     bits = pool.no_bits()  # dropout is not on tape
     _batchnorm_relu_inner(
-        z, b, gamma, beta, running_mean, running_var, momentum, eps, bits, np.uint16(0), scale, mean, inv_std, out
+        z,
+        b,
+        gamma,
+        beta,
+        running_mean,
+        running_var,
+        momentum,
+        eps,
+        bits,
+        np.uint16(0),
+        scale,
+        first,
+        mean,
+        inv_std,
+        out,
     )
 
 
@@ -268,6 +286,7 @@ def batchnorm_activation_dropout_forward(
         _last(keep_ratio) if dropped else _NO_LAST,
         scale,
         norm.work[0],
+        norm.work[1],
         norm.inv_std,
         out,
     )

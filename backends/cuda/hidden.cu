@@ -58,14 +58,16 @@ KERNEL(1024) batchnorm_relu(
     __shared__ real shared[SIDE][SIDE + 1];
     const int m = blockIdx.x * SIDE + threadIdx.x;
     const bool mine = m < width;
+    // Measured from the first row, so that a constant column is exactly 0 after its mean is taken off.
+    const real origin = mine ? z[m] : (real)0;
     real sum = 0;
     if (mine)
-        for (int n = threadIdx.y; n < rows; n += SIDE) sum += z[(i64)n * width + m];
+        for (int n = threadIdx.y; n < rows; n += SIDE) sum += z[(i64)n * width + m] - origin;
     const real mean = sum_of_column(sum, shared) / rows;
     sum = 0;
     if (mine)
         for (int n = threadIdx.y; n < rows; n += SIDE) {
-            const real centred = z[(i64)n * width + m] - mean;
+            const real centred = (z[(i64)n * width + m] - origin) - mean;
             sum += centred * centred;
         }
     const real variance = sum_of_column(sum, shared) / rows;
@@ -73,7 +75,7 @@ KERNEL(1024) batchnorm_relu(
     if (mine && threadIdx.y == 0) {
         inv_std[m] = inverse;
         if (running_mean) {
-            running_mean[m] = momentum * running_mean[m] + (1 - momentum) * (mean + b[m]);
+            running_mean[m] = momentum * running_mean[m] + (1 - momentum) * (origin + mean + b[m]);
             running_var[m] = momentum * running_var[m] + (1 - momentum) * variance;
         }
     }
@@ -89,7 +91,7 @@ KERNEL(1024) batchnorm_relu(
         const int n = top + threadIdx.y;
         if (!mine || n >= rows) continue;
         const i64 i = (i64)n * width + m;
-        const real normal = (z[i] - mean) * inverse;
+        const real normal = ((z[i] - origin) - mean) * inverse;
         const real value = normal * gamma[m] + beta[m];
         const bool kept = dropout.keeps(words + threadIdx.y * 3, ((i64)n * width + left) / 16, i);
         x_hat[i] = normal;
@@ -137,12 +139,13 @@ KERNEL(256) layernorm_relu(
 {
     __shared__ real shared[1024];
     const i64 row = (i64)blockIdx.x * width;
+    const real origin = z[row] + b[0];  // as in batchnorm_relu
     real sum = 0;
-    for (int m = threadIdx.x; m < width; m += blockDim.x) sum += z[row + m] + b[m];
+    for (int m = threadIdx.x; m < width; m += blockDim.x) sum += (z[row + m] + b[m]) - origin;
     const real mean = sum_of_block(sum, shared) / width;
     sum = 0;
     for (int m = threadIdx.x; m < width; m += blockDim.x) {
-        const real centred = z[row + m] + b[m] - mean;
+        const real centred = ((z[row + m] + b[m]) - origin) - mean;
         sum += centred * centred;
     }
     const real inverse = 1 / sqrt(sum_of_block(sum, shared) / width + eps);
@@ -159,7 +162,7 @@ KERNEL(256) layernorm_relu(
         const int m = left + threadIdx.x;
         if (m >= width) continue;
         const i64 i = row + m;
-        const real normal = (z[i] + b[m] - mean) * inverse;
+        const real normal = (((z[i] + b[m]) - origin) - mean) * inverse;
         const real value = normal * gamma[m] + beta[m];
         x_hat[i] = normal;
         out[i] = value <= 0 || !dropout.keeps(words, first, i) ? (real)0 : value * scale;  // NaN stays NaN

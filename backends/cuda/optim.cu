@@ -99,15 +99,15 @@ KERNEL(256) norm_parts(double* parts, const real* dw, i64 size)
 KERNEL(256) clip_by_norm(real* dw, i64 size, const double* parts, int count, real limit)
 {
     __shared__ double shared[256];
-    __shared__ real factor;
+    __shared__ double factor;
     double sum = 0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) sum += parts[i];
     sum = sum_of_block(sum, shared);
     if (threadIdx.x == 0) {
-        const real norm = sqrt((real)sum);  // infinite where the reference's is: the step is then left out
+        const double norm = sqrt(sum);
         factor = limit / (norm <= limit ? limit : norm);
     }
     __syncthreads();
     ELEMENT
-    dw[i] *= factor;
+    dw[i] = dw[i] * factor;  // in double: of a norm beyond float, too
 }

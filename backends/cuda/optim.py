@@ -27,7 +27,7 @@ class OptimKernels:
             "adam": Kernel(self.adam, self._fits_rule(2)),
             "decay_weights": Kernel(self.decay_weights, self._fits_decay),
             "clip_by_value": Kernel(self.clip_by_value, self._fits_clip),
-            "clip_by_norm": Kernel(self.clip_by_norm, self._fits_clip),
+            "clip_by_norm": Kernel(self.clip_by_norm, self._fits_norm),
         }
 
     def sgd(self, w, dw, learning_rate, *, work):
@@ -84,5 +84,9 @@ class OptimKernels:
     def _fits_decay(self, w, learning_rate, weight_decay, *, work):
         return self._fits_rule(0)(w, w, learning_rate)
 
-    def _fits_clip(self, dw, limit, *, work=None):
+    def _fits_clip(self, dw, limit):
         return self._on.plain(dw)
+
+    def _fits_norm(self, dw, limit, *, work=None):
+        """In float32, whose squares a double holds."""
+        return self._on.plain(dw) and dw.dtype == np.float32

@@ -156,7 +156,10 @@ def _mse_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Ar
     """mean_c (s - y)² of each row (..., N, 1), and 2 (s - y) / C."""
     xp = array_module(scores, y)
     dscores = xp.subtract(scores, y, out=dscores)
-    losses = xp.mean(dscores * dscores, axis=-1, keepdims=True)
+    squares = xp.multiply(
+        dscores, dscores, dtype="float64"
+    )  # in float32 they may overflow although their mean does not
+    losses = xp.mean(squares, axis=-1, keepdims=True)
     return losses, xp.multiply(dscores, 2 / scores.shape[-1], out=dscores)
 
 
@@ -204,7 +207,8 @@ def _mean(rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
     xp = array_module(dscores)
     xp.divide(dscores, dscores.shape[-2], out=dscores)
     loss = xp.empty(dscores.shape[:-2], dtype=dscores.dtype) if loss is None else loss
-    return xp.mean(losses, axis=(-2, -1), out=loss), dscores
+    loss[...] = xp.mean(losses, axis=(-2, -1), dtype="float64")
+    return loss, dscores
 
 
 #: Losses by name.

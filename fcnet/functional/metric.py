@@ -5,6 +5,7 @@ Shapes: scores (N, C), N batch, C classes or outputs; targets as the loss has th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,24 +27,41 @@ def right_labels(scores: Array, y: Array) -> Array:
     return xp.sum(xp.equal(xp.greater(scores, 0), xp.greater(y, 0.5)))
 
 
-def squared_errors(scores: Array, y: Array) -> Array:
-    """Σ (s - y)² over (N, C), added up in float64."""
+def error_norm(scores: Array, y: Array) -> Array:
+    """‖s - y‖₂ over (N, C), in float64, scaled by the largest error before it is squared: finite if the norm is."""
     xp = array_module(scores, y)
-    error = xp.subtract(scores, y)
-    return xp.sum(error * error, dtype="float64")
+    error = xp.abs(xp.subtract(scores, y, dtype="float64"))
+    largest = xp.max(error)
+    scale = xp.where(xp.greater(largest, 0), largest, 1.0)
+    scale = xp.where(xp.less_equal(scale, sys.float_info.max), scale, 1.0)  # an infinite error stays one
+    share = error / scale
+    return xp.asarray(scale * xp.sqrt(xp.sum(share * share)))
+
+
+def add(one: Array, other: Array) -> Array:
+    """one + other: how counts of two parts are joined."""
+    return one + other
+
+
+def join_norms(one: Array, other: Array) -> Array:
+    """√(one² + other²), the norm of two parts together, without an overflow between."""
+    xp = array_module(one, other)
+    return xp.asarray(xp.hypot(one, other))
 
 
 class Metric(NamedTuple):
-    """A figure made of a sum over the samples.
+    """A figure made of a total over the samples.
 
-    key: in the history, train_KEY and val_KEY. title: for people. total: (scores, y) -> the sum, on the device.
-    figure: (sum, rows N, columns C) -> the figure. smaller_is_better: which of two models is the better one.
+    key: in the history, train_KEY and val_KEY. title: for people. total: (scores, y) -> the total of a part of the
+    samples, on the device. join: (total, total) -> that of both parts. figure: (total, rows N, columns C) -> the
+    figure. smaller_is_better: which of two models is the better one.
     """
 
     key: str
     title: str
     total: Callable[[Array, Array], Array]
     figure: Callable[[float, int, int], float]
+    join: Callable[[Array, Array], Array] = add
     smaller_is_better: bool = False
 
     def better(self, value: float, than: float) -> bool:
@@ -57,7 +75,7 @@ LABEL_ACCURACY = Metric(
     "label_acc", "label accuracy", right_labels, lambda total, rows, columns: total / (rows * columns)
 )
 #: Root of the mean squared error over all outputs of all samples, in the targets' unit.
-RMSE = Metric("rmse", "rmse", squared_errors, lambda total, rows, columns: (total / (rows * columns)) ** 0.5, True)
+RMSE = Metric("rmse", "rmse", error_norm, lambda norm, rows, columns: norm / (rows * columns) ** 0.5, join_norms, True)
 
 #: What a network is judged by, by its loss: accuracy = right classes / N; label accuracy = right labels / (N C);
 #: rmse = sqrt(Σ (s - y)² / (N C)).

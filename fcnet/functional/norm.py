@@ -71,11 +71,21 @@ def _check_backward(function: str, dout: Array, cache: Any) -> None:
 def _normalize(
     x: Array, gamma: Array, beta: Array, axis: int, eps: float, out: Array | None, cache: NormCache | None
 ) -> tuple[Array, NormCache]:
-    """Normalise over one axis. `out` and the arrays of `cache` are filled if given; x may be cache.x_hat."""
+    """Normalise over one axis. `out` and the arrays of `cache` are filled if given; x may be cache.x_hat.
+
+    Values are measured from the first of them, whose rounding a mean far from zero would have otherwise: then what is
+    constant is exactly 0 after its mean is taken off. μ = x₀ + mean(x - x₀), x - μ = (x - x₀) - mean(x - x₀).
+    """
     xp = array_module(x, gamma, beta)
     x_hat, inv_std, _, mean, var = cache if cache is not None else (None,) * 5
-    mean = xp.mean(x, axis=axis, keepdims=True, out=mean)
+    first = x[..., :1, :] if axis == -2 else x[..., :1]
+    if mean is None:
+        mean = xp.empty(first.shape, dtype=x.dtype)
+    mean[...] = first
     x_hat = xp.subtract(x, mean, out=x_hat)
+    var = xp.mean(x_hat, axis=axis, keepdims=True, out=var)  # of x - x₀, until var is needed for the variance
+    xp.subtract(x_hat, var, out=x_hat)
+    xp.add(mean, var, out=mean)
     out = xp.multiply(x_hat, x_hat, out=out)  # squares, until out is needed for the result
     var = xp.mean(out, axis=axis, keepdims=True, out=var)
     inv_std = xp.add(var, eps, out=inv_std)

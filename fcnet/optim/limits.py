@@ -24,7 +24,7 @@ def clip_by_value(dw: Array, limit: float) -> Array:
 def clip_by_norm(dw: Array, limit: float, *, work: Array | None = None) -> Array:
     """dw *= c / max(c, ‖dw‖₂), in place: a longer gradient keeps its direction and gets the length c.
 
-    Should the sum of squares overflow, finite gradients become 0 and the step is left out.
+    The norm is taken of dw / max(c, max |dw|), so that no square overflows: ‖dw‖ may be larger than the dtype holds.
 
     Args:
         dw: (P,) flat: the gradient of a whole network, so that the norm is the global one.
@@ -34,12 +34,25 @@ def clip_by_norm(dw: Array, limit: float, *, work: Array | None = None) -> Array
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
     xp = array_module(dw)
-    total = xp.zeros((), dtype=dw.dtype)
     work = xp.empty(max(1, dw.size), dtype=dw.dtype) if work is None else work
-    for start in range(0, dw.size, work.size):
-        part = dw[start : start + work.size]
-        xp.add(total, xp.sum(xp.multiply(part, part, out=work[: part.size])), out=total)
-    return xp.multiply(dw, limit / xp.maximum(xp.sqrt(total), limit), out=dw)
+    parts = [dw[start : start + work.size] for start in range(0, dw.size, work.size)]
+    largest = xp.full((), limit, dtype=dw.dtype)
+    for part in parts:
+        xp.maximum(largest, xp.max(xp.abs(part, out=work[: part.size])), out=largest)
+    squares = xp.zeros((), dtype=dw.dtype)
+    for part in parts:
+        share = xp.divide(part, largest, out=work[: part.size])
+        xp.add(squares, xp.sum(xp.multiply(share, share, out=share)), out=squares)
+    return _shorten(dw, largest, xp.sqrt(squares), limit)
+
+
+def _shorten(x: Array, largest: Array, norm: Array, limit: float) -> Array:
+    """x *= c / max(c, ‖x‖), in place, for ‖x‖ = largest * norm; `largest` is c or more, and what it is in the dtype."""
+    xp = array_module(x)
+    bound = limit / largest
+    clipped = xp.greater(norm, bound)
+    xp.divide(x, xp.where(clipped, largest, 1), out=x)
+    return xp.multiply(x, xp.where(clipped, limit / xp.maximum(norm, bound), 1), out=x)
 
 
 @accelerated("w")
@@ -76,6 +89,7 @@ def max_norm(w: Array, limit: float, *, work: Array | None = None) -> Array:
     2014.
     """
     xp = array_module(w)
-    squares = xp.multiply(w, w, out=work)
-    norms = xp.sqrt(xp.sum(squares, axis=-2, keepdims=True))
-    return xp.multiply(w, limit / xp.maximum(norms, limit), out=w)
+    largest = xp.maximum(xp.max(xp.abs(w, out=work), axis=-2, keepdims=True), limit)
+    share = xp.divide(w, largest, out=work)
+    norm = xp.sqrt(xp.sum(xp.multiply(share, share, out=share), axis=-2, keepdims=True))
+    return _shorten(w, largest, norm, limit)

@@ -26,6 +26,8 @@ from fcnet.validation import check_input, check_labels, one_of, positive_int
 
 DISTANCES = ("l1", "l2")
 MEMORY = 2**28  # bytes that the work on top of the data may take: 256 MiB
+CLOSE = 256  # times the largest error: a squared distance below is computed by differences
+UNSURE = 64  # samples looked up at a time by differences
 QUERIES = 1024  # samples looked up at a time, where memory allows
 
 
@@ -34,9 +36,9 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
 
     l1: Σ_d |x_d - y_d|.  l2: √Σ_d (x_d - y_d)², by the expansion |x|² + |y|² - 2 x·y, one matrix product.
 
-    The expansion loses digits where two points are much closer to each other than to the origin, so the mean of Y
-    (roughly) is taken off both first, and what rounding makes negative counts as 0. The error of a squared distance is
-    then about eps (|x|² + |y|²), measured from that mean, eps = 2e-16 in float64. Whole numbers, such as pixels, are
+    The expansion loses digits where two points are much closer to each other than to the origin. So the mean of Y
+    (roughly) is taken off both first, and where a squared distance is not well above its possible error,
+    (D + 2) eps (|x|² + |y|²) measured from that mean, it is computed by differences. Whole numbers, such as pixels, are
     exact in float64: the same bits on every device.
 
     Args:
@@ -57,7 +59,11 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
     backend.use()
     X, Y = X.reshape(len(X), -1), Y.reshape(len(Y), -1)
     metric = _Metric(backend, distance, dtype, _origin(backend, Y), MEMORY)
-    out = metric.between(metric.rows(X), metric.rows(Y))
+    exact = metric.expands_exactly(X, Y)
+    X, Y = metric.rows(X), metric.rows(Y)
+    out = metric.between(X, Y)
+    if distance == "l2" and not exact:
+        metric.refine(out, X, Y)
     return metric.finish(out)
 
 
@@ -140,7 +146,7 @@ class KNearestNeighbors:
         samples = backend.asarray(X).reshape(len(X), -1)
         metric = _Metric(backend, self.distance, self.dtype, _origin(backend, samples), self.memory)
         blocks = metric.blocks(samples, self.k, classes or 1)
-        self._known = _Known(samples, labels, metric, blocks)
+        self._known = _Known(samples, labels, metric, blocks, metric.longest(samples))
         self.num_classes = classes
         return self
 
@@ -193,12 +199,15 @@ class KNearestNeighbors:
 
 
 class _Known(NamedTuple):
-    """What `fit` remembers: samples (M, D) as they came, labels (M,), and how the work is cut (see `blocks`)."""
+    """What `fit` remembers: samples (M, D) as they came, labels (M,), and how the work is cut (see `blocks`); `longest`
+    is the largest squared length of a sample, measured from the origin.
+    """
 
     samples: Array
     labels: Array
     metric: _Metric
     blocks: tuple[int, int]
+    longest: Array
 
 
 class _Metric:
@@ -220,13 +229,13 @@ class _Metric:
         """
         known, width = samples.shape
         rows = (2 if np.result_type(samples.dtype, self.dtype) == self.dtype else 3) * width
-        fixed = max(self.differences, width) if self.distance == "l1" else 0
+        fixed = max(self.differences, width)
         for n in (2**i for i in reversed(range(QUERIES.bit_length()))):
-            left = self.elements - n * (rows + 16 * k + 4 * classes) - fixed
+            left = self.elements - n * (rows + 16 * (k + 1) + 4 * classes) - fixed
             m = left // (rows + n)
             if m >= min(known, max(n, k)) or (n == 1 and m >= 1):
                 return n, min(m, known)
-        least = (16 * k + 4 * classes + 8 * width + 1) * 8 // 7 * np.dtype(self.dtype).itemsize
+        least = (16 * (k + 1) + 4 * classes + 8 * width + 1) * 8 // 7 * np.dtype(self.dtype).itemsize
         raise ValueError(
             f"memory: expected at least {least} bytes for {width} features, k = {k} and {classes} classes, "
             f"got {self.memory}"
@@ -239,13 +248,19 @@ class _Metric:
     def between(self, x: Array, y: Array) -> Array:
         """|x - y| (l1) or |x - y|² (l2) of rows x (n, D) and y (m, D): (n, m)."""
         xp = self.backend.xp
+        if self.distance == "l1":
+            return self.directly(x, y)
         out = xp.empty((len(x), len(y)), dtype=self.dtype)
-        if self.distance == "l2":
-            self.backend.gemm(x, y.T, out=out)
-            xp.multiply(out, -2, out=out)
-            xp.add(out, xp.sum(x * x, axis=1)[:, None], out=out)
-            xp.add(out, xp.sum(y * y, axis=1)[None, :], out=out)
-            return xp.maximum(out, 0, out=out)
+        self.backend.gemm(x, y.T, out=out)
+        xp.multiply(out, -2, out=out)
+        xp.add(out, xp.sum(x * x, axis=1)[:, None], out=out)
+        xp.add(out, xp.sum(y * y, axis=1)[None, :], out=out)
+        return xp.maximum(out, 0, out=out)
+
+    def directly(self, x: Array, y: Array) -> Array:
+        """As `between`, by differences, which lose no digits."""
+        xp = self.backend.xp
+        out = xp.empty((len(x), len(y)), dtype=self.dtype)
         width = x.shape[1]
         m = max(1, min(len(y), self.differences // width))
         n = max(1, min(len(x), self.differences // (m * width)))
@@ -255,9 +270,51 @@ class _Metric:
                 here = out[i : i + n, j : j + m]
                 piece = work[: here.shape[0], : here.shape[1]]
                 xp.subtract(x[i : i + n, None], y[None, j : j + m], out=piece)
-                xp.abs(piece, out=piece)
+                xp.abs(piece, out=piece) if self.distance == "l1" else xp.multiply(piece, piece, out=piece)
                 xp.sum(piece, axis=2, out=here)
         return out
+
+    def of_pairs(self, x: Array, samples: Array, indices: Array) -> Array:
+        """|x - y| or |x - y|², by differences, of each row x (n, D) and its own samples, indices (n, k): (n, k)."""
+        xp = self.backend.xp
+        out = xp.empty(indices.shape, dtype=self.dtype)
+        n = max(1, self.differences // (indices.shape[1] * x.shape[1]))
+        for i in range(0, len(x), n):
+            here = indices[i : i + n]
+            y = self.rows(xp.take(samples, here.reshape(-1), axis=0)).reshape(*here.shape, -1)
+            y -= x[i : i + n, None]
+            xp.abs(y, out=y) if self.distance == "l1" else xp.multiply(y, y, out=y)
+            xp.sum(y, axis=2, out=out[i : i + n])
+        return out
+
+    def expands_exactly(self, *samples: Array) -> bool:
+        """Whether `between` makes no rounding error, as of whole numbers in float64."""
+        return self.dtype == "float64" and all(array.dtype.kind in "iub" for array in samples)
+
+    def error(self, x: Array, y: Array) -> Array:
+        """The largest error that the expansion can make, of squared lengths x = |x|² and y = |y|² from the origin."""
+        return float(np.finfo(self.dtype).eps) * (len(self.origin) + 2) * (x + y)
+
+    def refine(self, squares: Array, x: Array, y: Array) -> None:
+        """Compute those of `between` anew, by differences, that are not well above their error; in place."""
+        xp, backend = self.backend.xp, self.backend
+        limit = CLOSE * self.error(xp.sum(x * x, axis=1)[:, None], xp.sum(y * y, axis=1)[None, :])
+        close = backend.to_numpy(xp.less_equal(squares, limit))
+        step = max(1, self.differences // x.shape[1])
+        first, second = close.nonzero()
+        for start in range(0, len(first), step):
+            i, j = (backend.asarray(part[start : start + step]) for part in (first, second))
+            off = xp.subtract(xp.take(x, i, axis=0), xp.take(y, j, axis=0))
+            squares[i, j] = xp.sum(xp.multiply(off, off, out=off), axis=1)
+
+    def longest(self, samples: Array) -> Array:
+        """The largest |y|² of these samples, measured from the origin."""
+        xp, largest = self.backend.xp, self.backend.xp.zeros((), dtype=self.dtype)
+        step = max(1, self.differences // samples.shape[1])
+        for start in range(0, len(samples), step):
+            rows = self.rows(samples[start : start + step])
+            xp.maximum(largest, xp.max(xp.sum(rows * rows, axis=1)), out=largest)
+        return largest
 
     def finish(self, out: Array) -> Array:
         """The distances, of what `between` gives; in place."""
@@ -278,13 +335,36 @@ def _origin(backend: Backend, samples: Array) -> Array:
 
 
 def _nearest_known(known: _Known, x: Array, k: int) -> tuple[Array, Array]:
-    """What `between` gives for the k nearest known samples of each x, (n, k), and their indices."""
+    """What `between` gives for the k nearest known samples of each x, (n, k), and their indices.
+
+    The expansion of a squared distance has an error of up to (D + 2) eps (|x|² + |y|²). Where that leaves no doubt
+    which k are the nearest, their distances are computed once more, by differences; else those to all known samples.
+    """
     metric, xp = known.metric, known.metric.backend.xp
+    exact = metric.distance == "l1" or metric.expands_exactly(x, known.samples)
     x, count = metric.rows(x), len(known.samples)
+    if exact:
+        return _nearest(known, x, k, metric.between)
+    values, indices = _nearest(known, x, min(k + 1, count), metric.between)
+    found = _in_order(xp, indices[:, :k])
+    nearest, places = _smallest(xp, metric.of_pairs(x, known.samples, found), k)
+    found = found[xp.arange(len(x))[:, None], places]
+    if count > k:
+        doubt = 2 * metric.error(xp.sum(x * x, axis=1), known.longest)
+        unsure = metric.backend.to_numpy(xp.less_equal(values[:, k] - values[:, k - 1], doubt)).nonzero()[0]
+        for start in range(0, len(unsure), UNSURE):
+            rows = metric.backend.asarray(unsure[start : start + UNSURE])
+            nearest[rows], found[rows] = _nearest(known, xp.take(x, rows, axis=0), k, metric.directly)
+    return nearest, found
+
+
+def _nearest(known: _Known, x: Array, k: int, distances: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
+    """The k smallest of these distances of rows x (n, D) to all known samples, (n, k), and their indices."""
+    metric, xp, count = known.metric, known.metric.backend.xp, len(known.samples)
     best = indices = None
     for start in range(0, count, known.blocks[1]):
         block = known.samples[start : start + known.blocks[1]]
-        values, found = _smallest(xp, metric.between(x, metric.rows(block)), min(k, len(block)))
+        values, found = _smallest(xp, distances(x, metric.rows(block)), min(k, len(block)))
         found += start
         if best is None:
             best, indices = values, found
@@ -294,6 +374,11 @@ def _nearest_known(known: _Known, x: Array, k: int) -> tuple[Array, Array]:
         best, places = _smallest(xp, best, min(k, best.shape[1]))
         indices = found[xp.arange(len(x))[:, None], places]
     return best, indices
+
+
+def _in_order(xp: Any, indices: Array) -> Array:
+    """Indices (n, k), each row from the smallest to the largest."""
+    return _smallest(xp, indices.astype("float64"), indices.shape[1])[0].astype("int64")
 
 
 def _smallest(xp: Any, values: Array, k: int) -> tuple[Array, Array]:

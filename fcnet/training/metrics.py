@@ -14,11 +14,12 @@ def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
     backend, objective = model.backend, model.objective
     backend.use()
     scores = model.evaluate_prepared if prepared else model.evaluate
-    total = 0
+    total = None
     with backend.allocating():
         for start in range(0, len(X), batch_size):
             part = slice(start, start + batch_size)
             targets = objective.to_device(backend, y[part], model.dtype)
-            # Added up on the device; read once, at the end.
-            total = total + objective.metric.total(scores(backend.asarray(X[part])), targets)
+            # Joined on the device; read once, at the end.
+            here = objective.metric.total(scores(backend.asarray(X[part])), targets)
+            total = here if total is None else objective.metric.join(total, here)
     return objective.metric.figure(float(backend.to_numpy(total)), len(X), objective.outputs)

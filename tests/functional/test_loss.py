@@ -293,6 +293,33 @@ def test_weighted_loss(name, rng, device, host, dtype, xp):
     assert_close(host(dscores), expected[1], dtype, "loss")
 
 
+def test_errors_whose_squares_overflow_have_a_norm(device, host, dtype):
+    large = {"float32": 2.0**100, "float64": 2.0**900}[dtype]
+    metric = F.METRICS["mse"]
+    scores = np.array([[3.0], [4.0], [0.0], [12.0]]) * large
+    parts = [metric.total(device(part, dtype), device(0 * part, dtype)) for part in (scores[:3], scores[3:])]
+    total = float(host(metric.join(*parts)))
+    assert metric.figure(total, 4, 1) / large == pytest.approx(6.5)
+    zero = metric.total(device(scores, dtype), device(scores, dtype))
+    assert metric.figure(float(host(zero)), 4, 1) == 0
+    with np.errstate(over="ignore"):
+        endless = metric.total(device([[np.inf], [1.0]], dtype), device([[0.0], [0.0]], dtype))
+    assert float(host(endless)) == np.inf
+
+
+def test_a_mean_squared_error_that_the_dtype_holds_is_finite(device, host):
+    """Though the sum of the squares is beyond float32, and one square too."""
+    scores = np.zeros((50, 4), np.float32)
+    scores[0, 0] = 4e19  # whose square is 1.6e39, a two hundredth of which fits
+    loss, dscores = F.mse_loss(device(scores), device(0 * scores))
+    assert float(host(loss)) == pytest.approx(8e36, rel=1e-5)
+    assert np.isfinite(host(dscores)).all()
+    tiny = np.full((2, 2), 1e-25, np.float32)  # whose squares float32 takes for 0; so is the loss, but not before
+    weights = device(np.full(2, 1e20, np.float32))
+    loss, _ = F.weighted_loss(device(tiny), device(0 * tiny), weights, "mse")
+    assert float(host(loss)) == pytest.approx(1e-30, rel=1e-5)
+
+
 def test_weighted_loss_is_the_numerical_gradient(name, rng, device, host):
     scores, y = draw(rng, (5, 4), name)
     weights = device(rng.random(5))

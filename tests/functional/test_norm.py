@@ -322,3 +322,35 @@ def test_bad_running_statistics_are_named(name, device):
         with pytest.raises(error) as caught:
             F.batchnorm_inference(x, vector, vector, **(others | {name: device(bad)}))
         assert f"batchnorm_inference: {message}" in str(caught.value)
+
+
+CONSTANTS = [(0.1, 1000), (7.3, 1000), (1234.567, 1000), (123456.7, 100), (1e30, 33)]
+
+
+@pytest.mark.parametrize(("value", "count"), CONSTANTS)
+def test_what_is_constant_becomes_beta(norm, value, count, device, host, dtype, xp):
+    """Exactly: the rounding of a mean would be magnified by 1 / sqrt(eps)."""
+    x = np.full((count, 3) if norm == "batchnorm" else (3, count), value)
+    gamma, beta = device(np.full(x.shape[1], 2.0), dtype), device(np.full(x.shape[1], 0.25), dtype)
+    out, cache = FORWARD[norm](device(x, dtype), gamma, beta)
+    np.testing.assert_array_equal(host(out), np.full(x.shape, 0.25))
+    assert not host(cache.x_hat).any()
+
+
+@pytest.mark.parametrize(("value", "count"), CONSTANTS)
+def test_a_constant_column_of_a_hidden_layer_becomes_beta(norm, value, count, device, host, dtype, xp):
+    """Through the kernels, where there are some; the running mean is the constant itself."""
+    z = np.full((count, 3) if norm == "batchnorm" else (3, count), value)
+    width = z.shape[1]
+    gamma, beta, b = (device(np.full(width, number), dtype) for number in (2.0, 0.25, 0.0))
+    forward = getattr(F, f"{norm}_activation_dropout_forward")
+    if norm == "layernorm":
+        out, _ = forward(device(z, dtype), b, gamma, beta)
+    else:
+        running = xp.zeros((width,), dtype=dtype), xp.ones((width,), dtype=dtype)
+        out, _ = forward(
+            device(z, dtype), b, gamma, beta, running_mean=running[0], running_var=running[1], momentum=0.0
+        )
+        assert_close(host(running[0]) / value, np.ones(width), dtype, "elementwise")
+        assert not host(running[1]).any()
+    np.testing.assert_array_equal(host(out), np.full(z.shape, 0.25))

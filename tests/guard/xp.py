@@ -28,7 +28,7 @@ def _ufunc(name: str) -> Callable[..., GuardArray]:
 
 UFUNCS = (
     *("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "reciprocal", "sign"),
-    *("negative", "tanh", "expm1", "log1p"),
+    *("negative", "tanh", "expm1", "log1p", "hypot"),
     "abs",
     *("equal", "greater", "less_equal"),
 )

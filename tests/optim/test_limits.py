@@ -36,11 +36,25 @@ def test_a_gradient_of_zeros_stays(device, host, dtype):
     assert not host(dw).any()
 
 
-def test_a_norm_that_overflows_leaves_the_step_out(device, host):
-    dw = device([3e30, -1e20, 1], "float32")
-    with np.errstate(over="ignore"):
-        clip_by_norm(dw, 1.0)
-    assert not host(dw).any()
+@pytest.mark.parametrize("block", [1, None])
+def test_a_gradient_whose_squares_overflow_keeps_its_direction(block, device, host, dtype, xp):
+    large = {"float32": 2.0**100, "float64": 2.0**900}[dtype]
+    dw = device(np.array([3, -4, 0, 12]) * large, dtype)
+    clip_by_norm(dw, 13.0, work=None if block is None else xp.empty(block, dtype=dtype))
+    assert_close(host(dw), [3, -4, 0, 12], dtype, "elementwise")
+    most = float(np.finfo(dtype).max) / 2
+    dw = device(np.full(100, most), dtype)  # whose norm itself the dtype does not hold
+    clip_by_norm(dw, 10.0)
+    assert_close(host(dw), np.ones(100), dtype, "elementwise")
+
+
+def test_a_gradient_within_the_limit_stays_to_the_bit(rng, device, host, dtype):
+    tiny = np.array([1.0, -3.0]) * float(np.finfo(dtype).tiny)
+    for dw in (rng.standard_normal(50), tiny):
+        before = device(dw, dtype)
+        after = device(dw, dtype)
+        clip_by_norm(after, 100.0)
+        np.testing.assert_array_equal(host(after), host(before))
 
 
 def test_clipping_is_torchs(rng, device, host, dtype):
@@ -86,6 +100,13 @@ def test_max_norm(rng, device, host, dtype, xp):
     max_norm(stack, 2.5)
     assert_close(host(stack)[0], expected, dtype, "gemm")
     assert_close(host(stack)[1], expected[::-1], dtype, "gemm")
+
+
+def test_weights_whose_squares_overflow_keep_their_direction(device, host, dtype):
+    large = {"float32": 2.0**100, "float64": 2.0**900}[dtype]
+    w = device(np.array([[3 * large, 3], [-4 * large, 4]]), dtype)
+    max_norm(w, 10.0)
+    assert_close(host(w), [[6, 3], [-8, 4]], dtype, "elementwise")
 
 
 def test_max_norm_is_torchs(rng, device, host):

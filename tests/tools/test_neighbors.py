@@ -89,6 +89,31 @@ def test_far_from_the_origin_no_digit_is_lost(backend, device, host, rng, dtype)
     assert_close(out, np.array([[slow_distance(x, y, "l2") for y in Y] for x in X]), dtype, "norm")
 
 
+def far_apart(rng, spread):
+    """Two groups of ten, far from each other and each within `spread`; labels tell their halves apart."""
+    centres = np.array([[-1e9, 3e8, 1.0], [2e9, -1e8, 1.0]])
+    side = np.tile([-1.0, 1.0], 10)[:, None]
+    y = np.arange(20) // 10 * 2 + (side[:, 0] > 0)
+    return centres[np.arange(20) // 10] + spread * (4 * side + rng.uniform(-1, 1, (20, 3))), y.astype(int)
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2"])
+@pytest.mark.parametrize("spread", [1.0, 1e-2])
+def test_groups_far_apart_keep_their_own_neighbours(distance, spread, backend, device, host, rng):
+    """Measured from anywhere, squares of 1e18 have no digits left for distances of 1."""
+    known, y = far_apart(rng, spread)
+    asked = known + spread * rng.uniform(-0.5, 0.5, known.shape)
+    model = fcnet.KNearestNeighbors(k=3, distance=distance, device=backend).fit(known, y)
+    distances, indices = model.kneighbors(asked)
+    for row, (found, lengths) in zip(asked, zip(indices, distances, strict=True), strict=True):
+        assert found.tolist() == slow_neighbors(row, known, 3, distance)
+        expected = [slow_distance(row, known[i], distance) for i in found]
+        np.testing.assert_allclose(lengths, expected, rtol=1e-4)  # the samples themselves have that many digits
+    between = host(fcnet.pairwise_distances(device(asked), device(known), distance=distance))
+    expected = [[slow_distance(a, b, distance) for b in known] for a in asked]
+    np.testing.assert_allclose(between, expected, rtol=1e-4)
+
+
 def test_a_point_is_at_no_negative_distance_from_itself(backend, device, host, rng):
     X = rng.standard_normal((50, 300)).astype("float32")
     squares = host(fcnet.pairwise_distances(device(X), device(X), dtype="float32")) ** 2
