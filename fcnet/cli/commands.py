@@ -23,6 +23,7 @@ COMMANDS = {
     "lr-range": "Try growing learning rates, one step at each, and suggest one.",
     "search": "Search train's options: random, grid or TPE; the best run is kept.",
     "experiment": "The courses' experiments, each a table and a picture.",
+    "completion": "Print a script with which bash, zsh or fish completes commands, flags and names.",
     "help": "What a command does and its options, as COMMAND --help.",
 }
 

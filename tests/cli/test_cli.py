@@ -223,6 +223,7 @@ MISTAKES = [
     ),
     (["fetch", "mnits", "--mirrors", "x"], "did you mean --mirror?"),
     (["help", "trian"], "did you mean 'train'?"),
+    (["completion", "bsh"], "shell: expected one of bash, zsh, fish; got 'bsh'; did you mean 'bash'?"),
     (["--colour"], "unknown argument --colour; see fcnet --help"),
     (["-V2"], "fcnet --help"),
 ]
