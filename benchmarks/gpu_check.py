@@ -271,6 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     begun = head(device, commit)
     name = f"gpu-check-{begun['date']}.json"
+    options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / name
 
     def keep(content: dict[str, Any]) -> None:

@@ -89,6 +89,7 @@ def _plan(options: argparse.Namespace) -> tuple[Grid, Path]:
         devices=[get_backend(device).name for device in devices],
     )
     out = options.out or HERE / "results" / ("quick" if options.grid == "quick" else "")
+    out.mkdir(parents=True, exist_ok=True)
     try_writing(out / ".writable")
     return grid, out
 

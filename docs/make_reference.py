@@ -189,28 +189,34 @@ def _described(entry: Entry) -> Iterator[str]:
 
 
 def _commands() -> Iterator[str]:
-    from fcnet.cli.commands import build
+    from fcnet.cli.commands import COMMANDS, parser_of
 
-    top = build().top
-    sub = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
-    of_train = {_flag(action): action.help for action in sub.choices["train"]._actions}
-    for name, parser in sub.choices.items():
+    of_train = {_flag(action): action.help for action in parser_of("train").actions()}
+    for name in COMMANDS:
+        parser = parser_of(name)
         yield f"**`fcnet {name}`**"
         yield str(parser.description)
-        lines, shared = [], 0
-        for action in parser._actions:
-            if isinstance(action, argparse._HelpAction):
-                continue
-            if name != "train" and of_train.get(_flag(action)) == action.help:
-                shared += 1
-                continue
-            default = action.default
-            known = default in (None, False, argparse.SUPPRESS) or "default" in (action.help or "")
-            lines.append(f"- `{_flag(action)}`: {action.help}{'' if known else f' (default: {default})'}")
+        groups: dict[str, list[str]] = {}
+        shared = 0
+        for title, actions in parser.groups():
+            heading = "" if title in ("positional arguments", "options") else f"{title[0].upper()}{title[1:]}:"
+            for action in actions:
+                if isinstance(action, argparse._HelpAction):
+                    continue
+                if name != "train" and of_train.get(_flag(action)) == action.help:
+                    shared += 1
+                else:
+                    groups.setdefault(heading, []).append(_line(action))
+        for heading, lines in groups.items():
+            yield from filter(None, (heading, "\n".join(lines)))
         if shared:
-            lines.append(f"- and {shared} of the options of `fcnet train`, which mean the same")
-        if lines:
-            yield "\n".join(lines)
+            yield f"And {shared} of the options of `fcnet train`, which mean the same."
+
+
+def _line(action: argparse.Action) -> str:
+    default = action.default
+    known = default in (None, False, argparse.SUPPRESS) or "default" in (action.help or "")
+    return f"- `{_flag(action)}`: {action.help}{'' if known else f' (default: {default})'}"
 
 
 def _flag(action: argparse.Action) -> str:

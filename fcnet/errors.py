@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+import re
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 
 
 class MissingExtra(ImportError):
@@ -17,13 +18,62 @@ class DivergedError(ArithmeticError):
     """The loss became NaN or infinite during training."""
 
 
-def unknown(argument: str, got: object, valid: Iterable[object]) -> ValueError:
-    """ValueError for a name that is not one of `valid`, with the nearest valid one.
+def unknown(
+    argument: str, got: object, valid: Iterable[object], see: str | None = None, meant: str | None = None
+) -> ValueError:
+    """ValueError for a name that is not one of `valid`, with the nearest valid one if it is alike.
+
+    `see` says where all of them are listed, where they are too many for a line: then up to three that are alike are
+    named. `meant` is what `got` stands for elsewhere, if that is known.
 
     >>> str(unknown("update_rule", "adma", ["sgd", "adam"]))
     "update_rule: expected one of sgd, adam; got 'adma'; did you mean 'adam'?"
+    >>> str(unknown("config: a.toml", "epoch", ["lr", "epochs"], see="fcnet train --help"))
+    "config: a.toml: expected an option that fcnet train --help lists; got 'epoch'; did you mean 'epochs'?"
     """
     names = [str(name) for name in valid]
-    near = get_close_matches(str(got), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{argument}: expected one of {', '.join(names)}; got {got!r}{hint}")
+    near = [repr(name) for name in alike(meant or str(got), names, most=1 if see is None else 3)]
+    hint = f"; did you mean {either(near)}?" if near else ""
+    expected = f"one of {', '.join(names)}" if see is None else f"an option that {see} lists"
+    return ValueError(f"{argument}: expected {expected}; got {got!r}{hint}")
+
+
+def alike(got: str, names: Iterable[str], most: int = 3) -> list[str]:
+    """Those of `names` that `got` looks like, the nearest first: names nobody would take it for are left out.
+
+    >>> alike("--batchsize", ["--data", "--batch-size"])
+    ['--batch-size']
+    >>> alike("--val-fraction", ["--activation", "--schedule-factor"])
+    []
+    """
+    words = _words(got)
+    likeness = {name: _likeness(words, _words(name)) for name in names if _is_alike(words, _words(name))}
+    near = sorted(likeness, key=lambda name: -likeness[name])
+    return [name for name in near if likeness[name] > likeness[near[0]] - 0.25][:most]
+
+
+def either(names: Sequence[str]) -> str:
+    """Return the names as a choice: "a", "a or b", "a, b or c"."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name, however they are joined and whatever case they have: --batch_Size -> batch, size."""
+    return re.findall(r"[^\W_]+", name.lower())
+
+
+def _is_alike(one: list[str], other: list[str]) -> bool:
+    """Whether one name may be meant by the other: mistyped, cut short or made longer, or with words beside its own."""
+    a, b = "".join(one), "".join(other)
+    shorter, longer = sorted((a, b), key=len)
+    return bool(shorter) and (
+        sorted(a) == sorted(b)  # letters changed places
+        or (len(shorter) >= 3 and longer.startswith(shorter))
+        or set(one) <= set(other)
+        or set(other) <= set(one)
+        or _likeness(one, other) >= 0.75
+    )
+
+
+def _likeness(one: list[str], other: list[str]) -> float:
+    return SequenceMatcher(None, "".join(one), "".join(other)).ratio()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
     """Write a file so that at any moment, a crash included, `path` holds the old content or the new, never a part.
 
     Raises:
+        FileNotFoundError: the folder is not there; none is made.
         OSError: the folder cannot be written to; it names `path`, and nothing is left behind.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_parent(path)
     temporary = stage(path, data)
     with naming(path):
         try:
@@ -25,6 +27,15 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def check_parent(path: Path) -> None:
+    """There is a folder for the file `path`. Raises FileNotFoundError, which says how to make it."""
+    if not path.parent.exists():
+        raise FileNotFoundError(
+            f"{path}: expected a folder that is there, got {path.parent}, which is not; make it first "
+            f"(mkdir -p {shlex.quote(str(path.parent))}), or name another"
+        )
 
 
 def stage(path: Path, data: bytes | str) -> Path:

@@ -1,7 +1,8 @@
-"""The command line, `fcnet COMMAND`: one module a command, each with `add(commands)` and a function that runs it."""
+"""The command line, `fcnet COMMAND`: one module a command, which `fcnet.cli.commands` imports when it is asked for."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import os
@@ -13,6 +14,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
+
+from fcnet.cli.commands import parse
+from fcnet.cli.parser import Parser, mute
+from fcnet.errors import DivergedError
+from fcnet.runs.options import in_users_words
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose another place",
@@ -43,32 +49,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    import numpy as np
-
-    from fcnet.backends.notices import watched_by
-    from fcnet.cli.commands import build
-    from fcnet.cli.parser import mute
-    from fcnet.errors import DivergedError
-
+    parser = None
     try:
         try:
-            # A loss that overflows is reported by the solver, in one line.
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                options = build().parse(list(sys.argv[1:] if arguments is None else arguments))
-                quiet = getattr(options, "quiet", False)
-                with watched_by((lambda line: None) if quiet else (lambda line: _complain(f"fcnet: {line}"))):
-                    return options.run(options)
+            parser, options = parse(list(sys.argv[1:] if arguments is None else arguments))
+            return _carry_out(options)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         mute()
         return 0
     except DivergedError as error:
-        _report(error)
+        _report(error, parser)
         return 1
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        _report(error)
+        _report(error, parser)
         return 2
+
+
+def _carry_out(options: argparse.Namespace) -> int:
+    # Imported here, because `fcnet --help` shall not wait for NumPy, and Ctrl-C meanwhile shall be no traceback.
+    import numpy as np
+
+    from fcnet.backends.notices import watched_by
+
+    tell = (lambda line: None) if getattr(options, "quiet", False) else (lambda line: _complain(f"fcnet: {line}"))
+    # A loss that overflows is reported by the solver, in one line.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"), watched_by(tell):
+        return options.run(options)
 
 
 @contextlib.contextmanager
@@ -122,10 +130,13 @@ def _warnings() -> Iterator[None]:
         warnings.showwarning = before
 
 
-def _report(error: BaseException) -> None:
+def _report(error: BaseException, parser: Parser | None) -> None:
+    """Print an error in one line, with the flags of the command in place of Python's arguments."""
     if os.environ.get("FCNET_TRACEBACK"):
         traceback.print_exception(error)
     message = str(error) or type(error).__name__
+    if parser is not None:
+        message = in_users_words(message, known=parser.known())
     notes = list(getattr(error, "__notes__", []))
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""

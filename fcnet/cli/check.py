@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from fcnet.cli.flags import add_flags, given_options
-from fcnet.cli.parser import Commands, number, say
+from fcnet.build import load_data, make_solver
+from fcnet.cli.flags import add_config, add_flags, given_options
+from fcnet.cli.parser import Parser, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
+from fcnet.tools.diagnostics import activation_statistics, check
+from fcnet.tools.diagnostics.activations import histograms_csv, statistics_csv, table
+from fcnet.tools.diagnostics.pictures import activations_png
+from fcnet.tools.diagnostics.sanity import few
 
 FILES = ("activations.csv", "histograms.csv", "activations.png")
 
 
-def add(commands: Commands) -> None:
-    """Declare the command, with the flags of `train`."""
-    parser = commands.add(
-        "check",
-        "Check a training before it is begun: initial loss, a few samples by heart, gradients, activations.",
-        run,
-    )
-    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+def add(parser: Parser) -> None:
+    """Declare the flags, those of `train` among them."""
+    add_config(parser, quiet="no progress bar")
     parser.add_argument(
         "--overfit-steps", type=number(int), default=1000, metavar="N", help="steps to learn 50 samples by heart in"
     )
@@ -34,12 +33,6 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.out, arguments.force = None, False  # what is made here is no run
     options, in_their_words = given_options(arguments)
     with in_their_words:
-        from fcnet.build import load_data, make_solver
-        from fcnet.tools.diagnostics import activation_statistics, check
-        from fcnet.tools.diagnostics.activations import histograms_csv, statistics_csv, table
-        from fcnet.tools.diagnostics.pictures import activations_png
-        from fcnet.tools.diagnostics.sanity import few
-
         solver = make_solver(options, load_data(options), verbose=False)
         say(f"{solver.data.summary()}\n{solver.model!r}, {solver.model.backend.describe()}\n")
         with as_flags(steps="overfit-steps"):

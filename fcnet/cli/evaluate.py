@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fcnet.cli.parser import Commands
+from fcnet.cli.parser import Parser
 from fcnet.cli.reports import as_flags
+from fcnet.runs.options import names_of
 from fcnet.runs.rundir import trained_on
 
 if TYPE_CHECKING:
@@ -15,17 +16,23 @@ if TYPE_CHECKING:
     from fcnet.nn.model import FullyConnectedNet
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
-    parser = commands.add("evaluate", "Accuracy (or error) of a trained network, in all and by class or output.", run)
+def add(parser: Parser) -> None:
+    """Declare the arguments and flags."""
     parser.add_argument("model", metavar="RUN", help="a run directory or a model file")
-    parser.add_argument("--data", help="another data set, or a .csv or .npz file, which is used whole")
     parser.add_argument(
-        "--data-dir", help="where the data files are (default: as in training, $FCNET_DATA, then the user cache)"
+        "--data", metavar="NAME|FILE", help="another data set, or a .csv or .npz file, which is used whole"
     )
-    parser.add_argument("--target", help="the column of a .csv file that holds labels or numbers (several: a,b)")
-    parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        help="where the data files are (default: as in training, $FCNET_DATA, then the user cache)",
+    )
+    parser.add_argument(
+        "--target", metavar="NAME", help="the column of a .csv file that holds labels or numbers (several: a,b)"
+    )
+    parser.add_argument("--split", metavar="NAME", help="train, val or test, of a data set (default: test)")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.names |= {"data": names_of("data"), "split": ("train", "val", "test"), "device": names_of("device")}
 
 
 def run(options: argparse.Namespace) -> int:

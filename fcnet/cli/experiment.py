@@ -6,15 +6,16 @@ import argparse
 import os
 import time
 
-from fcnet.cli.parser import Commands, number, say
+from fcnet.cli.parser import Parser, number, say
 from fcnet.errors import unknown
-from fcnet.runs.options import in_users_words
+from fcnet.experiments import EXPERIMENTS, Settings, results_folder, write_results
+from fcnet.runs.options import names_of
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
-    parser = commands.add("experiment", "The courses' experiments, each a table and a picture.", run)
+def add(parser: Parser) -> None:
+    """Declare the arguments and flags."""
     parser.add_argument("name", metavar="NAME", nargs="?", help="which one; without a name they are listed")
+    parser.names |= {"name": tuple(EXPERIMENTS), "device": names_of("device")}
     parser.add_argument("--out", metavar="FOLDER", help="where the results go (default: a fresh runs/NAME-0001)")
     parser.add_argument("--force", action="store_true", help="replace this experiment's results in --out")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -28,8 +29,6 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run one and write NAME.csv and NAME.png, or list them all."""
-    from fcnet.experiments import EXPERIMENTS
-
     if options.name is None:
         width = max(map(len, EXPERIMENTS))
         for name, experiment in EXPERIMENTS.items():
@@ -37,17 +36,6 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.name not in EXPERIMENTS:
         raise unknown("experiment", options.name, EXPERIMENTS)
-    try:
-        return _run(options)
-    except (ValueError, TypeError, OSError) as error:
-        if len(error.args) == 1 and isinstance(error.args[0], str):
-            error.args = (in_users_words(error.args[0], None, ()),)
-        raise
-
-
-def _run(options: argparse.Namespace) -> int:
-    from fcnet.experiments import EXPERIMENTS, Settings, results_folder, write_results
-
     experiment, verbose = EXPERIMENTS[options.name], not options.quiet
     settings = Settings(
         device=options.device,

@@ -10,9 +10,11 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
-from fcnet.cli.parser import number
+from fcnet.cli.parser import Parser, number
+from fcnet.nn.model import load
 from fcnet.runs.options import (
-    CommaList,
+    COMMON,
+    GROUPS,
     TrainOptions,
     flag,
     in_users_words,
@@ -22,38 +24,45 @@ from fcnet.runs.options import (
     read_toml,
 )
 
-_METAVARS = {str: "NAME", CommaList: "NAME", int: "N", float: "X", list: "N,N"}
+
+def add_flags(parser: Parser, without: Container[str] = (), table: type[TrainOptions] = TrainOptions) -> None:
+    """A flag for each option of `table` but those of `without`, in groups; what was not given is not in the result."""
+    fields = [field for field in dataclasses.fields(table) if field.name not in without]
+    fields.sort(key=lambda field: field.name not in table.__annotations__)  # before those that it has by inheritance
+    for title in GROUPS:
+        group = parser if title == COMMON else parser.add_argument_group(title)
+        for field in fields:
+            if field.metadata["group"] == title:
+                _add_flag(group, field)
+    parser.names |= {field.name: field.metadata["names"] for field in fields if field.metadata["names"]}
 
 
-def add_flags(parser: argparse._ActionsContainer, without: Container[str] = ()) -> None:
-    """A flag for each of `TrainOptions` but these; what was not given is not in the result."""
-    for field in dataclasses.fields(TrainOptions):
-        if field.name in without:
-            continue
-        kind, name = field.metadata["kind"], f"--{flag(field.name)}"
-        default = [100, 100] if kind is list else field.default
-        no_default = default is None or default is False  # 0 is one
-        text = field.metadata["help"] + ("" if no_default else f" (default: {_plain(default)})")
-        how: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
-        if kind is bool:
-            parser.add_argument(name, action="store_true", **how)
-        elif kind is list:
-            parser.add_argument(name, type=_widths, metavar="N,N", **how)
-        else:
-            metavar = "FOLDER" if field.name in ("data_dir", "out") else _METAVARS[kind]
-            parser.add_argument(name, type=number(kind) if kind in (int, float) else str, metavar=metavar, **how)
+def _add_flag(group: argparse._ActionsContainer, field: dataclasses.Field[Any]) -> None:
+    kind, name, text = field.metadata["kind"], f"--{flag(field.name)}", field.metadata["help"]
+    default = field.default_factory() if callable(field.default_factory) else field.default
+    how: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+    if kind is bool and default is True:
+        text += f" (default: on; --no-{flag(field.name)} turns it off)"
+        group.add_argument(name, action=argparse.BooleanOptionalAction, help=text, **how)
+    elif kind is bool:
+        group.add_argument(name, action="store_true", help=text, **how)
+    elif kind is tuple:
+        group.add_argument(name, action="append", metavar=field.metadata["metavar"], help=text, **how)
+    else:
+        text += "" if default is None else f" (default: {_plain(default)})"
+        reader = {int: number(int), float: number(float), list: _widths}.get(kind, str)
+        group.add_argument(name, type=reader, metavar=field.metadata["metavar"], help=text, **how)
+
+
+def add_config(parser: Parser, quiet: str) -> None:
+    """The flags of every command that trains: --config, and --quiet, of which `quiet` says what it leaves out."""
+    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
+    parser.add_argument("--quiet", action="store_true", help=quiet)
 
 
 def given_options(arguments: argparse.Namespace) -> tuple[TrainOptions, contextlib.AbstractContextManager[None]]:
     """The options of a command line and of its --config, and a context in which errors name these."""
-    from fcnet.nn.model import load
-
-    names = {field.name for field in dataclasses.fields(TrainOptions)}
-    given = {name: value for name, value in vars(arguments).items() if name in names}
-    if arguments.config == "":
-        raise ValueError("--config: expected a TOML file, got ''; name one, or leave it out")
-    config = None if arguments.config is None else os.path.expanduser(arguments.config)
-    from_file = read_toml(config) if config else {}
+    given, from_file, config = sources(arguments, TrainOptions)
     source = given.get("from_", from_file.get("from_"))
     inherited = {} if source is None else of_network(load(os.path.expanduser(source), device="auto").config)
     options = merged(inherited, from_file, given)
@@ -61,20 +70,36 @@ def given_options(arguments: argparse.Namespace) -> tuple[TrainOptions, contextl
         options.from_ = str(Path(options.from_).expanduser().resolve())
     if options.out:
         options.out = os.path.expanduser(options.out)
-    return options, _in_users_words(config, from_file.keys() - given.keys(), options.out)
+    return options, naming_config(config, from_file.keys() - given.keys(), options.out)
+
+
+def sources(
+    arguments: argparse.Namespace, table: type[TrainOptions]
+) -> tuple[dict[str, Any], dict[str, Any], str | None]:
+    """The options of `table` that a command line gives, those that its --config gives, and that file.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or none that can be read.
+    """
+    names = {field.name for field in dataclasses.fields(table)}
+    given = {name: value for name, value in vars(arguments).items() if name in names}
+    if arguments.config == "":
+        raise ValueError("--config: expected a TOML file, got ''; name one, or leave it out")
+    config = None if arguments.config is None else os.path.expanduser(arguments.config)
+    return given, read_toml(config, table) if config else {}, config
 
 
 @contextlib.contextmanager
-def _in_users_words(config: str | None, from_file: Container[str], out: str | None) -> Iterator[None]:
-    """Let errors name flags, not the arguments of Python."""
+def naming_config(config: str | None, from_file: Container[str], out: str | None = None) -> Iterator[None]:
+    """Let an error about an option that came from a file name that file, and one about the folder `out` say whose."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
-        inside = isinstance(error, OSError) and error.filename is not None
-        if inside and out and Path(str(error.filename)).is_relative_to(out):  # type: ignore[union-attr]
+        named = error.filename if isinstance(error, OSError) else None
+        if named is not None and out and Path(str(named)).is_relative_to(out):
             error.add_note("--out names the folder")
-        elif len(error.args) == 1 and isinstance(error.args[0], str):
-            error.args = (in_users_words(error.args[0], config, from_file),)
+        elif config is not None and len(error.args) == 1 and isinstance(error.args[0], str):
+            error.args = (in_users_words(error.args[0], config, from_file, known=from_file),)
         raise
 
 

@@ -7,24 +7,22 @@ import importlib.metadata
 import importlib.util
 import platform
 
-from fcnet.cli.parser import Commands
+import fcnet
+from fcnet.backends import Status, get_backend, probe
+from fcnet.backends.cpu import loader
+from fcnet.cli.parser import Parser
+from fcnet.data.catalogue import NAMES, SOURCES, candidate_folders, find_files
 
 _EXTRAS = {"scikit-learn": "sklearn", "matplotlib": "plot", "pooch": "data", "optuna": "search"}
 _DIGITS_MISSING = "needs scikit-learn, which is not installed: pip install 'fcnet[sklearn]'"
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
-    commands.add("info", "Versions, usable devices (and why others are not), data sets found.", run)
+def add(parser: Parser) -> None:
+    """Declare nothing: there are no flags."""
 
 
 def run(options: argparse.Namespace) -> int:
     """Print it; nothing missing is an error."""
-    import fcnet
-    from fcnet.backends import Status, get_backend, probe
-    from fcnet.backends.cpu import loader
-    from fcnet.data.catalogue import NAMES, SOURCES, candidate_folders, find_files
-
     print(f"fcnet {fcnet.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     print("\nDevices")
     cpu = get_backend("cpu")

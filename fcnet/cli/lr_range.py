@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-from fcnet.cli.flags import add_flags, given_options
-from fcnet.cli.parser import Commands, number, say
+from fcnet.build import load_data, make_solver
+from fcnet.cli.flags import add_config, add_flags, given_options
+from fcnet.cli.parser import Parser, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
 from fcnet.files import make_numbered_folder
+from fcnet.tools.diagnostics import lr_range
+from fcnet.tools.diagnostics.pictures import lr_range_png
 
 FILES = ("lr-range.csv", "lr-range.png")
 
 
-def add(commands: Commands) -> None:
-    """Declare the command, with the flags of `train`."""
-    parser = commands.add("lr-range", "Try growing learning rates, one step at each, and suggest one.", run)
-    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+def add(parser: Parser) -> None:
+    """Declare the flags, those of `train` among them."""
+    add_config(parser, quiet="no progress bar")
     parser.add_argument("--lowest", type=number(float), default=1e-6, metavar="X", help="first learning rate")
     parser.add_argument("--highest", type=number(float), default=10.0, metavar="X", help="last learning rate")
     parser.add_argument("--sweep-steps", type=number(int), default=200, metavar="N", help="learning rates to try")
@@ -31,10 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.out, arguments.force = None, False  # what is made here is no run
     options, in_their_words = given_options(arguments)
     with in_their_words:
-        from fcnet.build import load_data, make_solver
-        from fcnet.tools.diagnostics import lr_range
-        from fcnet.tools.diagnostics.pictures import lr_range_png
-
         solver = make_solver(options, load_data(options), verbose=False)
         say(f"{solver.data.summary()}\n{solver.model!r}, {solver.model.backend.describe()}")
         with as_flags(lowest="lowest", highest="highest", steps="sweep-steps"):

@@ -1,24 +1,35 @@
-"""The parser of the command line: argparse, with errors of one line that name the nearest valid spelling."""
+"""The parser of a command: argparse, with errors of one line that name the nearest valid spelling."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from fcnet import errors
+from fcnet.runs.options import ARGUMENTS
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds defaults, but for those that say nothing."""
+    """Adds defaults, but for those that say nothing; names the options in their groups only, not in the usage too."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False:
             return action.help
         return super()._get_help_string(action)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)  # one with lines of its own
+
+    def add_usage(self, usage: str | None, actions: Iterable[argparse.Action], *others: Any, **named: Any) -> None:
+        """The program, [options], and what has no flag."""
+        if usage is None:
+            places = [action for action in actions if not action.option_strings]
+            words = [f"[{place.metavar}]" if place.nargs == "?" else str(place.metavar) for place in places]
+            usage = " ".join(["%(prog)s", "[options]", *words])
+        super().add_usage(usage, actions, *others, **named)
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,55 +37,40 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
+        self.names: dict[str, tuple[str, ...]] = {}  # of an option, by dest: what a shell completes it to
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help")
+
+    def actions(self) -> list[argparse.Action]:
+        """All options and arguments, in their order."""
+        return list(self._actions)
 
     def flags(self) -> list[str]:
         """All the long flags."""
         return [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
 
+    def known(self) -> set[str]:
+        """The names of all options, as the namespace has them."""
+        return {action.dest for action in self._actions if action.option_strings}
 
-class Commands:
-    """The command `fcnet` and its subcommands."""
-
-    def __init__(self) -> None:
-        import fcnet
-
-        self.top = Parser(
-            prog="fcnet", description="Fully connected neural networks on NumPy (CPU) and CuPy (CUDA GPU)."
-        )
-        self.top.add_argument("--version", action="version", version=f"fcnet {fcnet.__version__}")
-        self._subparsers = self.top.add_subparsers(metavar="COMMAND", parser_class=Parser)
-        self._by_name: dict[str, Parser] = {}
-
-    def add(self, name: str, help: str, run: Callable[[argparse.Namespace], int]) -> Parser:
-        """A subcommand; its parser is returned for its arguments."""
-        parser = self._subparsers.add_parser(name, help=help, description=help)
-        parser.set_defaults(run=run)
-        self._by_name[name] = parser
-        return parser
+    def groups(self) -> list[tuple[str, list[argparse.Action]]]:
+        """Title and options of each group that --help shows."""
+        return [(str(group.title), group._group_actions) for group in self._action_groups]
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options of a command line, `run` among them.
+        """The options of a command line.
 
         Raises:
-            ValueError: an unknown command or flag, a missing or unreadable value.
+            ValueError: an unknown flag, a missing or unreadable value.
         """
-        if not arguments:
-            self.top.print_help()
-            return argparse.Namespace(run=lambda options: 2)
-        name = arguments[0]
-        if not name.startswith("-") and name not in self._by_name:
-            raise errors.unknown("command", name, self._by_name)
-        options, unknown = self.top.parse_known_args(arguments)
+        options, unknown = self.parse_known_args(arguments)
         if unknown:
-            flag, parser = unknown[0].split("=")[0], self._by_name.get(name, self.top)
-            near = get_close_matches(flag, parser.flags(), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
-            raise ValueError(f"{parser.prog}: unknown argument {flag}; {hint}")
-        if not hasattr(options, "run"):  # only flags of the top
-            self.top.error("expected a command")
+            flag = unknown[0].split("=")[0]
+            meant = ARGUMENTS.get(flag.lstrip("-").replace("-", "_"), flag)
+            near = errors.alike(meant, self.flags()) if flag.startswith("-") else []
+            hint = f"did you mean {errors.either(near)}?" if near else f"see {self.prog} --help"
+            raise ValueError(f"{self.prog}: unknown argument {flag}; {hint}")
         return options
 
 

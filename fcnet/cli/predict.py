@@ -8,8 +8,9 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from fcnet.cli.parser import Commands, number
+from fcnet.cli.parser import Parser, number
 from fcnet.cli.reports import as_flags
+from fcnet.runs.options import names_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,11 +18,8 @@ if TYPE_CHECKING:
     from fcnet.nn.model import FullyConnectedNet
 
 
-def add(commands: Commands) -> None:
-    """Declare the command."""
-    parser = commands.add(
-        "predict", "Classes or numbers of new samples, as CSV: a row per sample, in their order.", run
-    )
+def add(parser: Parser) -> None:
+    """Declare the arguments and flags."""
     parser.add_argument("model", metavar="RUN", help="a run directory or a model file")
     parser.add_argument("input", metavar="INPUT", help="a .csv or .npz file, or the name of a data set")
     parser.add_argument("--out", metavar="FILE.csv", help="where to write (default: standard output)")
@@ -34,10 +32,13 @@ def add(commands: Commands) -> None:
         help="means and standard deviations of the probabilities over N predictions with dropout, in columns p and sd",
     )
     parser.add_argument(
-        "--data-dir", help="where the files of a data set are (default: $FCNET_DATA, then the user cache)"
+        "--data-dir",
+        metavar="FOLDER",
+        help="where the files of a data set are (default: $FCNET_DATA, then the user cache)",
     )
-    parser.add_argument("--split", help="train, val or test, of a data set (default: test)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--split", metavar="NAME", help="train, val or test, of a data set (default: test)")
+    parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.names |= {"input": names_of("data"), "split": ("train", "val", "test"), "device": names_of("device")}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,13 +49,15 @@ def run(options: argparse.Namespace) -> int:
 
     from fcnet import load
     from fcnet.data import inputs
-    from fcnet.files import write_atomically
+    from fcnet.files import check_parent, write_atomically
 
     if options.out == "":
         raise ValueError("--out: expected the name of a file, got ''; name one, or leave it out for standard output")
     out = None if options.out is None else Path(options.out)
     if out is not None and out.exists() and not options.force:
         raise FileExistsError(f"--out: {out} is there already; choose another name, or replace it with --force")
+    if out is not None:
+        check_parent(out)
     model = load(options.model, device=options.device)
     for name, given in (("--proba", options.proba), ("--mc-samples", options.mc_samples is not None)):
         if given and model.loss_name not in ("softmax", "bce"):

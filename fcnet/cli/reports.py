@@ -54,6 +54,7 @@ def as_flags(**flags: str) -> Iterator[None]:
 
 def write_report(folder: Path, files: Mapping[str, Content]) -> None:
     """Write the files and say so; a picture that cannot be drawn for want of matplotlib is left out, with a line."""
+    make_folder(folder)
     written = []
     for name, content in files.items():
         try:

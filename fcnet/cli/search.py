@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import os
-import re
-from typing import Any
 
-from fcnet.cli.flags import add_flags
-from fcnet.cli.parser import Commands, number, say
-from fcnet.runs.options import TrainOptions, flag, in_users_words, read_toml
+from fcnet.cli.flags import add_config, add_flags, naming_config, sources
+from fcnet.cli.parser import Parser, say
+from fcnet.tools.search import searching
+from fcnet.tools.search.plan import SearchOptions, make
 
 _EXAMPLES = """
 what to vary, once for each option:
@@ -33,59 +30,20 @@ examples:
 """
 
 
-def add(commands: Commands) -> None:
-    """Declare the command: the flags of `train`, as fixed values, and those of the search."""
-    parser = commands.add("search", "Search train's options: random, grid or TPE; the best run is kept.", run)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+def add(parser: Parser) -> None:
+    """Declare the flags of the search, and those of `train` as fixed values."""
     parser.epilog = _EXAMPLES
-    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, no line per trial")
-    from fcnet.tools.search.plan import SearchOptions
-
-    train = {field.name for field in dataclasses.fields(TrainOptions)}
-    for field in dataclasses.fields(SearchOptions):
-        if field.name in train:
-            continue
-        kind, text = field.metadata["kind"], field.metadata["help"]
-        name = f"--{flag(field.name)}"
-        if field.name == "vary":
-            parser.add_argument(
-                name, action="append", metavar="NAME=RANGE", default=argparse.SUPPRESS, help="see below"
-            )
-        elif kind is bool:
-            help = text + f" (default: on; --no-{flag(field.name)} turns it off)"
-            action = argparse.BooleanOptionalAction
-            parser.add_argument(name, action=action, default=argparse.SUPPRESS, help=help)
-        else:
-            default = "" if field.default is None else f" (default: {field.default})"
-            metavar = "N" if kind is int else "NAME"
-            how: dict[str, Any] = {"type": number(kind)} if kind is int else {}
-            parser.add_argument(name, metavar=metavar, default=argparse.SUPPRESS, help=text + default, **how)
-    parser.add_argument("--out", metavar="FOLDER", default=argparse.SUPPRESS, help="its folder (default: runs/STUDY)")
-    add_flags(parser.add_argument_group("options of every trial, as in fcnet train"), without=("out", "force"))
+    add_config(parser, quiet="no progress bar, no line per trial")
+    add_flags(parser, without=("force",), table=SearchOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Search; the last line says the best validation value and where its run is."""
-    from fcnet.tools.search import searching
-    from fcnet.tools.search.plan import SearchOptions, make
-
-    if arguments.config == "":
-        raise ValueError("--config: expected a TOML file, got ''; name one, or leave it out")
-    names = {field.name for field in dataclasses.fields(SearchOptions)}
-    given = {name: value for name, value in vars(arguments).items() if name in names}
-    config = None if arguments.config is None else os.path.expanduser(arguments.config)
-    from_file = read_toml(config, SearchOptions) if config else {}
+    given, from_file, config = sources(arguments, SearchOptions)
     tell = (lambda text: None) if arguments.quiet else say
-    try:
+    with naming_config(config, from_file.keys() - given.keys()):
         plan = make(from_file | given)
         result = searching.run(plan, shown=not arguments.quiet, tell=tell)
-    except (ValueError, TypeError) as error:
-        if len(error.args) == 1 and isinstance(error.args[0], str):
-            told = in_users_words(error.args[0], config, from_file.keys() - given.keys())
-            mine = re.match(r"(\w+)[^:]*: ", told)
-            error.args = (f"--{told}" if mine and mine[1] in names else told,)
-        raise
     say(result.table())
     say(f"wrote {plan.out}: {', '.join(sorted(p.name for p in plan.out.iterdir() if not p.name.startswith('.')))}")
     if result.no_picture is not None:

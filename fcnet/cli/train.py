@@ -5,21 +5,17 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
-from fcnet.cli.flags import add_flags, given_options
-from fcnet.cli.parser import Commands, say
+from fcnet.build import load_data, make_solver
+from fcnet.cli.flags import add_config, add_flags, given_options
+from fcnet.cli.parser import Parser, say
 from fcnet.runs.options import TrainOptions
-
-if TYPE_CHECKING:
-    from fcnet.training.solver import Solver
+from fcnet.training.solver import Solver
 
 
-def add(commands: Commands) -> None:
-    """Declare the command and a flag for each of `TrainOptions`."""
-    parser = commands.add("train", "Train a network and write a run directory.", run)
-    parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, only the last line")
+def add(parser: Parser) -> None:
+    """Declare a flag for each of `TrainOptions`."""
+    add_config(parser, quiet="no progress bar, only the last line")
     add_flags(parser)
 
 
@@ -31,8 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(options: TrainOptions, *, quiet: bool) -> int:
-    from fcnet.build import load_data, make_solver
-
     tell = (lambda _: None) if quiet else say
     dataset = load_data(options)
     solver = make_solver(options, dataset, verbose=not quiet)

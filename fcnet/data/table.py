@@ -14,12 +14,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fcnet.errors import alike
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -95,10 +96,9 @@ def check_probabilities(path: Path, target: str) -> None:
 
 
 def _unknown(argument: str, got: str, columns: Sequence[str]) -> str:
-    """That `got` is no column, with the nearest one in any case of letters."""
-    lower = {column.lower(): column for column in columns}
-    near = get_close_matches(got.lower(), lower, n=1, cutoff=0.5)
-    hint = f"; did you mean {lower[near[0]]!r}?" if near else ""
+    """That `got` is no column, with the nearest one if it is alike."""
+    near = alike(got, columns, most=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{argument}: expected one of {listed(columns)}; got {got!r}{hint}{header_hint(columns)}"
 
 

@@ -467,7 +467,8 @@ class FullyConnectedNet:
             path: of the file, or a folder, in which it becomes model.safetensors.
 
         Raises:
-            TypeError, ValueError: no path, or an empty one. OSError: it cannot be written there.
+            TypeError, ValueError: no path, or an empty one. FileNotFoundError: the folder for the file is not there.
+            OSError: it cannot be written there.
         """
         to_numpy = self.backend.to_numpy
         tensors = {name: to_numpy(value) for part in (self.params, self.state) for name, value in part.items()}

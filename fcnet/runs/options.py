@@ -4,83 +4,174 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from fcnet.errors import unknown
+from fcnet.errors import either, unknown
 
 
 class CommaList(str):
     """The kind of an option that joins texts by commas, relu,tanh or 3=0.1,4=0.5; elsewhere also a list or a table."""
 
 
-def option(default: Any, kind: type, help: str) -> Any:
-    """A field of `TrainOptions`: its default, the type of a value, a line for --help."""
-    metadata = {"kind": kind, "help": help}
-    if kind is list:
+# Groups of options, under whose titles --help lists them, in this order.
+COMMON = "options"
+DATA = "data"
+NETWORK = "network"
+START = "initial weights, layers of another run"
+REGULARISATION = "regularisation"
+STEPS = "learning rate, limits of a step"
+MACHINE = "device, precision"
+GROUPS = (COMMON, DATA, NETWORK, REGULARISATION, STEPS, START, MACHINE)
+
+
+def option(
+    group: str, default: Any, kind: type, help: str, *, names: Sequence[str] = (), metavar: str | None = None
+) -> Any:
+    """A field of `TrainOptions`.
+
+    Args:
+        group: one of `GROUPS`.
+        default: its value if it is not given.
+        kind: the type of a value.
+        help: a line for --help, in which {} stands for `names`.
+        names: what may be given, or some of it; a shell completes them.
+        metavar: what --help calls a value; of one with FILE or FOLDER in it, a shell completes paths.
+    """
+    metadata = {
+        "group": group,
+        "kind": kind,
+        "help": help.format(either(names)),
+        "names": tuple(names),
+        "metavar": _METAVARS.get(kind) if metavar is None else metavar,
+    }
+    if kind in (list, tuple):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+_METAVARS = {str: "NAME", CommaList: "NAME", int: "N", float: "X", list: "N,N"}
 
 
 @dataclass
 class TrainOptions:
     """What `fcnet train` can be told; None means "the default of whatever takes it"."""
 
-    data: str = option("digits", str, "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file")
-    data_dir: str | None = option(None, str, "where the data files are (default: $FCNET_DATA, then the user cache)")
-    target: str | None = option(
-        None, CommaList, "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)"
+    see: ClassVar[str] = "fcnet train --help"
+
+    data: str = option(
+        COMMON,
+        "digits",
+        str,
+        "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file",
+        names=("digits", "mnist", "fashion-mnist", "cifar10", "spirals"),
+        metavar="NAME|FILE",
     )
-    preprocess: str | None = option(None, str, "none, scale, center or standardize (default: by data set)")
-    hidden: list[int] = option((100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net")
+    data_dir: str | None = option(
+        DATA, None, str, "where the data files are (default: $FCNET_DATA, then the user cache)", metavar="FOLDER"
+    )
+    target: str | None = option(
+        COMMON,
+        None,
+        CommaList,
+        "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)",
+    )
+    preprocess: str | None = option(
+        DATA, None, str, "{} (default: by data set)", names=("none", "scale", "center", "standardize")
+    )
+    hidden: list[int] = option(
+        COMMON, (100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net"
+    )
     activation: str = option(
+        NETWORK,
         "relu",
         CommaList,
-        "relu, leaky_relu, elu, sigmoid, tanh, maxout, gelu or silu; or one for each hidden layer, such as tanh,relu",
+        "{}; or one for each hidden layer, such as tanh,relu",
+        names=("relu", "leaky_relu", "elu", "sigmoid", "tanh", "maxout", "gelu", "silu"),
     )
-    maxout_pieces: int | None = option(None, int, "pieces of each maxout unit (default: 2)")
-    norm: str = option("none", str, "none, batchnorm or layernorm")
-    dropout_keep: float = option(1.0, float, "probability to keep a hidden unit; 1 for no dropout")
-    dropout: str = option("inverted", str, "inverted (scaled while training) or plain (scaled while evaluating)")
+    maxout_pieces: int | None = option(NETWORK, None, int, "pieces of each maxout unit (default: 2)")
+    norm: str = option(NETWORK, "none", str, "{}", names=("none", "batchnorm", "layernorm"))
+    dropout_keep: float = option(REGULARISATION, 1.0, float, "probability to keep a hidden unit; 1 for no dropout")
+    dropout: str = option(
+        REGULARISATION,
+        "inverted",
+        str,
+        "inverted (scaled while training) or plain (scaled while evaluating)",
+        names=("inverted", "plain"),
+    )
     loss: str = option(
-        "softmax", str, "softmax or svm for classes, mse for numbers (not scaled), bce for labels of 0 and 1"
+        COMMON,
+        "softmax",
+        str,
+        "softmax or svm for classes, mse for numbers (not scaled), bce for labels of 0 and 1",
+        names=("softmax", "svm", "mse", "bce"),
     )
-    label_smoothing: float = option(0.0, float, "share of each softmax target spread evenly over the classes")
-    reg: float = option(0.0, float, "L2 strength")
-    reg_l1: float = option(0.0, float, "L1 strength")
-    init: str | None = option(None, str, "zeros, normal, xavier or he (default: what suits the activation)")
-    weight_scale: float | None = option(None, float, "standard deviation of the initial weights, instead of --init")
-    optimizer: str = option("adam", str, "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lbfgs or bfgs")
-    lr: float | None = option(None, float, "learning rate (default: the optimizer's)")
-    lr_decay: float = option(1.0, float, "factor on the learning rate after each epoch")
+    label_smoothing: float = option(
+        REGULARISATION, 0.0, float, "share of each softmax target spread evenly over the classes"
+    )
+    reg: float = option(REGULARISATION, 0.0, float, "L2 strength")
+    reg_l1: float = option(REGULARISATION, 0.0, float, "L1 strength")
+    init: str | None = option(
+        START, None, str, "{} (default: what suits the activation)", names=("zeros", "normal", "xavier", "he")
+    )
+    weight_scale: float | None = option(
+        START, None, float, "standard deviation of the initial weights, instead of --init"
+    )
+    optimizer: str = option(
+        COMMON,
+        "adam",
+        str,
+        "{}",
+        names=("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs", "bfgs"),
+    )
+    lr: float | None = option(COMMON, None, float, "learning rate (default: the optimizer's)")
+    lr_decay: float = option(STEPS, 1.0, float, "factor on the learning rate after each epoch")
     schedule: str | None = option(
-        None, str, "of the learning rate: constant, step, exponential, inverse, cosine or warmup"
+        STEPS,
+        None,
+        str,
+        "of the learning rate: {}",
+        names=("constant", "step", "exponential", "inverse", "cosine", "warmup"),
     )
-    schedule_per: str | None = option(None, str, "what schedules and warm-up count: epoch or step (default: epoch)")
-    schedule_every: int | None = option(None, int, "step: the rate falls each time after so many")
-    schedule_factor: float | None = option(None, float, "step: what the rate is multiplied by (default: 0.1)")
-    schedule_decay: float | None = option(None, float, "exponential, inverse: how fast the rate falls")
-    schedule_total: int | None = option(None, int, "cosine: from where on the rate stays low (default: the end)")
-    schedule_floor: float | None = option(None, float, "cosine: the share of the rate that stays (default: 0)")
-    warmup: int | None = option(None, int, "so many smaller, rising rates come first")
-    weight_decay: float | None = option(None, float, "decoupled weight decay (default: 0.01 for adamw, else 0)")
-    clip_norm: float | None = option(None, float, "longest gradient, all parameters together")
-    clip_value: float | None = option(None, float, "largest element of a gradient")
-    max_norm: float | None = option(None, float, "longest vector of weights into a unit")
-    from_: str | None = option(None, str, "a run whose lower layers and preprocessing to start from")
-    freeze: str | None = option(None, CommaList, "layers that are not trained, the lowest ones, such as 1,2")
-    lr_mult: str | None = option(None, CommaList, "factors on the learning rate of layers, such as 3=0.1,4=0.5")
-    batch_size: int = option(100, int, "samples per step")
-    epochs: int = option(20, int, "passes over the training data")
-    patience: int | None = option(None, int, "stop after so many epochs without a better validation accuracy")
-    seed: int = option(0, int, "of weights, shuffles and dropout masks")
-    device: str = option("auto", str, "auto, cpu, cuda or cuda:N")
-    dtype: str = option("float32", str, "float32 or float64")
-    precision: str | None = option(None, str, "of matrix products on a CUDA GPU: tf32 or bf16 (default: as dtype)")
-    out: str | None = option(None, str, "run directory (default: a fresh runs/NAME-0001)")
-    force: bool = option(False, bool, "replace the run in --out")
+    schedule_per: str | None = option(
+        STEPS, None, str, "what schedules and warm-up count: {} (default: epoch)", names=("epoch", "step")
+    )
+    schedule_every: int | None = option(STEPS, None, int, "step: the rate falls each time after so many")
+    schedule_factor: float | None = option(STEPS, None, float, "step: what the rate is multiplied by (default: 0.1)")
+    schedule_decay: float | None = option(STEPS, None, float, "exponential, inverse: how fast the rate falls")
+    schedule_total: int | None = option(STEPS, None, int, "cosine: from where on the rate stays low (default: the end)")
+    schedule_floor: float | None = option(STEPS, None, float, "cosine: the share of the rate that stays (default: 0)")
+    warmup: int | None = option(STEPS, None, int, "so many smaller, rising rates come first")
+    weight_decay: float | None = option(
+        REGULARISATION, None, float, "decoupled weight decay (default: 0.01 for adamw, else 0)"
+    )
+    clip_norm: float | None = option(STEPS, None, float, "longest gradient, all parameters together")
+    clip_value: float | None = option(STEPS, None, float, "largest element of a gradient")
+    max_norm: float | None = option(REGULARISATION, None, float, "longest vector of weights into a unit")
+    from_: str | None = option(
+        START, None, str, "a run whose lower layers and preprocessing to start from", metavar="RUN"
+    )
+    freeze: str | None = option(
+        START, None, CommaList, "layers that are not trained, the lowest ones, such as 1,2", metavar="N,N"
+    )
+    lr_mult: str | None = option(
+        START, None, CommaList, "factors on the learning rate of layers, such as 3=0.1,4=0.5", metavar="N=X"
+    )
+    batch_size: int = option(COMMON, 100, int, "samples per step")
+    epochs: int = option(COMMON, 20, int, "passes over the training data")
+    patience: int | None = option(
+        REGULARISATION, None, int, "stop after so many epochs without a better validation accuracy"
+    )
+    seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
+    device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
+    dtype: str = option(MACHINE, "float32", str, "{}", names=("float32", "float64"))
+    precision: str | None = option(
+        MACHINE, None, str, "of matrix products on a CUDA GPU: {} (default: as dtype)", names=("tf32", "bf16")
+    )
+    out: str | None = option(COMMON, None, str, "run directory (default: a fresh runs/NAME-0001)", metavar="FOLDER")
+    force: bool = option(COMMON, False, bool, "replace the run in --out")
 
 
 _NOT_SAVED = ("out", "force")  # where a run went is not part of how it was made
@@ -100,30 +191,72 @@ ARGUMENTS = {
 }
 
 
-def in_users_words(message: str, file: str | None, from_file: Container[str]) -> str:
-    """A message that begins with a Python argument, with the flag instead, or with the file it was set in.
+def in_users_words(
+    message: str, file: str | None = None, from_file: Container[str] = (), known: Container[str] | None = None
+) -> str:
+    """A message in which arguments of Python stand by their flags, or at its beginning by the file they were set in.
 
-    >>> in_users_words("num_epochs: expected 1 or more, got 0", None, ())
+    `known` are the options that there is a flag for; None: all of `TrainOptions`. What is quoted or a path, and a list
+    of valid names, is left as it is: it may be the user's own.
+
+    >>> in_users_words("num_epochs: expected 1 or more, got 0")
     '--epochs: expected 1 or more, got 0'
     >>> in_users_words("num_epochs: expected 1 or more, got 0", "a.toml", ["epochs"])
     'config a.toml: epochs: expected 1 or more, got 0'
+    >>> in_users_words("out: runs/a is not empty; leave weight_scale out, or use init='he' or force=True")
+    '--out: runs/a is not empty; leave --weight-scale out, or use --init he or --force'
     """
+    known = {field.name for field in dataclasses.fields(TrainOptions)} if known is None else known
+
+    def spelled(name: str) -> str | None:
+        name = ARGUMENTS.get(name, name)
+        if name not in known:
+            return None
+        return flag(name) if file is not None and name in from_file else f"--{flag(name)}"
+
     message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)
-    begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?: ", message)
-    if begin is None:
-        return message
-    names = [ARGUMENTS.get(name, name) for name in begin.groups() if name]
-    if not {field.name for field in dataclasses.fields(TrainOptions)}.issuperset(names):
-        return message
-    rest = message[begin.end() :]
-    if file is not None and all(name in from_file for name in names):
-        return f"config {file}: {' and '.join(map(flag, names))}: {rest}"
-    return f"{' and '.join('--' + flag(name) for name in names)}: {rest}"
+    begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?(?=: )|(vary)(?= [\w-]+: )", message)
+    names = [spelled(name) for name in begin.groups() if name] if begin else []
+    flags = [name for name in names if name is not None]
+    if begin is None or len(flags) < len(names):
+        return _mentions(message, spelled)
+    rest = _mentions(message[begin.end() :], spelled)
+    if not any(name.startswith("--") for name in flags):
+        return f"config {file}: {' and '.join(flags)}{rest}"
+    return f"{' and '.join('--' + name.removeprefix('--') for name in flags)}{rest}"
+
+
+# What a message may say, the first that fits: valid names; an argument with its value; a quotation; an argument alone.
+_SAID = re.compile(
+    r"expected one of .*?(?=[;,] got )"
+    r"|(?<![\w./\\-])(?P<given>\w+)=(?P<value>'[^']*'|[\w.+-]+)"
+    r"|(?<!\w)'[^']*'"
+    r"|(?<![\w./\\-])(?P<alone>[a-z]\w*_\w+)(?![\w./\\(:=\[-])"
+)
+
+
+def _mentions(message: str, spelled: Callable[[str], str | None]) -> str:
+    """The message with `spelled` for each argument in it; a flag that it already names beside one is said once."""
+
+    def replaced(found: re.Match[str]) -> str:
+        name = spelled(found["given"] or found["alone"] or "")
+        if name is None or found["value"] in ("False", "None"):
+            return found[0]
+        if found["value"] is None or found["value"] == "True":
+            return name
+        return f"{name} {found['value'].strip(chr(39))}" if name.startswith("--") else f"{name}={found['value']}"
+
+    return re.sub(r"(--[\w-]+)( \S+)? \(\1\)", r"\1\2", _SAID.sub(replaced, message))
 
 
 def flag(name: str) -> str:
     """The spelling of an option on the command line and in TOML: batch_size -> batch-size, from_ -> from."""
     return name.rstrip("_").replace("_", "-")
+
+
+def names_of(option: str) -> tuple[str, ...]:
+    """What a shell completes an option of `TrainOptions` to."""
+    return TrainOptions.__dataclass_fields__[option].metadata["names"]
 
 
 def merged(*layers: Mapping[str, Any]) -> TrainOptions:
@@ -165,7 +298,7 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
                 f"do it there again, or leave the line {IN_PYTHON} out for another training"
             )
         if field is None:
-            raise unknown(f"config: {path}", key, fields)
+            raise unknown(f"config: {path}", key, fields, see=table.see, meant=ARGUMENTS.get(key.replace("-", "_")))
         if field.name in values:
             raise ValueError(f"config: {path}: {flag(key)}: expected it once, got it with - and with _; leave one out")
         values[field.name] = typed(f"config: {path}: {key}", value, field.metadata["kind"])

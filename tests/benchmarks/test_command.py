@@ -23,6 +23,7 @@ def test_without_json_nothing_is_written(capsys):
 
 def test_record_table_and_picture_lie_beside_each_other(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
     assert run(["--json", "deep/x.json"], picture=lambda record: b"picture") == 0
     assert sorted(file.name for file in (tmp_path / "deep").iterdir()) == ["x.json", "x.md", "x.png"]
     assert json.loads((tmp_path / "deep" / "x.json").read_text("utf-8")) == RECORD

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from fcnet.cli import main
-from fcnet.cli.commands import build
+from fcnet.cli.commands import parser_of
 from fcnet.runs.options import TrainOptions, flag
 
 SPIRALS = ["--data", "spirals", "--hidden", "50", "--lr", "0.01", "--device", "cpu"]
@@ -161,7 +161,7 @@ def test_numbers_out_of_range_are_one_line(capsys):
 
 @pytest.mark.parametrize("command", ["check", "lr-range"])
 def test_every_option_of_train_is_a_flag(command):
-    flags = build()._by_name[command].flags()
+    flags = parser_of(command).flags()
     assert {f"--{flag(field.name)}" for field in dataclasses.fields(TrainOptions)} <= set(flags)
 
 

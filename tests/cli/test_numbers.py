@@ -206,7 +206,10 @@ def test_several_columns_of_a_table(capsys):
     off = np.array(rows[1:], float) - np.c_[2 - table[:, 0], table[:, 3]]
     assert np.sqrt(np.mean(off**2)) < 0.5
     code, _, err = run("evaluate", "run", "--data", "two.csv", "--target", "price,area", capsys=capsys)
-    assert (code, err) == (2, "fcnet: error: target: expected the order of the training, area,price; got price,area\n")
+    assert (code, err) == (
+        2,
+        "fcnet: error: --target: expected the order of the training, area,price; got price,area\n",
+    )
     run("train", "--config", "run/config.toml", "--out", "again", capsys=capsys)
     with open("run/model.safetensors", "rb") as one, open("again/model.safetensors", "rb") as two:
         assert one.read() == two.read()

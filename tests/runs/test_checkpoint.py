@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +133,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_no_folder_is_made_unasked(tmp_path, trained, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"a folder that is there, got my new.*mkdir -p 'my new'\), or"):
+        trained.save("my new/net.safetensors")
+    assert list(tmp_path.iterdir()) == []
+    Path("my new").mkdir()  # as it says
+    trained.save("my new/net.safetensors")
+    assert fcnet.load("my new/net.safetensors").config == trained.config
 
 
 def test_files_are_as_readable_as_others(tmp_path):

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fcnet.data import Dataset
 from fcnet.errors import unknown
-from fcnet.runs.options import CommaList, TrainOptions, flag, merged, option, to_save, typed
+from fcnet.runs.options import ARGUMENTS, COMMON, CommaList, TrainOptions, flag, merged, option, to_save, typed
 from fcnet.tools.search.ranges import Range, Space, space
 
 SAMPLERS = ("random", "grid", "tpe")
@@ -22,25 +22,37 @@ TRIALS = 20  # of a search that does not say
 class SearchOptions(TrainOptions):
     """What `fcnet search` can be told: the options of every trial, and how to search."""
 
-    vary: list[str] = option((), tuple, "what to search")
+    see: ClassVar[str] = "fcnet search --help"
+
+    vary: list[str] = option(COMMON, (), tuple, "what to search, see below", metavar="NAME=RANGE")
     trials: int | None = option(
+        COMMON,
         None,
         int,
         f"trials of the study in all, by all processes (default: {TRIALS}; the whole grid for --sampler grid)",
     )
-    sampler: str = option("random", str, "random, grid or tpe (Optuna's own: it goes where earlier trials were good)")
-    refine: int = option(
-        0, int, "further stages, coarse to fine: each halves every range around the best trials of those before"
+    sampler: str = option(
+        COMMON,
+        "random",
+        str,
+        "random, grid or tpe (Optuna's own: it goes where earlier trials were good)",
+        names=SAMPLERS,
     )
-    prune: bool = option(True, bool, "stop trials that are below the median of the others at the same epoch")
-    study: str = option("search", str, "name of the study; the same name and storage go on with it")
+    refine: int = option(
+        COMMON, 0, int, "further stages, coarse to fine: each halves every range around the best trials of those before"
+    )
+    prune: bool = option(COMMON, True, bool, "stop trials that are below the median of the others at the same epoch")
+    study: str = option(COMMON, "search", str, "name of the study; the same name and storage go on with it")
     storage: str | None = option(
+        COMMON,
         None,
         str,
         "where the study is kept: an SQLite file, FILE.journal (for network folders), or a database URL such as "
         "sqlite:///study.db (default: study.db in --out)",
+        metavar="FILE|URL",
     )
-    jobs: int = option(1, int, "processes on this machine")
+    jobs: int = option(COMMON, 1, int, "processes on this machine")
+    out: str | None = option(COMMON, None, str, "its folder (default: runs/STUDY)", metavar="FOLDER")
 
 
 @dataclass
@@ -113,7 +125,7 @@ def make(given: Mapping[str, Any], dataset: Dataset | None = None) -> Plan:
     kinds = {field.name: field.metadata["kind"] for field in dataclasses.fields(SearchOptions)}
     for name in given:
         if name not in kinds:
-            raise unknown("search", name, sorted(kinds))
+            raise unknown("search", name, kinds, see=SearchOptions.see, meant=ARGUMENTS.get(name))
     given = {
         name: typed(name, value, CommaList) if kinds[name] is CommaList and value is not None else value
         for name, value in given.items()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fcnet.errors import unknown
-from fcnet.runs.options import TrainOptions, flag, parsed, typed
+from fcnet.runs.options import ARGUMENTS, TrainOptions, flag, parsed, typed
 
 # What every trial of a study must share, or their validation values would not compare; and where results go.
 _FIXED = ("data", "data_dir", "target", "out", "force")
@@ -92,7 +92,8 @@ def space(vary: Mapping[str, Any] | Iterable[str]) -> dict[str, Range | Choices]
     for given, what in pairs:
         name = names.get(flag(given.strip()), given)
         if name not in kinds:
-            raise unknown("vary", given, [flag(other) for other in kinds if other not in _FIXED])
+            free = [flag(other) for other in kinds if other not in _FIXED]
+            raise unknown("vary", given, free, see=TrainOptions.see, meant=ARGUMENTS.get(given.strip()))
         if name in _FIXED:
             raise ValueError(f"vary: expected an option that trials of one study can differ in, got {given!r}; fix it")
         if name in found:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fcnet.backends.signals import Deferred
 from fcnet.data import Dataset
-from fcnet.files import write_atomically
+from fcnet.files import check_parent, make_folder, unless_it_fails, write_atomically
 from fcnet.nn.model import FullyConnectedNet, load
 from fcnet.runs.checkpoint import FILE_NAME
 from fcnet.runs.rundir import to_toml
@@ -106,8 +106,9 @@ def run(plan: Plan, *, shown: bool, tell: Callable[[str], None]) -> Result:
         rehearse = cache(lambda: worker.rehearse(plan, dataset))
         if plan.storage_file is not None and not plan.storage_file.exists():
             rehearse()  # before the file is made
-        shared = Shared(plan, rehearse)
-        _claim_out(plan)
+        with unless_it_fails(make_folder(plan.out)):
+            shared = Shared(plan, rehearse)
+            _claim_out(plan)
         try:
             with Watch(shared, shown=shown, tell=tell) as watch:
                 try:
@@ -136,9 +137,15 @@ def run(plan: Plan, *, shown: bool, tell: Callable[[str], None]) -> Result:
 
 
 def _check_out(plan: Plan) -> None:
-    """Whether the folder is free, or this study's. Raises FileExistsError or NotADirectoryError."""
+    """Whether the folder is free, or this study's, and the one for the storage there.
+
+    Raises:
+        FileExistsError, NotADirectoryError, FileNotFoundError: as the message says.
+    """
     if plan.out.exists() and not plan.out.is_dir():
         raise NotADirectoryError(f"out: expected a folder for the search, got the file {plan.out}; name another")
+    if plan.storage_file is not None and plan.storage_file.parent != plan.out.resolve():
+        check_parent(plan.storage_file)
     config = plan.out / CONFIG
     if config.exists():
         with contextlib.suppress(tomllib.TOMLDecodeError, UnicodeDecodeError):

@@ -234,7 +234,6 @@ def _storage(where: str) -> Any:
     if "://" not in where:
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-        os.makedirs(os.path.dirname(where), exist_ok=True)
         # A lock file in place of the default, a link: some network folders know no links.
         backend = JournalFileBackend(where, lock_obj=JournalFileOpenLock(where))
         try:
@@ -247,9 +246,6 @@ def _storage(where: str) -> Any:
     options: dict[str, Any] = {}
     sqlite = where.startswith("sqlite")
     if sqlite:
-        path = where.removeprefix("sqlite:///")
-        if path != where and os.path.dirname(path):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
         # Seconds to wait while another process writes; and transactions begin where the listener below says.
         options = {"connect_args": {"timeout": 100, "isolation_level": None}}
     for attempt in range(_ATTEMPTS):

@@ -227,6 +227,9 @@ def test_what_is_refused_before_anything_is_written(tmp_path, capsys):
     assert "--vary: expected at least one range" in fails("search", "--data", "spirals", capsys=capsys)
     assert "did you mean --vary?" in fails("search", "--vray", "lr=0:1", capsys=capsys)
     assert "--storage: " in fails(*CLI, "--storage", "nosuch://x", capsys=capsys)
+    for storage in ("new/s.db", "new/s.journal", "sqlite:///new/s.db"):
+        assert "make it first (mkdir -p " in fails(*CLI, "--storage", storage, capsys=capsys)
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "text.db").write_text("no database at all, " * 99)
     assert "text.db: file is not a database" in fails(*CLI, "--storage", "text.db", capsys=capsys)
     assert not (tmp_path / "runs/search/search.toml").exists()
