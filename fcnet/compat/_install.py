@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import pkgutil
+import runpy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import NoReturn
 
 
 def install(names: Mapping[str, str]) -> None:
@@ -52,15 +56,52 @@ class _Absent(MetaPathFinder):
 _ABSENT = _Absent()
 
 
+class _Starred(str):
+    """A name in `__all__`: a star import asks the module for this very object, whoever else asks gives a plain str."""
+
+
+def starred(names: Iterable[str]) -> list[str]:
+    """For `__all__`: names that a star import is to bring although fcnet has not what they name; see `without`."""
+    return [_Starred(name) for name in names]
+
+
 def without(names: Sequence[str], module: str) -> Callable[[str], object]:
-    """A `__getattr__` for a module of a course that fcnet has but for these names."""
+    """A `__getattr__` for a module of a course that fcnet has but for these names.
+
+    Asking for one raises an ImportError with the reason. A star import, which must not fail for the sake of one name,
+    gets a class for each of the names in `starred`; making an object of it, or calling it, raises the same.
+    """
 
     def get(name: str) -> object:
-        if name in names:  # an AttributeError would become "cannot import name", without the reason
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
+
+        def refuse(*args: object, **kwargs: object) -> NoReturn:
+            # An AttributeError would become "cannot import name", without the reason.
             raise ImportError(_reason(f"{module}.{name}"), name=module)
-        raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
+
+        if isinstance(name, _Starred):
+            return type(str(name), (), {"__new__": refuse})
+        refuse()
 
     return get
+
+
+def run_script(install: Callable[[], None]) -> None:
+    """The command `python -m PACKAGE SCRIPT ...`: call `install`, then run the script as Python itself would."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {install.__module__}", description="Run a script of the course, unmodified, on fcnet."
+    )
+    parser.add_argument("script", help="a file of Python code")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script finds in sys.argv[1:]")
+    options = parser.parse_args()
+    if not os.path.isfile(options.script):
+        parser.error(f"script: expected a file of Python code, got {options.script!r}, which is none")
+    sys.argv = [options.script, *options.arguments]
+    if not sys.flags.safe_path:
+        sys.path[0] = os.path.dirname(os.path.abspath(options.script))
+    install()
+    runpy.run_path(options.script, run_name="__main__")
 
 
 def _reason(name: str) -> str:

@@ -11,6 +11,7 @@ SGD ends at (-0.350393, 0.084782)
 
 from fcnet.experiments import (
     activation_histograms,
+    batchnorm_gradients,
     batchnorm_scales,
     depth_sensitivity,
     dropout,
@@ -28,6 +29,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "optimizer-comparison": optimizer_comparison.EXPERIMENT,
     "activation-histograms": activation_histograms.EXPERIMENT,
     "init-comparison": init_comparison.EXPERIMENT,
+    "batchnorm-gradients": batchnorm_gradients.EXPERIMENT,
     "batchnorm-scales": batchnorm_scales.EXPERIMENT,
     "weight-decay": weight_decay.EXPERIMENT,
     "dropout": dropout.EXPERIMENT,

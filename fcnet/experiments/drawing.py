@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 PASSES = 8  # of the book's smoothing, over a curve of some 2000 steps
 
 
-def loss_curves(figure: Any, table: Table, column: str, title: str) -> None:
-    """Smoothed losses over the steps, a line for each value of a column."""
+def loss_curves(figure: Any, table: Table, column: str, title: str, labels: Mapping[str, str] | None = None) -> None:
+    """Smoothed losses over the steps, a line for each value of a column, under its own name or that in `labels`."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     axes, lowest = figure.subplots(), []
     for name, colour in zip(table.values(column), COLOURS, strict=False):
         part = table.where(**{column: name})
@@ -24,10 +27,14 @@ def loss_curves(figure: Any, table: Table, column: str, title: str) -> None:
         for _ in range(PASSES):
             smooth = smooth_curve(smooth)
         axes.plot(steps, losses, color=colour, linewidth=0.4, alpha=0.15)
-        axes.plot(steps, smooth, color=colour, linewidth=1.8, label=name)
+        axes.plot(steps, smooth, color=colour, linewidth=1.8, label=(labels or {}).get(name, name))
         lowest.append(smooth.min())
     axes.set(xlabel="training step", ylabel="loss (log scale)", yscale="log", title=title)
     axes.set(xlim=(0, steps[-1]), ylim=(min(lowest) / 2, None))
+    # A curve may stay within a decade, where Matplotlib writes 6 x 10^-1 and the like.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)
     axes.legend(title=column, loc="best")
 

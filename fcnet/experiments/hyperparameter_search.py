@@ -15,7 +15,8 @@ from fcnet.experiments.drawing import COLOURS
 from fcnet.experiments.training import accuracy, mnist, train, trainer
 
 RATES, DECAYS = (-6, -2), (-8, -4)  # exponents of 10
-SHOWN = 5
+SHOWN, ACROSS, PLANE = 20, 5, 4  # best trials in all and in a row; the plane is as wide as so many
+LINES = ("val_acc", "validation", "-", COLOURS[0]), ("train_acc", "training", "--", COLOURS[1])
 
 
 def run(settings: Settings) -> Table:
@@ -62,24 +63,31 @@ def best_trials(table: Table) -> list[int]:
 
 
 def draw(figure: Any, table: Table) -> None:
-    """All trials in the plane of both parameters, and the curves of the best."""
-    plane, curves = figure.subplots(1, 2)
-    last = table.where(epoch=max(table.column("epoch")))
-    accuracies = last.column("val_acc")
+    """All trials in the plane of both parameters, and a panel for each of the best: both accuracies over the epochs."""
+    best, last = best_trials(table)[:SHOWN], table.where(epoch=max(table.column("epoch")))
+    grid = figure.add_gridspec(-(-len(best) // ACROSS), PLANE + ACROSS)
+    plane, accuracies = figure.add_subplot(grid[:, :PLANE]), last.column("val_acc")
     points = plane.scatter(
-        last.column("learning_rate"), last.column("weight_decay"), c=accuracies, cmap="viridis", vmin=0, s=36,
+        last.column("learning_rate"), last.column("weight_decay"), c=accuracies, cmap="viridis", vmin=0, s=30,
         edgecolors="black", linewidths=0.4,
     )  # fmt: skip
     plane.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="weight decay")
-    plane.set_title(f"{len(accuracies)} random trials")
-    figure.colorbar(points, ax=plane, label="validation accuracy")
-    for trial, colour in zip(best_trials(table)[:SHOWN], COLOURS, strict=False):
+    label = f"validation accuracy in the end of {len(accuracies)} random trials"
+    figure.colorbar(points, ax=plane, label=label, location="top")
+    axes: Any = None
+    below = len(best) - ACROSS
+    for at, trial in enumerate(best):
+        axes = figure.add_subplot(grid[at // ACROSS, PLANE + at % ACROSS], sharex=axes, sharey=axes)
         part = table.where(trial=trial)
-        label = f"rate {part.column('learning_rate')[0]:.1e}, decay {part.column('weight_decay')[0]:.1e}"
-        curves.plot(part.column("epoch"), part.column("val_acc"), color=colour, linewidth=1.6, label=label)
-    curves.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1.03), title=f"the best {SHOWN}")
-    curves.grid(alpha=0.25)
-    curves.legend(loc="lower right", fontsize=8)
+        for column, label, style, colour in LINES:
+            axes.plot(part.column("epoch"), part.column(column), style, color=colour, linewidth=1.4, label=label)
+        rate, val_acc = part.column("learning_rate")[0], part.column("val_acc")[-1]
+        axes.set_title(f"{at + 1}: {val_acc:.2f}, {rate:.1e}", fontsize=7)
+        axes.set(ylim=(0, 1.03), yticks=(0, 0.5, 1), xlabel="epoch" if at >= below else "")
+        axes.tick_params(labelsize=8, labelleft=at % ACROSS == 0, labelbottom=at >= below)
+        axes.grid(alpha=0.25)
+    title = f"accuracies of the best {len(best)} (rank: validation in the end, learning rate)"
+    figure.legend(*axes.get_legend_handles_labels(), title=title, loc="outside upper right", ncols=2)
 
 
-EXPERIMENT = Experiment("Random search of learning rate and weight decay on MNIST.", run, draw, (8.6, 3.8))
+EXPERIMENT = Experiment("Random search of learning rate and weight decay on MNIST.", run, draw, (9.4, 5))

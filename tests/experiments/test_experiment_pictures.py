@@ -60,6 +60,38 @@ def test_no_text_is_cut_off_or_under_another(name):
         assert not box.overlaps(its), f"{one} | {other}"
 
 
+def drawn(name: str, table: Table) -> Figure:
+    figure = Figure(figsize=EXPERIMENTS[name].size)
+    EXPERIMENTS[name].draw(figure, table)
+    return figure
+
+
+def test_losses_are_labelled_in_plain_numbers():
+    """Also if they stay within a decade, and a rate for each optimizer."""
+    rows = [(name, step, 0.9 - 0.028 * step) for name in ("SGD", "Adam") for step in range(1, 31)]
+    axes = drawn("optimizer-comparison", Table(("optimizer", "step", "loss"), rows)).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels(minor=False) + axes.get_yticklabels(minor=True)]
+    assert {"0.1", "0.2", "0.5"} <= set(labels)
+    assert all(float(label) for label in labels if label)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["SGD, rate 0.01", "Adam, rate 0.001"]
+
+
+def test_captions_say_that_test_accuracy_falls():
+    rows = [("no weight decay", 1, 1.0, 0.76), ("weight decay 0.1", 1, 0.88, 0.70)]
+    figure = drawn("weight-decay", Table(("weight_decay", "epoch", "train_acc", "test_acc"), rows))
+    assert figure._suptitle.get_text().endswith("\nthe test accuracy falls, too, from 0.76 to 0.70")
+
+
+def test_the_search_shows_its_twenty_best_in_training_too():
+    columns = "trial", "learning_rate", "weight_decay", "epoch", "train_acc", "val_acc"
+    rows = [(trial, 10**-trial, 1e-5, epoch, 0.9, trial / 30) for trial in range(1, 26) for epoch in (1, 2)]
+    figure = drawn("hyperparameter-search", Table(columns, rows))
+    panels = [axes for axes in figure.axes if len(axes.lines) == 2]
+    best = [f"{rank}: {trial / 30:.2f}" for rank, trial in enumerate(range(25, 5, -1), 1)]
+    assert [axes.get_title().split(",")[0] for axes in panels] == best
+    assert [line.get_label() for line in panels[0].lines] == ["validation", "training"]
+
+
 def test_a_quick_picture_says_so():
     assert all(made(name).note == "--quick: made-up data, few steps" for name in TRAINED[:2])
     assert made("optimizer-paths").note == ""

@@ -21,13 +21,14 @@ NAMES = [
     "optimizer-comparison",
     "activation-histograms",
     "init-comparison",
+    "batchnorm-gradients",
     "batchnorm-scales",
     "weight-decay",
     "dropout",
     "depth-sensitivity",
     "hyperparameter-search",
 ]
-TRAINED = [name for name in NAMES if name not in ("optimizer-paths", "activation-histograms")]
+TRAINED = [name for name in NAMES if name not in ("optimizer-paths", "activation-histograms", "batchnorm-gradients")]
 
 
 def quick(name: str, device: str = "cpu", seed: int = 0) -> Table:
@@ -56,6 +57,7 @@ ROWS = {
     "optimizer-comparison": 4 * 30,
     "activation-histograms": 12 * 5,
     "init-comparison": 3 * 30,
+    "batchnorm-gradients": 10,
     "batchnorm-scales": 3 * 2 * 2,
     "weight-decay": 2 * 3,
     "dropout": 3 * 3,
@@ -115,6 +117,7 @@ def test_what_is_compared(setups):
     assert {tuple(hidden) for hidden, _, _ in setups} == {(100, 100, 100, 100)}
     rules = ["sgd", "momentum", "adagrad", "adam"]
     assert chosen(setups, "update_rule", "batch_size") == [(4, rule, 128) for rule in rules]
+    assert [config["learning_rate"] for _, config in chosen(setups, "optim_config")] == [0.01, 0.01, 0.01, 0.001]
     setups.clear()
     quick("init-comparison")
     starts = [(0.01, None), (None, "xavier"), (None, "he")]
@@ -186,8 +189,23 @@ def test_activations_shrink_grow_or_keep_their_size():
     assert max(table.where(activation="sigmoid", init="std 0.01").column("dead_or_saturated")) == 0
     for row in table.where(activation="tanh").rows:
         assert sum(row[table.columns.index("count_0") :]) == 100_000
+    for row in table.where(activation="relu").rows:  # none grows or shrinks out of the picture
+        counted, zero = sum(row[table.columns.index("count_0") :]), row[table.columns.index("zero")]
+        assert counted > 0.99 * (1 - zero) * 100_000
     for row in he.rows:
         assert 0.4 < row[table.columns.index("zero")] < 0.6
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_with_batch_norm_agree(seed):
+    table = quick("batchnorm-gradients", seed=seed)
+    assert table.column("parameter") == ["W1", "b1", "gamma1", "beta1", "W2", "b2", "gamma2", "beta2", "W3", "b3"]
+    for name, count, gradient, difference, largest in table.rows:
+        assert count == (10 if name == "b3" else 20)
+        assert (gradient == 0) == (name in ("b1", "b2")), "batch norm takes these biases off"
+        assert gradient == 0 or gradient > 1e-4
+        assert difference < 5e-11, name
+        assert largest < 1e-9, name
 
 
 @pytest.mark.slow

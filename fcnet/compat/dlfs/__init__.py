@@ -3,11 +3,15 @@
 No formula of its own where fcnet has one: layers and functions call `fcnet.functional`, optimizers
 `fcnet.optim.rules`. Names can be imported from here or, as from the book's folder `common`, from the submodules. After
 `install()` the book's scripts on fully connected nets run unmodified: `from common.layers import *` and `from
-dataset.mnist import load_mnist` find this package. Those are of chapters 3 (with MNIST), 4, 5 and 6.
+dataset.mnist import load_mnist` find this package. Those are of chapters 3 (with MNIST), 4, 5 and 6. The command
+`python -m fcnet.compat.dlfs SCRIPT` runs one of them with `install()` ahead of it.
 
 What is the book's, and differs from fcnet's own: a dropout number is the share *dropped*, and dropout is plain (nothing
 scaled while training, everything when testing); 1e-7 in the optimizers, which Adam adds to sqrt(v) itself, before v is
-corrected for its bias; 10e-7, that is 1e-6, in batch norm; mini-batches drawn with replacement.
+corrected for its bias, and in the logarithm of the cross-entropy; 10e-7, that is 1e-6, in batch norm; mini-batches
+drawn with replacement. Weights, mini-batches, dropout masks and shuffles come from NumPy's global generator, in the
+book's order: after the same np.random.seed a script gives the book's own numbers, to rounding. A keyword `seed`, not
+the book's, gives any of them a generator of its own.
 
 >>> import numpy as np
 >>> from fcnet.compat.dlfs import SGD, MultiLayerNet
@@ -37,7 +41,7 @@ from fcnet.compat.dlfs.functions import (
     step_function,
     sum_squared_error,
 )
-from fcnet.compat.dlfs.gradient import numerical_gradient
+from fcnet.compat.dlfs.gradient import numerical_gradient, numerical_gradient_2d
 from fcnet.compat.dlfs.layers import (
     Affine,
     BatchNormalization,
@@ -52,7 +56,7 @@ from fcnet.compat.dlfs.multi_layer_net_extend import MultiLayerNetExtend
 from fcnet.compat.dlfs.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fcnet.compat.dlfs.trainer import Trainer
 from fcnet.compat.dlfs.two_layer_net import TwoLayerNet
-from fcnet.compat.dlfs.util import shuffle_dataset, smooth_curve
+from fcnet.compat.dlfs.util import conv_output_size, shuffle_dataset, smooth_curve
 
 __all__ = [
     "SGD",
@@ -72,12 +76,14 @@ __all__ = [
     "Tanh",
     "Trainer",
     "TwoLayerNet",
+    "conv_output_size",
     "cross_entropy_error",
     "identity_function",
     "install",
     "load_mnist",
     "mean_squared_error",
     "numerical_gradient",
+    "numerical_gradient_2d",
     "relu",
     "relu_grad",
     "shuffle_dataset",
@@ -95,7 +101,8 @@ def install() -> None:
     """Make `import common` and `import dataset`, the book's folders, and their submodules find this package.
 
     So does `import two_layer_net`, unless there is a file of that name to be found, such as a reader's own.
-    Importing one of the book's modules that are not here, such as common.simple_convnet, then says so.
+    What is not here, such as common.simple_convnet or common.layers.Convolution, says so when it is imported, or, if
+    a star import was to bring it, when it is used.
 
     Raises:
         ImportError: another package called common or dataset has been imported already.

@@ -1,6 +1,6 @@
 """The book's `common/functions.py`: activations and losses as plain functions, over `fcnet.functional`.
 
-x is an array of any shape or a number; integers are computed with as float64.
+x is an array of any shape or a number; integers are computed with as float64. The numbers are the book's to rounding.
 Source: Saito, "Deep Learning from Scratch", chapters 3 and 4.
 """
 
@@ -44,22 +44,20 @@ def _each(function: str, x: Any, apply: Callable[[Array], Array]) -> Any:
     return apply(x.reshape(-1)).reshape(x.shape)[()]
 
 
-def _rows(function: str, **arrays: Any) -> list[Array]:
-    """Arrays (N, C) in one dtype; a single sample (C,) as one row."""
-    several = promoted(function, **{name: _array(array) for name, array in arrays.items()})
-    for name, array in zip(arrays, several, strict=True):
-        if array.ndim not in (1, 2) or array.size == 0:
-            raise ValueError(f"{function}: {name}: expected (N, C) or (C,), got shape {array.shape}")
-    return [array.reshape(1, -1) if array.ndim == 1 else array for array in several]
+def has_rows(t: Array, samples: int, classes: int) -> bool:
+    """Whether t holds a number for each class, (N, C) or for a single sample (C,), and not labels."""
+    return t.size == samples * classes and (classes > 1 or t.ndim == 2)
 
 
-def _targets(t: Any, samples: int, classes: int) -> Array:
-    """Labels (N,) as they are, one-hot rows (N, C) or a single one (C,) as rows."""
+def labels_of(t: Any, samples: int, classes: int) -> Array:
+    """Labels (N,) of t: labels, or rows (N, C), one-hot or not, whose largest number says the class.
+
+    A single sample's t may also be a number, or (C,).
+    """
     t = _array(t)
-    if t.size == samples * classes and (classes > 1 or t.ndim == 2):
-        t = t.reshape(samples, classes)
-    elif t.ndim == 0:
-        t = t.reshape(1)
+    if has_rows(t, samples, classes):
+        return array_module(t).argmax(t.reshape(samples, classes), axis=1)
+    t = t.reshape(1) if t.ndim == 0 else t
     check_labels("t", t, classes, samples)
     return t
 
@@ -89,24 +87,36 @@ def sigmoid_grad(x: Any) -> Any:
 
 
 def relu(x: Any) -> Any:
-    """out = max(x, 0)."""
-    return _each("relu", x, lambda x: F.relu_forward(x)[0])
+    """out = max(x, 0), integers for integers."""
+    x = _array(x)
+    return _each("relu", x, lambda floats: F.relu_forward(floats)[0].astype(x.dtype))
 
 
 def relu_grad(x: Any) -> Any:
     """The derivative of `relu`, out = 1 where x >= 0, else 0: at 0 it is 1 here, 0 in the book's layer `Relu`."""
-    return _each("relu_grad", x, lambda x: (x >= 0).astype(x.dtype))
+    x = _array(x)
+    return _each("relu_grad", x, lambda floats: (floats >= 0).astype(x.dtype))
 
 
-def softmax(x: Any) -> Array:
-    """Probabilities p_c = exp(x_c) / Σ_k exp(x_k) of scores x (N, C) or (C,), of which the largest is taken off."""
-    return F.softmax(*_rows("softmax", x=x)).reshape(np.shape(x))
+def softmax(x: Any) -> Any:
+    """Probabilities p_c = exp(x_c) / Σ_k exp(x_k) along the last axis of x, (..., C), whose largest is taken off first.
+
+    A number is the score of a single class, whose probability is 1.
+    """
+    (x,) = promoted("softmax", x=_array(x))
+    return F.softmax(x.reshape(-1, x.shape[-1] if x.ndim else 1)).reshape(x.shape)[()]
 
 
 def sum_squared_error(y: Any, t: Any) -> float:
-    """0.5 Σ (y - t)², the sum over all elements of y and t, which are of one shape, (N, C) or (C,)."""
-    y, t = _rows("sum_squared_error", y=y, t=t)
-    loss, _ = F.mse_loss(y, t)
+    """0.5 Σ (y - t)², the sum over all elements of y and t, which are of one shape, any.
+
+    Raises:
+        ValueError: they are not, or hold nothing.
+    """
+    y, t = promoted("sum_squared_error", y=_array(y), t=_array(t))
+    if y.shape != t.shape or y.size == 0:
+        raise ValueError(f"sum_squared_error: t: expected numbers in the shape of y, {y.shape}, got shape {t.shape}")
+    loss, _ = F.mse_loss(y.reshape(1, -1), t.reshape(1, -1))
     return number(loss) * y.size / 2
 
 
@@ -120,21 +130,21 @@ def cross_entropy_error(y: Any, t: Any) -> float:
 
     Args:
         y: probabilities, as `softmax` gives them; scores are for `softmax_loss`.
-        t: labels (N,) or one-hot like y.
+        t: labels (N,), or rows like y, one-hot or not, of which the largest number alone counts.
+
+    Raises:
+        ValueError, TypeError: shapes that do not fit, a label that is none.
     """
-    (y,) = _rows("cross_entropy_error", y=y)
-    t = _targets(t, *y.shape)
-    xp = array_module(y, t)
-    rows = F.one_hot(t, y.shape[1], y.dtype) if t.ndim == 1 else t
-    logs = xp.sum(rows * xp.log(y + DELTA), axis=1)
-    return -number(xp.mean(logs, out=xp.empty((), dtype=y.dtype)))
+    (y,) = promoted("cross_entropy_error", y=_array(y))
+    if y.ndim not in (1, 2) or y.size == 0:
+        raise ValueError(f"cross_entropy_error: y: expected (N, C) or (C,), got shape {y.shape}")
+    y = y.reshape(-1, y.shape[-1])
+    labels = labels_of(t, *y.shape)
+    xp = array_module(y, labels)
+    p = y[xp.arange(len(y)), labels]
+    return -number(xp.mean(xp.log(p + DELTA), out=xp.empty((), dtype=y.dtype)))
 
 
 def softmax_loss(X: Any, t: Any) -> float:
-    """The cross-entropy of softmax(X), for scores X (N, C) or (C,), t as in `cross_entropy_error`.
-
-    Exact, as in `SoftmaxWithLoss`: without the 1e-7.
-    """
-    (X,) = _rows("softmax_loss", X=X)
-    loss, _ = F.softmax_loss(X, _targets(t, *X.shape))
-    return number(loss)
+    """`cross_entropy_error` of softmax(X), for scores X (N, C) or (C,)."""
+    return cross_entropy_error(softmax(X), t)

@@ -7,25 +7,27 @@ Source: Saito, "Deep Learning from Scratch", chapters 5 and 6.
 
 from __future__ import annotations
 
-import secrets
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from fcnet import functional as F
-from fcnet.backends import MaskStream, array_module, backend_of, check_seed
+from fcnet.backends import backend_of
 from fcnet.backends.caches import MOMENTUM
 from fcnet.compat import _install
 from fcnet.compat.cs231n._arrays import Array, number, promoted, zeros
 from fcnet.compat.dlfs import functions
+from fcnet.compat.dlfs._random import generator, own_generator
 from fcnet.compat.dlfs.functions import *
-from fcnet.validation import check_labels, finite_real
+from fcnet.validation import finite_real
+
+ABSENT = ("Convolution", "Pooling", "im2col", "col2im")
 
 __all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss", "Tanh"]
-__all__ += functions.__all__  # as the book's star import does
+__all__ += [*functions.__all__, *_install.starred(ABSENT)]  # as the book's star import does
 
-__getattr__ = _install.without(("Convolution", "Pooling", "im2col", "col2im"), "common.layers")
+__getattr__ = _install.without(ABSENT, "common.layers")
 
 EPS = 10e-7  # as printed: 1e-6, not 1e-7
 
@@ -120,36 +122,36 @@ class Tanh(_Activation):
 
 
 class SoftmaxWithLoss:
-    """Softmax and cross-entropy, the mean over the batch.
+    """Softmax and cross-entropy, the mean over the batch, with 1e-7 added to the probability inside the logarithm.
 
-    The book adds 1e-7 to the probability inside the logarithm, so that it is never that of 0; fcnet's loss does not
-    take that logarithm, and is exact: larger by about 1e-7 / p for a sample whose class has probability p.
+    So the loss of a sample ends at -log(1e-7) = 16.1, while the gradient is that of the loss without 1e-7.
 
     Attributes:
-        loss: of the last forward pass. y: its probabilities (N, C). t: its labels.
+        loss: of the last forward pass. y: its probabilities, like x. t: its labels.
     """
 
     def __init__(self) -> None:
         self.loss: float | None = None
         self.y: Array = None
         self.t: Array = None
-        self._dx: Array = None
 
     def forward(self, x: Array, t: Array) -> float:
-        """The loss of scores x (N, C) for t, labels (N,) or one-hot rows (N, C)."""
-        (x,) = promoted("SoftmaxWithLoss", x=x)
-        if x.ndim != 2:
-            raise ValueError(f"SoftmaxWithLoss: x: expected scores (N, C), got shape {x.shape}; use x.reshape(1, -1)")
-        t = t if hasattr(t, "dtype") else np.asarray(t)
-        check_labels("t", t, x.shape[1], x.shape[0])
-        self.t, self.y = t, F.softmax(x)
-        loss, self._dx = F.softmax_loss(x, t)
-        self.loss = number(loss)
+        """The loss of scores x (N, C), or (C,) for one sample, for t as in `functions.cross_entropy_error`."""
+        self.t = t if hasattr(t, "dtype") else np.asarray(t)
+        self.y = functions.softmax(x)
+        self.loss = functions.cross_entropy_error(self.y, self.t)
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
-        """dx = dout (y - t) / N, (N, C). The book does not read dout, which is 1 there."""
-        return dout * _seen(self, self._dx)
+        """dx = dout (y - t) / N, like x, with rows of t as they are. The book does not read dout, which is 1 there.
+
+        For one sample with t (C,) the book divides by C, not by 1; so does this.
+        """
+        y, t = _seen(self, self.y), self.t
+        count = len(t) if t.ndim else 1
+        if not functions.has_rows(t, y.size // y.shape[-1], y.shape[-1]):
+            t = F.one_hot(t.reshape(-1), y.shape[-1], y.dtype)
+        return dout * (y - t.reshape(y.shape)) / count
 
 
 class BatchNormalization:
@@ -209,13 +211,10 @@ class Dropout:
     Attributes:
         dropout_ratio: the share dropped, in [0, 1).
         mask: of the last forward pass in training, 1 where a unit was kept and 0 where not.
-        masks_drawn: forward passes in training so far; with the seed it decides the next mask.
     """
 
-    def __init__(self, dropout_ratio: float = 0.5, *, seed: int | None = None, layer: int = 0) -> None:
-        """The book's argument, and two of fcnet's, which has no global generator: seed and layer decide the masks.
-
-        Without a seed, nothing repeats them.
+    def __init__(self, dropout_ratio: float = 0.5, *, seed: Any = None) -> None:
+        """The book's argument, and the seed of the masks; None, the book's way, draws from NumPy's global generator.
 
         Raises:
             ValueError: dropout_ratio is not in [0, 1).
@@ -223,20 +222,16 @@ class Dropout:
         if not 0 <= finite_real("dropout_ratio", dropout_ratio) < 1:
             raise ValueError(f"dropout_ratio: expected a share to drop, 0 <= dropout_ratio < 1, got {dropout_ratio}")
         self.dropout_ratio = dropout_ratio
-        self.seed = secrets.randbits(64) if seed is None else check_seed(seed)
-        self.layer = layer
-        self.masks_drawn = 0
         self.mask: Array = None
+        self._own = own_generator(seed)
 
     def forward(self, x: Array, train_flg: bool = True) -> Array:
         """Like x, any shape: x * mask while training, x * (1 - dropout_ratio) when testing."""
         (x,) = promoted("Dropout", x=x)
-        keep_ratio = 1 - self.dropout_ratio
         if not train_flg:
-            return F.plain_dropout_inference(x, keep_ratio)
-        stream = MaskStream(backend_of(x), self.seed, self.layer, self.masks_drawn)
-        self.masks_drawn += 1
-        out, self.mask = F.plain_dropout_forward(x, keep_ratio, stream)
+            return F.plain_dropout_inference(x, 1 - self.dropout_ratio)
+        kept = generator(self._own).rand(*x.shape) > self.dropout_ratio
+        out, self.mask = F.dropout_forward(x, backend_of(x).asarray(kept.astype(x.dtype)))
         return out
 
     def backward(self, dout: Array) -> Array:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -9,14 +12,18 @@ from typing import Any
 import numpy as np
 
 from fcnet import functional as F
-from fcnet.backends import check_seed
 from fcnet.compat.cs231n._arrays import Array, number
+from fcnet.compat.dlfs import layers
+from fcnet.compat.dlfs._random import generator, own_generator
+from fcnet.compat.dlfs.functions import labels_of
+from fcnet.compat.dlfs.gradient import numerical_gradient
+from fcnet.compat.dlfs.layers import *
 from fcnet.compat.dlfs.layers import Affine, Relu, Sigmoid, SoftmaxWithLoss, Tanh
-from fcnet.nn.init import initial_weights, weight_std
-from fcnet.tools.gradcheck import numerical_gradient
-from fcnet.validation import check_labels, nonnegative_real, one_of, positive_int
+from fcnet.nn.init import weight_std
+from fcnet.validation import nonnegative_real, one_of, positive_int
 
-__all__ = ["MultiLayerNet"]
+__all__ = ["MultiLayerNet", "OrderedDict", "numerical_gradient", "os", "sys"]
+__all__ += layers.__all__  # as the book's star import does
 
 ACTIVATIONS = {"relu": Relu, "sigmoid": Sigmoid, "tanh": Tanh}
 #: What the book calls fcnet's initialisers: by name, or by the activation they suit.
@@ -43,7 +50,7 @@ class MultiLayerNet:
         weight_init_std: str | float = "relu",
         weight_decay_lambda: float = 0,
         *,
-        seed: int = 0,
+        seed: Any = None,
     ) -> None:
         """A network with biases 0 and normal weights.
 
@@ -53,7 +60,7 @@ class MultiLayerNet:
             weight_init_std: "relu" or "he" for He's standard deviation sqrt(2 / n), n the layer's inputs; "sigmoid"
                 or "xavier" for sqrt(1 / n); or a number. In any case.
             weight_decay_lambda: L2 strength.
-            seed: of the weights. Not the book's: that draws from NumPy's global generator, which is left alone here.
+            seed: of the weights; None, the book's way, draws them from NumPy's global generator.
 
         Raises:
             ValueError, TypeError: an unknown name, a width below 1, a negative number.
@@ -66,7 +73,7 @@ class MultiLayerNet:
         self.output_size = positive_int("output_size", output_size)
         self.hidden_layer_num = len(self.hidden_size_list)
         self.weight_decay_lambda = nonnegative_real("weight_decay_lambda", weight_decay_lambda)
-        self.seed = check_seed(seed)
+        self._own = own_generator(seed)
         self.params: dict[str, Array] = {}
         self._init_weight(weight_init_std)
         self.layers: dict[str, Any] = {}
@@ -87,7 +94,7 @@ class MultiLayerNet:
         sizes = [self.input_size, *self.hidden_size_list, self.output_size]
         for idx, shape in enumerate(pairwise(sizes), 1):
             std = weight_std(scheme, scale, "he", shape[0])
-            self.params[f"W{idx}"] = initial_weights(self.seed, idx, shape, std)
+            self.params[f"W{idx}"] = std * generator(self._own).randn(*shape)
             self.params[f"b{idx}"] = np.zeros(shape[1])
 
     def _affine(self, idx: int) -> Affine:
@@ -106,9 +113,8 @@ class MultiLayerNet:
         return self._loss(x, t, False)
 
     def accuracy(self, x: Array, t: Array) -> float:
-        """Share of the samples x whose class, t (N,) or one-hot (N, C), the network predicts, 0 to 1."""
-        check_labels("t", t, self.output_size, x.shape[0])
-        labels = np.argmax(t, axis=1) if t.ndim == 2 else t
+        """Share of the samples x whose class, t (N,) or the largest in a row of t (N, C), is predicted, 0 to 1."""
+        labels = labels_of(t, x.shape[0], self.output_size)
         return float(np.mean(np.argmax(self._predict(x, False), axis=1) == labels))
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
@@ -117,7 +123,7 @@ class MultiLayerNet:
         dout = self.last_layer.backward()
         for layer in reversed(self.layers.values()):
             dout = layer.backward(dout)
-        grads = {name: self._layer_gradient(name) for name in self.params}
+        grads = {name: self._layer_gradient(name) for name in self._by_layer()}
         self._decay(0.0, grads)
         return grads
 
@@ -130,7 +136,11 @@ class MultiLayerNet:
         return self._differences(loss)
 
     def _differences(self, loss: Callable[[Array], float]) -> dict[str, Array]:
-        return {name: numerical_gradient(loss, value, h=1e-4) for name, value in self.params.items()}
+        return {name: numerical_gradient(loss, self.params[name]) for name in self._by_layer()}
+
+    def _by_layer(self) -> list[str]:
+        """The names in `params` in the order of the book's dictionaries of gradients: W1, b1, gamma1, beta1, W2...."""
+        return sorted(self.params, key=lambda name: int(name.lstrip("Wabegmt")))
 
     def _predict(self, x: Array, train_flg: bool) -> Array:
         for layer in self.layers.values():

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from fcnet.compat.cs231n._arrays import Array
+from fcnet.compat.dlfs import multi_layer_net
+from fcnet.compat.dlfs._random import generator
 from fcnet.compat.dlfs.layers import BatchNormalization, Dropout
+from fcnet.compat.dlfs.multi_layer_net import *
 from fcnet.compat.dlfs.multi_layer_net import MultiLayerNet
 
-__all__ = ["MultiLayerNetExtend"]
+__all__ = ["MultiLayerNetExtend", *(name for name in multi_layer_net.__all__ if name != "MultiLayerNet")]
 
 
 class MultiLayerNetExtend(MultiLayerNet):
@@ -35,14 +38,14 @@ class MultiLayerNetExtend(MultiLayerNet):
         dropout_ration: float = 0.5,
         use_batchnorm: bool = False,
         *,
-        seed: int = 0,
+        seed: Any = None,
     ) -> None:
         """Arguments as in `MultiLayerNet`, and:
 
         Args:
             use_dropout, dropout_ration: whether to drop units, and the share to drop (the book's spelling).
             use_batchnorm: normalise between affine and activation.
-            seed: also of the dropout masks.
+            seed: also of the dropout masks, which are drawn after the weights.
 
         Raises:
             ValueError, TypeError: as there, or dropout_ration is not in [0, 1).
@@ -61,7 +64,7 @@ class MultiLayerNetExtend(MultiLayerNet):
             self.layers[f"BatchNorm{idx}"] = BatchNormalization(gamma, beta)
         super()._add_hidden(idx, activation)
         if self.use_dropout:
-            self.layers[f"Dropout{idx}"] = Dropout(self._dropout_ratio, seed=self.seed, layer=idx)
+            self.layers[f"Dropout{idx}"] = Dropout(self._dropout_ratio, seed=self._own)
 
     def predict(self, x: Array, train_flg: bool = False) -> Array:
         """Scores (N, C) of x (N, d1, ..., dk), before softmax."""
@@ -74,19 +77,25 @@ class MultiLayerNetExtend(MultiLayerNet):
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """The gradient by central differences, with the masks and the running statistics that `gradient` comes to next.
 
-        In the book every evaluation draws new masks, and the result is noise.
+        In the book every evaluation draws new masks, and the result is noise. Here the random numbers and statistics
+        are put back each time.
         """
         layers = [layer for layer in self.layers.values() if isinstance(layer, Dropout | BatchNormalization)]
         before = [dict(vars(layer)) for layer in layers]
+        draws = generator(self._own)
+        drawn = draws.get_state()
 
-        def loss(_: Array) -> float:
+        def put_back() -> None:
             for layer, state in zip(layers, before, strict=True):
                 vars(layer).update(state)
+            draws.set_state(drawn)
+
+        def loss(_: Array) -> float:
+            put_back()
             return self._loss(x, t, True)
 
         grads = self._differences(loss)
-        for layer, state in zip(layers, before, strict=True):
-            vars(layer).update(state)
+        put_back()
         return grads
 
     def _predict(self, x: Array, train_flg: bool) -> Array:

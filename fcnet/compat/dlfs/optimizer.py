@@ -21,6 +21,7 @@ from fcnet.optim import rules
 from fcnet.validation import finite_real
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
+__all__ += ["np"]  # the book's star import brings it, and optimizer_compare_mnist.py of chapter 6 uses it
 
 EPSILON = 1e-7
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from fcnet.backends import Purpose, check_seed, host_generator
 from fcnet.compat.cs231n._arrays import Array
-from fcnet.compat.dlfs.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fcnet.compat.dlfs import optimizer as optimizers
+from fcnet.compat.dlfs._random import generator, own_generator
+from fcnet.compat.dlfs.optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop, np
 from fcnet.validation import one_of, positive_int
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "os", "sys"]
+__all__ += optimizers.__all__  # as the book's star import does
 
 OPTIMIZERS = {
     "sgd": SGD,
@@ -48,7 +52,7 @@ class Trainer:
         evaluate_sample_num_per_epoch: int | None = None,
         verbose: bool = True,
         *,
-        seed: int = 0,
+        seed: Any = None,
     ) -> None:
         """Prepare training.
 
@@ -60,8 +64,7 @@ class Trainer:
             optimizer_param: its arguments; None for {"lr": 0.01}.
             evaluate_sample_num_per_epoch: accuracies are measured on so many samples, the first; None: on all.
             verbose: print the book's lines.
-            seed: of the mini-batches. Not the book's: that draws from NumPy's global generator, which is left
-                alone here.
+            seed: of the mini-batches; None, the book's way, draws them from NumPy's global generator.
 
         Raises:
             ValueError, TypeError: an unknown optimizer or argument of it, a number below 1, data that do not fit.
@@ -79,7 +82,7 @@ class Trainer:
             positive_int("evaluate_sample_num_per_epoch", evaluate_sample_num_per_epoch)
         self.evaluate_sample_num_per_epoch = evaluate_sample_num_per_epoch
         self.optimizer = OPTIMIZERS[rule](**_arguments(rule, optimizer_param))
-        self.seed = check_seed(seed)
+        self._own = own_generator(seed)
         self.train_size = len(x_train)
         self.iter_per_epoch = max(self.train_size / self.batch_size, 1)
         self.max_iter = int(self.epochs * self.iter_per_epoch)
@@ -90,8 +93,7 @@ class Trainer:
 
     def train_step(self) -> None:
         """One mini-batch, one update; at the beginning of an epoch also the accuracies."""
-        rng = host_generator(self.seed, Purpose.SHUFFLE, step=self.current_iter)
-        batch = rng.choice(self.train_size, self.batch_size)
+        batch = generator(self._own).choice(self.train_size, self.batch_size)
         x, t = self.x_train[batch], self.t_train[batch]
         self.optimizer.update(self.network.params, self.network.gradient(x, t))
         loss = self.network.loss(x, t)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from fcnet.compat.dlfs import multi_layer_net
 from fcnet.compat.dlfs.layers import SoftmaxWithLoss
+from fcnet.compat.dlfs.multi_layer_net import *
 from fcnet.compat.dlfs.multi_layer_net import MultiLayerNet
 
-__all__ = ["TwoLayerNet"]
+__all__ = ["TwoLayerNet", *(name for name in multi_layer_net.__all__ if name != "MultiLayerNet")]
 
 
 class TwoLayerNet(MultiLayerNet):
@@ -21,7 +23,7 @@ class TwoLayerNet(MultiLayerNet):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, output_size: int, weight_init_std: float = 0.01, *, seed: int = 0
+        self, input_size: int, hidden_size: int, output_size: int, weight_init_std: float = 0.01, *, seed: Any = None
     ) -> None:
         """D, H and C, the standard deviation of the weights, and their seed, which is as in `MultiLayerNet`."""
         super().__init__(input_size, [hidden_size], output_size, weight_init_std=weight_init_std, seed=seed)

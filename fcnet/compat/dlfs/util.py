@@ -1,32 +1,38 @@
-"""The book's `common/util.py`: what smooths a loss curve for a picture, and what shuffles data."""
+"""The book's `common/util.py`: smoothing of loss curves, shuffling of data, the size of a feature map."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from fcnet.backends import Purpose, host_generator
 from fcnet.compat import _install
-
-__all__ = ["shuffle_dataset", "smooth_curve"]
+from fcnet.compat.dlfs._random import generator, own_generator
 
 WINDOW = 11
+ABSENT = ("im2col", "col2im")
 
-__getattr__ = _install.without(("im2col", "col2im"), "common.util")
+__all__ = ["conv_output_size", "np", "shuffle_dataset", "smooth_curve", *_install.starred(ABSENT)]
+__getattr__ = _install.without(ABSENT, "common.util")
 
 
-def shuffle_dataset(x: np.ndarray, t: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def conv_output_size(input_size: int, filter_size: int, stride: int = 1, pad: int = 0) -> float:
+    """(input_size + 2 pad - filter_size) / stride + 1: height or width of what a convolution gives, if it is whole."""
+    return (input_size + 2 * pad - filter_size) / stride + 1
+
+
+def shuffle_dataset(x: np.ndarray, t: np.ndarray, *, seed: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Samples x (n, d1, ..., dk) and labels t, (n,) or (n, C), in a new order, the same for both; in new arrays.
 
-    seed decides the order. Not the book's: that draws from NumPy's global generator, which is left alone here.
+    seed: of the order; None, the book's way, draws it from NumPy's global generator.
 
     Raises:
         ValueError: not as many labels as samples.
     """
     if len(x) != len(t):
         raise ValueError(f"t: expected a label for each sample of x, {len(x)}, got {len(t)}")
-    order = host_generator(seed, Purpose.SHUFFLE).permutation(len(x))
+    order = generator(own_generator(seed)).permutation(len(x))
     return x[order], t[order]
 
 
