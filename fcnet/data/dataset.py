@@ -25,7 +25,8 @@ TARGETS = ("classes", "numbers")
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Training, validation and (optional) test data on the host. Arrays are kept as they are: no copy, no
-    cast.
+    cast. Nothing of fcnet writes to them; a Solver may share them, so that what a training does after they were changed
+    is undefined.
 
     X_train, X_val, X_test: numbers of shape (N, D) or (N, d1, ..., dk), D = d1 * ... * dk the same in each
     part. y_train, y_val, y_test: integer codes 0..C-1 of shape (N,), or one-hot of shape (N, C).

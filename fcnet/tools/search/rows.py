@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ class Row:
 
     Attributes:
         number: of the trial; its run is in trials/NUMBER. stage: 0 is the first. values: what varied, by option.
-        state: finished, pruned (hopeless), diverged, refused (its values do not go together) or running.
-        value: the best validation value of its epochs, or None. best_epoch: where that was. epochs: made.
+        state: finished, pruned (hopeless), diverged, refused (its values do not go together), failed (it ended without
+            a finite validation value) or running.
+        value: the best finite validation value of its epochs, or None. best_epoch: where that was. epochs: made.
         why: the message of a trial that failed. run: the folder of a finished trial, on the machine that made it.
     """
 
@@ -44,7 +46,8 @@ def row(trial: Any, names: Iterable[str], maximize: bool) -> Row:
     """The row of an Optuna trial that `fcnet.tools.search` made, its values in this order."""
     kept, sign = trial.user_attrs, -1 if maximize else 1
     # Of equal epochs the first, as in the Solver, which keeps its parameters.
-    best, epoch = min(((sign * v, e) for e, v in trial.intermediate_values.items()), default=(None, None))
+    finite = ((sign * v, e) for e, v in trial.intermediate_values.items() if math.isfinite(v))
+    best, epoch = min(finite, default=(None, None))
     seconds = trial.duration.total_seconds() if trial.duration is not None else None
     return Row(
         number=trial.number,

@@ -81,7 +81,7 @@ def search(
         vary: what to search, by the names of `fcnet train`'s options: a text "LOW:HIGH", "LOW:HIGH:log" or "A|B|C", a
             tuple (low, high) or (low, high, "log"), or a list of choices.
         data: a `Dataset`, or what `fcnet train --data` takes.
-        verbose: a progress bar, on a terminal.
+        verbose: a progress bar, on a terminal; elsewhere a line, on standard error, for each trial that ends.
         options: fixed values of `fcnet train`'s options (`epochs=10, norm="batchnorm"`), and trials, sampler, refine,
             prune, study, storage, out, jobs as `fcnet search --help` describes them.
 
