@@ -30,9 +30,9 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
     """A number of things; `nouns` is the plural where that is not `noun` with an s.
 
     >>> counted(1, "epoch"), counted(2000, "epoch"), counted(0, "class", "classes")
-    ('1 epoch', '2,000 epochs', '0 classes')
+    ('1 epoch', '2000 epochs', '0 classes')
     """
-    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def unknown(argument: str, got: object, valid: Iterable[object]) -> ValueError:

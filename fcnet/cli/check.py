@@ -7,6 +7,7 @@ import argparse
 from fcnet.cli.flags import add_flags, given_options
 from fcnet.cli.parser import Commands, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
+from fcnet.errors import counted
 
 FILES = ("activations.csv", "histograms.csv", "activations.png")
 
@@ -55,5 +56,5 @@ def run(arguments: argparse.Namespace) -> int:
     elif folder is not None:
         say(f"\nnothing written to {folder}: without hidden layers there are no activations")
     failed = sum(not finding.passed for finding in found.findings)
-    say("\nall checks passed" if not failed else f"\n{failed} of {len(found.findings)} checks failed")
+    say("\nall checks passed" if not failed else f"\n{failed} of {counted(len(found.findings), 'check')} failed")
     return 1 if failed else 0

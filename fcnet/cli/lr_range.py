@@ -7,6 +7,7 @@ import argparse
 from fcnet.cli.flags import add_flags, given_options
 from fcnet.cli.parser import Commands, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
+from fcnet.errors import counted
 from fcnet.files import make_numbered_folder
 
 FILES = ("lr-range.csv", "lr-range.png")
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
     if found.rates:
         end = f"the loss diverged at {found.rates[-1]:.2g}" if found.diverged else "the loss did not diverge"
-        say(f"{len(found.rates)} steps, {found.rates[0]:.2g} to {found.rates[-1]:.2g}; {end}")
+        say(f"{counted(len(found.rates), 'step')}, {found.rates[0]:.2g} to {found.rates[-1]:.2g}; {end}")
         title = f"Learning-rate range of {solver.optimizer.rule} on {solver.data.name}"
         contents = found.csv(), lambda: lr_range_png(found, title)
         write_report(folder or make_numbered_folder("lr-range")[0], dict(zip(FILES, contents, strict=True)))

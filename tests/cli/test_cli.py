@@ -99,7 +99,8 @@ def test_the_configuration_of_a_run_makes_it_again(tmp_path, capsys):
 
 def test_flags_go_before_the_file(tmp_path, capsys):
     (tmp_path / "a.toml").write_text('data = "spirals"\nhidden = "4,4"\nbatch_size = 50\nlr = 1\nepochs = 9\n')
-    run("train", "--config", "a.toml", "--epochs", "1", "--lr", "0.5", capsys=capsys)
+    out = run("train", "--config", "a.toml", "--epochs", "1", "--lr", "0.5", capsys=capsys)[1]
+    assert "\n1 epoch, " in out
     config = tomllib.loads((tmp_path / "runs/spirals-0001/config.toml").read_text())
     assert (config["hidden"], config["batch-size"], config["epochs"], config["lr"]) == ([4, 4], 50, 1, 0.5)
 

@@ -275,7 +275,7 @@ def test_curves_and_history_say_what_is_measured(data, loss, title, curves, caps
     assert [f"train_{key}", f"val_{key}"] == [name for name in columns if "_" in name and name != "learning_rate"]
 
 
-def test_a_method_that_finds_no_step_ends_in_words(capsys):
+def test_a_method_that_finds_no_step_ends_in_words(capsys, monkeypatch):
     """With targets of about 1e8 float32 does not see a first step of BFGS; a trial of a search is a failed one."""
     pytest.importorskip("scipy")
     rng = np.random.default_rng(1)
@@ -294,9 +294,11 @@ def test_a_method_that_finds_no_step_ends_in_words(capsys):
     assert run("evaluate", "run", capsys=capsys)[0] == 0
     assert run("train", *how, "--out", "run", "--force", "--quiet", capsys=capsys) == (0, f"{last}\n", "")
     pytest.importorskip("optuna")
+    monkeypatch.setattr("fcnet.tools.search.searching.parameters_png", lambda *_: b"")
     code, out, err = run("search", *how, "--vary", "reg=0:1", "--trials", "1", "--out", "study", capsys=capsys)
     assert (code, err) == (1, "")
     assert "- failed; reg " in out
+    assert "1 trial: 1 failed" in out
     assert "(bfgs made no iteration: Desired error" in out
     with open("study/trials.csv") as file:
         (row,) = csv.DictReader(file)
@@ -308,6 +310,7 @@ def test_a_search_compares_finite_figures_alone(figures, value, capsys, monkeypa
     pytest.importorskip("optuna")
     told = iter([figure for figure in figures for _ in range(2)])  # of the training and the validation part
     monkeypatch.setattr("fcnet.training.solver.measure", lambda model, X, y, prepared: next(told))
+    monkeypatch.setattr("fcnet.tools.search.searching.parameters_png", lambda *_: b"")
     how = ["--data", "houses.csv", "--target", "price", "--loss", "mse", "--epochs", "3", "--hidden", "4"]
     code, out, err = run("search", *how, "--vary", "lr=0.01:0.1", "--trials", "1", "--out", "study", capsys=capsys)
     assert (code, err) == (int(value is None), "")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fcnet.errors import counted
 from fcnet.runs.options import flag
 from fcnet.tools.search.ranges import spelled
 
@@ -96,7 +97,7 @@ def table(rows: Sequence[Row], metric: str, maximize: bool, top: int) -> str:
         lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(c, widths, strict=True)) for c in cells]
     states = [r.state for r in rows]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))]
-    return "\n".join([*lines, f"{len(rows)} trials: {', '.join(counts)}" if rows else "no trials"])
+    return "\n".join([*lines, f"{counted(len(rows), 'trial')}: {', '.join(counts)}" if rows else "no trials"])
 
 
 def csv_text(rows: Sequence[Row]) -> str:
