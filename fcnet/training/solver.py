@@ -305,7 +305,7 @@ class Solver:
         return self.check_metric(X, y, num_samples, batch_size)
 
     def check_metric(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
-        """The `metric` of these samples; on the first `num_samples` if given."""
+        """The `metric` of these samples, on the first `num_samples` if given; not finite where a prediction is not."""
         check_input("X", X, self.model.input_dim, self.model.dtype)
         self.model.objective.check_targets("y", y, len(X), self.model.dtype)
         if num_samples is not None:
