@@ -10,6 +10,7 @@ from fcnet.backends.select import array_module as array_module
 from fcnet.backends.select import get_backend as get_backend
 from fcnet.errors import DivergedError as DivergedError
 from fcnet.errors import MissingExtra as MissingExtra
+from fcnet.errors import TrainingWarning as TrainingWarning
 from fcnet.nn.model import FullyConnectedNet as FullyConnectedNet
 from fcnet.nn.model import TwoLayerNet as TwoLayerNet
 from fcnet.nn.model import load as load

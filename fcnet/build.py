@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fcnet.data import Dataset, inputs
 from fcnet.data import load as load_dataset
-from fcnet.errors import unknown
+from fcnet.errors import counted, unknown
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet, load
 from fcnet.nn.objective import kind_of_targets
 from fcnet.nn.transfer import copy_layers
@@ -50,8 +50,8 @@ def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> So
         if pieces is not None:
             names, of, remedy = "hidden and maxout_pieces", f" of {pieces} pieces", "narrower ones, or fewer pieces"
         raise ValueError(
-            f"{names}: expected layers that fit into memory, got {widths}{of} for {dataset.input_dim} inputs; "
-            f"choose fewer or {remedy}"
+            f"{names}: expected layers that fit into memory, got {widths}{of} for "
+            f"{counted(dataset.input_dim, 'input')}; choose fewer or {remedy}"
         ) from None
     if options.from_ is not None:
         _start_from(options, model, dataset)
@@ -112,7 +112,7 @@ def _start_from(options: TrainOptions, model: FullyConnectedNet, dataset: Datase
     source = load(str(options.from_), device=model.backend)
     if source.input_dim != dataset.input_dim:
         raise ValueError(
-            f"data and from_: expected {source.input_dim} inputs, as the run to start from has, "
+            f"data and from_: expected {counted(source.input_dim, 'input')}, as the run to start from has, "
             f"got {dataset.input_dim} of {dataset.name}"
         )
     if source.features and dataset.features and source.features != dataset.features:

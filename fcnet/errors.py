@@ -1,8 +1,9 @@
-"""What every message to the user shares: the nearest valid name, and the errors with a name of their own."""
+"""What messages to the user share: nearest valid names, plurals, errors and warnings with a name of their own."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
@@ -16,6 +17,23 @@ class MissingExtra(ImportError):
 
 class DivergedError(ArithmeticError):
     """The loss became NaN or infinite during training."""
+
+
+class TrainingWarning(UserWarning):
+    """A training goes on, but a figure that it is judged by is NaN or infinite."""
+
+
+# Each time: by default Python keeps quiet when the same line is said of the next training.
+warnings.simplefilter("always", TrainingWarning, append=True)
+
+
+def counted(count: int, noun: str, nouns: str | None = None) -> str:
+    """A number of things; `nouns` is the plural where that is not `noun` with an s.
+
+    >>> counted(1, "epoch"), counted(2000, "epoch"), counted(0, "class", "classes")
+    ('1 epoch', '2000 epochs', '0 classes')
+    """
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def unknown(

@@ -1,8 +1,9 @@
-"""The progress bar: loss, accuracies and samples per second on a terminal, nothing elsewhere."""
+"""How a training gets on: a bar with loss, accuracies and samples per second on a terminal, elsewhere lines."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 INTERVAL = 0.25  # seconds between two looks at the loss: a look waits for the device
 COLUMNS = 80  # of a terminal that does not say
+LINES = 100  # about so many of a training, however many epochs it has
+SILENCE = 60.0  # seconds, after which an epoch has its line in any case
 
 
 class Bar:
@@ -82,48 +85,92 @@ class Bar:
         self.close()
 
 
-class Progress:
-    """A bar over all the steps of a training; a context manager."""
+class EpochLines:
+    """A line per epoch on standard error, for notebooks and logs.
 
-    def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
-        """`shown` as in `Bar`."""
+    Of many epochs every second, third, ... has one, so that there are about `LINES`; and the first, the last, and each
+    that ends a minute or more after the last line.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        """`epochs` of the training."""
+        self._epochs = epochs
+        self._every = max(1, math.ceil(epochs / LINES))
+        self._skipped: str | None = None  # the latest epoch's line, if it was left out
+        self._printed: float | None = None  # when
+
+    def add(self, number: int, row: Mapping[str, float], rate: float | None) -> None:
+        """Epoch `number` has this row of the history; so many samples a second, if that is known."""
+        text = epoch_line(number, self._epochs, row, rate)
+        first = self._printed is None or time.perf_counter() - self._printed >= SILENCE
+        if first or number % self._every == 0:
+            self._print(text)
+        else:
+            self._skipped = text
+
+    def close(self) -> None:
+        """Print the last epoch's line if it was left out."""
+        if self._skipped is not None:
+            self._print(self._skipped)
+
+    def _print(self, text: str) -> None:
+        self._skipped, self._printed = None, time.perf_counter()
+        write(text)
+
+
+class Progress:
+    """What is shown of all the steps of a training: a bar on a terminal, elsewhere `EpochLines`. A context manager."""
+
+    def __init__(self, title: str, total: int, done: int, *, shown: bool, epochs: int = 0) -> None:
+        """`total` steps, so many of them `done`, in so many `epochs`; with `shown` False nothing appears."""
         self._bar = Bar(title, total, done, shown=shown)
+        self._lines = EpochLines(epochs) if shown and not self._bar else None
         self._shown = shown
         self._steps = self._samples = 0
         self._looked = time.perf_counter()
 
-    def advance(self, samples: int, loss: Callable[[], float]) -> None:
-        """One step done with so many samples; `loss` fetches the latest loss and is called now and then."""
+    def advance(self, samples: int, loss: Callable[[], float], *, first: bool = False) -> None:
+        """One step done with so many samples; `loss` fetches the latest loss and is called now and then.
+
+        `first` says that the step compiled, or was recorded: it is not in the samples per second.
+        """
         if not self._bar:
             return
         self._steps += 1
-        self._samples += samples
         now = time.perf_counter()
+        if first:
+            self._samples, self._looked = 0, now
+            return
+        self._samples += samples
         if now - self._looked >= INTERVAL:
-            rate = self._samples / (now - self._looked)
-            self._show(f"{loss():.4f}", rate)
+            self._show(f"{loss():.4f}", self._samples / (now - self._looked))
 
-    def epoch(self, number: int, row: Mapping[str, float]) -> None:
-        """An epoch has ended with these figures."""
+    def epoch(self, number: int, row: Mapping[str, float], rate: float | None = None) -> None:
+        """An epoch has ended with this row of the history; so many samples a second, if that is known."""
+        if self._lines is not None:
+            self._lines.add(number, row, rate)
         if not self._bar:
             return
         self._bar.figures |= {
             "epoch": f"epoch {number}",
             **{part: f"{part} {_figure(row, part):.4f}" for part in ("train", "val")},
         }
-        elapsed = time.perf_counter() - self._looked
-        self._show(f"{row['loss']:.4f}", self._samples / elapsed if elapsed > 0 else 0.0)
+        self._show(f"{row['loss']:.4f}", rate)
 
     def say(self, text: str) -> None:
         """Print a line on standard error, unless nothing is to be shown."""
         if self._shown:
-            self._bar.clear()
-            with contextlib.suppress(OSError):
-                sys.stderr.write(f"fcnet: {text}\n")
-                sys.stderr.flush()
+            self.clear()
+            write(f"fcnet: {text}")
 
-    def _show(self, loss: str, rate: float) -> None:
-        self._bar.figures |= {"loss": f"loss {loss}", "rate": f"{rate:,.0f} samples/s"}
+    def clear(self) -> None:
+        """Make room for a line of other text."""
+        self._bar.clear()
+
+    def _show(self, loss: str, rate: float | None) -> None:
+        self._bar.figures["loss"] = f"loss {loss}"
+        if rate is not None:
+            self._bar.figures["rate"] = f"{rate:,.0f} samples/s"
         self._bar.advance(self._steps)
         self._steps = self._samples = 0
         self._looked = time.perf_counter()
@@ -134,11 +181,33 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.advance(self._steps)
         self._bar.close()
+        if self._lines is not None:
+            self._lines.close()
+
+
+def write(text: str) -> None:
+    """Print a line on standard error, if anybody reads it."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def _figure(row: Mapping[str, float], part: str) -> float:
     """The metric on a part of the data: what the history calls train_acc, val_rmse and so on."""
     return next(value for name, value in row.items() if name.startswith(f"{part}_"))
+
+
+def epoch_line(number: int, epochs: int, row: Mapping[str, float], rate: float | None) -> str:
+    """What a log says of an epoch: the figures by their names in the history.
+
+    >>> epoch_line(3, 40, {"epoch": 3, "step": 36, "loss": 0.25, "val_acc": 0.96, "seconds": 0.5}, 2874.0)
+    'epoch 3/40: loss 0.25, val_acc 0.96, 0.50 s, 2,874 samples/s'
+    """
+    parts = [f"{name} {row[name]:.5g}" for name in row if name not in ("epoch", "step", "seconds")]
+    parts.append(f"{row['seconds']:.2f} s")
+    if rate is not None:
+        parts.append(f"{rate:,.0f} samples/s")
+    return f"epoch {number}/{epochs}: {', '.join(parts)}"
 
 
 def line(title: str, done: float, figures: Mapping[str, str], clock: str, columns: int) -> str:

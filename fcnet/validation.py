@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.errors import unknown
+from fcnet.errors import counted, unknown
 
 Array = Any
 
@@ -35,7 +35,7 @@ def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
         raise ValueError(f"{name}: expected at least one sample, got shape {X.shape}")
     if prod(X.shape[1:]) != input_dim:
         raise ValueError(
-            f"{name}: expected {input_dim} features per sample, got {prod(X.shape[1:])} (shape {X.shape}); "
+            f"{name}: expected {counted(input_dim, 'feature')} per sample, got {prod(X.shape[1:])} (shape {X.shape}); "
             "the network was built with another input_dim"
         )
     _check_fits(name, X, dtype)
@@ -80,7 +80,7 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
         raise TypeError(f"{name}: expected an array, got {type(y).__name__}; use numpy.asarray({name})")
     if y.shape not in ((count,), (count, num_classes)):
         raise ValueError(
-            f"{name}: expected {count} labels, shape ({count},) or one-hot ({count}, {num_classes}), "
+            f"{name}: expected {counted(count, 'label')}, shape ({count},) or one-hot ({count}, {num_classes}), "
             f"got shape {y.shape}"
         )
     if y.ndim == 2:
@@ -125,7 +125,7 @@ def check_weights(name: str, weights: Array, count: int) -> None:
     """`count` weights of samples, (count,), finite and not negative. Raises TypeError or ValueError."""
     if not hasattr(weights, "dtype") or getattr(weights, "shape", None) != (count,) or weights.dtype.kind not in "fiub":
         got = f"{weights.dtype} {weights.shape}" if hasattr(weights, "dtype") else type(weights).__name__
-        raise ValueError(f"{name}: expected an array of {count} numbers, one for each sample, got {got}")
+        raise ValueError(f"{name}: expected an array of {counted(count, 'number')}, one for each sample, got {got}")
     check_finite(name, weights)
     if isinstance(weights, np.ndarray) and weights.min() < 0:
         raise ValueError(f"{name}: expected weights of 0 or more, got {weights.min()}")

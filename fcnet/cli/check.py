@@ -8,6 +8,7 @@ from fcnet.build import load_data, make_solver
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
+from fcnet.errors import counted
 from fcnet.tools.diagnostics import activation_statistics, check
 from fcnet.tools.diagnostics.activations import histograms_csv, statistics_csv, table
 from fcnet.tools.diagnostics.pictures import activations_png
@@ -48,5 +49,5 @@ def run(arguments: argparse.Namespace) -> int:
     elif folder is not None:
         say(f"\nnothing written to {folder}: without hidden layers there are no activations")
     failed = sum(not finding.passed for finding in found.findings)
-    say("\nall checks passed" if not failed else f"\n{failed} of {len(found.findings)} checks failed")
+    say("\nall checks passed" if not failed else f"\n{failed} of {counted(len(found.findings), 'check')} failed")
     return 1 if failed else 0

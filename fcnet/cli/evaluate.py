@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fcnet.cli.parser import Parser
 from fcnet.cli.reports import as_flags
+from fcnet.errors import counted
 from fcnet.runs.options import names_of
 from fcnet.runs.rundir import trained_on
 
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     with inputs.naming(source):
         model.objective.check_targets("y", y, len(X), model.dtype)
         predicted = model.predict(X)
-    print(f"{source}{what}: {len(y)} samples")
+    print(f"{source}{what}: {counted(len(y), 'sample')}")
     report = _outputs if targets == "numbers" else _classes
     print(f"{part}{report(model, predicted, y)}")
     return 0

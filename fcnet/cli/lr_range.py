@@ -8,6 +8,7 @@ from fcnet.build import load_data, make_solver
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
+from fcnet.errors import counted
 from fcnet.files import make_numbered_folder
 from fcnet.tools.diagnostics import lr_range
 from fcnet.tools.diagnostics.pictures import lr_range_png
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
     if found.rates:
         end = f"the loss diverged at {found.rates[-1]:.2g}" if found.diverged else "the loss did not diverge"
-        say(f"{len(found.rates)} steps, {found.rates[0]:.2g} to {found.rates[-1]:.2g}; {end}")
+        say(f"{counted(len(found.rates), 'step')}, {found.rates[0]:.2g} to {found.rates[-1]:.2g}; {end}")
         title = f"Learning-rate range of {solver.optimizer.rule} on {solver.data.name}"
         contents = found.csv(), lambda: lr_range_png(found, title)
         write_report(folder or make_numbered_folder("lr-range")[0], dict(zip(FILES, contents, strict=True)))

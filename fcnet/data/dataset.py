@@ -18,6 +18,7 @@ from fcnet.data.checks import (
     check_shape,
 )
 from fcnet.data.preprocessing import KINDS
+from fcnet.errors import counted
 
 TARGETS = ("classes", "numbers")
 
@@ -25,7 +26,8 @@ TARGETS = ("classes", "numbers")
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Training, validation and (optional) test data on the host. Arrays are kept as they are: no copy, no
-    cast.
+    cast. Nothing of fcnet writes to them; a Solver may share them, so that what a training does after they were changed
+    is undefined.
 
     X_train, X_val, X_test: numbers of shape (N, D) or (N, d1, ..., dk), D = d1 * ... * dk the same in each
     part. y_train, y_val, y_test: integer codes 0..C-1 of shape (N,), or one-hot of shape (N, C).
@@ -71,15 +73,15 @@ class Dataset:
             codes = check_labels(y_name, y) if self.targets == "classes" else check_numbers(y_name, y)
             if len(codes) != len(X):
                 raise ValueError(
-                    f"{y_name}: expected {len(X)} labels, one for each sample of {X_name}; got {len(codes)}; "
-                    "give both the same length"
+                    f"{y_name}: expected {counted(len(X), 'label')}, one for each sample of {X_name}; got "
+                    f"{len(codes)}; give both the same length"
                 )
             if part == "train":
                 width = D
                 seen = self._check_training_labels(codes) if self.targets == "classes" else 0
             elif width != D:
                 raise ValueError(
-                    f"{X_name}: expected {width} features as in X_train; got {D} (shape {X.shape}); "
+                    f"{X_name}: expected {counted(width, 'feature')} as in X_train; got {D} (shape {X.shape}); "
                     "prepare every part the same way"
                 )
             if self.targets == "classes":
@@ -121,12 +123,14 @@ class Dataset:
         if self.targets == "numbers" and self.classes is not None:
             outputs = math.prod(self.y_train.shape[1:])
             if len(self.classes) != outputs:
-                raise ValueError(f"classes: expected {outputs} names, one for each output; got {len(self.classes)}")
+                raise ValueError(
+                    f"classes: expected {counted(outputs, 'name')}, one for each output; got {len(self.classes)}"
+                )
         if self.preprocess not in KINDS:
             raise errors.unknown("preprocess", self.preprocess, KINDS)
         if self.features is not None and len(self.features) != width:
             raise ValueError(
-                f"features: expected {width} names, one for each column of X_train; got {len(self.features)}"
+                f"features: expected {counted(width, 'name')}, one for each column of X_train; got {len(self.features)}"
             )
         if self.image_shape is not None and math.prod(self.image_shape) != width:
             raise ValueError(f"image_shape: expected a product of {width}, the features; got {self.image_shape}")
@@ -155,10 +159,9 @@ class Dataset:
     def summary(self) -> str:
         """One line: `digits: 1437 train, 180 val, 180 test, 64 features, 10 classes`."""
         parts = ", ".join(f"{len(X)} {part}" for part, (X, _) in self.splits().items())
-        features = "1 feature" if self.input_dim == 1 else f"{self.input_dim} features"
-        count = self.num_classes
-        last = f"{count} classes" if self.targets == "classes" else f"{count} output{'s' if count > 1 else ''}"
-        return f"{self.name}: {parts}, {features}, {last}"
+        last = ("class", "classes") if self.targets == "classes" else ("output",)
+        features = counted(self.input_dim, "feature")
+        return f"{self.name}: {parts}, {features}, {counted(self.num_classes, *last)}"
 
     def __repr__(self) -> str:
         return f"<Dataset {self.summary()}>"

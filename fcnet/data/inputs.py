@@ -21,6 +21,7 @@ from fcnet.data.labels import encode_as, plain_labels
 from fcnet.data.loading import load, read_file
 from fcnet.data.npz import read_npz
 from fcnet.data.table import read_columns, read_features, read_table
+from fcnet.errors import counted
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def _check_same(source: str, dataset: Dataset, names: Names) -> None:
     have, want = (dataset.input_dim, dataset.num_classes), (names.input_dim, names.num_classes)
     if have[0] != want[0] or (have[1] != want[1] and not is_file(source)):
         raise ValueError(
-            f"data: {source} has {have[0]} features and {have[1]} classes, this model {want[0]} and {want[1]}; "
+            f"data: {source} has {counted(have[0], 'feature')} and {counted(have[1], 'class', 'classes')}, "
+            f"this model {want[0]} and {want[1]}; "
             "name a set like the one it was trained on"
         )
     known = tuple(names.classes or ())
@@ -174,7 +176,9 @@ def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray,
     X, y = arrays[f"X{key}"], plain(f"{path}: y{key}", arrays[f"y{key}"])
     _check_samples(path, f"X{key}", X)
     if len(X) != len(y):
-        raise ValueError(f"{path}: y{key}: expected {len(X)} labels, one for each sample of X{key}; got {len(y)}")
+        raise ValueError(
+            f"{path}: y{key}: expected {counted(len(X), 'label')}, one for each sample of X{key}; got {len(y)}"
+        )
     if names.classes is None or names.targets == "numbers":
         return X, y
     return X, encode_as(f"{path}: y{key}", y, names.classes)

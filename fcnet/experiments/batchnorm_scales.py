@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fcnet.errors import counted
 from fcnet.experiments.base import Experiment, Settings, Table
 from fcnet.experiments.drawing import COLOURS
 from fcnet.experiments.training import accuracy, mnist, train, trainer
@@ -33,7 +34,9 @@ def run(settings: Settings) -> Table:
     for name in NORMS:
         last = table.where(net=name, epoch=epochs).column("train_acc")
         learned = sum(acc > 0.5 for acc in last)
-        table.findings.append(f"{name}: {learned} of {scales} scales above 0.5 training accuracy after {epochs} epochs")
+        table.findings.append(
+            f"{name}: {learned} of {scales} scales above 0.5 training accuracy after {counted(epochs, 'epoch')}"
+        )
     return table
 
 

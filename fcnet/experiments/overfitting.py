@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fcnet.errors import counted
 from fcnet.experiments.base import Settings, Table
 from fcnet.experiments.drawing import accuracy_curves
 from fcnet.experiments.training import accuracy, mnist, train, trainer
@@ -33,7 +34,7 @@ def compare(settings: Settings, column: str, nets: Mapping[str, Mapping[str, Any
             *_, train_acc, test_acc = table.rows[-1]
             table.findings.append(
                 f"{name}: train {train_acc:.4f}, test {test_acc:.4f}, gap {train_acc - test_acc:.4f} "
-                f"after {epochs} epochs"
+                f"after {counted(epochs, 'epoch')}"
             )
     table.findings += [price(table)] if price(table) else []
     return table

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends import Backend
+from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet, load
 from fcnet.validation import positive_int
 
@@ -63,7 +64,8 @@ def copy_layers(source: FullyConnectedNet, model: FullyConnectedNet, layers: int
         raise ValueError(f"layers: expected a network with as many hidden layers, got {count} of {source!r}")
     if model.input_dim != source.input_dim:
         raise ValueError(
-            f"input_dim: expected {source.input_dim} inputs, as the network to start from has, got {model.input_dim}"
+            f"input_dim: expected {counted(source.input_dim, 'input')}, as the network to start from has, "
+            f"got {model.input_dim}"
         )
     if model.hidden_dims[:count] != source.hidden_dims[:count]:
         raise ValueError(

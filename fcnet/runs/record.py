@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ class Record:
         metric: its name, for people. train_metric, val_metric: the figure after each epoch.
         best: epoch and figure of the best epoch, or None before the first has ended.
         interrupted: how far it came, if it was cut short: "interrupted after epoch 2 of 9".
+        columns: of the history, which may have no rows. message: what the method said of its end, if it did.
     """
 
     save: Callable[[Path], None]
@@ -32,15 +34,18 @@ class Record:
     val_metric: Sequence[float]
     best: tuple[int, float] | None
     interrupted: str | None
+    columns: Sequence[str] = ()
+    message: str | None = None
 
 
 def history_csv(record: Record) -> str:
     """Return the history as CSV with a header."""
     text = io.StringIO()
-    if record.history:
-        writer = csv.DictWriter(text, list(record.history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(record.history)
+    writer = csv.DictWriter(
+        text, record.columns or [name for row in record.history[:1] for name in row], lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(record.history)
     return text.getvalue()
 
 
@@ -53,7 +58,8 @@ def curves_png(record: Record) -> bytes:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     losses, title = record.losses, record.metric
-    per_epoch = max(1, len(losses) / max(1, len(record.history)))
+    last = record.history[-1] if record.history else {"epoch": 1}
+    per_epoch = last.get("step", len(losses)) / last["epoch"]  # an epoch cut short has losses and no row
     left.plot([i / per_epoch for i in range(1, len(losses) + 1)], losses, linewidth=0.5, alpha=0.4, label="step")
     epochs = [row["epoch"] for row in record.history]
     left.plot(epochs, [row["loss"] for row in record.history], marker="o", markersize=3, label="epoch mean")
@@ -64,8 +70,11 @@ def curves_png(record: Record) -> bytes:
     right.plot(epochs, record.val_metric, marker="o", markersize=3, label="validation")
     if record.best is not None:
         epoch, figure_of_it = record.best
-        right.axvline(epoch, linewidth=0.8, linestyle=":", color="grey", label="best validation")
-        right.set_title(f"{title[:1].upper()}{title[1:]} (best {figure_of_it:.5g}, epoch {epoch})")
+        why, told = "best validation", f"best {figure_of_it:.5g}, epoch {epoch}"
+        if not math.isfinite(figure_of_it):
+            why, told = "least training loss", f"{figure_of_it}; epoch {epoch} by its loss"
+        right.axvline(epoch, linewidth=0.8, linestyle=":", color="grey", label=why)
+        right.set_title(f"{title[:1].upper()}{title[1:]} ({told})")
     right.set(xlabel="epoch", ylabel=title)
     right.legend(loc="best")
     png = io.BytesIO()

@@ -222,8 +222,9 @@ class RunDirectory:
 
 
 def _config(record: Record) -> str:
-    """The configuration, under a comment if the training was cut short."""
-    return (f"# {record.interrupted}\n" if record.interrupted else "") + to_toml(record.options)
+    """The configuration, under a comment if the training was cut short or its method said how it ended."""
+    told = [text for text in (record.interrupted, record.message) if text]
+    return "".join(f"# {' '.join(text.split())}\n" for text in told) + to_toml(record.options)
 
 
 def _is_unfinished(config: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 from fcnet import functional as F
 from fcnet.backends import Array, Feed, Purpose, host_generator
 from fcnet.backends.step import Run
+from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.training.device_data import Part
 
@@ -26,7 +27,7 @@ def per_epoch(model: FullyConnectedNet, count: int, batch_size: int) -> int:
     if alone:
         raise ValueError(
             f"batch_size and normalization: expected 2 or more samples in a batch with 'batchnorm', got "
-            f"batch_size={batch_size} for {count} samples; take more, or 'layernorm'"
+            f"batch_size={batch_size} for {counted(count, 'sample')}; take more, or 'layernorm'"
         )
     whole, left = divmod(count, batch_size)
     return whole + (left > int(joined(model)))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcnet.data import Dataset
+from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.runs.options import TrainOptions, of_network, to_save
 from fcnet.training.fullbatch import FullBatch
@@ -42,7 +43,7 @@ def python_only(model: FullyConnectedNet, data: Dataset, method: Method, *, seed
     if data.sample_weight is not None:
         found.append("weights of the samples")
     if steps:
-        found.append(f"{steps} steps made before")
+        found.append(f"{counted(steps, 'step')} made before")
     else:
         fresh = FullyConnectedNet(**model.config, device="cpu").params
         if any((model.backend.to_numpy(model.params[name]) != fresh[name]).any() for name in fresh):

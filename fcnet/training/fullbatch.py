@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from fcnet.backends.step import direct
 from fcnet.errors import DivergedError, MissingExtra, unknown
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.nn.params import ParamBuffer
+from fcnet.training.losslog import to_scale
 from fcnet.validation import nonnegative_real, positive_int
 
 #: name -> hyperparameters and their defaults: `history`, pairs of steps that L-BFGS remembers; `tolerance`, the largest
@@ -26,6 +27,13 @@ FULL_BATCH: dict[str, dict[str, float]] = {
     "bfgs": {"tolerance": 1e-5},
 }
 MOST_FOR_BFGS = 5000  # parameters: 200 MB for each of the matrices that SciPy works on
+
+
+class Ending(NamedTuple):
+    """How a minimization ended: SciPy's own `success` and `message`; False and None if the report ended it."""
+
+    converged: bool
+    message: str | None
 
 
 class FullBatch:
@@ -57,17 +65,16 @@ class FullBatch:
 
     def minimize(
         self, x: Array, y: Array, iterations: int, report: Callable[[float], bool], weights: Array | None = None
-    ) -> bool:
+    ) -> Ending:
         """Up to so many iterations from where the parameters are.
+
+        It ends before if the gradient is as good as zero, or if no step lowers the loss, which float32 reaches sooner
+        than float64; also in the first iteration, and then the network is as it was.
 
         Args:
             x: (n, D), preprocessed, on the device. y: its targets.
             weights: (n,) of the samples, or None.
             report: called after each iteration, when the parameters are its result, with the loss; True ends it.
-
-        Returns:
-            Whether it came to its end before: the gradient is as good as zero, or no step lowers the loss any more,
-            which float32 reaches sooner than float64.
 
         Raises:
             DivergedError: the loss is not finite to begin with.
@@ -76,13 +83,16 @@ class FullBatch:
 
         self.check()
         model, grads = self.model, self.model.params.like()
-        streams = model.mask_streams(0)
+        streams, statistics = model.mask_streams(0), model.state.flat
         told = False
 
         def loss_and_gradient(vector: np.ndarray) -> tuple[float, np.ndarray]:
+            before = statistics.copy()
             self._write(vector)
-            loss = model.loss_and_grads(direct, x, y, streams, grads, weights)
-            return float(model.backend.to_numpy(loss)), self._vector(grads)
+            loss = float(model.backend.to_numpy(model.loss_and_grads(direct, x, y, streams, grads, weights)))
+            if not math.isfinite(loss):  # a step far too long, which SciPy tries and rejects: running means stay finite
+                statistics[...] = before
+            return loss, self._vector(grads)
 
         def after(intermediate_result: Any) -> None:  # SciPy looks at the name of the parameter
             nonlocal told
@@ -91,17 +101,29 @@ class FullBatch:
             if told:
                 raise StopIteration
 
-        start = self._vector(model.params)
+        start, first_statistics = self._vector(model.params), statistics.copy()
         first, _ = loss_and_gradient(start)
         if not math.isfinite(first):
-            raise DivergedError(f"the loss is {first} before the first step; scale the inputs, or the initial weights")
+            raise DivergedError(
+                f"the loss is {first} before the first step; scale {to_scale(model)}, or the initial weights"
+            )
         options: dict[str, Any] = {"maxiter": iterations, "gtol": self.config["tolerance"]}
         if self.rule == "lbfgs":
             options |= {"maxcor": int(self.config["history"]), "ftol": 0, "maxfun": 10**9}
         method = "L-BFGS-B" if self.rule == "lbfgs" else "BFGS"
         found = minimize(loss_and_gradient, start, jac=True, method=method, callback=after, options=options)
         self._write(found.x)
-        return not told and found.nit < iterations
+        if found.nit == 0:
+            statistics[...] = first_statistics
+        return Ending(False, None) if told else Ending(bool(found.success), str(found.message))
+
+    def remedy(self, ending: Ending) -> str:
+        """What may help a minimization that ended in its first iteration."""
+        if ending.converged:
+            return "the gradient at the start is as good as zero; start from other weights"
+        precise = "" if self.model.dtype == np.float64 else ", train in float64"
+        scale = f"scale {to_scale(self.model)} to a standard deviation of about 1"
+        return f"no step lowered the loss; {scale}{precise}, or use another rule"
 
     def check(self) -> None:
         """The network's loss is smooth enough and a function of its parameters. Raises ValueError naming both."""

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fcnet.backends import Array, Backend
-from fcnet.errors import DivergedError
+from fcnet.nn.model import FullyConnectedNet
 
 
 class LossLog:
@@ -43,17 +43,12 @@ class LossLog:
         self._chunks.clear()
         return self._read
 
-    def check_finite(self, since: int, cause: str) -> None:
-        """Read the losses; `cause` says what may have become of one after step `since` that is not a number.
-
-        Raises:
-            DivergedError: one is NaN or infinite.
+    def first_not_finite(self, since: int) -> tuple[int, float] | None:
+        """Read the losses; number, 1 for the first of all, and loss of the first step after `since` steps whose loss is
+        NaN or infinite.
         """
-        for number, loss in enumerate(self.fetched()[since:], since + 1):
-            if not math.isfinite(loss):
-                if number == 1:  # before any update
-                    cause = "inputs, weights or a penalty are too large; scale the inputs, or lower the others"
-                raise DivergedError(f"the loss became {loss} at step {number}: {cause}")
+        losses = enumerate(self.fetched()[since:], since + 1)
+        return next(((number, loss) for number, loss in losses if not math.isfinite(loss)), None)
 
     @property
     def known(self) -> int:
@@ -65,3 +60,8 @@ class LossLog:
             self._chunks.append(self.buffer[: self._slot].copy())
             self.counters[1:] = 0
             self._slot = 0
+
+
+def to_scale(model: FullyConnectedNet) -> str:
+    """What may be too large for the loss, for people."""
+    return "the inputs and targets" if model.loss_name == "mse" else "the inputs"

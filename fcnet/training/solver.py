@@ -7,6 +7,7 @@ in bulk.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from fcnet.backends.notices import watched_by
 from fcnet.backends.signals import DeferredInterrupt
 from fcnet.backends.step import Program, direct
 from fcnet.data import Dataset, learn
+from fcnet.errors import DivergedError
 from fcnet.functional import Metric
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.nn.objective import kind_of_targets
@@ -32,8 +34,10 @@ from fcnet.training.batches import Batches, StreamedBatches, per_epoch
 from fcnet.training.configuration import configuration, python_only
 from fcnet.training.device_data import DeviceData, as_dataset
 from fcnet.training.fullbatch import FULL_BATCH, FullBatch
-from fcnet.training.losslog import LossLog
+from fcnet.training.losslog import LossLog, to_scale
 from fcnet.training.metrics import measure
+from fcnet.training.notfinite import NotFinite
+from fcnet.training.speed import Speed
 from fcnet.training.updates import Updates
 from fcnet.validation import check_input, one_of, positive_int
 
@@ -43,17 +47,27 @@ LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one 
 class Solver:
     """Trains a network on a data set with mini-batches.
 
+    It never writes to the arrays of the data set and may share them: what a training does after they were changed is
+    undefined.
+
+    The best epoch is that with the best validation figure among those whose figure is finite, the first of equals;
+    while there is none, that with the least training loss. A figure that is not finite is warned of
+    (`fcnet.TrainingWarning`), by name and epoch.
+
     Attributes:
         loss_history: the loss of each step so far (reading it fetches those still on the device).
         metric: what the network is judged by: accuracy, for the loss "mse" the root mean squared error (rmse), for
             "bce" the share of right labels (label_acc).
         train_metric_history, val_metric_history: that figure after each epoch.
-        best_val_metric: the best of val_metric_history, or None before the first epoch has ended.
+        best_val_metric: that of the best epoch, or None before the first epoch has ended. best_epoch: its number.
         train_acc_history, val_acc_history, best_val_acc: the same, if the metric is the accuracy (a fraction).
-        history: a row per epoch: epoch, step, loss (mean over the epoch), train_acc and val_acc (or train_rmse, ...),
-            learning_rate, seconds.
-        epoch: epochs finished. steps: steps made.
-        converged: whether "lbfgs" or "bfgs" came to its end. run: the `RunDirectory` of `out`, or None.
+        history: a row per epoch: epoch, step, loss (mean over the steps that `train` made in it), train_acc and val_acc
+            (or train_rmse, ...), learning_rate, seconds (of the steps, without evaluation). The rate is that which the
+            epoch's last step was made with, before the factors of `lr_multipliers`; with a schedule per step, or a rate
+            set within the epoch, earlier steps had others.
+        epoch: epochs finished. steps: steps made. speed: samples a second, see `fcnet.training.speed.Speed`.
+        converged: whether "lbfgs" or "bfgs" ended with success, as SciPy says. message: what SciPy said of the end, or
+            None if it has not ended by itself. run: the `RunDirectory` of `out`, or None.
         after_epoch: called by `train` when an epoch has been evaluated, if set; what it raises ends the training.
     """
 
@@ -90,7 +104,7 @@ class Solver:
                 y_test, sample_weight).
             update_rule: a name in `fcnet.optim.RULES`: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or
                 "adamw"; or "lbfgs" or "bfgs", SciPy's, of which an epoch is an iteration on all samples at once, and
-                which end before `num_epochs` when the loss falls no more (`converged` tells).
+                which end before `num_epochs` when the loss falls no more (`converged` and `message` tell).
             optim_config: the rule's hyperparameters, such as {"learning_rate": 1e-3}.
             lr_decay: the learning rate is multiplied by it after each epoch.
             schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
@@ -105,8 +119,9 @@ class Solver:
                 lone last sample joins the batch before.
             num_epochs: at which `train` stops.
             seed: of the shuffles.
-            verbose: show a progress bar (on a terminal only).
-            patience: stop when the validation metric has not improved for this many epochs; None: never.
+            verbose: show a progress bar on a terminal; elsewhere, as in a notebook or a log, print a line per epoch on
+                standard error: of many epochs about a hundred, and one a minute if they are long.
+            patience: stop when the best epoch is this many epochs ago; None: never.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
                 None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
@@ -177,6 +192,8 @@ class Solver:
 
         self._python_only: list[str] = []  # what no option says; known when the training begins
         self.converged = False
+        self.message: str | None = None
+        self.speed = Speed()
         self.after_epoch: Callable[[], None] | None = None
         self.steps = 0
         self.epoch = 0
@@ -185,6 +202,7 @@ class Solver:
         self.val_metric_history: list[float] = []
         self.best_val_metric: float | None = None
         self.best_epoch = 0
+        self._best_loss = math.inf
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
 
     def _tell_model_of_data(self) -> None:
@@ -238,7 +256,7 @@ class Solver:
 
     def _step(self) -> None:
         self.model.backend.use()
-        self.updates.set_rate(self.steps)
+        self.updates.begin_step(self.steps)
         self._batches.ready()
         size = self._batches.size
         model = self.model
@@ -250,8 +268,10 @@ class Solver:
             self.updates.refreeze()
         program = self._programs.get(size)
         if program is None:
+            started = time.perf_counter()
             with model.backend.allocating():
                 self._programs[size] = self._record(size)
+            self.speed.first(size, time.perf_counter() - started)
         else:
             program()
         self.steps += 1
@@ -285,7 +305,7 @@ class Solver:
         return self.check_metric(X, y, num_samples, batch_size)
 
     def check_metric(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
-        """The `metric` of these samples; on the first `num_samples` if given."""
+        """The `metric` of these samples, on the first `num_samples` if given; not finite where a prediction is not."""
         check_input("X", X, self.model.input_dim, self.model.dtype)
         self.model.objective.check_targets("y", y, len(X), self.model.dtype)
         if num_samples is not None:
@@ -338,17 +358,22 @@ class Solver:
         steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
-            if self.run.config is None and not self.run.begun:
+            if self.run.config is None and not (self.run.begun and self._is_over()):
                 self._python_only = python_only(self.model, self.data, self._method, seed=self.seed, steps=self.steps)
             self.run.begin(self.options())
         try:
             total = self.num_epochs * steps_per_epoch
-            with Progress(title, total, self.steps, shown=self.verbose) as progress, watched_by(progress.say):
-                while self.epoch < self.num_epochs and not self._out_of_patience() and not self.converged:
-                    if self.full_batch is None:
-                        self._train_epoch(progress)
-                    else:
-                        self._minimize(self.full_batch, progress)
+            with (
+                Progress(title, total, self.steps, shown=self.verbose, epochs=self.num_epochs) as progress,
+                watched_by(progress.say),
+            ):
+                not_finite = NotFinite(self.metric, progress.clear)
+                if self.full_batch is not None:
+                    self._minimize(self.full_batch, progress, not_finite)
+                while self.full_batch is None and not self._is_over():
+                    self._train_epoch(progress)
+                    not_finite.look(self.history[-1])
+                not_finite.close()
         except KeyboardInterrupt:
             self._finish(keep=bool(self.history))
             raise
@@ -357,6 +382,10 @@ class Solver:
             raise
         self._finish(keep=True)
         return self.history
+
+    def _is_over(self) -> bool:
+        """Whether `train` has nothing left to do."""
+        return self.epoch >= self.num_epochs or self._out_of_patience() or self.converged
 
     def _finish(self, keep: bool) -> None:
         """Put the best parameters back and write the run directory, or take back the claim on it."""
@@ -380,7 +409,9 @@ class Solver:
             patience=self.patience,
             seed=self.seed,
         )
-        return options | ({IN_PYTHON: ", ".join(self._python_only)} if self._python_only else {})
+        by_hand = ["a learning rate set by hand"] if self._updates and self._updates.rate_set_by_hand else []
+        only = ", ".join([*self._python_only, *by_hand])
+        return options | ({IN_PYTHON: only} if only else {})
 
     def record(self) -> Record:
         """Return what a run directory keeps of the training so far."""
@@ -394,88 +425,122 @@ class Solver:
             val_metric=self.val_metric_history,
             best=None if self.best_val_metric is None else (self.best_epoch, self.best_val_metric),
             interrupted=self._interrupted(),
+            columns=self._columns,
+            message=None if self.message is None else f"{self.update_rule}: {self.message}",
         )
 
     def _interrupted(self) -> str | None:
         """ "interrupted after epoch 2 of 9" for a training that neither came to its end nor ran out of patience."""
-        if not self.history or self.converged:
+        if not self.history or self.message is not None:
             return None
         last = int(self.history[-1]["epoch"])
         patient = self.patience is None or last - self.best_epoch < self.patience
         return f"interrupted after epoch {last} of {self.num_epochs}" if last < self.num_epochs and patient else None
 
     def _train_epoch(self, progress: Progress) -> None:
-        epoch, started = self.epoch, time.perf_counter()
+        epoch = self.epoch
         sizes: list[int] = []
+        self.speed.begin()
         while self.epoch == epoch:
-            size = self._batches.size
+            size, apart = self._batches.size, self.speed.first_seconds
             with DeferredInterrupt():  # so that an epoch that is over has its row
                 self.step()
                 sizes.append(size)
                 if self.epoch > epoch:
-                    self._record_epoch(sizes, time.perf_counter() - started)
-            progress.advance(size, self._latest_loss)
+                    self._record_epoch(sizes)
+            progress.advance(size, self._latest_loss, first=self.speed.first_seconds > apart)
             if self.steps % LOSS_CHUNK == 0:
                 self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
-        progress.epoch(self.epoch, self.history[-1])
+        progress.epoch(self.epoch, self.history[-1], self.speed.latest)
 
-    def _minimize(self, method: FullBatch, progress: Progress) -> None:
+    def _minimize(self, method: FullBatch, progress: Progress, not_finite: NotFinite) -> None:
         """All iterations that are left, each an epoch of one step."""
-        train, asarray = self._parts.train, self.model.backend.asarray
+        if self._is_over():
+            return
+        train, asarray, before = self._parts.train, self.model.backend.asarray, self.epoch
         x, y = asarray(train.X), asarray(train.y)
         weights = None if train.weights is None else asarray(train.weights)
         x = x if train.prepared else self.model.prepare(direct, x)
-        started = time.perf_counter()
+        self.message = None
+        self.speed.begin()
 
         def report(loss: float) -> bool:
-            nonlocal started
             self._log.append(loss)
             self.steps += 1
             self.epoch += 1
-            progress.advance(len(y), self._latest_loss)
-            self._record_epoch([len(y)], time.perf_counter() - started)
-            progress.epoch(self.epoch, self.history[-1])
-            started = time.perf_counter()
+            first = self.epoch == before + 1  # in it the loss at the start was computed too, and kernels compiled
+            if first:
+                self.speed.first(len(y), self.speed.elapsed)
+            progress.advance(len(y), self._latest_loss, first=first)
+            self._record_epoch([len(y)])
+            progress.epoch(self.epoch, self.history[-1], self.speed.latest)
+            not_finite.look(self.history[-1])
+            self.speed.begin()
             return self._out_of_patience()
 
-        self.converged = method.minimize(x, y, self.num_epochs - self.epoch, report, weights)
+        ending = method.minimize(x, y, self.num_epochs - self.epoch, report, weights)
+        self.converged, self.message = ending
+        if self.epoch == before:
+            progress.say(
+                f"{self.update_rule} made no iteration, and the network is as it was: {method.remedy(ending)} "
+                f"(SciPy: {self.message})"
+            )
 
     def _latest_loss(self) -> float:
         self._check_finite(self._log.known)
         return self._log.fetched()[-1]
 
     def _check_finite(self, since: int) -> None:
-        how, besides = self.update_rule, ""
-        if not self.full_batch:
-            how, besides = f"learning_rate={self.optimizer.learning_rate:g}", "lower the learning rate, or "
-        self._log.check_finite(since, f"training diverged with {how}; {besides}scale the inputs")
+        """Raises DivergedError if a loss after so many steps is NaN or infinite."""
+        odd = self._log.first_not_finite(since)
+        if odd is None:
+            return
+        number, loss = odd
+        scale = f"scale {to_scale(self.model)}"
+        if self.full_batch is not None:
+            cause = f"training diverged with {self.update_rule}; {scale}"
+        elif number == 1:  # before any update
+            cause = f"inputs, weights or a penalty are too large; {scale}, or lower the others"
+        else:  # by the update before
+            rate = self.updates.rate_of(number - 2)
+            cause = f"training diverged with learning_rate={rate:g}; lower the learning rate, or {scale}"
+        raise DivergedError(f"the loss became {loss} at step {number}: {cause}")
 
-    def _record_epoch(self, sizes: list[int], seconds: float) -> None:
+    def _record_epoch(self, sizes: list[int]) -> None:
         """A row of the history, of the last steps: their batches' sizes."""
         first = self.steps - len(sizes)
-        self._check_finite(first)
-        on_train, on_val = (
-            measure(self.model, part.X, part.y, prepared=part.prepared)
-            for part in (self._train_sample, self._parts.val)
-        )
-        self.train_metric_history.append(on_train)
-        self.val_metric_history.append(on_val)
-        self.history.append(
-            {
-                "epoch": self.epoch,
-                "step": self.steps,
-                "loss": float(np.average(self._log.fetched()[first:], weights=sizes)),
-                f"train_{self.metric.key}": on_train,
-                f"val_{self.metric.key}": on_val,
-                **({} if self.full_batch else {"learning_rate": self.optimizer.learning_rate}),
-                "seconds": seconds,
-            }
-        )
-        if self.best_val_metric is None or self.metric.better(on_val, self.best_val_metric):
-            self.best_val_metric, self.best_epoch = on_val, self.epoch
+        self._check_finite(first)  # which waits for the steps, so that their time is known
+        seconds = self.speed.end(sum(sizes))
+        figures = {
+            part: measure(self.model, data.X, data.y, prepared=data.prepared)
+            for part, data in (("train", self._train_sample), ("val", self._parts.val))
+        }
+        self.train_metric_history.append(figures["train"])
+        self.val_metric_history.append(figures["val"])
+        loss = float(np.average(self._log.fetched()[first:], weights=sizes))
+        rate = () if self.full_batch else (self.updates.rate_of(self.steps - 1),)
+        values = self.epoch, self.steps, loss, *figures.values(), *rate, seconds
+        self.history.append(dict(zip(self._columns, values, strict=True)))
+        if self._is_best(figures["val"], loss):
+            self.best_val_metric, self.best_epoch, self._best_loss = figures["val"], self.epoch, loss
             self._best = self._snapshot()
         if self.after_epoch is not None:
             self.after_epoch()
+
+    @property
+    def _columns(self) -> list[str]:
+        """Of the history."""
+        rate = [] if self.full_batch else ["learning_rate"]
+        return ["epoch", "step", "loss", f"train_{self.metric.key}", f"val_{self.metric.key}", *rate, "seconds"]
+
+    def _is_best(self, figure: float, loss: float) -> bool:
+        """Whether the epoch with this validation figure and loss is the best so far."""
+        best = self.best_val_metric
+        if best is None:
+            return True
+        if math.isfinite(figure):
+            return not math.isfinite(best) or self.metric.better(figure, best)
+        return not math.isfinite(best) and loss < self._best_loss
 
     def _out_of_patience(self) -> bool:
         return (

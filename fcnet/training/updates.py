@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ class Updates:
         optimizer: applies the rule. first_learning_rate: what a schedule's factors multiply.
         lr_decay, clip_norm, clip_value, max_norm, lr_multipliers: as given.
         schedule: a function of the step, or None.
+        rate_set_by_hand: whether a step was made with a rate that neither `lr_decay` nor a schedule gave.
     """
 
     def __init__(
@@ -75,6 +77,9 @@ class Updates:
             make_schedule(schedule, schedule_config, epochs, steps_per_epoch) if isinstance(schedule, str) else schedule
         )
         self.set_rate(0)
+        self.rate_set_by_hand = False
+        self._own_rate = self.optimizer.learning_rate  # the next step's, unless somebody sets another
+        self._rates: list[tuple[int, float]] = []  # the steps from which on a rate held, and the rate
 
     def _by_parameter(self) -> dict[str, float]:
         """Multipliers by the parameter's name, 0 for frozen ones."""
@@ -105,10 +110,24 @@ class Updates:
         if rate != self.optimizer.learning_rate:
             self.optimizer.learning_rate = rate
 
+    def begin_step(self, step: int) -> None:
+        """Set the rate of this step, and keep it for `rate_of`. Raises as `set_rate`."""
+        self.set_rate(step)
+        rate = self.optimizer.learning_rate
+        self.rate_set_by_hand |= self.schedule is None and rate != self._own_rate
+        self._own_rate = rate
+        if not self._rates or self._rates[-1][1] != rate:
+            self._rates.append((step, rate))
+
+    def rate_of(self, step: int) -> float:
+        """The rate that a step which was made, 0 for the first, was made with."""
+        return self._rates[bisect_right(self._rates, step, key=lambda since: since[0]) - 1][1]
+
     def end_epoch(self) -> None:
         """Decay the rate."""
         if self.lr_decay != 1:
             self.optimizer.learning_rate *= self.lr_decay
+            self._own_rate = self.optimizer.learning_rate
 
     def apply(self, run: Run, grads: ParamBuffer) -> None:
         """Clip the gradients (in place), update the parameters, hold the weights of each unit within their norm."""

@@ -38,7 +38,7 @@ def test_a_dataset_of_numbers():
         ),
         ({"y_train": Y.astype(str)}, "y_train: expected numbers; got dtype <U"),
         ({"y_train": Y[:, None, None]}, r"y_train: expected numbers of shape \(N,\) or \(N, C\); got \(40, 1, 1\)"),
-        ({"classes": ("a", "b")}, "classes: expected 1 names, one for each output; got 2"),
+        ({"classes": ("a", "b")}, "classes: expected 1 name, one for each output; got 2"),
         ({"targets": "classes"}, r"y_train: expected integer labels; .*targets='numbers'"),
     ],
 )

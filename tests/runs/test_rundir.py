@@ -236,3 +236,16 @@ def test_the_picture_has_room_for_its_words(loss, values, title, curves, monkeyp
     box, axes = legend.get_window_extent(), right.transData
     for x, y in zip((1, 2, last), values, strict=True):
         assert not box.contains(*axes.transform((x, y)))
+
+
+def test_the_losses_of_an_epoch_cut_short_lie_beyond_the_last_one(curves, monkeypatch):
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn, save = [], figures.Figure.savefig
+    monkeypatch.setattr(figures.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k)))
+    rows = [{"epoch": epoch, "step": 2 * epoch, "loss": 1.0} for epoch in (1, 2)]
+    record = Record(
+        save=lambda path: None, options={}, history=rows, losses=[3.0, 2.0, 1.0, 1.0, 1.0], metric="rmse",
+        train_metric=[1, 1], val_metric=[1, 1], best=(1, 1.0), interrupted="interrupted after epoch 2 of 9",
+    )  # fmt: skip
+    rundir.curves_png(record)
+    assert list(drawn[0].axes[0].lines[0].get_xdata()) == [0.5, 1.0, 1.5, 2.0, 2.5]

@@ -6,6 +6,7 @@ import csv
 import itertools
 import math
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_a_linear_classifier_reaches_the_one_minimum(rule, backend, monkeypatch)
     """Softmax regression with L2 is convex: at its minimum the gradient is zero, checked against the slow oracle."""
     data = blobs(n=40)
     model = net(data, backend, hidden=(), dtype="float64", reg=0.1)
-    one = fcnet.Solver(model, data, update_rule=rule, num_epochs=300, optim_config={"tolerance": 1e-9}, verbose=False)
+    one = fcnet.Solver(model, data, update_rule=rule, num_epochs=300, optim_config={"tolerance": 1e-7}, verbose=False)
     monkeypatch.setattr(one, "_restore_best", lambda: None)  # look at where it ended
     one.train()
     losses = one.loss_history
@@ -45,7 +46,7 @@ def test_a_linear_classifier_reaches_the_one_minimum(rule, backend, monkeypatch)
     _, dw, db = oracles.affine_backward(dscores, data.X_train, w)
     value, penalty = oracles.l2(w.ravel(), 0.1)
     assert losses[-1] == pytest.approx(loss + value, rel=1e-10)
-    assert max(abs(dw.ravel() + penalty).max(), abs(db).max()) < 1e-8
+    assert max(abs(dw.ravel() + penalty).max(), abs(db).max()) <= 1e-7
 
 
 def test_each_iteration_is_an_epoch_that_lowers_the_loss(rule, dtype):
@@ -114,7 +115,7 @@ def test_patience_ends_it():
     one = solver(blobs(), update_rule="lbfgs", num_epochs=100, patience=3)
     one.train()
     assert one.epoch == one.best_epoch + 3
-    assert not one.converged
+    assert (one.converged, one.message) == (False, None)
 
 
 def test_a_run_directory_of_it(tmp_path):
@@ -221,7 +222,7 @@ def test_the_network_is_where_scipy_says_not_where_it_last_looked(monkeypatch):
         f(start + 1)
         callback(intermediate_result=OptimizeResult(x=start + 2, fun=0.5))
         f(start + 3)
-        return OptimizeResult(x=start + 4, nit=1)
+        return OptimizeResult(x=start + 4, nit=1, success=True, message="done")
 
     monkeypatch.setattr("scipy.optimize.minimize", minimize)
     one = solver(blobs(), update_rule="lbfgs")
@@ -231,6 +232,71 @@ def test_the_network_is_where_scipy_says_not_where_it_last_looked(monkeypatch):
         seen.append((loss, one.model.params["b2"][0] - start[0]))
         return False
 
-    assert one.full_batch.minimize(one._parts.train.X, one._parts.train.y, 5, report)
+    assert one.full_batch.minimize(one._parts.train.X, one._parts.train.y, 5, report) == (True, "done")
     assert seen == [(0.5, 2)]
     np.testing.assert_array_equal(one.model.params["b2"], start + 4)
+
+
+def numbers(size, **options):
+    """A Solver for targets of this size, which a random network has nothing to do with."""
+    rng = np.random.default_rng(1)
+    X, y = rng.standard_normal((60, 3)), size * (1 + 0.5 * rng.standard_normal(60))
+    data = fcnet.data.Dataset(X, y, X[:20], y[:20], targets="numbers")
+    return solver(data, num_epochs=5, net_options={"loss": "mse", "normalization": "batchnorm"}, **options)
+
+
+@pytest.mark.parametrize("size", [1e8, 1])
+def test_targets_too_large_for_a_step_end_in_words_and_scaled_ones_are_learned(size, tmp_path, capsys):
+    one = numbers(size, update_rule="bfgs", out=tmp_path / "run", verbose=True)
+    before = one._snapshot()
+    if size == 1:
+        one.train()
+        assert one.history[-1]["loss"] < one.history[0]["loss"]
+        return
+    for _ in range(2):  # `train` again tries again
+        assert one.train() == []
+        assert re.match("fcnet: bfgs made no iteration.*scale the inputs and targets to a st", capsys.readouterr().err)
+    assert (one.converged, one.steps, one.best_val_metric, one.loss_history) == (False, 0, None, [])
+    assert "precision loss" in one.message
+    for now, then in zip(one._snapshot(), before, strict=True):  # running statistics, too
+        np.testing.assert_array_equal(now, then)
+    assert (tmp_path / "run/history.csv").read_text() == "epoch,step,loss,train_rmse,val_rmse,seconds\n"
+    assert (tmp_path / "run/config.toml").read_text().startswith(f"# bfgs: {one.message}\n")
+    assert (tmp_path / "run/model.safetensors").is_file()
+
+
+def test_a_start_without_gradient_is_scipys_success(rule, capsys):
+    one = solver(blobs(n=30), update_rule=rule, verbose=True, net_options={"init": "zeros"})  # as many of each class
+    assert one.train() == []
+    assert re.match(f"fcnet: {rule} made no iteration.*start from other weights", capsys.readouterr().err)
+    assert one.converged
+    assert one.record().interrupted is None
+    found = fcnet.check(one).overfit
+    assert not found.passed
+    assert found.ended in found.findings[0].cause
+    assert "lr-range" not in found.findings[0].cause
+
+
+def test_a_method_that_gives_up_has_not_converged_and_is_not_asked_again(monkeypatch, tmp_path):
+    from scipy.optimize import OptimizeResult
+
+    asked = []
+
+    def minimize(f, start, *, callback, **_):
+        asked.append(start)
+        f(start + 1e30)  # a step far too long
+        for _ in range(2):
+            callback(intermediate_result=OptimizeResult(x=start, fun=f(start)[0]))
+        return OptimizeResult(x=start, nit=2, success=False, message="ABNORMAL: ")
+
+    monkeypatch.setattr("scipy.optimize.minimize", minimize)
+    one = solver(
+        blobs(), update_rule="lbfgs", num_epochs=9, out=tmp_path / "run", net_options={"normalization": "batchnorm"}
+    )
+    with np.errstate(all="ignore"):
+        one.train()
+    assert (len(asked), len(one.history), one.converged, one.message) == (1, 2, False, "ABNORMAL: ")
+    assert np.isfinite(one.model.state.flat).all()
+    config = (tmp_path / "run/config.toml").read_text()
+    assert config.startswith("# lbfgs: ABNORMAL:\n")
+    assert "interrupted" not in config

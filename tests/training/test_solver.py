@@ -132,7 +132,8 @@ def test_the_learning_rate_decays_each_epoch(backend):
     data = blobs(n=20)
     one = solver(data, backend, batch_size=10, lr_decay=0.5, optim_config={"learning_rate": 0.8}, num_epochs=3)
     one.train()
-    assert [row["learning_rate"] for row in one.history] == [0.4, 0.2, 0.1]
+    assert [row["learning_rate"] for row in one.history] == [0.8, 0.4, 0.2]  # that it was made with
+    assert one.optimizer.learning_rate == 0.1
 
 
 def test_steps_can_be_taken_by_hand_then_trained_on():

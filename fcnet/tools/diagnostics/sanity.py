@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from fcnet.backends import Purpose, host_generator
 from fcnet.data import Dataset
+from fcnet.errors import DivergedError, TrainingWarning, counted
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.progress import Progress
 from fcnet.tools.diagnostics.copies import UNREGULARISED, copy_of, quietly
@@ -106,7 +108,8 @@ class Overfit:
 
     samples: how many. score: at the end, of those samples, the share of right classes or labels; of numbers (mse) the
     share of their variance (of their squares, if all are equal) that is explained, R². target: the score to reach.
-    loss: the last. steps: made. deviation: of numbers (mse) their standard deviation, 1 for others.
+    loss: the last. steps: made. deviation: of numbers (mse) their standard deviation, 1 for others. ended: how a method
+    on all samples at once ended, in SciPy's words, or why it did.
     """
 
     samples: int
@@ -115,6 +118,7 @@ class Overfit:
     loss: float
     steps: int
     deviation: float = 1.0
+    ended: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -124,12 +128,17 @@ class Overfit:
     @property
     def findings(self) -> list[Finding]:
         """One line."""
-        cause = (
-            "a learning rate that is too high (see fcnet lr-range)"
-            if not math.isfinite(self.loss)
-            else "a learning rate too low or too high (see fcnet lr-range), units that are all dead or all start "
-            "equal (--init zeros), too few hidden units, or equal inputs with different labels"
-        )
+        step = "a learning rate too low or too high (see fcnet lr-range)"
+        if self.ended is not None:
+            step = f"a method that found no further step ({self.ended})"
+        elif not math.isfinite(self.loss):
+            step = "a learning rate that is too high (see fcnet lr-range)"
+        cause = step
+        if math.isfinite(self.loss):
+            cause += (
+                ", units that are all dead or all start equal (--init zeros), too few hidden units, or equal inputs "
+                "with different labels"
+            )
         if self.deviation > FAR or 0 < self.deviation < 1 / FAR:
             cause = (
                 f"targets far from the size of a new network's outputs (standard deviation {self.deviation:.2g}; scale "
@@ -137,8 +146,8 @@ class Overfit:
             )
         return [
             Finding(
-                f"overfits {self.samples} samples",
-                f"{100 * self.score:.1f} % after {self.steps} steps, loss {self.loss:.2g}",
+                f"overfits {counted(self.samples, 'sample')}",
+                f"{100 * self.score:.1f} % after {counted(self.steps, 'step')}, loss {self.loss:.2g}",
                 f"{100 * self.target:g} %",
                 self.passed,
                 cause,
@@ -261,15 +270,16 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
     samples, steps = positive_int("samples", samples), positive_int("steps", steps)
     X, y = few(solver, samples)
     data = dataclasses.replace(solver.data, X_train=X, y_train=y, X_val=X, y_val=y, X_test=None, y_test=None)
-    trial = _small_solver(solver, data, steps, verbose=verbose)
+    trial = _small_solver(solver, data, steps)
     numbers = trial.model.config["loss"] == "mse"
     target = ALMOST if numbers else 1.0
     deviation = float(y.std(axis=0, dtype=np.float64).max()) if numbers else 1.0
-    if trial.full_batch is not None:
-        trial.train()
-        return Overfit(len(X), _score(trial.model, X, y), target, trial.loss_history[-1], trial.steps, deviation)
     score, loss = 0.0, math.inf
-    with quietly(), Progress(f"overfitting {len(X)} samples", steps, 0, shown=verbose) as progress:
+    title = f"overfitting {counted(len(X), 'sample')}"
+    with quietly(), Progress(title, steps, 0, shown=verbose) as progress:
+        if trial.full_batch is not None:
+            loss, ended = _minimized(trial, progress)
+            return Overfit(len(X), _score(trial.model, X, y), target, loss, trial.steps, deviation, ended)
         while trial.steps < steps and score < target:
             trial.step()
             progress.advance(len(X), lambda: trial.loss_history[-1])
@@ -281,13 +291,27 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
     return Overfit(len(X), score, target, loss, trial.steps, deviation)
 
 
-def _small_solver(solver: Solver, data: Dataset, steps: int, *, verbose: bool) -> Solver:
+def _minimized(trial: Solver, progress: Progress) -> tuple[float, str]:
+    """Train by a method on all samples at once; the last loss, and how the training ended."""
+    X, y = trial.data.X_train, trial.data.y_train
+    trial.after_epoch = lambda: progress.advance(len(X), lambda: trial.loss_history[-1])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingWarning)  # the finding says it
+            trial.train()
+    except DivergedError as error:
+        return math.inf, str(error)
+    loss = trial.loss_history[-1] if trial.steps else trial.model.loss(X, y)[0]
+    return loss, trial.message or "its figure no longer improved"
+
+
+def _small_solver(solver: Solver, data: Dataset, steps: int) -> Solver:
     """A solver of the same rule for a copy of the network on all samples of `data` at once."""
     net = copy_of(solver.model, **UNREGULARISED)
     how: dict[str, Any] = {"update_rule": solver.update_rule, "num_epochs": steps, "seed": solver.seed}
     if solver.full_batch is not None:
         config = dict(solver.full_batch.config)
-        return Solver(net, data, optim_config=config, patience=20, verbose=verbose, **how)
+        return Solver(net, data, optim_config=config, patience=20, verbose=False, **how)
     config = dict(solver.optimizer.config) | {"learning_rate": solver.first_learning_rate}
     return Solver(net, data, optim_config=config, batch_size=len(data.X_train), verbose=False, **how)
 

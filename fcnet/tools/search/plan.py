@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fcnet.data import Dataset
-from fcnet.errors import unknown
+from fcnet.errors import counted, unknown
 from fcnet.runs.options import ARGUMENTS, COMMON, CommaList, TrainOptions, flag, merged, option, to_save, typed
 from fcnet.tools.search.ranges import Range, Space, space
 
@@ -164,7 +164,9 @@ def make(given: Mapping[str, Any], dataset: Dataset | None = None) -> Plan:
     if plan.refine and not any(isinstance(what, Range) for what in vary.values()):
         raise ValueError("refine: expected a range that can be narrowed, got choices only; leave it out")
     if plan.trials <= plan.refine:
-        raise ValueError(f"refine: expected fewer stages than trials, got {plan.refine} of {plan.trials} trials")
+        raise ValueError(
+            f"refine: expected fewer stages than trials, got {plan.refine} of {counted(plan.trials, 'trial')}"
+        )
     return plan
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fcnet.errors import counted
 from fcnet.runs.options import flag
 from fcnet.tools.search.ranges import spelled
 
@@ -18,8 +20,9 @@ class Row:
 
     Attributes:
         number: of the trial; its run is in trials/NUMBER. stage: 0 is the first. values: what varied, by option.
-        state: finished, pruned (hopeless), diverged, refused (its values do not go together) or running.
-        value: the best validation value of its epochs, or None. best_epoch: where that was. epochs: made.
+        state: finished, pruned (hopeless), diverged, refused (its values do not go together), failed (it ended without
+            a finite validation value) or running.
+        value: the best finite validation value of its epochs, or None. best_epoch: where that was. epochs: made.
         why: the message of a trial that failed. run: the folder of a finished trial, on the machine that made it.
     """
 
@@ -44,7 +47,8 @@ def row(trial: Any, names: Iterable[str], maximize: bool) -> Row:
     """The row of an Optuna trial that `fcnet.tools.search` made, its values in this order."""
     kept, sign = trial.user_attrs, -1 if maximize else 1
     # Of equal epochs the first, as in the Solver, which keeps its parameters.
-    best, epoch = min(((sign * v, e) for e, v in trial.intermediate_values.items()), default=(None, None))
+    finite = ((sign * v, e) for e, v in trial.intermediate_values.items() if math.isfinite(v))
+    best, epoch = min(finite, default=(None, None))
     seconds = trial.duration.total_seconds() if trial.duration is not None else None
     return Row(
         number=trial.number,
@@ -93,7 +97,7 @@ def table(rows: Sequence[Row], metric: str, maximize: bool, top: int) -> str:
         lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(c, widths, strict=True)) for c in cells]
     states = [r.state for r in rows]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))]
-    return "\n".join([*lines, f"{len(rows)} trials: {', '.join(counts)}" if rows else "no trials"])
+    return "\n".join([*lines, f"{counted(len(rows), 'trial')}: {', '.join(counts)}" if rows else "no trials"])
 
 
 def csv_text(rows: Sequence[Row]) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 
 from fcnet.backends.signals import Deferred
 from fcnet.data import Dataset
+from fcnet.errors import counted
 from fcnet.files import check_parent, make_folder, unless_it_fails, write_atomically
 from fcnet.nn.model import FullyConnectedNet, load
+from fcnet.progress import write
 from fcnet.runs.checkpoint import FILE_NAME
 from fcnet.runs.rundir import to_toml
 from fcnet.tools.search import jobs, worker
@@ -81,7 +83,7 @@ def search(
         vary: what to search, by the names of `fcnet train`'s options: a text "LOW:HIGH", "LOW:HIGH:log" or "A|B|C", a
             tuple (low, high) or (low, high, "log"), or a list of choices.
         data: a `Dataset`, or what `fcnet train --data` takes.
-        verbose: a progress bar, on a terminal.
+        verbose: a progress bar, on a terminal, and a line on standard error for each trial that ends.
         options: fixed values of `fcnet train`'s options (`epochs=10, norm="batchnorm"`), and trials, sampler, refine,
             prune, study, storage, out, jobs as `fcnet search --help` describes them.
 
@@ -95,7 +97,7 @@ def search(
     """
     given = dict(options) | ({"data": data} if isinstance(data, str) else {})
     plan = make(given | {"vary": vary}, None if isinstance(data, str) else data)
-    return run(plan, shown=verbose, tell=lambda text: None)
+    return run(plan, shown=verbose, tell=write if verbose else lambda text: None)
 
 
 def run(plan: Plan, *, shown: bool, tell: Callable[[str], None]) -> Result:
@@ -131,7 +133,7 @@ def run(plan: Plan, *, shown: bool, tell: Callable[[str], None]) -> Result:
                 result = _write(shared, plan)
                 done = sum(r.is_over for r in result.trials)
             raise KeyboardInterrupt(
-                f"after {done} of {plan.trials} trials; the same command goes on from there; so far: "
+                f"after {done} of {counted(plan.trials, 'trial')}; the same command goes on from there; so far: "
                 f"{plan.out / TRIALS}"
             ) from None
 
@@ -193,7 +195,7 @@ def _write(shared: Any, plan: Plan) -> Result:
     write_atomically(plan.out / TRIALS, csv_text(rows))
     no_picture = None
     try:
-        title = f"{plan.study}: {sum(r.is_over for r in rows)} trials"
+        title = f"{plan.study}: {counted(sum(r.is_over for r in rows), 'trial')}"
         write_atomically(plan.out / PICTURE, parameters_png(rows, plan.space, shared.maximize, shared.metric, title))
     except ImportError:
         no_picture = "it needs matplotlib, pip install 'fcnet[plot]'"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 from fcnet import build
 from fcnet.backends.signals import Deferred
 from fcnet.data import Dataset
-from fcnet.errors import DivergedError
+from fcnet.errors import DivergedError, TrainingWarning
 from fcnet.functional.metric import METRICS, Metric
 from fcnet.nn.model import load as read_model
 from fcnet.runs.options import TrainOptions, flag, in_users_words, merged, of_network
@@ -131,9 +133,15 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
         try:
             solver = make(values, folder, shared.plan, dataset)
             solver.after_epoch = lambda: _report(shared, trial, solver, told, stopping)
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a loss that overflows is told of
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", TrainingWarning)  # as a loss that overflows, it is told of
                 solver.train()
-            kept, best = {"run": str(folder.resolve())}, solver.best_val_metric
+            best = solver.best_val_metric
+            if best is None or not math.isfinite(best):
+                shutil.rmtree(folder, ignore_errors=True)
+                outcome, state, kept, best = "failed", states.FAIL, {"why": _without_figure(solver)}, None
+            else:
+                kept = {"run": str(folder.resolve())}
         except _Hopeless:
             outcome, state = "pruned", states.PRUNED
         except DivergedError as error:
@@ -154,6 +162,13 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
             with contextlib.suppress(Exception):  # if it cannot be told now, the next process finds this one gone
                 shared.void(trial, "interrupted")
         raise
+
+
+def _without_figure(solver: Solver) -> str:
+    """Why a training that came to its end has no validation figure to be compared by."""
+    if solver.best_val_metric is None:
+        return f"{solver.update_rule} made no iteration: {solver.message}"
+    return f"the validation {solver.metric.title} was not finite in any epoch"
 
 
 def _report(shared: Shared, trial: Any, solver: Solver, told: Callable[[], None], stopping: Callable[[], bool]) -> None:

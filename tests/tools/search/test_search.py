@@ -77,12 +77,14 @@ def test_without_optuna_it_says_which_extra(monkeypatch, capsys):
     assert "needs Optuna, which is not installed: pip install 'fcnet[search]'" in fails(*CLI, capsys=capsys)
 
 
-def test_the_same_study_gives_the_same_trials(tmp_path):
+def test_the_same_study_gives_the_same_trials(tmp_path, capsys):
     one, two = (fcnet.search(LR, blobs(), trials=3, out=name, **QUICK) for name in ("a", "b"))
     assert told(one) == told(two)
     assert one.best.values == two.best.values
     assert len({r.values["lr"] for r in one.trials}) == 3
-    other = fcnet.search(LR, blobs(), trials=3, out="c", seed=1, **QUICK)
+    capsys.readouterr()
+    other = fcnet.search(LR, blobs(), trials=3, out="c", seed=1, **QUICK | {"verbose": True})
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["trial 0", "trial 1", "trial 2"]
     assert {r.values["lr"] for r in other.trials}.isdisjoint(r.values["lr"] for r in one.trials)
 
 
