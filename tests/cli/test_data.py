@@ -185,7 +185,9 @@ def test_a_model_without_class_names_takes_numbers(tmp_path, capsys):
     np.savez("e.npz", X=data.X_val, y=data.y_val)
     assert "e.npz: 40 samples" in call("evaluate", "m.safetensors", "--data", "e.npz", capsys=capsys)
     np.savez("e.npz", X=data.X_val, y=data.y_val + 1)
-    assert "e.npz: y: expected labels 0 to 2" in fails("evaluate", "m.safetensors", "--data", "e.npz", capsys=capsys)
+    assert "e.npz: y: expected labels that the model knows (0, 1, 2); got 3" in fails(
+        "evaluate", "m.safetensors", "--data", "e.npz", capsys=capsys
+    )
 
 
 def test_nothing_to_fetch_is_one_line(capsys):
