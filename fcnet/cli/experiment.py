@@ -7,7 +7,7 @@ import os
 import time
 
 from fcnet.cli.parser import Commands, number, say
-from fcnet.errors import unknown
+from fcnet.errors import no_picture, unknown
 from fcnet.runs.options import in_users_words
 
 
@@ -68,6 +68,6 @@ def _run(options: argparse.Namespace) -> int:
             say(finding)
         say(f"{seconds:.1f} s on {settings.backend.describe()}")
         if len(written) == 1:
-            say("no picture: it needs matplotlib, pip install 'fcnet[plot]'")
+            say(f"no picture: {no_picture()}")
     say(f"wrote {folder}: {', '.join(path.name for path in written)}")
     return 0

@@ -10,7 +10,6 @@ import platform
 from fcnet.cli.parser import Commands
 
 _EXTRAS = {"scikit-learn": "sklearn", "matplotlib": "plot", "pooch": "data", "optuna": "search"}
-_DIGITS_MISSING = "needs scikit-learn, which is not installed: pip install 'fcnet[sklearn]'"
 
 
 def add(commands: Commands) -> None:
@@ -24,6 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from fcnet.backends import Status, get_backend, probe
     from fcnet.backends.cpu import loader
     from fcnet.data.catalogue import NAMES, SOURCES, candidate_folders, find_files
+    from fcnet.errors import install
 
     print(f"fcnet {fcnet.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     print("\nDevices")
@@ -45,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
     for name in NAMES:
         if name not in SOURCES:
             missing = name == "digits" and importlib.util.find_spec("sklearn") is None
-            print(f"  {name:13}  " + (_DIGITS_MISSING if missing else "made here, no files needed"))
+            need = f"needs scikit-learn, which is not installed: {install('sklearn')}"
+            print(f"  {name:13}  " + (need if missing else "made here, no files needed"))
             continue
         try:
             folder = next(iter(find_files(name).values())).parent
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             print(f"  {package:13}  {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            print(f"  {package:13}  not installed: pip install 'fcnet[{extra}]'")
+            print(f"  {package:13}  not installed: {install(extra)}")
     return 0
 
 

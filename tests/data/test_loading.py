@@ -242,5 +242,5 @@ def test_digits():
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(errors.MissingExtra, match=r"digits data set needs scikit-learn.*fcnet\[sklearn\]"):
+    with pytest.raises(errors.MissingExtra, match=r"digits data set needs scikit-learn.*pip install .*\[sklearn\]"):
         fcnet.data.load("digits")
