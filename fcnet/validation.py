@@ -42,7 +42,7 @@ def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
     if prod(X.shape[1:]) != input_dim:
         raise ValueError(
             f"{name}: expected {input_dim} features per sample, got {prod(X.shape[1:])} (shape {X.shape}); "
-            "the network was built with another input_dim"
+            "give the features that the network was made for"
         )
     _check_fits(name, X, dtype)
 

@@ -123,9 +123,11 @@ def _warnings() -> Iterator[None]:
 
 
 def _report(error: BaseException) -> None:
+    from fcnet.runs.options import in_users_words
+
     if os.environ.get("FCNET_TRACEBACK"):
         traceback.print_exception(error)
-    message = str(error) or type(error).__name__
+    message = in_users_words(str(error), None, ()) or type(error).__name__
     notes = list(getattr(error, "__notes__", []))
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from fcnet.cli.evaluate import by_output, spelled
 from fcnet.cli.flags import add_flags, given_options
 from fcnet.cli.parser import Commands, say
 from fcnet.runs.options import TrainOptions
@@ -49,13 +50,19 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
         raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}") from None
     _report(solver, time.perf_counter() - started, tell)
     splits = dataset.splits()
-    if options.loss == "mse":
-        for line in _no_better_than_the_mean(solver, "test" if "test" in splits else "val"):
+    part = "test" if "test" in splits else "val"
+    if dataset.targets == "numbers":
+        X, y = splits[part]
+        for line in by_output(solver.model, solver.model.predict(X), y, f"{part} "):
             tell(line)
-    if "test" in splits:
-        say(f"test {solver.metric.title} {solver.check_metric(*splits['test']):.4f}")
+    if options.loss == "mse":
+        for line in _no_better_than_the_mean(solver, part):
+            tell(line)
+    if part == "test":
+        say(f"test {solver.metric.title} {spelled(solver.metric, solver.check_metric(*splits['test']))}")
     else:
-        say(f"best validation {solver.metric.title} {solver.best_val_metric:.4f}")
+        assert solver.best_val_metric is not None  # an epoch is over
+        say(f"best validation {solver.metric.title} {spelled(solver.metric, solver.best_val_metric)}")
     return 0
 
 

@@ -97,28 +97,56 @@ ARGUMENTS = {
     "update_rule": "optimizer",
     "schedule_warmup": "warmup",
     "lr_multipliers": "lr_mult",
+    "mc_samples": "mc_samples",  # of predict
+}
+
+# What Python code is told to write -> on the command line, wherever it stands in a message.
+_REMEDIES = {
+    "force=True": "--force",
+    "device='cpu'": "--device cpu",
+    "dtype='float64'": "--dtype float64",
+    "data_dir= or $FCNET_DATA": "--data-dir or $FCNET_DATA",
+    "mirror=URL": "--mirror URL",
+    "loss 'mse' or targets='numbers'": "--loss mse",
 }
 
 
 def in_users_words(message: str, file: str | None, from_file: Container[str]) -> str:
-    """A message that begins with a Python argument, with the flag instead, or with the file it was set in.
+    """A message in the words of the command line, from one in those of Python.
+
+    One that begins with an argument begins with the flag instead, or with the file it was set in; the arguments
+    that follow become flags too.
 
     >>> in_users_words("num_epochs: expected 1 or more, got 0", None, ())
     '--epochs: expected 1 or more, got 0'
     >>> in_users_words("num_epochs: expected 1 or more, got 0", "a.toml", ["epochs"])
     'config a.toml: epochs: expected 1 or more, got 0'
+    >>> in_users_words("init and weight_scale: expected one of them, got init='he' and weight_scale=0.1", None, ())
+    "--init and --weight-scale: expected one of them, got --init 'he' and --weight-scale 0.1"
     """
+    for python, command_line in _REMEDIES.items():
+        message = message.replace(python, command_line)
     message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)
     begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?: ", message)
     if begin is None:
         return message
     names = [ARGUMENTS.get(name, name) for name in begin.groups() if name]
-    if not {field.name for field in dataclasses.fields(TrainOptions)}.issuperset(names):
+    options = {field.name for field in dataclasses.fields(TrainOptions)}
+    if not (options | set(ARGUMENTS.values())).issuperset(names):
         return message
-    rest = message[begin.end() :]
-    if file is not None and all(name in from_file for name in names):
-        return f"config {file}: {' and '.join(map(flag, names))}: {rest}"
-    return f"{' and '.join('--' + flag(name) for name in names)}: {rest}"
+    in_file = file is not None and all(name in from_file for name in names)
+    dashes = "" if in_file else "--"
+
+    def spelled(found: re.Match[str]) -> str:
+        name = found["word"] or found["before_a_value"]
+        return f"{dashes}{flag(ARGUMENTS.get(name, name))}{' ' if found[0].endswith('=') else ''}"
+
+    # Words with an underscore are no others' but Python's, unless they stand in a path or in quotes.
+    words = "|".join(name for name in sorted({*options, *ARGUMENTS}) if "_" in name.strip("_"))
+    others = "|".join(sorted(options))
+    pattern = rf"""(?:(?P<word>{words})(?:=|(?![\w/\\]))|(?P<before_a_value>{others})=(?=['"]))"""
+    rest = re.sub(rf"""(?<![\w/\\.'"-]){pattern}""", spelled, message[begin.end() :])
+    return f"{f'config {file}: ' if in_file else ''}{' and '.join(dashes + flag(name) for name in names)}: {rest}"
 
 
 def flag(name: str) -> str:

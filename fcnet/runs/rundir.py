@@ -74,7 +74,7 @@ class RunDirectory:
 
     def _occupied(self, why: str = "is not empty") -> FileExistsError:
         return FileExistsError(
-            f"out: {self.path} {why}; choose another folder, or replace the run in it with --force (force=True)"
+            f"out: {self.path} {why}; choose another folder, or replace the run in it with force=True"
         )
 
     # Before training

@@ -108,8 +108,8 @@ def test_more_layers_come_from_the_lower_ones_of_a_run():
     ("flags", "line"),
     [
         (["--schedule", "cosin"], "--schedule: expected one of constant, .*did you mean 'cosine'"),
-        (["--schedule", "step"], "--schedule-every: expected a number with schedule='step', such as 5, got none"),
-        (["--schedule", "cosine", "--schedule-every", 3], "--schedule-every: expected what schedule='cosine' takes"),
+        (["--schedule", "step"], "--schedule-every: expected a number with --schedule 'step', such as 5, got none"),
+        (["--schedule", "cosine", "--schedule-every", 3], "--schedule-every: expected what --schedule 'cosine' takes"),
         (["--schedule-decay", 3], "--schedule-decay: expected it with a schedule, got none; name one as well"),
         (["--warmup", 0], "--warmup: expected 1 or more, got 0"),
         (["--schedule", "cosine", "--lr-decay", 0.5], "--schedule and --lr-decay: expected one of them"),
