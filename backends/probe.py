@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
+from fcnet.errors import install
+
 
 class Status(Enum):
     """What the probe found."""
@@ -219,7 +221,7 @@ def _driver_number() -> int:
 
 def _install(cuda: int) -> str:
     """The command that installs what fcnet needs, for a driver or a CuPy of this CUDA version."""
-    return f"pip install 'fcnet[{'cuda13' if cuda >= 13000 else 'cuda12'}]'"
+    return install("cuda13" if cuda >= 13000 else "cuda12")
 
 
 def _version(number: int) -> str | None:

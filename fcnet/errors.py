@@ -1,4 +1,4 @@
-"""What messages to the user share: nearest valid names, plurals, errors and warnings with a name of their own."""
+"""What messages to the user share: nearest names, how to install, plurals, errors and warnings of our own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class MissingExtra(ImportError):
     """An optional dependency is needed and not installed; the message says which extra brings it."""
 
     def __init__(self, need: str, package: str, extra: str) -> None:
-        super().__init__(f"{need} needs {package}, which is not installed: pip install 'fcnet[{extra}]'")
+        super().__init__(f"{need} needs {package}, which is not installed: {install(extra)}")
 
 
 class DivergedError(ArithmeticError):
@@ -34,6 +34,38 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
     ('1 epoch', '2000 epochs', '0 classes')
     """
     return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra of fcnet, which no package index has.
+
+    In a checkout it names its folder, and keeps an editable installation editable. Elsewhere fcnet is installed, and of
+    that pip takes the extras without looking for it in an index.
+    """
+    import shlex
+    from pathlib import Path
+
+    root = Path(__file__).resolve().parent.parent
+    if not ((root / "pyproject.toml").is_file() and (root / "backends").is_dir()):
+        return f"pip install {shlex.quote(f'fcnet[{extra}]')}"
+    where = "." if root == Path.cwd() else root
+    return f"pip install {'-e ' if _is_editable() else ''}{shlex.quote(f'{where}[{extra}]')}"
+
+
+def _is_editable() -> bool:
+    import importlib.metadata  # not above: it costs 30 ms
+    import json
+
+    try:
+        origin = importlib.metadata.distribution("fcnet").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return origin is not None and bool(json.loads(origin).get("dir_info", {}).get("editable"))
+
+
+def no_picture() -> str:
+    """Why there is no picture where Matplotlib is not installed, and what to do."""
+    return f"it needs matplotlib, {install('plot')}"
 
 
 def unknown(

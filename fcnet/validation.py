@@ -16,6 +16,12 @@ from fcnet.errors import counted, unknown
 
 Array = Any
 
+# Each part by itself would give a class another number in each.
+RENUMBER = (
+    "number the classes of all parts together: codes = np.unique(np.concatenate([y_train, y_val]), "
+    "return_inverse=True)[1]"
+)
+
 
 def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
     """X is a real array (N, d1, ..., dk) with N >= 1 and d1 * ... * dk = input_dim, finite also in `dtype`.
@@ -28,7 +34,7 @@ def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
     if isinstance(X, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected an array without mask, got a masked array; use {name}.filled(...)")
     if X.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected real numbers, got dtype {X.dtype}")
+        raise TypeError(f"{name}: expected real numbers, got dtype {X.dtype}; {to_numbers(name, X)}")
     if X.ndim < 2:
         raise ValueError(f"{name}: expected (N, {input_dim}), got shape {X.shape}; a single sample is {name}[None, :]")
     if X.shape[0] == 0:
@@ -36,7 +42,7 @@ def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
     if prod(X.shape[1:]) != input_dim:
         raise ValueError(
             f"{name}: expected {counted(input_dim, 'feature')} per sample, got {prod(X.shape[1:])} (shape {X.shape}); "
-            "the network was built with another input_dim"
+            "give the features that the network was made for"
         )
     _check_fits(name, X, dtype)
 
@@ -51,6 +57,26 @@ def _check_fits(name: str, X: Array, dtype: Any) -> None:
                 f"{name}: expected values that {dtype} can hold, got one of size {largest:g}; "
                 "scale the data or use dtype='float64'"
             )
+
+
+def to_numbers(name: str, array: Array) -> str:
+    """What makes real numbers of an array of another dtype, for a message."""
+    if array.dtype.kind == "c":
+        return f"give {name}.real and {name}.imag as features of their own"
+    if array.dtype.kind in "mM":
+        return f"use {name}.astype('int64')"
+    return f"encode text as numbers, truth values as 0 and 1, then use {name}.astype(float)"
+
+
+def to_labels(name: str, y: Array) -> str:
+    """What makes integer labels of an array of another dtype, for a message."""
+    if y.dtype.kind == "b" or (
+        y.dtype.kind == "f" and isinstance(y, np.ndarray) and ((abs(y) < 2.0**63) & (y == np.floor(y))).all()
+    ):
+        return f"use {name}.astype(int)"
+    if y.dtype.kind == "f":
+        return "labels are whole numbers; numbers to predict need loss 'mse' or 'bce' and targets='numbers'"
+    return RENUMBER
 
 
 def check_finite(name: str, X: Array) -> None:
@@ -85,13 +111,13 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
         )
     if y.ndim == 2:
         if y.dtype.kind not in "fiub":
-            raise TypeError(f"{name}: expected one-hot rows of numbers, got dtype {y.dtype}")
+            raise TypeError(f"{name}: expected one-hot rows of numbers, got dtype {y.dtype}; {to_numbers(name, y)}")
         check_finite(name, y)
         if isinstance(y, np.ndarray) and (y.min() < 0 or abs(y.sum(axis=1) - 1).max() > 1e-3):
             raise ValueError(f"{name}: expected one-hot rows or probabilities that sum to 1, got other rows")
         return
     if y.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integer labels, got dtype {y.dtype}; use {name}.astype(int)")
+        raise TypeError(f"{name}: expected integer labels, got dtype {y.dtype}; {to_labels(name, y)}")
     if isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() < num_classes):
         bad = int(np.argmax((y < 0) | (y >= num_classes)))
         raise ValueError(
@@ -114,7 +140,7 @@ def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, 
         also = f", or ({count},)" if outputs == 1 else ""
         raise ValueError(f"{name}: expected numbers of shape ({count}, {outputs}){also}, got shape {y.shape}")
     if y.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected numbers, got dtype {y.dtype}")
+        raise TypeError(f"{name}: expected numbers, got dtype {y.dtype}; {to_numbers(name, y)}")
     _check_fits(name, y, dtype)
     if probabilities and isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() <= 1):
         bad = int(np.argmax(((y < 0) | (y > 1)).ravel()))

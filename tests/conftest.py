@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fcnet.backends import Status, get_backend, probe, select
+from fcnet.backends.cpu import loader
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.numpy_backend import NumpyBackend
 from fcnet.runs import rundir
@@ -50,6 +51,15 @@ def references_only(monkeypatch):
     monkeypatch.setattr(CupyBackend, "kernels", {})
 
 
+@pytest.fixture(autouse=True, scope="session")
+def compiling_in_silence():
+    """Whether a test is the first to need a kernel is chance; what is said then, processes of their own test."""
+    if loader.load().kernels:
+        from fcnet.backends.cpu import cache
+
+        cache._said.add(cache.COMPILING)
+
+
 CURVES = rundir.curves_png
 
 
@@ -74,8 +84,6 @@ def curves(no_curves, monkeypatch):
 @pytest.fixture
 def cpu_kernels():
     """The CPU with its Numba kernels, which it has by itself; this makes sure of it."""
-    from fcnet.backends.cpu import loader
-
     loaded = loader.load()
     if loaded.broken:
         pytest.fail(f"broken CPU kernels: {loaded.status}")

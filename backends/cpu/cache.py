@@ -15,6 +15,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache
 
 from fcnet.backends.notices import notice
 
+COMPILING = "compiling CPU kernels, once for this machine ..."
+
 _said: set[str] = set()
 _clean: set[Path] = set()
 
@@ -66,7 +68,7 @@ class Cache(FunctionCache):
             self._remove()
             found = None
         if found is None:  # Numba compiles it now
-            _say_once("compiling CPU kernels, once for this machine ...")
+            _say_once(COMPILING)
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:

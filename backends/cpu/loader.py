@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from fcnet.backends.device import Kernel
 from fcnet.backends.signals import Deferred
+from fcnet.errors import install
 
 SWITCH = "FCNET_NUMBA"  # in the environment; if it is off, NumPy serves
 OFF, ON = ("0", "false", "no", "off"), ("", "1", "true", "yes", "on")
@@ -51,7 +52,7 @@ def load() -> Loaded:
         if _loaded.broken:
             warnings.warn(
                 f"CPU kernels cannot be used, NumPy serves in their place: {_together(_loaded.broken)}; "
-                f"pip install -U 'fcnet[fast]' may help, {SWITCH}=0 chooses NumPy without this warning",
+                f"pip install -U numba may help, {SWITCH}=0 chooses NumPy without this warning",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -70,7 +71,7 @@ def _look() -> Loaded:
     if switch.lower() in OFF:
         return Loaded({}, f"off: {SWITCH}={switch}")
     if importlib.util.find_spec("numba") is None:
-        return Loaded({}, "not installed: pip install 'fcnet[fast]'")
+        return Loaded({}, f"not installed: {install('fast')}")
     kernels: dict[str, Kernel] = {}
     broken: dict[str, str] = {}
     for name in MODULES:

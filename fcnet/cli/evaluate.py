@@ -14,6 +14,7 @@ from fcnet.runs.rundir import trained_on
 if TYPE_CHECKING:
     import numpy as np
 
+    from fcnet.functional import Metric
     from fcnet.nn.model import FullyConnectedNet
 
 
@@ -92,19 +93,34 @@ def _classes(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray) -> 
 
 def _outputs(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray) -> str:
     """Print the rmse or the share of right labels by output, if there are several; that in all."""
-    metric, count = model.objective.metric, model.num_classes
-    predicted, y = predicted.reshape(-1, count), y.reshape(-1, count)
+    for line in by_output(model, predicted, y):
+        print(line)
+    return f"{model.objective.metric.title} {_figure(model, predicted, y, slice(None))}"
 
-    def figure(columns: slice) -> float:
-        # predictions of 0 and 1, less 1/2: scores on the side of 0 that they mean
-        scores = predicted[:, columns] - (0.5 if model.loss_name == "bce" else 0.0)
-        total = metric.total(scores, y[:, columns].astype("float64"))
-        return metric.figure(float(total), *scores.shape)
 
+def by_output(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray, part: str = "") -> list[str]:
+    """A table of the rmse or the share of right labels of each output, whose sizes may differ; empty for one output."""
+    count = model.num_classes
+    if count == 1:
+        return []
     names = model.classes or [str(number) for number in range(count)]
-    width = max(6, *(len(name) for name in names), 0)
-    if count > 1:
-        print(f"{'output':<{width}}  {metric.title}")
-        for number, name in enumerate(names):
-            print(f"{name:<{width}}  {figure(slice(number, number + 1)):.4f}")
-    return f"{metric.title} {figure(slice(None)):.4f}"
+    width = max(6, *(len(name) for name in names))
+    rows = [
+        f"{name:<{width}}  {_figure(model, predicted, y, slice(number, number + 1))}"
+        for number, name in enumerate(names)
+    ]
+    return [f"{'output':<{width}}  {part}{model.objective.metric.title}", *rows]
+
+
+def _figure(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray, columns: slice) -> str:
+    """The metric of these outputs, for people."""
+    metric = model.objective.metric
+    # predictions of 0 and 1, less 1/2: scores on the side of 0 that they mean
+    scores = predicted.reshape(len(y), -1)[:, columns] - (0.5 if model.loss_name == "bce" else 0.0)
+    total = metric.total(scores, y.reshape(len(y), -1)[:, columns].astype("float64"))
+    return spelled(metric, metric.figure(float(total), *scores.shape))
+
+
+def spelled(metric: Metric, figure: float) -> str:
+    """A figure for people: four places, or four digits of one in the targets' unit that is smaller than 1."""
+    return f"{figure:.4g}" if metric.smaller_is_better and figure < 1 else f"{figure:.4f}"

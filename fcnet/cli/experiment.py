@@ -7,7 +7,7 @@ import os
 import time
 
 from fcnet.cli.parser import Parser, number, say
-from fcnet.errors import unknown
+from fcnet.errors import no_picture, unknown
 from fcnet.experiments import EXPERIMENTS, Settings, results_folder, write_results
 from fcnet.runs.options import names_of
 
@@ -56,6 +56,6 @@ def run(options: argparse.Namespace) -> int:
             say(finding)
         say(f"{seconds:.1f} s on {settings.backend.describe()}")
         if len(written) == 1:
-            say("no picture: it needs matplotlib, pip install 'fcnet[plot]'")
+            say(f"no picture: {no_picture()}")
     say(f"wrote {folder}: {', '.join(path.name for path in written)}")
     return 0

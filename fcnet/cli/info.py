@@ -12,9 +12,9 @@ from fcnet.backends import Status, get_backend, probe
 from fcnet.backends.cpu import loader
 from fcnet.cli.parser import Parser
 from fcnet.data.catalogue import NAMES, SOURCES, candidate_folders, find_files
+from fcnet.errors import install
 
 _EXTRAS = {"scikit-learn": "sklearn", "matplotlib": "plot", "pooch": "data", "optuna": "search"}
-_DIGITS_MISSING = "needs scikit-learn, which is not installed: pip install 'fcnet[sklearn]'"
 
 
 def add(parser: Parser) -> None:
@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     for name in NAMES:
         if name not in SOURCES:
             missing = name == "digits" and importlib.util.find_spec("sklearn") is None
-            print(f"  {name:13}  " + (_DIGITS_MISSING if missing else "made here, no files needed"))
+            need = f"needs scikit-learn, which is not installed: {install('sklearn')}"
+            print(f"  {name:13}  " + (need if missing else "made here, no files needed"))
             continue
         try:
             folder = next(iter(find_files(name).values())).parent
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             print(f"  {package:13}  {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            print(f"  {package:13}  not installed: pip install 'fcnet[{extra}]'")
+            print(f"  {package:13}  not installed: {install(extra)}")
     return 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fcnet.cli.parser import say
+from fcnet.errors import no_picture
 from fcnet.files import make_folder, naming, remove_folders, write_atomically
 
 Content = str | Callable[[], bytes]  # text, or what draws a picture
@@ -62,5 +63,5 @@ def write_report(folder: Path, files: Mapping[str, Content]) -> None:
             written.append(name)
         except ImportError:
             (folder / name).unlink(missing_ok=True)  # that of an earlier report
-            say(f"no {name}: it needs matplotlib, pip install 'fcnet[plot]'")
+            say(f"no {name}: {no_picture()}")
     say(f"wrote {folder}: {', '.join(written)}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from fcnet.build import load_data, make_solver
+from fcnet.cli.evaluate import by_output, spelled
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, say
 from fcnet.errors import counted
@@ -45,11 +46,17 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
         raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}") from None
     _report(solver, time.perf_counter() - started, tell)
     splits = dataset.splits()
-    if options.loss == "mse":
-        for line in _no_better_than_the_mean(solver, "test" if "test" in splits else "val"):
+    part = "test" if "test" in splits else "val"
+    if dataset.targets == "numbers":
+        X, y = splits[part]
+        for line in by_output(solver.model, solver.model.predict(X), y, f"{part} "):
             tell(line)
-    if "test" in splits:
-        say(f"test {solver.metric.title} {solver.check_metric(*splits['test']):.4f}{_untrained(solver)}")
+    if options.loss == "mse":
+        for line in _no_better_than_the_mean(solver, part):
+            tell(line)
+    if part == "test":
+        figure = spelled(solver.metric, solver.check_metric(*splits["test"]))
+        say(f"test {solver.metric.title} {figure}{_untrained(solver)}")
     else:
         say(_best(solver))
     return 0
@@ -85,10 +92,10 @@ def _best(solver: Solver) -> str:
     """ "best validation accuracy 0.9722"; that of the network as it is if no epoch was made."""
     if solver.best_val_metric is None:
         figure = solver.check_metric(*solver.data.splits()["val"])
-        return f"validation {solver.metric.title} {figure:.4f}{_untrained(solver)}"
+        return f"validation {solver.metric.title} {spelled(solver.metric, figure)}{_untrained(solver)}"
     if not math.isfinite(solver.best_val_metric):
         return f"validation {solver.metric.title} {solver.best_val_metric} (never finite)"
-    return f"best validation {solver.metric.title} {solver.best_val_metric:.4f}"
+    return f"best validation {solver.metric.title} {spelled(solver.metric, solver.best_val_metric)}"
 
 
 def _untrained(solver: Solver) -> str:

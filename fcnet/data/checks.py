@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from fcnet.validation import RENUMBER, to_labels, to_numbers
+
 CHUNK_ELEMENTS = 1 << 20  # rows are visited in chunks of about this many elements: 8 MiB in float64
 
 
@@ -66,9 +68,7 @@ def check_shape(name: str, value: object) -> tuple[int, ...] | None:
 def check_features(name: str, X: np.ndarray) -> int:
     """Check X of shape (N, d1, ..., dk), k >= 1: numeric, not empty, finite. Returns D = d1 * ... * dk."""
     if X.dtype.kind not in "buif":
-        raise TypeError(
-            f"{name}: expected numbers; got dtype {X.dtype}; use {name}.astype(np.float32) or encode text first"
-        )
+        raise TypeError(f"{name}: expected numbers; got dtype {X.dtype}; {to_numbers(name, X)}")
     if X.ndim < 2:
         raise ValueError(
             f"{name}: expected shape (N, D) or (N, d1, ..., dk); got {X.shape}; one feature is {name}.reshape(-1, 1)"
@@ -112,30 +112,21 @@ def check_labels(name: str, y: np.ndarray) -> np.ndarray:
     """Check labels y, codes (N,) or one-hot (N, C); returns codes (N,): y itself if it holds them."""
     if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "buif":
         return _one_hot_codes(name, y)
-    if y.dtype.kind == "b" or y.dtype.kind == "f":
-        raise TypeError(
-            f"{name}: expected integer labels; got dtype {y.dtype}; use {name}.astype(int), "
-            "or Dataset(..., targets='numbers') for numbers to predict"
-        )
     if y.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name}: expected integer labels; got dtype {y.dtype}; use np.unique({name}, return_inverse=True)[1]"
-        )
+        raise TypeError(f"{name}: expected integer labels; got dtype {y.dtype}; {to_labels(name, y)}")
     if y.ndim != 1:
         remedy = f"; use {name}.ravel()" if y.ndim and y.size == y.shape[0] > 0 else "; give one label for each sample"
         raise ValueError(f"{name}: expected shape (N,) or one-hot (N, C); got {y.shape}{remedy}")
     if y.size and y.min() < 0:
         at = int(np.argmax(y < 0))
-        raise ValueError(
-            f"{name}: expected labels 0, 1, ...; got {y[at]} at {at}; use np.unique({name}, return_inverse=True)[1]"
-        )
+        raise ValueError(f"{name}: expected labels 0, 1, ...; got {y[at]} at {at}; {RENUMBER}")
     return y
 
 
 def check_numbers(name: str, y: np.ndarray) -> np.ndarray:
     """Check targets that are numbers: (N,) or (N, C), finite; returns them. Raises TypeError or ValueError."""
     if y.dtype.kind not in "buif":
-        raise TypeError(f"{name}: expected numbers; got dtype {y.dtype}; use {name}.astype(float)")
+        raise TypeError(f"{name}: expected numbers; got dtype {y.dtype}; {to_numbers(name, y)}")
     if y.ndim not in (1, 2) or 0 in y.shape[1:]:
         raise ValueError(f"{name}: expected numbers of shape (N,) or (N, C); got {y.shape}")
     check_finite(name, y)
@@ -146,7 +137,7 @@ def check_sample_weight(name: str, weights: np.ndarray, count: int) -> None:
     """Check `count` weights: finite, 0 or more, one above 0. Raises TypeError or ValueError."""
     check_array(name, weights)
     if weights.dtype.kind not in "buif":
-        raise TypeError(f"{name}: expected numbers; got dtype {weights.dtype}; use {name}.astype(float)")
+        raise TypeError(f"{name}: expected numbers; got dtype {weights.dtype}; {to_numbers(name, weights)}")
     if weights.shape != (count,):
         raise ValueError(f"{name}: expected {count} numbers, one for each sample of X_train; got {weights.shape}")
     check_finite(name, weights)

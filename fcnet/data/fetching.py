@@ -99,15 +99,14 @@ def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path,
         if not network:  # the disk's own: full, or not to be written
             raise
         raise ConnectionError(
-            f"{url}: cannot be fetched ({_reason(error)}); try mirror=URL (--mirror), "
-            f"or put {path.name} in {folder} yourself"
+            f"{url}: cannot be fetched ({_reason(error)}); try mirror=URL, or put {path.name} in {folder} yourself"
         ) from None
     algorithm, expected = _algorithm(check)
     got = pooch.file_hash(str(path), alg=algorithm)
     if got != expected:
         raise ValueError(
             f"{path.name}: expected {algorithm} {expected}; got {got} from {url}; nothing was kept; "
-            "try again, or try mirror=URL (--mirror)"
+            "try again, or try mirror=URL"
         )
     return path
 

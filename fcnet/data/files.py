@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,18 @@ _CHUNK = 1 << 20
 def remedy(name: str, data_dir: str | os.PathLike[str] | None) -> str:
     """What to do about a damaged file of a named set."""
     return f"delete it and run: {how_to_fetch(name, data_dir)}"
+
+
+def other_kind(path: Path) -> str:
+    """What to do with a file that is neither .csv nor .npz, by its name, for a message."""
+    suffix, packed = path.suffix.lower(), {".gz": "gunzip", ".xz": "unxz", ".bz2": "bunzip2", ".zip": "unzip"}
+    if suffix in packed:
+        return f"unpack it: {packed[suffix]} {shlex.quote(str(path))}"
+    if suffix in (".npy", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".parquet", ".feather", ".arrow"):
+        return "save its arrays with np.savez('data.npz', X=X, y=y)"
+    if suffix in (".xls", ".xlsx", ".ods"):
+        return "save the sheet as CSV"
+    return "save a table with commas between its cells under a name that ends in .csv"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from fcnet.data import table
 from fcnet.data.catalogue import NAMES
 from fcnet.data.checks import check_features, check_numbers
 from fcnet.data.dataset import Dataset
+from fcnet.data.files import other_kind
 from fcnet.data.labels import encode_as, plain_labels
 from fcnet.data.loading import load, read_file
 from fcnet.data.npz import read_npz
@@ -154,17 +155,18 @@ def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray,
 
     Args:
         target: the label column of a .csv file.
-        names: what the model expects. features None: all columns but the target; classes None: the labels are the
-            numbers.
+        names: what the model expects. features None: all columns but the target; classes None: the labels are
+            0, 1, ...
 
     Raises:
         ValueError: no target, or a label that the model does not know.
     """
     path = _existing(source)
+    classes = names.classes or [str(number) for number in range(names.num_classes)]
     if path.suffix.lower() == ".csv":
         if target is None:
             raise ValueError(f"target: expected the label column of {path}; name it with --target")
-        read = read_table(path, target, names.features, names.classes, numbers=names.targets == "numbers")
+        read = read_table(path, target, names.features, classes, numbers=names.targets == "numbers")
         assert read.labels is not None  # read_table was given a target
         known = tuple(names.classes or ())
         if read.targets != known and sorted(read.targets) == sorted(known):
@@ -179,9 +181,7 @@ def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray,
         raise ValueError(
             f"{path}: y{key}: expected {counted(len(X), 'label')}, one for each sample of X{key}; got {len(y)}"
         )
-    if names.classes is None or names.targets == "numbers":
-        return X, y
-    return X, encode_as(f"{path}: y{key}", y, names.classes)
+    return X, y if names.targets == "numbers" else encode_as(f"{path}: y{key}", y, classes)
 
 
 def _check_samples(path: Path, name: str, X: np.ndarray) -> None:
@@ -194,7 +194,8 @@ def _check_samples(path: Path, name: str, X: np.ndarray) -> None:
 def _existing(source: str) -> Path:
     path = Path(source).expanduser()
     if path.suffix.lower() not in (".csv", ".npz"):
-        raise ValueError(f"expected one of {', '.join(NAMES)}, or a .csv or .npz file; got {source!r}")
+        hint = f"; {other_kind(path)}" if path.is_file() else ""
+        raise ValueError(f"expected one of {', '.join(NAMES)}, or a .csv or .npz file; got {source!r}{hint}")
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     return path

@@ -13,7 +13,7 @@ from fcnet import errors
 from fcnet.data import catalogue, cifar
 from fcnet.data.checks import check_features, check_numbers
 from fcnet.data.dataset import TARGETS, Dataset
-from fcnet.data.files import remedy
+from fcnet.data.files import other_kind, remedy
 from fcnet.data.idx import read_images_and_labels
 from fcnet.data.labels import class_names, encode, encode_as, plain_labels
 from fcnet.data.npz import read_npz
@@ -60,7 +60,7 @@ def load(
     path = Path(name).expanduser()
     if key not in catalogue.NAMES and path.suffix.lower() not in _SUFFIXES and not (key and path.exists()):
         raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv"])
-    if target is not None and (key in catalogue.NAMES or path.suffix.lower() != ".csv"):
+    if target is not None and (key in catalogue.NAMES or path.suffix.lower() == ".npz"):
         raise ValueError(
             f"target: expected only with a .csv file; got {target!r} with {os.fspath(name)!r}; leave it out"
         )
@@ -154,7 +154,8 @@ def read_file(
     if not path.exists():
         raise FileNotFoundError(f"data: expected an .npz or .csv file; {str(path)!r} does not exist")
     if not path.is_file() or path.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"data: expected an .npz or .csv file; got {str(path)!r}")
+        what = f"the folder {str(path)!r}; name a file" if path.is_dir() else f"{str(path)!r}; {other_kind(path)}"
+        raise ValueError(f"data: expected an .npz or .csv file; got {what}")
     try:
         if path.suffix.lower() == ".csv":
             return _csv(path, target, split_seed, features, classes, targets)

@@ -64,7 +64,7 @@ def _read(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> np.ndarray:
         if "Object arrays" in str(error):
             raise ValueError(
                 f"{path}: {stored}: expected numbers or text; got Python objects, which are not loaded; "
-                "save it with a numeric dtype"
+                f"save it as numbers, {stored}.astype(float), or text, {stored}.astype(str)"
             ) from None
         raise _damaged(path, error, stored) from None
     if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as its raw bytes

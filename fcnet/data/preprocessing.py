@@ -20,6 +20,7 @@ import numpy as np
 
 from fcnet import errors
 from fcnet.data.checks import check_array, row_chunks
+from fcnet.functional.batch import difference
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 #: The kinds of preprocessing; see `learn`.
 KINDS = ("none", "scale", "center", "standardize")
 
-# A feature whose std is below this share of its own largest magnitude is taken for constant: float32 cannot
-# tell such values apart, and rounding alone makes a constant column of 0.1 look that varied.
-CONSTANT = 1e-8
 # uint8 pixels: no std counts as less than this share of the overall one, so a pixel inked once in the
 # training data is stretched at most ten times as much as a typical one.
 PIXEL_STD_FLOOR = 0.1
@@ -63,7 +61,7 @@ class Preprocessing:
         out = np.empty((X.shape[0], D), dtype=dtype)
         for rows in row_chunks(X):
             chunk = X[rows].reshape(-1, D)
-            out[rows] = chunk if self.kind == "none" else (chunk - self.shift) * self.scale
+            out[rows] = chunk if self.kind == "none" else difference(chunk, self.shift) * self.scale
         return out
 
 
@@ -76,7 +74,12 @@ def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
     standardize  minus each feature's mean, / each feature's std; a constant feature is only centred, and the
                  std of uint8 features (constant ones too) counts as at least a tenth of the overall std
 
-    std is the biased one (divided by N); the overall std is the root of the features' mean variance.
+    A feature is constant if all its values are equal, however far from zero the others lie together (or if its std is
+    a denormal number, whose inverse float64 cannot hold). 64-bit integers are taken as they are, beyond 2**53 too.
+    std is the biased one (divided by N); the overall std is the root of the features' mean variance. Mean and variance
+    are corrected for the rounding of the mean.
+    Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American Statistician 37 (1983).
+
     Raises ValueError for an unknown kind, empty data, or values too large to average.
     """
     if kind not in KINDS:
@@ -91,23 +94,21 @@ def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
         if kind == "scale" and pixels:
             scale = np.full(D, 1 / 255)
         elif kind == "scale":
-            low, high = float(X_train.min()), float(X_train.max())
-            shift = np.full(D, low)
-            scale = np.full(D, 1 / (high - low) if high > low else 1.0)
-        elif kind == "center":
-            shift = _mean(X_train, D)
-            overall = 255.0 if pixels else math.sqrt(_variance(X_train, shift).mean())
-            scale = np.full(D, 1 / overall if overall > CONSTANT * _magnitude(X_train, D).max() else 1.0)
-        elif kind == "standardize":
-            shift = _mean(X_train, D)
-            variance = _variance(X_train, shift)
-            std = np.sqrt(variance)
-            if pixels:
-                std = np.maximum(std, PIXEL_STD_FLOOR * math.sqrt(variance.mean()))
-            varied = std > CONSTANT * _magnitude(X_train, D)
-            scale = np.where(varied, 1 / np.where(varied, std, 1.0), 1.0)
+            low, high = X_train.min().item(), X_train.max().item()  # their difference is exact, of integers too
+            shift, scale = np.full(D, float(low)), np.full(D, _inverse(np.array(float(high - low))))
+        elif kind == "center" and pixels:
+            shift, scale = _mean(X_train, D), np.full(D, 1 / 255)
+        elif kind in ("center", "standardize"):
+            low, high = X_train.min(axis=0).reshape(D), X_train.max(axis=0).reshape(D)
+            shift = np.where(low == high, low.astype(np.float64), _mean(X_train, D))
+            farthest = np.where(low == high, 0, np.maximum(difference(high, shift), -difference(low, shift)))
+            std, overall = _deviations(X_train, shift, farthest)
+            if kind == "center":
+                scale = np.full(D, _inverse(overall))
+            else:
+                scale = _inverse(np.maximum(std, PIXEL_STD_FLOOR * overall) if pixels else std)
     if not (np.isfinite(shift).all() and np.isfinite(scale).all() and scale.all()):
-        largest = _magnitude(X_train, D)
+        largest = np.maximum(X_train.max(axis=0), -X_train.min(axis=0)).reshape(D)
         raise ValueError(
             f"X_train: expected values that float64 can average; {kind!r} overflows, feature {int(largest.argmax())} "
             f"reaches {largest.max():g}; use smaller units"
@@ -115,23 +116,37 @@ def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
     return Preprocessing(kind, shift, scale)
 
 
+def _inverse(std: np.ndarray) -> np.ndarray:
+    """1 / std, and 1 where float64 cannot hold that."""
+    varied = std >= np.finfo(np.float64).tiny
+    return np.where(varied, 1 / np.where(varied, std, 1.0), 1.0)
+
+
 def _mean(X: np.ndarray, D: int) -> np.ndarray:
     total = np.zeros(D)
     for rows in row_chunks(X):
         total += X[rows].reshape(-1, D).sum(axis=0, dtype=np.float64)
-    return total / X.shape[0]
-
-
-def _variance(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    # Second pass: E[x²] - E[x]² would cancel when the mean is large against the spread.
-    total = np.zeros_like(mean)
+    mean = total / X.shape[0]
+    if X.dtype.kind != "f" and X.dtype.itemsize < 8:  # a sum of small integers is exact
+        return mean
+    lost = np.zeros(D)  # by the sum, which is large where the mean is
     for rows in row_chunks(X):
-        centred = X[rows].reshape(-1, mean.size) - mean
-        total += np.einsum("nd,nd->d", centred, centred)
-    return total / X.shape[0]
+        lost += difference(X[rows].reshape(-1, D), mean).sum(axis=0)
+    return mean + lost / X.shape[0]
 
 
-def _magnitude(X: np.ndarray, D: int) -> np.ndarray:
-    # In float64 first: the negative of an unsigned or of the smallest signed integer would wrap around.
-    low = X.min(axis=0).reshape(D).astype(np.float64)
-    return np.maximum(-low, X.max(axis=0).reshape(D).astype(np.float64))
+def _deviations(X: np.ndarray, mean: np.ndarray, farthest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each feature's std (D,) and the overall one, from the means and each feature's largest distance from its mean."""
+    # A power of 2 for each feature brings its values near 1: squares then neither overflow nor vanish.
+    unit = np.ldexp(1.0, np.where(farthest > 0, -np.clip(np.frexp(farthest)[1], -1022, 1023), 1022))
+    squares, sums = np.zeros_like(mean), np.zeros_like(mean)
+    for rows in row_chunks(X):
+        centred = difference(X[rows].reshape(-1, mean.size), mean)
+        centred *= unit
+        squares += np.einsum("nd,nd->d", centred, centred)
+        sums += centred.sum(axis=0)
+    # A second pass, as E[x²] - E[x]² would cancel when the mean is large against the spread; what is subtracted is
+    # that of the rounded mean.
+    variance = np.where(farthest > 0, np.maximum(squares / len(X) - (sums / len(X)) ** 2, 0), 0)
+    common = unit.min()
+    return np.sqrt(variance) / unit, np.sqrt((variance * (common / unit) ** 2).mean()) / common

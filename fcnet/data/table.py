@@ -2,7 +2,7 @@
 
 Labels are numbers if all of them are whole numbers (`1`, ` 1` and `1.0` are one class), else text. Text is
 compared as it stands: beside a label `a`, `1` and `1.0` are two classes. A leading zero makes text of all
-labels, since it is an identifier, not a quantity: `01` and `1` are two classes.
+labels, since it is an identifier, not a quantity: `01` and `1` are two classes. Whole numbers of any length are exact.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import csv
 import math
 import re
+import shlex
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -25,8 +27,11 @@ from fcnet.errors import alike
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-LARGEST = 1e150  # squares of larger numbers cannot be summed in float64, which preprocessing does
+LARGEST = 1e150  # squares of larger numbers cannot be summed in float64, as figures of targets and outputs are
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
+_MISSING = {"?", "-", "--", ".", "*", "na", "n/a", "#n/a", "<na>", "nan", "null", "\\n"}
+_TRUTH = {"true", "false", "yes", "no", "on", "off"}
+_SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +67,10 @@ def read_table(
     with _rows(path) as (columns, rows):
         targets = _targets(columns, target) if numbers else (target,)
         named = [*(("target", name) for name in targets), *(("column", feature) for feature in features or ())]
+        known = frozenset(columns)
         for argument, name in named:
-            if name not in columns:
-                several = argument == "target" and all(part.strip() in columns for part in name.split(","))
+            if name not in known:
+                several = argument == "target" and all(part.strip() in known for part in name.split(","))
                 hint = "; several columns are for numbers to predict, with loss 'mse' or 'bce'" if several else ""
                 raise ValueError(f"{path}: {_unknown(argument, name, columns)}{hint}")
         if len(set(targets)) < len(targets):
@@ -109,7 +115,12 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 
 
 def header_hint(columns: Sequence[str]) -> str:
-    """The end of a message about columns: a question, if some are named like numbers."""
+    """The end of a message about columns: a question, if some are named like numbers or hold another separator."""
+    for sign, name in _SEPARATORS.items():
+        if 2 * sum(column.count(sign) for column in columns) > len(columns):
+            return f"; the first row holds {name}: is the separator a comma?"
+    if len(columns) == 1:
+        return "; the first row is a single cell: is the separator a comma?"
     numbers = sum(_number(column) is not None for column in columns)
     return f"; {numbers} cells of its first row are numbers: does it lack its header?" if numbers else ""
 
@@ -132,8 +143,9 @@ def read_features(path: str | Path, features: Sequence[str], dtype: npt.DTypeLik
     if isinstance(features, str) or not features:
         raise ValueError(f"features: expected a sequence of column names; got {features!r}")
     with _rows(path) as (columns, rows):
+        known = frozenset(columns)
         for feature in features:
-            if feature not in columns:
+            if feature not in known:
                 raise ValueError(f"{path}: {_unknown('column', feature, columns)}")
         kind = np.dtype(dtype)
         largest = min(LARGEST, float(np.finfo(kind).max)) if kind.kind == "f" else LARGEST
@@ -145,13 +157,13 @@ def _rows(path: Path) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[int, lis
     """The column names, and an iterator over (line number, cells) of the rows that are not blank."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
+            _check_separator(path, stream)
             reader = csv.reader(stream, strict=True)
             rows = ((reader.line_num, row) for row in reader if row)
             first = next(rows, None)
             if first is None:
                 raise ValueError(f"{path}: expected a header and rows; got an empty file")
             line, cells = first
-            _check_separator(path, cells)
             if all(_number(cell) is not None for cell in cells):
                 columns = tuple(str(i) for i in range(len(cells)))
                 yield columns, _checked(path, columns, _chain((line, cells), rows))
@@ -160,11 +172,23 @@ def _rows(path: Path) -> Iterator[tuple[tuple[str, ...], Iterator[tuple[int, lis
                 _check_header(path, columns)
                 yield columns, _checked(path, columns, rows)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8 text; got other bytes ({error.reason}); save it as UTF-8") from None
+        raise ValueError(f"{path}: expected UTF-8 text; got {_other_than_text(path, error)}") from None
     except csv.Error as error:
         raise ValueError(
-            f"{path}: expected comma-separated values; got a damaged row near line {reader.line_num} ({error})"
+            f"{path}: expected comma-separated values; got a damaged row near line {reader.line_num} ({error}); "
+            'a cell with a comma, a quote or a line end stands in quotes, and its own quotes are doubled: "a ""b"""'
         ) from None
+
+
+def _other_than_text(path: Path, error: UnicodeDecodeError) -> str:
+    """What a file that is no UTF-8 is, and what to do."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if start.startswith(b"\x1f\x8b"):
+        return f"a file packed by gzip; unpack it: gzip -dc {shlex.quote(str(path))} > unpacked.csv"
+    if start.startswith(b"PK"):
+        return "a spreadsheet or a zip archive; save the sheet as CSV, or unpack the archive"
+    return f"other bytes ({error.reason}); save it as UTF-8"
 
 
 def _chain(first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
@@ -184,9 +208,13 @@ def _checked(
         yield line, row
 
 
-def _check_separator(path: Path, cells: list[str]) -> None:
-    for sign, name in (("\t", "tabs"), (";", "semicolons")):
-        if len(cells) == 1 and sign in cells[0]:
+def _check_separator(path: Path, stream: TextIO) -> None:
+    """ValueError if the first line has no comma outside quotes but another separator. The stream stays at its start."""
+    line = next((line for line in stream if line.strip()), "")
+    stream.seek(0)
+    outside = re.sub('"[^"]*"?', "", line)
+    for sign, name in _SEPARATORS.items():
+        if sign in outside and "," not in outside:
             raise ValueError(
                 f"{path}: expected comma-separated values; the first line has no comma but {name}: "
                 "save the file as comma-separated"
@@ -194,16 +222,18 @@ def _check_separator(path: Path, cells: list[str]) -> None:
 
 
 def _check_header(path: Path, columns: tuple[str, ...]) -> None:
+    before: set[str] = set()
     for i, column in enumerate(columns):
         if not column:
             raise ValueError(
                 f"{path}: expected a name for every column; got none for column {i + 1}; "
                 "name or drop it (pandas: to_csv(index=False))"
             )
-        if column in columns[:i]:
+        if column in before:
             raise ValueError(
                 f"{path}: expected different column names; got {column!r} twice; rename one{header_hint(columns)}"
             )
+        before.add(column)
 
 
 def _parse(
@@ -216,9 +246,10 @@ def _parse(
     largest: float = LARGEST,
     numbers: bool = False,
 ) -> Table:
-    places = [columns.index(feature) for feature in features]
+    place = {column: at for at, column in enumerate(columns)}
+    places = [place[feature] for feature in features]
     pick = itemgetter(*places) if len(places) > 1 else lambda row, at=places[0]: (row[at],)
-    labels_at = [(columns.index(target), target) for target in targets]
+    labels_at = [(place[target], target) for target in targets]
     cells_read, lines = array("d"), array("q")
     labels: list[str] = []
     seen: dict[str, str] = {}  # one string object per class, not per row
@@ -268,15 +299,26 @@ def _parse(
 
 
 def _bad_cell(path: Path, features: tuple[str, ...], cells: Sequence[str], line: int) -> ValueError:
-    for feature, cell in zip(features, cells, strict=True):
-        if _number(cell) is None:
-            got = (
-                f"{cell[:60]!r}; encode text as numbers, or is this the target?"
-                if cell.strip()
-                else "an empty cell; fill it in"
-            )
-            return ValueError(f"{path}: line {line}, column {feature!r}: expected a number; got {got}")
-    raise AssertionError("some cell of the row is no number")
+    feature, cell = next(pair for pair in zip(features, cells, strict=True) if _number(pair[1]) is None)
+    return ValueError(
+        f"{path}: line {line}, column {feature!r}: expected a number; "
+        f"got {_instead_of_a_number(cell, 'encode text as numbers, or is this the target?')}"
+    )
+
+
+def _instead_of_a_number(cell: str, otherwise: str) -> str:
+    """A cell that is no number, and what to do about it."""
+    text = cell.strip()
+    if not text:
+        return "an empty cell; fill it in"
+    if text.lower() in _MISSING:
+        return f"{text!r}; a missing value is to be filled in, or its row removed"
+    if text.lower() in _TRUTH:
+        return f"{text!r}; write truth values as 1 and 0"
+    digits = re.sub(r"[\s,'_%$€£¥]", "", text)
+    if _number(digits) is not None:
+        return f"{text[:60]!r}; write numbers with a decimal point and without a unit, as 1234.5"
+    return f"{text[:60]!r}; {otherwise}"
 
 
 def _number(cell: str) -> float | None:
@@ -287,38 +329,58 @@ def _number(cell: str) -> float | None:
 
 
 def _label_values(path: Path, target: str, labels: list[str], lines: Sequence[int]) -> np.ndarray:
-    """The target's cells as int64 if each is a whole number, as text if one is no number or begins with 0."""
+    """The target's cells as whole numbers if each is one, as text if one is no number or begins with 0."""
     # In order of appearance, not as a set: the first bad label is the one named.
     values = {label: _number(label) for label in dict.fromkeys(labels)}
-    if any(value is None for value in values.values()):
+
+    def refused(label: str, what: str) -> ValueError:
+        return ValueError(f"{path}: line {lines[labels.index(label)]}, column {target!r}: {what}")
+
+    texts = [label for label, value in values.items() if value is None]
+    if texts and len(texts) < len(values) and all(text.lower() in _MISSING for text in texts):
+        raise refused(
+            texts[0],
+            f"expected a label; got {texts[0]!r}, where others are numbers; fill it in or remove the row",
+        )
+    if texts:
         return np.array(labels)
-    for label, value in values.items():
-        if not _is_whole(value):
-            line = lines[labels.index(label)]
-            raise ValueError(
-                f"{path}: line {line}, column {target!r}: labels are not integers: got {label!r}; "
-                "give class codes or class names; values to predict need loss 'mse' or targets='numbers'"
+    whole = {label: _whole_number(label) for label in values}
+    for label, number in whole.items():
+        if number is None:
+            raise refused(
+                label,
+                f"labels are not integers: got {label!r}; "
+                "give class codes or class names; values to predict need loss 'mse' or targets='numbers'",
             )
     if any(_LEADING_ZERO.match(label) for label in values):
         return np.array(labels)
-    whole = {label: int(value) for label, value in values.items() if value is not None}
-    return np.array([whole[label] for label in labels], dtype=np.int64)
+    found = [whole[label] for label in labels]
+    fits = all(number is not None and -(2**63) <= number < 2**63 for number in whole.values())
+    return np.array(found, dtype=np.int64 if fits else object)
 
 
 def _target_numbers(path: Path, target: str, cells: list[str], lines: Sequence[int]) -> np.ndarray:
     """The target's cells as float64."""
     values = [_number(cell) for cell in cells]
+    remedy = "correct it or remove the row; class names need loss 'softmax' or 'svm'"
     for value, cell, line in zip(values, cells, lines, strict=True):
         if value is None or not abs(value) <= LARGEST:
             raise ValueError(
-                f"{path}: line {line}, column {target!r}: expected a number of size {LARGEST:g} or less; "
-                f"got {cell[:60]!r}; correct it or remove the row"
+                f"{path}: line {line}, column {target!r}: expected a number of size {LARGEST:g} or less; got "
+                + (f"{cell[:60]!r}; {remedy}" if value is not None else _instead_of_a_number(cell, remedy))
             )
     return np.array(values, dtype=np.float64)
 
 
-def _is_whole(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and value == int(value) and abs(value) < 2**53
+def _whole_number(cell: str) -> int | None:
+    """The whole number that a cell spells, 1, 1.0 or 1e3, exactly; None if it is none, or as large as infinity."""
+    value = _number(cell)
+    if value is None or not math.isfinite(value):
+        return None
+    if value == 0:
+        return 0
+    exact = Decimal(cell)
+    return int(exact) if exact == exact.to_integral_value() else None
 
 
 def _codes(path: Path, target: str, labels: list[str], lines: Sequence[int], classes: Sequence[str]) -> np.ndarray:
@@ -326,9 +388,8 @@ def _codes(path: Path, target: str, labels: list[str], lines: Sequence[int], cla
     numbers = {name: number for number, name in enumerate(classes)}
     codes = {}
     for label in dict.fromkeys(labels):
-        value = None if _LEADING_ZERO.match(label) else _number(label)
-        plain = str(int(value)) if value is not None and _is_whole(value) else label
-        code = numbers.get(label, numbers.get(plain))
+        whole = None if _LEADING_ZERO.match(label) else _whole_number(label)
+        code = numbers.get(label, numbers.get(str(whole)))
         if code is None:
             raise ValueError(
                 f"{path}: line {lines[labels.index(label)]}, column {target!r}: expected a label that the model knows "

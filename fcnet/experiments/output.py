@@ -42,9 +42,7 @@ def _check(name: str, out: str | Path, path: Path, force: bool) -> None:
         raise NotADirectoryError(f"out: expected a folder for the results, got the file {path}; name another")
     there = [file for file in _files(name, path) if file.exists()]
     if there and not force:
-        raise FileExistsError(
-            f"out: {there[0]} is there already; choose another folder, or replace it with --force (force=True)"
-        )
+        raise FileExistsError(f"out: {there[0]} is there already; choose another folder, or replace it with force=True")
 
 
 def _files(name: str, folder: Path) -> tuple[Path, Path]:

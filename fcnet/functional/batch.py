@@ -31,9 +31,23 @@ def _check_preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None
 @accelerated("out", check=_check_preprocess)
 def preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None = None) -> Array:
     """out = (x - shift) * scale in the dtype of shift: (N, D) of any real dtype; shift and scale (D,)."""
-    xp = array_module(x, shift, scale)
-    out = xp.subtract(x, shift, out=out, dtype=shift.dtype)
-    return xp.multiply(out, scale, out=out)
+    out = difference(x, shift, out=out)
+    return array_module(out).multiply(out, scale, out=out)
+
+
+def difference(x: Array, shift: Array, *, out: Array | None = None) -> Array:
+    """out = x - shift in the dtype of shift, floats: (N, D) of any real dtype; shift (D,).
+
+    Of 64-bit integers, which the floats round beyond 2**53, what the rounding takes away is added afterwards.
+    """
+    xp = array_module(x, shift)
+    if x.dtype not in ("int64", "uint64"):
+        return xp.subtract(x, shift, out=out, dtype=shift.dtype)
+    most = 2.0**63 - 2.0**39 if x.dtype == "int64" else 2.0**64 - 2.0**40  # floats that x.dtype holds
+    rounded = xp.minimum(x.astype(shift.dtype), most)
+    lost = (x - rounded.astype(x.dtype)).astype("int64")  # unsigned ones wrap round, and here back
+    out = xp.subtract(rounded, shift, out=out)
+    return xp.add(out, lost, out=out)
 
 
 def _check_next_batch(

@@ -249,7 +249,8 @@ class FullyConnectedNet:
                 raise ValueError(f"{name}: expected an array of numbers of shape ({self.input_dim},), got {got}")
             check_finite(name, value)
         self.backend.use()
-        arrays = [self.backend.asarray(v, dtype=t) for t in ("float64", self.dtype) for v in (shift, scale)]
+        with np.errstate(over="ignore"):  # what float32 cannot hold serves no bytes, for which alone it is there
+            arrays = [self.backend.asarray(v, dtype=t) for t in ("float64", self.dtype) for v in (shift, scale)]
         if self._preprocessing is None:
             copies = [array.copy() for array in arrays]
             self._preprocessing = copies[0], copies[1], copies[2], copies[3]

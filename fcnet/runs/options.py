@@ -188,6 +188,14 @@ ARGUMENTS = {
     "update_rule": "optimizer",
     "schedule_warmup": "warmup",
     "lr_multipliers": "lr_mult",
+    "mc_samples": "mc_samples",  # of predict
+}
+
+# What Python code is told to write -> on the command line, where that is more than another spelling.
+_REMEDIES = {
+    "data_dir= or $FCNET_DATA": "--data-dir or $FCNET_DATA",
+    "mirror=URL": "--mirror URL",
+    "loss 'mse' or targets='numbers'": "--loss mse",
 }
 
 
@@ -214,11 +222,15 @@ def in_users_words(
             return None
         return flag(name) if file is not None and name in from_file else f"--{flag(name)}"
 
+    for python, command_line in _REMEDIES.items():
+        message = message.replace(python, command_line)
     message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)
     begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?(?=: )|(vary)(?= [\w-]+: )", message)
     names = [spelled(name) for name in begin.groups() if name] if begin else []
     flags = [name for name in names if name is not None]
-    if begin is None or len(flags) < len(names):
+    if begin is None:  # then a word alone may be a name of the user's own
+        return _mentions(message, spelled, _SET)
+    if len(flags) < len(names):
         return _mentions(message, spelled)
     rest = _mentions(message[begin.end() :], spelled)
     if not any(name.startswith("--") for name in flags):
@@ -227,15 +239,16 @@ def in_users_words(
 
 
 # What a message may say, the first that fits: valid names; an argument with its value; a quotation; an argument alone.
-_SAID = re.compile(
+_SET = re.compile(
     r"expected one of .*?(?=[;,] got )"
-    r"|(?<![\w./\\-])(?P<given>\w+)=(?P<value>'[^']*'|[\w.+-]+)"
+    r"|(?<![\w./\\-])(?P<given>\w+)=(?P<value>'[^']*'|[\w.+-]++)(?![:|])"
     r"|(?<!\w)'[^']*'"
-    r"|(?<![\w./\\-])(?P<alone>[a-z]\w*_\w+)(?![\w./\\(:=\[-])"
+    r"|(?P<alone>(?!))"
 )
+_SAID = re.compile(_SET.pattern.replace("(?!)", r"(?<![\w./\\-])[a-z]\w*_\w+(?![\w./\\(:=\[-])"))
 
 
-def _mentions(message: str, spelled: Callable[[str], str | None]) -> str:
+def _mentions(message: str, spelled: Callable[[str], str | None], said: re.Pattern[str] = _SAID) -> str:
     """The message with `spelled` for each argument in it; a flag that it already names beside one is said once."""
 
     def replaced(found: re.Match[str]) -> str:
@@ -246,7 +259,7 @@ def _mentions(message: str, spelled: Callable[[str], str | None]) -> str:
             return name
         return f"{name} {found['value'].strip(chr(39))}" if name.startswith("--") else f"{name}={found['value']}"
 
-    return re.sub(r"(--[\w-]+)( \S+)? \(\1\)", r"\1\2", _SAID.sub(replaced, message))
+    return re.sub(r"(--[\w-]+)( \S+)? \(\1\)", r"\1\2", said.sub(replaced, message))
 
 
 def flag(name: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fcnet.backends.signals import Deferred
+from fcnet.errors import no_picture
 from fcnet.files import first_free, lock, make_folder, make_numbered_folder, naming, remove_folders, stage
 from fcnet.runs.checkpoint import FILE_NAME
 from fcnet.runs.options import flag, read_toml
@@ -73,7 +74,7 @@ class RunDirectory:
 
     def _occupied(self, why: str = "is not empty") -> FileExistsError:
         return FileExistsError(
-            f"out: {self.path} {why}; choose another folder, or replace the run in it with --force (force=True)"
+            f"out: {self.path} {why}; choose another folder, or replace the run in it with force=True"
         )
 
     # Before training
@@ -199,7 +200,7 @@ class RunDirectory:
         try:
             staged[CURVES] = stage(self.path / CURVES, curves_png(record))
         except ImportError:
-            self.no_picture = "it needs matplotlib, pip install 'fcnet[plot]'"
+            self.no_picture = no_picture()
         except Exception as error:  # whatever it is, a picture is not worth a run
             self.no_picture = f"{type(error).__name__}: {error}"
 

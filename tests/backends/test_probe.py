@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fcnet import errors
 from fcnet.backends import DeviceError, Probe, Status, get_backend, probe
 from tests.backends.cuda_fake import OutOfMemoryError, fake_cupy
 from tests.needed import HANGS
@@ -52,6 +53,20 @@ def check(found, status):
     return found
 
 
+@pytest.mark.parametrize("editable", [False, True])
+def test_the_command_that_installs_an_extra(editable, monkeypatch, tmp_path):
+    """Of the folder in a checkout, which has its files; of the package where pip has put it."""
+    flag = "-e " if editable else ""
+    monkeypatch.setattr(errors, "_is_editable", lambda: editable)
+    monkeypatch.chdir(Path(errors.__file__).parents[1])
+    assert errors.install("cuda12") == f"pip install {flag}'.[cuda12]'"
+    root = Path.cwd()
+    monkeypatch.chdir(tmp_path)
+    assert errors.install("cuda12") == f"pip install {flag}'{root}[cuda12]'"
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "fcnet" / "errors.py"))
+    assert errors.install("cuda12") == "pip install 'fcnet[cuda12]'"
+
+
 # Each answer -----------------------------------------------------------------------------------------------
 
 
@@ -61,7 +76,7 @@ def test_not_installed(machine, monkeypatch, driver, extra):
     monkeypatch.setattr(MODULE, "_driver_number", lambda: driver)
     found = check(probe(), Status.NOT_INSTALLED)
     assert found.reason == "CuPy is not installed"
-    assert found.remedy == f"pip install 'fcnet[{extra}]'"
+    assert found.remedy == errors.install(extra)
 
 
 def test_two_wheels(machine, monkeypatch):
@@ -70,7 +85,7 @@ def test_two_wheels(machine, monkeypatch):
     monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: both)
     found = check(probe(), Status.DUPLICATE_WHEELS)
     assert found.reason.startswith("cupy-cuda12x and cupy-cuda13x are both installed")
-    assert found.remedy == "pip uninstall cupy-cuda12x cupy-cuda13x, then pip install 'fcnet[cuda12]'"
+    assert found.remedy == f"pip uninstall cupy-cuda12x cupy-cuda13x, then {errors.install('cuda12')}"
 
 
 def test_damaged_metadata_of_other_packages_does_not_matter(machine, monkeypatch):
@@ -97,7 +112,7 @@ def test_broken_import(machine, monkeypatch, tmp_path, text, reason):
     monkeypatch.syspath_prepend(tmp_path)
     found = check(probe(), Status.BROKEN_IMPORT)
     assert found.reason == f"CuPy cannot be imported: {reason}"
-    assert found.remedy == "pip uninstall cupy-cuda12x, then pip install 'fcnet[cuda12]'"
+    assert found.remedy == f"pip uninstall cupy-cuda12x, then {errors.install('cuda12')}"
 
 
 def test_no_driver(machine):
@@ -124,7 +139,7 @@ def test_driver_that_does_not_answer(machine):
         (
             12040,
             13000,
-            "update the NVIDIA driver, or pip uninstall this CuPy, then pip install 'fcnet[cuda12]'",
+            f"update the NVIDIA driver, or pip uninstall this CuPy, then {errors.install('cuda12')}",
         ),
         (11080, 12090, "update the NVIDIA driver"),
     ],
@@ -166,7 +181,7 @@ def test_missing_libraries(machine, monkeypatch, runtime, wheel, function, libra
     machine(cupy)
     found = check(probe(), Status.MISSING_CUDA_LIBS)
     assert f"not a working {library}: ImportError: libx.so.12: cannot open" in found.reason
-    assert found.remedy.startswith(f"pip install 'fcnet[{wheel[5:11]}]'")
+    assert found.remedy.startswith(errors.install(wheel[5:11]))
     assert f'pip install "{wheel}[ctk]"' in found.remedy
 
 
@@ -318,7 +333,7 @@ def test_import_and_the_cpu_never_import_cupy(tmp_path, statement):
 @pytest.fixture
 def real_cupy():
     if importlib.util.find_spec("cupy") is None:
-        pytest.skip("CuPy is not installed: pip install 'fcnet[dev-cuda]'")
+        pytest.skip(f"CuPy is not installed: {errors.install('dev-cuda')}")
 
 
 SHOW = """
@@ -364,7 +379,7 @@ def test_two_real_wheels(real_cupy, tmp_path):
     status, reason, remedy, *_ = python(SHOW, tmp_path).split("|")
     assert status == "DUPLICATE_WHEELS"
     assert "cupy-cuda12x and cupy-cuda13x are both installed" in reason
-    assert remedy.startswith("pip uninstall cupy-cuda12x cupy-cuda13x, then pip install 'fcnet[cuda1")
+    assert remedy.startswith(f"pip uninstall cupy-cuda12x cupy-cuda13x, then {errors.install('cuda1')[:-2]}")
 
 
 def test_a_leftover_folder_is_not_cupy(tmp_path):
@@ -374,7 +389,7 @@ def test_a_leftover_folder_is_not_cupy(tmp_path):
     status, reason, remedy, *_ = python(SHOW, tmp_path).split("|")
     assert status == "BROKEN_IMPORT"
     assert "no attribute 'cuda'" in reason
-    assert remedy.startswith(f"remove {tmp_path / 'cupy'}, then pip install 'fcnet[cuda1")
+    assert remedy.startswith(f"remove {tmp_path / 'cupy'}, then {errors.install('cuda1')[:-2]}")
 
 
 @pytest.mark.gpu

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fcnet.cli import main
+from fcnet.runs.options import in_users_words
 from tests.small import blobs, net
 
 NAMES = ("oak", "rose", "tulip")
@@ -185,7 +186,9 @@ def test_a_model_without_class_names_takes_numbers(tmp_path, capsys):
     np.savez("e.npz", X=data.X_val, y=data.y_val)
     assert "e.npz: 40 samples" in call("evaluate", "m.safetensors", "--data", "e.npz", capsys=capsys)
     np.savez("e.npz", X=data.X_val, y=data.y_val + 1)
-    assert "e.npz: y: expected labels 0 to 2" in fails("evaluate", "m.safetensors", "--data", "e.npz", capsys=capsys)
+    assert "e.npz: y: expected labels that the model knows (0, 1, 2); got 3" in fails(
+        "evaluate", "m.safetensors", "--data", "e.npz", capsys=capsys
+    )
 
 
 def test_nothing_to_fetch_is_one_line(capsys):
@@ -248,6 +251,29 @@ def test_names_that_are_empty(trained, tmp_path, capsys):
     assert "--out: p.csv is there already" in fails("predict", "run", "d.csv", "--out", "p.csv", capsys=capsys)
     (tmp_path / "p.csv").unlink()
     assert set(tmp_path.iterdir()) == before
+
+
+IN_USERS_WORDS = {
+    "out: runs/batch_size=3 is not empty; replace the run in it with force=True": (
+        "--out: runs/batch_size=3 is not empty; replace the run in it with --force"
+    ),
+    "batch_size and normalization: expected 2 or more with 'batch_size', got batch_size=1": (
+        "--batch-size and --norm: expected 2 or more with 'batch_size', got --batch-size 1"
+    ),
+    "schedule_config['every']: expected a number with schedule='step', such as 5, got none": (
+        "--schedule-every: expected a number with --schedule step, such as 5, got none"
+    ),
+    "device: 'cuda' cannot be used: no driver; install it; or use device='cpu'": (
+        "--device: 'cuda' cannot be used: no driver; install it; or use --device cpu"
+    ),
+    **{same: same for same in ("vary: expected ranges such as lr=1e-4:1e-2:log", "lr_decay.csv: no lr_decay")},
+}
+
+
+@pytest.mark.parametrize("message", IN_USERS_WORDS)
+def test_the_command_line_speaks_of_flags(message):
+    assert in_users_words(message, None, ()) == IN_USERS_WORDS[message]
+    assert in_users_words(IN_USERS_WORDS[message], None, ()) == IN_USERS_WORDS[message]
 
 
 def test_a_folder_without_the_set_is_named_as_a_flag(trained, tmp_path, capsys):

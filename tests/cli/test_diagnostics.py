@@ -11,6 +11,7 @@ import pytest
 
 from fcnet.cli import main
 from fcnet.cli.commands import parser_of
+from fcnet.errors import no_picture
 from fcnet.runs.options import TrainOptions, flag
 
 SPIRALS = ["--data", "spirals", "--hidden", "50", "--lr", "0.01", "--device", "cpu"]
@@ -110,7 +111,7 @@ def test_without_matplotlib_there_are_tables_and_a_hint(tmp_path, capsys, monkey
     (tmp_path / "here" / f"{stem}.png").write_bytes(b"of an earlier time")
     code, out, _ = run(command, *SPIRALS, "--out", "here", "--force", capsys=capsys)
     assert code == 0
-    assert f"no {stem}.png: it needs matplotlib, pip install 'fcnet[plot]'" in out
+    assert f"no {stem}.png: {no_picture()}" in out
     assert (tmp_path / "here" / f"{stem}.csv").exists()
     assert not (tmp_path / "here" / f"{stem}.png").exists()
 

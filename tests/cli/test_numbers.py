@@ -8,6 +8,8 @@ import pytest
 
 import fcnet
 from fcnet.cli import main
+from fcnet.cli.evaluate import spelled
+from fcnet.functional import METRICS
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +116,7 @@ def test_what_has_no_probabilities_says_so_in_flags(capsys):
 
 
 def test_several_outputs(capsys):
-    code, out, _ = run("train", "--data", "two.npz", "--loss", "mse", *QUICK, capsys=capsys)
+    code, trained, _ = run("train", "--data", "two.npz", "--loss", "mse", *QUICK, capsys=capsys)
     assert code == 0
     code, out, _ = run("evaluate", "run", capsys=capsys)
     _, names, *rows, last = out.splitlines()
@@ -122,7 +124,32 @@ def test_several_outputs(capsys):
     each = [float(row.split()[1]) for row in rows]
     assert len(each) == 2
     assert float(last.split()[-1]) == pytest.approx(np.sqrt(np.mean(np.square(each))), abs=2e-4)
+    assert trained.splitlines()[-4:] == ["output  test rmse", *rows, last]
     assert run("predict", "run", "two.npz", capsys=capsys)[1].startswith("prediction(0),prediction(1)\n")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("loss", "flags"), [("mse", []), ("bce", ["--proba"]), ("bce", ["--mc-samples", "3"])])
+def test_predictions_read_back_as_the_same_numbers(loss, flags, dtype, capsys):
+    """With the fewest digits."""
+    data = np.load("two.npz" if loss == "mse" else "labels.npz")
+    np.savez("a.npz", **data)
+    options = ["--epochs", "1", "--hidden", "5", "--dropout-keep", "0.8", "--dtype", dtype, "--out", "run"]
+    run("train", "--data", "a.npz", "--loss", loss, *options, capsys=capsys)
+    rows = list(csv.reader(io.StringIO(run("predict", "run", "a.npz", *flags, capsys=capsys)[1])))[1:]
+    model, X = fcnet.load("run"), data["X"]
+    if "--mc-samples" in flags:
+        expected = np.hstack(model.predict_proba(X, mc_samples=3))
+    else:
+        expected = model.predict_proba(X) if flags else model.predict(X)
+    assert [row[-expected.shape[1] :] for row in rows] == [[str(value) for value in row] for row in expected]
+    np.testing.assert_array_equal(np.array(rows)[:, -expected.shape[1] :].astype(dtype), expected)
+
+
+def test_figures_have_the_digits_that_they_need():
+    assert spelled(METRICS["mse"], 1.23456789e-9) == "1.235e-09"
+    assert spelled(METRICS["mse"], 123456.78901) == "123456.7890"
+    assert spelled(METRICS["softmax"], 2 / 3) == "0.6667"
 
 
 def test_several_labels(capsys):

@@ -269,7 +269,7 @@ def test_unknown_name():
 
 def test_without_pooch(monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(errors.MissingExtra, match=r"fcnet fetch needs pooch.*fcnet\[data\]"):
+    with pytest.raises(errors.MissingExtra, match=r"fcnet fetch needs pooch.*pip install .*\[data\]"):
         fetch("mnist")
 
 

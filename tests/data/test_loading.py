@@ -9,7 +9,7 @@ import pytest
 
 import fcnet.data
 from fcnet import errors
-from fcnet.data import fetch, load
+from fcnet.data import fetch, inputs, load
 
 FILES = [f"{a}-{b}" for a in ("train", "t10k") for b in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 
@@ -188,12 +188,28 @@ def test_paths_that_do_not_exist(tmp_path, name):
         load(tmp_path / name)
 
 
-def test_paths_of_another_kind(tmp_path):
-    (tmp_path / "data.txt").write_text("1,2\n")
+@pytest.mark.parametrize("target", [None, "y"])
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("t.txt", "save a table with commas between its cells under a name that ends in .csv"),
+        ("t.csv.gz", r"unpack it: gunzip \S*t.csv.gz"),
+        ("t.npy", r"save its arrays with np.savez\('data.npz', X=X, y=y\)"),
+        ("t.xlsx", "save the sheet as CSV"),
+    ],
+)
+def test_files_of_another_kind(tmp_path, name, remedy, target):
+    (tmp_path / name).write_text("x,y\n1,2\n")
+    with pytest.raises(ValueError, match=rf"data: expected an .npz or .csv file; got .*{name}'; {remedy}"):
+        load(tmp_path / name, target=target)
+    with pytest.raises(ValueError, match=rf"or a .csv or .npz file; got .*{name}'; {remedy}"):
+        inputs.samples(str(tmp_path / name), None)
+
+
+def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "dir.csv").mkdir()
-    for name in ("data.txt", "dir.csv"):
-        with pytest.raises(ValueError, match=r"data: expected an .npz or .csv file; got"):
-            load(tmp_path / name)
+    with pytest.raises(ValueError, match=r"data: expected an .npz or .csv file; got the folder .*; name a file"):
+        load(tmp_path / "dir.csv")
 
 
 def test_target_belongs_to_csv(tmp_path):
@@ -226,5 +242,5 @@ def test_digits():
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(errors.MissingExtra, match=r"digits data set needs scikit-learn.*fcnet\[sklearn\]"):
+    with pytest.raises(errors.MissingExtra, match=r"digits data set needs scikit-learn.*pip install .*\[sklearn\]"):
         fcnet.data.load("digits")

@@ -93,6 +93,9 @@ def test_split_seed(save):
         (Y.reshape(-1, 1), ("0", "1", "2")),
         (np.eye(3)[Y], ("0", "1", "2")),
         (Y.astype(">i4"), ("0", "1", "2")),
+        (Y * 4096.0 + 2.0**60, tuple(str(2**60 + 4096 * i) for i in range(3))),
+        (Y * 4096.0 + 2.0**63, tuple(str(2**63 + 4096 * i) for i in range(3))),
+        (np.char.encode(np.array(["é", "è", "e"])[Y], "utf-8"), ("e", "è", "é")),
         (Y.astype(np.uint64) + np.uint64(2**63), tuple(str(2**63 + i) for i in range(3))),
     ],
 )
@@ -105,6 +108,15 @@ def test_labels_of_every_kind(save, labels, classes):
     assert [ds.classes[code] for code in ds.y_train] == [
         str(int(name)) if isinstance(name, float) else str(name) for name in names
     ]
+
+
+@pytest.mark.parametrize("kinds", [("u8", "i8"), ("i8", "u8"), ("u8", "f8"), ("i4", "bool")])
+def test_labels_of_two_dtypes_are_compared_exactly(save, kinds):
+    start = 2**60 if kinds[1] in ("i8", "u8") else 0
+    y = Y % 2 + start
+    ds = load(save(X_train=X, y_train=y.astype(kinds[0]), X_val=X, y_val=y.astype(kinds[1])))
+    assert ds.classes == (str(start), str(start + 1))
+    np.testing.assert_array_equal(ds.y_val, Y % 2)
 
 
 def test_other_byte_order_becomes_the_machines(save):
@@ -125,6 +137,8 @@ def test_other_byte_order_becomes_the_machines(save):
         ({"X": X, "x": X, "y": Y}, ["one array for X; got X and x"]),
         ({"X": X, "y": Y[:50]}, ["y: expected 60 labels", "sample of X;", "got 50"]),
         ({"X": X, "y": Y + 0.5}, ["labels are not integers: got 0.5 at 0"]),
+        ({"X": X, "y": Y * 1e300}, ["y: expected whole numbers of 64 bits; got 2e+300 at 2; use y.astype(str)"]),
+        ({"X": X, "y": np.array([b"caf\xe9", b"caf\xe8"])[Y % 2]}, [r"y: expected text in UTF-8; got b'caf\xe9' at 0"]),
         ({"X": X, "y": np.where(Y == 1, np.nan, Y)}, ["labels are not integers: got nan at 1"]),
         ({"X": X, "y": np.zeros((60, 2, 2))}, ["labels of shape (N,)"]),
         ({"X": X, "y": np.full((60, 2), 7)}, ["one-hot rows"]),

@@ -1,5 +1,8 @@
 """Preprocessing: each kind against plain formulas in float64, constant features, bounded chunks, apply."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -36,7 +39,7 @@ def test_center_subtracts_means_and_divides_by_one_number():
     np.testing.assert_allclose(prep.shift, PIXELS.reshape(50, 12).mean(axis=0), rtol=1e-14)
     np.testing.assert_array_equal(prep.scale, np.full(12, 1 / 255))
     prep, wide = learn("center", FLOATS), FLOATS.astype(np.float64)
-    np.testing.assert_allclose(prep.shift, wide.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(prep.shift, wide.mean(axis=0), rtol=1e-14, atol=1e-15)
     np.testing.assert_allclose(prep.scale, 1 / np.sqrt(wide.var(axis=0).mean()), rtol=1e-12)
     assert prep.apply(FLOATS, np.float64).std() == pytest.approx(1, rel=1e-12)
 
@@ -47,19 +50,51 @@ def test_standardize_gives_mean_0_and_std_1_also_far_from_zero():
     np.testing.assert_allclose(Z.std(axis=0), 1, rtol=1e-9)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9])
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9, 1e300, 2**60 + 1])
 def test_a_constant_feature_is_only_centred(value):
-    X = np.column_stack([np.full(1000, value), RNG.standard_normal(1000)])
+    X = np.full((1000, 2), value)  # int64 for the last one
+    X[:, 1] = np.arange(1000)
     prep = learn("standardize", X)
     assert prep.scale[0] == 1
     assert prep.scale[1] != 1
-    np.testing.assert_allclose(prep.apply(X, np.float64)[:, 0], 0, atol=1e-6)
+    assert prep.shift[0] == value
+    assert len(np.unique(prep.apply(X, np.float64)[:, 0])) == 1
+
+
+# Far from zero, next to each other, so small or large that squares leave float64: units and offset do not matter.
+NEAR_AND_FAR = {
+    "nanoseconds": 1.7e18 + np.array([-3e9, 0, 3e9, 1e9]),
+    "a billion": 1e9 + np.array([-5.0, 0, 5, 1]),
+    "a thousandth": 1e-3 + 1e-12 * np.array([-1, 0, 1, 0.5]),
+    "neighbours": np.array([1.0, np.nextafter(1, 2), 1, 1]),
+    "tiny": 1e-250 + 1e-260 * np.array([-1, 0, 1, 0.5]),
+    "huge": 1e250 + 1e240 * np.array([-1, 0, 1, 0.5]),
+    "integers": np.array([2**60 + 1, 2**60 + 2, 2**60 + 4, 2**60 + 3], np.int64),
+    "unsigned": np.array([2**64 - 1, 2**64 - 5, 2**64 - 2, 2**64 - 2], np.uint64),
+}
+
+
+@pytest.mark.parametrize("kind", ["center", "standardize"])
+@pytest.mark.parametrize("values", NEAR_AND_FAR.values(), ids=NEAR_AND_FAR)
+def test_whatever_varies_gets_a_std_of_1(values, kind):
+    X = np.tile(values, 500).reshape(-1, 1)
+    Z = learn(kind, X).apply(X, np.float64)[:, 0]
+    exact = [Fraction(value) for value in values.tolist()]
+    exact = [(value - exact[0]) / (max(exact) - min(exact)) for value in exact]
+    std = math.sqrt(sum((value - sum(exact) / 4) ** 2 for value in exact) / 4)
+    expected = [float(value) / std for value in exact]
+    np.testing.assert_allclose((Z - Z[0])[:4], expected, rtol=1e-9)
+    assert Z.std() == pytest.approx(1, rel=1e-9)
 
 
 def test_units_do_not_matter():
-    # Constant is judged against the feature's own size, so a column in billions leaves one in units alone.
-    X = RNG.standard_normal((100, 2)) * [1e12, 1.0]
-    np.testing.assert_allclose(learn("standardize", X).apply(X, np.float64).std(axis=0), 1, rtol=1e-12)
+    X = RNG.standard_normal((100, 3)) * [1e200, 1.0, 1e-200]
+    X = np.column_stack([X, np.zeros(100)])
+    np.testing.assert_allclose(learn("standardize", X).apply(X, np.float64)[:, :3].std(axis=0), 1, rtol=1e-12)
+    for part in (X[:, :1], X[:, 2:]):  # also of very small ones beside a constant
+        assert learn("center", part).apply(part, np.float64).std(axis=0).max() == pytest.approx(
+            math.sqrt(part.shape[1]), rel=1e-12
+        )
 
 
 def test_nearly_constant_pixels_do_not_explode():
@@ -111,7 +146,7 @@ def test_errors():
     with pytest.raises(ValueError, match=r"X_train: expected shape \(N, D\)"):
         learn("none", FLOATS[:0])
     with pytest.raises(ValueError, match="overflows"):
-        learn("standardize", np.array([[1e300], [-1e300]]))
+        learn("standardize", np.array([[1.7e308], [1.6e308]]))
     with pytest.raises(ValueError, match="kind: expected one of"):
         Preprocessing("whiten", np.zeros(2), np.ones(2))
     with pytest.raises(ValueError, match=r"two arrays of shape \(D,\)"):
@@ -119,5 +154,5 @@ def test_errors():
 
 
 def test_the_feature_that_is_too_large_is_named():
-    with pytest.raises(ValueError, match=r"'standardize' overflows, feature 1 reaches 1e\+300; use smaller units"):
-        learn("standardize", np.array([[1.0, 1e300], [2.0, -1e300]]))
+    with pytest.raises(ValueError, match=r"'standardize' overflows, feature 1 reaches 1.7e\+308; use smaller units"):
+        learn("standardize", np.array([[1.0, 1.7e308], [2.0, 1.6e308]]))

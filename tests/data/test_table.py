@@ -89,8 +89,21 @@ def body(row, at=4):
         (body("7,-1e300,x\n"), "label", ["line 6, column 'b': expected a number of size 1e+150 or less; got -1e+300"]),
         ("a,a,label\n1,2,x\n", "label", ["'a' twice"]),
         (",a,label\n1,2,x\n", "label", ["got none for column 1", "index=False"]),
-        (body("7,red,x\n"), "label", ["line 6, column 'b': expected a number; got 'red'"]),
+        ('"a a";"b";"label"\n1;2;x\n', "label", ["no comma but semicolons"]),
+        ('"a, b"\t"label"\n1\tx\n', "label", ["no comma but tabs"]),
+        ("a|b|label\n1|2|x\n", "label", ["no comma but vertical bars"]),
+        ("a, A;b;label\n1;2;x\n", "label", ["the first row holds semicolons: is the separator a comma?"]),
+        ("a b label\n1 2 x\n", "label", ["the first row is a single cell: is the separator a comma?"]),
+        (b"\x1f\x8b\x08\x00", "label", ["a file packed by gzip; unpack it: gzip -dc "]),
+        (b"PK\x03\x04\xff", "label", ["a spreadsheet or a zip archive; save the sheet as CSV"]),
+        (body("7,red,x\n"), "label", ["line 6, column 'b': expected a number; got 'red'; encode text"]),
         (body("7,1_0,x\n"), "label", ["line 6, column 'b': expected a number; got '1_0'"]),
+        (body("7, ?,x\n"), "label", ["got '?'; a missing value is to be filled in, or its row removed"]),
+        (body("7,N/A,x\n"), "label", ["got 'N/A'; a missing value is to be"]),
+        (body("7,True,x\n"), "label", ["got 'True'; write truth values as 1 and 0"]),
+        (body('7,"1,5",x\n'), "label", ["got '1,5'; write numbers with a decimal point and without a unit"]),
+        (body("7,12 %,x\n"), "label", ["got '12 %'; write numbers with a decimal point and without a unit"]),
+        (HEADER + "1,2,0\n1,2,1\n1,2,?\n", "label", ["line 4, column 'label': expected a label; got '?', where"]),
         (body("7,,x\n"), "label", ["line 6, column 'b'", "an empty cell"]),
         (body("7,8, \n"), "label", ["line 6, column 'label'", "an empty cell"]),
         (body("7,8\n"), "label", ["line 6: expected 3 cells; got 2"]),
@@ -99,7 +112,7 @@ def body(row, at=4):
         (body("\n\n7,-inf,x\n"), "label", ["line 8, column 'b': expected a finite number; got -inf"]),
         (body("7,1e999,x\n"), "label", ["line 6, column 'b'", "got inf"]),
         (body('7,8,"x\n'), "label", ["damaged row"]),
-        (body('7,8,"x"y\n'), "label", ["damaged row near line 6"]),
+        (body('7,8,"x"y\n'), "label", ["damaged row near line 6", 'its own quotes are doubled: "a ""b"""']),
         (HEADER + "".join(f"{i},2,{i % 2 + 0.5}\n" for i in range(20)), "label",
          ["line 2, column 'label': labels are not integers: got '0.5'"]),
         (HEADER + "1,2,0\n1,2,1\n1,2,nan\n", "label", ["line 4, column 'label'", "'nan'"]),
@@ -183,6 +196,35 @@ def test_a_leading_zero_or_text_keeps_labels_apart_as_they_are_written(write, la
     assert ds.classes == classes
     for X, y in ds.splits().values():
         assert [ds.classes[code] for code in y] == [labels[int(x) % len(labels)] for x in X[:, 0]]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [2**53 + 1, 2**53, 2**53 + 2],
+        [-(2**63), -(2**63) + 1, 2**63 - 1],
+        [-(10**30) - 1, -(10**30), 10**30],
+        [2**64 - 1, 2**64 - 2, 0],
+    ],
+)
+def test_labels_are_exact_whole_numbers_of_any_length(write, numbers):
+    spelled = [[f"{number}", f"{number}.0", f" {number} "][at] for at, number in enumerate(numbers)]
+    path = write("a,label\n" + "".join(f"{i},{spelled[i % 3]}\n" for i in range(30)))
+    ds = load(path, target="label")
+    assert ds.classes == tuple(map(str, sorted(numbers)))
+    for X, y in ds.splits().values():
+        assert [ds.classes[code] for code in y] == [str(numbers[int(x) % 3]) for x in X[:, 0]]
+    codes = read_table(path, "label", None, [str(number) for number in numbers]).labels
+    np.testing.assert_array_equal(codes, np.arange(30) % 3)
+
+
+@pytest.mark.parametrize("label", ["9007199254740993.5", "1e999", "1e-9", "-inf"])
+def test_a_label_that_is_no_whole_number_is_none(write, label):
+    refuse(
+        write(f"a,label\n1,1\n2,2\n3,{label}\n"),
+        "label",
+        f"line 4, column 'label': labels are not integers: got '{label}'",
+    )
 
 
 def test_known_columns_and_classes_go_before_what_the_file_has(write):

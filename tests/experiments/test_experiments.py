@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fcnet.cli import main
+from fcnet.errors import no_picture
 from fcnet.experiments import EXPERIMENTS, Settings, training
 from fcnet.experiments.base import Table
 from fcnet.experiments.hyperparameter_search import parameters
@@ -314,7 +315,7 @@ def test_without_matplotlib_there_is_the_table(tmp_path, no_matplotlib, capsys):
     (tmp_path / "a/optimizer-paths.png").write_bytes(b"of an earlier run")
     _, lines, _ = run("optimizer-paths", "--out", "a", "--force", capsys=capsys)
     assert lines[-2:] == [
-        "no picture: it needs matplotlib, pip install 'fcnet[plot]'",
+        f"no picture: {no_picture()}",
         "wrote a: optimizer-paths.csv",
     ]
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["optimizer-paths.csv"]

@@ -1,5 +1,7 @@
 """The start of a step: rows, gathering, preprocessing, counters."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,17 @@ def test_preprocess_is_the_affine_map(kind, rng, lay, host, dtype, xp, untouched
 def test_preprocess_does_not_wrap_bytes(device, host, dtype):
     shift, scale = device([200.0], dtype), device([1.0], dtype)
     np.testing.assert_array_equal(host(F.preprocess(device([[3]], "uint8"), shift, scale)), [[-197]])
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint64"])
+def test_preprocess_subtracts_integers_of_64_bits_exactly(kind, device, host, dtype, xp):
+    far = int(np.iinfo(kind).max)
+    values = np.array([far, far - 1, far // 2 + 1, 2**62 + 1, 2**53 + 1, 3, 0, int(np.iinfo(kind).min)], kind)
+    x = device(values.reshape(-1, 1).repeat(3, axis=1))
+    shift = np.array([float(far), 2.0**62 - 2.0**40, 0.5], dtype)
+    expected = [[float(int(value) - Fraction(float(s))) for s in shift] for value in values]
+    for out in (None, xp.empty((8, 3), dtype=dtype)):
+        assert_close(host(F.preprocess(x, device(shift), device(np.ones(3, dtype)), out=out)), expected, dtype, "gemm")
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float64", "int64", "bool"])

@@ -18,6 +18,7 @@ from fcnet import functional as F
 from fcnet.backends import MaskStream
 from fcnet.backends.cpu import loader
 from fcnet.cli import main
+from fcnet.errors import install
 from fcnet.optim import rules
 from tests.small import blobs, solver
 
@@ -43,7 +44,7 @@ def anew(monkeypatch):
 def test_numba_missing(anew, monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     assert loader.load().kernels == {}
-    assert loader.load().status == "not installed: pip install 'fcnet[fast]'"
+    assert loader.load().status == f"not installed: {install('fast')}"
 
 
 def test_numba_broken(anew, monkeypatch, tmp_path):

@@ -5,6 +5,7 @@ from importlib.resources import files
 import pytest
 
 from fcnet.backends.cuda.sources import SOURCES, source
+from fcnet.errors import install
 from tests.needed import lacking
 
 # Architecture -> the first NVRTC that knows it.
@@ -17,7 +18,7 @@ def nvrtc():
     try:
         import cupy
     except ImportError:
-        lacking("CuPy is not installed: pip install 'fcnet[dev-cuda]'")
+        lacking(f"CuPy is not installed: {install('dev-cuda')}")
     try:
         cupy.cuda.nvrtc.getVersion()
     except (ImportError, RuntimeError) as error:  # pathfinder's error for a missing library is a RuntimeError

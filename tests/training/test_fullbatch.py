@@ -211,7 +211,7 @@ def test_bfgs_of_a_large_network_is_refused_with_its_memory():
 def test_without_scipy_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    with pytest.raises(fcnet.MissingExtra, match=r"update_rule='lbfgs' needs SciPy.*pip install 'fcnet\[scipy\]'"):
+    with pytest.raises(fcnet.MissingExtra, match=r"update_rule='lbfgs' needs SciPy.*pip install .*\[scipy\]'"):
         solver(blobs(), update_rule="lbfgs")
 
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fcnet import errors
 from fcnet.backends.signals import Deferred
 from fcnet.data import Dataset
 from fcnet.errors import counted
@@ -198,7 +199,7 @@ def _write(shared: Any, plan: Plan) -> Result:
         title = f"{plan.study}: {counted(sum(r.is_over for r in rows), 'trial')}"
         write_atomically(plan.out / PICTURE, parameters_png(rows, plan.space, shared.maximize, shared.metric, title))
     except ImportError:
-        no_picture = "it needs matplotlib, pip install 'fcnet[plot]'"
+        no_picture = errors.no_picture()
     result = Result(rows, shared.metric, shared.maximize, plan.out, no_picture)
     if result.best is not None and result.best.run is not None and _has_run(result.best):
         _put_best(plan, Path(result.best.run))

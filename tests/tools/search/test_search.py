@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fcnet
+from fcnet import errors
 from fcnet.cli import main
 from tests.small import blobs
 from tests.tools.search.searches import CLI, LR, QUICK, command
@@ -69,12 +70,12 @@ def test_without_matplotlib_it_says_so(drawn, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     code, out, _ = command(*CLI, "--trials", 1, "--quiet", capsys=capsys)
     assert code == 0
-    assert "no parameters.png: it needs matplotlib, pip install 'fcnet[plot]'" in out
+    assert f"no parameters.png: {errors.no_picture()}" in out
 
 
 def test_without_optuna_it_says_which_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert "needs Optuna, which is not installed: pip install 'fcnet[search]'" in fails(*CLI, capsys=capsys)
+    assert f"needs Optuna, which is not installed: {errors.install('search')}" in fails(*CLI, capsys=capsys)
 
 
 def test_the_same_study_gives_the_same_trials(tmp_path, capsys):
