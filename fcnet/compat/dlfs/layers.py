@@ -25,7 +25,7 @@ from fcnet.validation import check_labels, finite_real
 __all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss", "Tanh"]
 __all__ += functions.__all__  # as the book's star import does
 
-__getattr__ = _install.without(("Convolution", "Pooling", "im2col", "col2im"), "common.layers")
+__getattr__ = _install.without(("Convolution", "Pooling", "im2col", "col2im"), "common.layers", globals())
 
 EPS = 10e-7  # as printed: 1e-6, not 1e-7
 

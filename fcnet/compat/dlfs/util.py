@@ -13,7 +13,7 @@ __all__ = ["shuffle_dataset", "smooth_curve"]
 
 WINDOW = 11
 
-__getattr__ = _install.without(("im2col", "col2im"), "common.util")
+__getattr__ = _install.without(("im2col", "col2im"), "common.util", globals())
 
 
 def shuffle_dataset(x: np.ndarray, t: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
