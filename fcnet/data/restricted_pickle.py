@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -143,7 +144,7 @@ def load_npy_dict(path: Path, advice: str = "get the file again") -> dict[str, n
             version = np.lib.format.read_magic(stream)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(stream)
-        except ValueError as error:
+        except (ValueError, SyntaxError, TokenError) as error:  # a header is Python source
             raise ValueError(
                 f"{path}: expected an .npy file; got another or a damaged one ({error}); {advice}"
             ) from None

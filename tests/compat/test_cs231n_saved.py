@@ -109,7 +109,15 @@ def test_a_damaged_file(folder):
     np.save(path, X)
     with pytest.raises(ValueError, match=r"expected an .npy file of a dict; got one of float64 \(3, 4\)"):
         Softmax().load("m.npy")
-    for part in (b"", b"text", whole[:20], whole[:100], whole[:-40], whole[:30] + b"}" + whole[31:]):
+    for part in (
+        b"",
+        b"text",
+        whole[:20],
+        whole[:100],
+        whole[:-40],
+        whole[:30] + b"}" + whole[31:],
+        whole[:10] + b"(" + whole[11:],
+    ):
         path.write_bytes(part)
         with pytest.raises(ValueError, match=r"m\.npy: expected .*; save it again"):
             Softmax().load("m.npy")
