@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def install(names: Mapping[str, str]) -> None:
@@ -33,7 +33,8 @@ def install(names: Mapping[str, str]) -> None:
     for name, this in modules.items():
         sys.modules[name] = _ABSENT.roots[name] = this
         for module in pkgutil.walk_packages(getattr(this, "__path__", []), f"{this.__name__}."):
-            sys.modules[module.name.replace(this.__name__, name, 1)] = import_module(module.name)
+            if not module.name.endswith(".__main__"):
+                sys.modules[module.name.replace(this.__name__, name, 1)] = import_module(module.name)
     if _ABSENT not in sys.meta_path:
         sys.meta_path.append(_ABSENT)  # last: asked only when nothing else finds the module
 
@@ -56,52 +57,62 @@ class _Absent(MetaPathFinder):
 _ABSENT = _Absent()
 
 
-class _Starred(str):
-    """A name in `__all__`: a star import asks the module for this very object, whoever else asks gives a plain str."""
-
-
-def starred(names: Iterable[str]) -> list[str]:
-    """For `__all__`: names that a star import is to bring although fcnet has not what they name; see `without`."""
-    return [_Starred(name) for name in names]
-
-
-def without(names: Sequence[str], module: str) -> Callable[[str], object]:
+def without(names: Iterable[str], module: str, namespace: dict[str, Any]) -> Callable[[str], object]:
     """A `__getattr__` for a module of a course that fcnet has but for these names.
 
-    Asking for one raises an ImportError with the reason. A star import, which must not fail for the sake of one name,
-    gets a class for each of the names in `starred`; making an object of it, or calling it, raises the same.
+    Asked for by `from module import name` or as an attribute, such a name raises ImportError with the reason. A star
+    import brings all names at once, most of them wanted: there it is an object that raises the same when it is used.
+
+    Args:
+        names: what the course's module has and fcnet has not; what star imports brought of this kind is added.
+        module: the course's name of the module.
+        namespace: the module's globals(), with its `__all__`, to which the names are added.
     """
+    brought = [name for name, value in namespace.items() if isinstance(value, _NotHere)]
+    for name in brought:
+        del namespace[name]  # or `from module import name` would find it
+    absent = dict.fromkeys([*names, *brought])
+    namespace["__all__"] = [name for name in namespace["__all__"] if name not in absent] + [*map(_Starred, absent)]
 
     def get(name: str) -> object:
-        if name not in names:
+        if name not in absent:
             raise AttributeError(f"module {module!r} has no attribute {name!r}", name=name)
-
-        def refuse(*args: object, **kwargs: object) -> NoReturn:
-            # An AttributeError would become "cannot import name", without the reason.
-            raise ImportError(_reason(f"{module}.{name}"), name=module)
-
         if isinstance(name, _Starred):
-            return type(str(name), (), {"__new__": refuse})
-        refuse()
+            return _NotHere(f"{module}.{name}")
+        # An AttributeError would become "cannot import name", without the reason.
+        raise ImportError(_reason(f"{module}.{name}"), name=module)
 
     return get
 
 
-def run_script(install: Callable[[], None]) -> None:
-    """The command `python -m PACKAGE SCRIPT ...`: call `install`, then run the script as Python itself would."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {install.__module__}", description="Run a script of the course, unmodified, on fcnet."
-    )
-    parser.add_argument("script", help="a file of Python code")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script finds in sys.argv[1:]")
-    options = parser.parse_args()
-    if not os.path.isfile(options.script):
-        parser.error(f"script: expected a file of Python code, got {options.script!r}, which is none")
-    sys.argv = [options.script, *options.arguments]
-    if not sys.flags.safe_path:
-        sys.path[0] = os.path.dirname(os.path.abspath(options.script))
-    install()
-    runpy.run_path(options.script, run_name="__main__")
+class _Starred(str):
+    """A name in an `__all__` that the module does not have.
+
+    Python asks a module for the names of a star import with the very strings of its `__all__`.
+    """
+
+    __slots__ = ()
+
+
+class _NotHere:
+    """What a star import brings instead of something that fcnet does not have: to use it raises ImportError."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise ImportError(_reason(self._name), name=self._name)
+
+    def __repr__(self) -> str:
+        return f"<{_reason(self._name)}>"
+
+    __call__ = __getitem__ = __iter__ = __len__ = _refuse
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Of the attributes that Python itself looks for, those of a base class and of one for isinstance.
+        if name.startswith("__") and name not in ("__mro_entries__", "__bases__"):
+            raise AttributeError(name)
+        self._refuse()
 
 
 def _reason(name: str) -> str:

@@ -1,8 +1,9 @@
-"""Unpickling that knows uint8 arrays, strings, numbers, lists and dicts, and refuses everything else.
+"""Unpickling that knows arrays of numbers, strings, numbers, lists and dicts, and refuses everything else.
 
-A pickle is a program: what it names, it runs. CIFAR-10's Python version comes as pickles, so they are read by
-an unpickler that knows only stand-ins for what rebuilds an array. Nothing is ever looked up by name, and
-NumPy's own unpickling, which trusts what it is told about memory, takes no part either.
+A pickle is a program: what it names, it runs. CIFAR-10's Python version comes as pickles, and so do the parameters of
+CS231n's networks, a dictionary in an .npy file. They are read by an unpickler that knows only stand-ins for what
+rebuilds an array. Nothing is ever looked up by name, and NumPy's own unpickling, which trusts what it is told about
+memory, takes no part either.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,29 +29,43 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: the name is kept, the details that follow are not needed for bytes."""
+    """Stands in for numpy.dtype: name and byte order are kept."""
 
     def __init__(self, name: str | bytes, *_: object) -> None:
         self.name = name.decode("latin1") if isinstance(name, bytes) else str(name)
+        self.order = "|"
 
-    def __setstate__(self, state: object) -> None:
-        pass
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1].decode("latin1") if isinstance(state[1], bytes) else str(state[1])
 
 
 class _Array:
-    """Stands in for numpy.ndarray, and becomes one when its state arrives."""
+    """Stands in for numpy.ndarray: what its state says, of which `_value` makes an array."""
 
-    value: np.ndarray | None = None
+    dtype: Any = None
+    shape: tuple[int, ...] = ()
+    fortran = False
+    data: Any = b""
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, bytes]) -> None:
-        _, shape, dtype, fortran, data = state
-        self.value = _uint8(data, dtype, shape, "F" if fortran else "C")
+        _, self.shape, self.dtype, self.fortran, self.data = state
 
 
-def _uint8(data: Any, dtype: _Dtype, shape: tuple[int, ...], order: Any) -> np.ndarray:
-    if not isinstance(dtype, _Dtype) or dtype.name != "u1":
-        raise _Refused(f"an array of {getattr(dtype, 'name', dtype)!r}, not 'u1'")
-    return np.frombuffer(data, dtype=np.uint8).reshape(shape, order=order)
+def _value(value: Any, kinds: frozenset[str]) -> Any:
+    """An array for its stand-in; all else as it is."""
+    if not isinstance(value, _Array):
+        return value
+    kind = getattr(value.dtype, "name", value.dtype)
+    if not isinstance(value.dtype, _Dtype) or kind not in kinds or value.dtype.order not in ("<", ">", "|", "="):
+        raise _Refused(f"an array of {kind!r}, not {' or '.join(map(repr, sorted(kinds)))}")
+    array = np.frombuffer(value.data, dtype=np.dtype(value.dtype.order + kind))
+    return array.reshape(value.shape, order="F" if value.fortran else "C")
+
+
+def _frombuffer(data: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", data))
+    return array
 
 
 def _reconstruct(*_: object) -> _Array:
@@ -63,8 +79,8 @@ _ADMITTED: dict[tuple[str, str], Any] = {
     # NumPy 2 renamed numpy.core. _frombuffer is what pickle protocol 5 uses.
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.numeric", "_frombuffer"): _uint8,
-    ("numpy._core.numeric", "_frombuffer"): _uint8,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
 }
 
 
@@ -83,6 +99,10 @@ class _Unpickler(pickle._Unpickler):
             raise _Refused(f"{module}.{name}") from None
 
 
+BYTES = frozenset({"u1"})
+FLOATS = frozenset({"f2", "f4", "f8"})
+
+
 def load_dict(path: Path, limit: int, advice: str = "get the file again") -> dict[Any, Any]:
     """The dict in a pickle of at most `limit` bytes; Python 2 strings come as bytes, arrays as uint8.
 
@@ -92,17 +112,48 @@ def load_dict(path: Path, limit: int, advice: str = "get the file again") -> dic
     size = path.stat().st_size
     if size > limit:
         raise ValueError(f"{path}: expected at most {limit} bytes; got {size}; {advice}")
-    data = path.read_bytes()
+    return read_dict(path.read_bytes(), str(path), advice)
+
+
+def read_dict(data: bytes, name: str, advice: str, kinds: frozenset[str] = BYTES) -> dict[Any, Any]:
+    """The dict in a pickle, of arrays of these kinds; `name` is the file's, for messages. Else as `load_dict`."""
+    what = "uint8 arrays" if kinds is BYTES else "arrays of floats"
     try:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        if isinstance(content, _Array) and kinds is not BYTES:  # an array without axes of one object
+            content = content.data[0]
+        if isinstance(content, dict):
+            return {key: _value(value, kinds) for key, value in content.items()}
     except _Refused as refused:
         raise ValueError(
-            f"{path}: expected a pickle of uint8 arrays; it wants to load {refused}, "
-            f"which was refused and not run; {advice}"
+            f"{name}: expected a pickle of {what}; it wants to load {refused}, which was refused and not run; {advice}"
         ) from None
     except Exception as error:  # a damaged pickle can fail in any way at all
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(f"{path}: expected a complete pickle; got a damaged one ({reason}); {advice}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a dict; got {type(content).__name__}; {advice}")
-    return {key: value.value if isinstance(value, _Array) else value for key, value in content.items()}
+        raise ValueError(f"{name}: expected a complete pickle; got a damaged one ({reason}); {advice}") from None
+    raise ValueError(f"{name}: expected a dict; got {type(content).__name__}; {advice}")
+
+
+def load_npy_dict(path: Path, advice: str = "get the file again") -> dict[str, np.ndarray]:
+    """The dict of arrays of floats, by their names, that `np.save(path, {...})` wrote.
+
+    Raises ValueError as `load_dict`, or if it is no .npy file of a dict.
+    """
+    with path.open("rb") as stream:
+        try:
+            version = np.lib.format.read_magic(stream)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(stream)
+        except (ValueError, SyntaxError, TokenError) as error:  # a header is Python source
+            raise ValueError(
+                f"{path}: expected an .npy file; got another or a damaged one ({error}); {advice}"
+            ) from None
+        if shape or dtype.kind != "O":
+            raise ValueError(f"{path}: expected an .npy file of a dict; got one of {dtype} {shape}; {advice}")
+        content = read_dict(stream.read(), str(path), advice, FLOATS)
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, np.ndarray):
+            raise ValueError(
+                f"{path}: expected arrays by their names; got {type(value).__name__} for {key!r}; {advice}"
+            )
+    return {key: value.copy() for key, value in content.items()}  # which may be written to

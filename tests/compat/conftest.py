@@ -2,11 +2,21 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 from fcnet.compat import cs231n, dlfs
+from fcnet.compat.cs231n import _year
 
 NAMES = ("cs231n", "common", "dataset", "two_layer_net")
+
+
+@pytest.fixture(autouse=True)
+def beginning():
+    """What the courses' code reads and changes of the whole process: the global generator and the course's year."""
+    np.random.seed(231)
+    yield
+    _year.set_year(None)
 
 
 def course_modules():

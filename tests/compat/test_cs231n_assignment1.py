@@ -154,7 +154,7 @@ def test_knn(run):
 @pytest.mark.skipif(not os.environ.get("FCNET_DATA"), reason="FCNET_DATA is not set: no real data sets")
 def test_the_knn_notebooks_figures():
     """137 and 139 of 500 test images right, by 5000 training images: what the notebook prints."""
-    X, y, X_test, y_test = data_utils._read(None)
+    X, y, X_test, y_test = data_utils._read(data_utils.COURSE_FOLDER)
     model = KNearestNeighbor()
     model.train(X[:5000], y[:5000])
     dists = model.compute_distances_no_loops(X_test[:500])

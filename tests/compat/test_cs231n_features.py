@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fcnet.compat.cs231n import color_histogram_hsv, extract_features, hog_feature
+from fcnet.compat.cs231n.features import color_histogram, color_histogram_cross, color_histogram_spatial, rgb2gray
 
 
 def slow_hog(im):
@@ -38,6 +39,14 @@ def test_hog(shape, rng):
     feature = hog_feature(im)
     assert feature.shape == (shape[0] // 8 * (shape[1] // 8) * 9,)
     np.testing.assert_allclose(feature, slow_hog(im), rtol=1e-10, atol=1e-12)
+
+
+def test_brightness_is_rounded_as_in_the_course(rng):
+    """By np.dot: another rounding gives edges where neighbours are equal, of any direction."""
+    im = rng.integers(0, 256, size=(32, 32, 4)).astype(float)
+    np.testing.assert_array_equal(rgb2gray(im), np.dot(im[..., :3], [0.299, 0.587, 0.144]))
+    upright = np.repeat(im[:, :1, :3], 32, axis=1)
+    np.testing.assert_array_equal(hog_feature(upright), hog_feature(np.dot(upright, [0.299, 0.587, 0.144])))
 
 
 def test_hog_finds_an_edge():
@@ -79,3 +88,23 @@ def test_extract_features(rng, capsys):
     ]
     with pytest.raises(ValueError, match="expected images and functions, got 5 and 0"):
         extract_features(imgs, [])
+    gray = extract_features(imgs[..., :1], [hog_feature])
+    assert np.array_equal(gray[1], hog_feature(imgs[1, ..., 0])), "images of one channel come as (H, W)"
+
+
+def test_colour_histograms():
+    im = np.array([[[0, 10, 255], [20, 10, 255]], [[40, 10, 0], [60, 200, 0]]], np.uint8)
+    np.testing.assert_allclose(color_histogram(im, nbin=2), [1, 0, 0.75, 0.25, 0.5, 0.5])
+    np.testing.assert_allclose(color_histogram(im, nbin=2, normalized=False), 127.5 * np.array([4, 0, 3, 1, 2, 2]))
+    np.testing.assert_allclose(color_histogram(im[..., 0], nbin=3, xmax=60), [1 / 80, 1 / 80, 2 / 80])
+    np.testing.assert_allclose(color_histogram(im[..., 0], nbin=3, xmax=60, normalized=False), [1, 1, 2])
+    with pytest.raises(ValueError, match=r"im: expected an image \(H, W\) or \(H, W, C\), got shape \(4,\)"):
+        color_histogram(np.zeros(4))
+    # Low or high in each channel: low, low, high; low, low, high; high, low, low; high, high, low.
+    counts = np.array([0, 2, 0, 0, 1, 0, 1, 0])
+    np.testing.assert_allclose(color_histogram_cross(im, nbin=2, normalized=False), counts)
+    np.testing.assert_allclose(color_histogram_cross(im, nbin=2), counts / 4 / (30 * 95 * 127.5))
+    pyramid = color_histogram_spatial(im.astype(float), levels=2, nbin=2)
+    assert pyramid.shape == (5 * 8,)
+    np.testing.assert_array_equal(pyramid[:8], color_histogram_cross(im, nbin=2))
+    np.testing.assert_array_equal(pyramid[16:24], color_histogram_cross(im[:1, 1:].astype(float), nbin=2))

@@ -1,8 +1,13 @@
 """After `install()` a notebook's own cells run: one namespace, the course's imports, nothing of fcnet named."""
 
+import os
+import re
+import runpy
+import subprocess
 import sys
 import types
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,9 +134,11 @@ def test_a_notebook_runs(installed, capsys):
         exec(compile(cell, "<cell>", "exec"), namespace)
     worst = max(namespace["results"].values())
     assert len(namespace["results"]) == 1 + 2 + 12 + 1
-    assert worst < 1e-4, namespace["results"]
+    assert worst < 1e-3, namespace["results"]
+    assert sum(error > 1e-4 for error in namespace["results"].values()) <= 1, "one, beside a kink"
     printed = capsys.readouterr().out
-    assert "Running check with reg =  3.14" in printed
+    assert "Running check with reg =  0\nInitial loss:  2.300479089768" in printed, "as readers of the course report"
+    assert "Running check with reg =  3.14\nInitial loss:  7.052114776533" in printed
     assert "(Iteration 11 / 20) loss: " in printed
     assert "(Epoch 10 / 10) train acc: 1.000000; val_acc: " in printed
     assert max(namespace["solver"].train_acc_history) == 1.0
@@ -164,6 +171,37 @@ def test_what_is_not_about_fully_connected_nets_says_so(installed, name):
     assert caught.value.name == f"cs231n.{name}"
 
 
+REASON = "fcnet has what is about fully connected nets, not this; use the course's own file"
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("layers", "conv_forward_naive"),
+        ("layers", "max_pool_backward_naive"),
+        ("layers", "spatial_groupnorm_forward"),
+        ("layer_utils", "conv_relu_pool_forward"),
+        ("layer_utils", "conv_backward_naive"),  # of layers, by its own star import
+        ("classifiers.fc_net", "conv_bn_relu_backward"),
+        ("data_utils", "load_tiny_imagenet"),
+    ],
+)
+def test_a_name_that_is_not_there_gives_the_reason_however_it_is_asked_for(installed, module, name):
+    reason = rf"^cs231n\.{module}\.{name}: {REASON}"
+    with pytest.raises(ImportError, match=reason):
+        exec(f"from cs231n.{module} import {name}")
+    with pytest.raises(ImportError, match=reason):
+        getattr(import_module(f"cs231n.{module}"), name)
+    namespace = {}
+    exec(f"from cs231n.{module} import *", namespace)
+    for use in ("{}(1, 2)", "{}.shape", "{}[0]", "list({})", "type('Net', ({},), {{}})", "isinstance(1, {})"):
+        with pytest.raises(ImportError, match=rf"{name}: {REASON}"):
+            exec(f"class Net({name}): pass" if use.startswith("type") else use.format(name), namespace)
+    assert REASON in repr(namespace[name])
+    with pytest.raises(AttributeError, match=rf"module 'cs231n\.{module}' has no attribute 'conv'"):
+        import_module(f"cs231n.{module}").conv  # noqa: B018
+
+
 def test_other_packages_are_not_answered_for(installed, monkeypatch):
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'cs232n'"):
         import_module("cs232n")
@@ -189,12 +227,14 @@ def test_other_packages_are_not_answered_for(installed, monkeypatch):
         ("classifiers.linear_svm", "np svm_loss_naive svm_loss_vectorized"),
         ("classifiers.softmax", "np softmax_loss_naive softmax_loss_vectorized"),
         ("classifiers.neural_net", "np TwoLayerNet"),
-        ("features", "np extract_features hog_feature color_histogram_hsv"),
-        ("optim", "sgd sgd_momentum rmsprop adam"),
+        ("features", "np extract_features hog_feature rgb2gray"),
+        ("features", "color_histogram color_histogram_cross color_histogram_hsv color_histogram_spatial"),
+        ("optim", "np sgd sgd_momentum rmsprop adam"),
         ("gradient_check", "eval_numerical_gradient eval_numerical_gradient_array grad_check_sparse rel_error"),
-        ("solver", "Solver"),
-        ("data_utils", "get_CIFAR10_data load_CIFAR10"),
-        ("vis_utils", "visualize_grid"),
+        ("gradient_check", "np randrange eval_numerical_gradient_blobs eval_numerical_gradient_net"),
+        ("solver", "np optim Solver"),
+        ("data_utils", "np os get_CIFAR10_data load_CIFAR10 load_CIFAR_batch load_pickle"),
+        ("vis_utils", "np ceil sqrt visualize_grid vis_grid vis_nn"),
     ],
 )
 def test_star_imports_give_what_the_courses_give(installed, module, names):
@@ -217,3 +257,39 @@ def test_install_refuses_to_replace_a_course_already_imported(no_course):
         cs231n.install()
     assert sys.modules["cs231n"] is other
     assert "cs231n.layers" not in sys.modules
+
+
+def test_a_script_is_run_with_the_course_installed(tmp_path):
+    """In its own folder's company, with its own arguments; what it raises is its own."""
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "beside.py").write_text("VALUE = 5")
+    (folder / "script.py").write_text(
+        "import sys\nfrom beside import VALUE\nfrom cs231n.layers import *\n"
+        "print(__name__, sys.argv, VALUE)\n"
+        "print((dropout_forward(np.ones((50, 50)), {'mode': 'train', 'p': 0.0})[0] == 1).all())\n"
+        "import cs231n.fast_layers\n"
+    )
+    command = [sys.executable, "-m", "fcnet.compat.cs231n", "--year", "2017", "scripts/script.py", "--year", "x"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["__main__ ['scripts/script.py', '--year', 'x'] 5", "True"]
+    assert done.returncode == 1
+    assert f"ModuleNotFoundError: cs231n.fast_layers: {REASON}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: script"),
+        (["nothing.py"], "nothing.py: expected a Python script, found no such file; give the path of one"),
+        (["knn.ipynb"], "got a notebook; .*`import fcnet.compat.cs231n as course; course.install\\(\\)`"),
+        (["--year", "2015", "x.py"], "argument --year: invalid choice: 2015"),
+    ],
+)
+def test_what_cannot_be_run(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["cs231n", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_module("fcnet.compat.cs231n", run_name="__main__")
+    assert caught.value.code == 2
+    assert re.search(message, capsys.readouterr().err)

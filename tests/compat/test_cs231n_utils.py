@@ -1,5 +1,7 @@
 """The course's gradient_check, vis_utils and data_utils."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,9 @@ from fcnet.compat.cs231n import (
     rel_error,
     visualize_grid,
 )
+from fcnet.compat.cs231n.data_utils import load_CIFAR_batch, load_pickle
+from fcnet.compat.cs231n.gradient_check import eval_numerical_gradient_blobs, eval_numerical_gradient_net
+from fcnet.compat.cs231n.vis_utils import vis_grid, vis_nn
 from fcnet.data import cifar
 
 
@@ -36,6 +41,31 @@ def test_eval_numerical_gradient_array():
     x, df = np.array([1.0, 2.0, 3.0]), np.array([[1.0, -1.0, 2.0], [0.0, 1.0, 0.5]])
     grad = eval_numerical_gradient_array(lambda x: np.stack([x**2, x**3]), x, df)
     np.testing.assert_allclose(grad, 2 * x * df[0] + 3 * x**2 * df[1], rtol=1e-8)
+
+
+class Blob:
+    def __init__(self, *shape):
+        self.vals, self.diffs = np.random.randn(*shape), np.random.randn(*shape)
+
+
+def test_gradients_of_blobs():
+    x, w, out = Blob(3, 2), Blob(2, 4), Blob(3, 4)
+
+    def forward(x, w, out):
+        out.vals[...] = x.vals @ w.vals  # the same array at each call
+
+    def net():
+        pass
+
+    net.forward = lambda: forward(x, w, out)
+    before = x.vals.copy()
+    for dx, dw in (
+        eval_numerical_gradient_blobs(forward, (x, w), out),
+        eval_numerical_gradient_net(net, (x, w), out, h=1e-4),
+    ):
+        np.testing.assert_allclose(dx, out.diffs @ w.vals.T, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(dw, x.vals.T @ out.diffs, rtol=1e-7, atol=1e-9)
+    np.testing.assert_array_equal(x.vals, before)
 
 
 def test_grad_check_sparse_tells_right_from_wrong(capsys):
@@ -82,6 +112,20 @@ def test_visualize_grid():
     assert visualize_grid(Xs).max() == 255
     with pytest.raises(ValueError, match=r"Xs: expected images \(N, H, W, C\)"):
         visualize_grid(Xs[0])
+
+
+def test_images_stretched_together():
+    Xs = np.array([2, 6, 4], np.uint8).reshape(3, 1, 1, 1)
+    np.testing.assert_array_equal(vis_grid(Xs)[..., 0], [[0, 0, 1, 0], [0] * 4, [0.5, 0, 0, 0], [0] * 4])
+    np.testing.assert_array_equal(  # between the images is 1, which is darker than all of them
+        vis_nn([Xs[:2], Xs[1:]])[..., 0], [[0.2, 0, 1, 0], [0] * 4, [1, 0, 0.6, 0], [0] * 4]
+    )
+    assert vis_grid(np.random.rand(5, 4, 6, 3)).shape == (15, 21, 3)
+    assert not vis_grid(np.full((2, 2, 2, 1), 7.0)).any()
+    with pytest.raises(ValueError, match=r"Xs: expected images \(N, H, W, C\), got shape \(1, 1, 1\)"):
+        vis_grid(Xs[0])
+    with pytest.raises(ValueError, match="rows: expected at least one image"):
+        vis_nn([])
 
 
 RECORDS = 20
@@ -141,7 +185,62 @@ def test_the_courses_own_folder_is_found(cifar_folder, tmp_path, monkeypatch):
     assert np.array_equal(get_CIFAR10_data(70, 20, 10)["y_train"], train[:70, 0])
 
 
-def test_data_that_is_not_there(cifar_folder, tmp_path):
+@pytest.fixture
+def under_fcnet_data(cifar_folder, tmp_path, monkeypatch):
+    """The files lie where `fcnet fetch` puts them; the working directory has none."""
+    folder, train, test = cifar_folder
+    monkeypatch.setenv("FCNET_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    there = tmp_path / "data" / "cifar-10-batches-bin"
+    there.mkdir(parents=True)
+    for path in folder.glob("*.bin"):
+        path.rename(there / path.name)
+    monkeypatch.chdir(tmp_path)
+    return there, train, test
+
+
+def test_the_set_of_fcnet_is_used_where_the_courses_is_not_there(under_fcnet_data, tmp_path, capsys):
+    there, train, test = under_fcnet_data
+    root = "cs231n/datasets/cifar-10-batches-py"
+    _, y, _, y_test = load_CIFAR10(root)
+    assert np.array_equal(y, train[:, 0])
+    assert np.array_equal(y_test, test[:, 0])
+    names = ", ".join([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"])
+    assert capsys.readouterr().out == f"cifar10: no {names} in {root}; all taken from {there}\n"
+    assert np.array_equal(get_CIFAR10_data(70, 20, 10)["y_train"], train[:70, 0])
+    assert np.array_equal(load_CIFAR_batch(f"{root}/data_batch_2")[1], train[20:40, 0])
+    (tmp_path / root).mkdir(parents=True)
+    (there / "data_batch_3.bin").rename(tmp_path / root / "data_batch_3.bin")
+    with pytest.raises(FileNotFoundError, match=r"cs231n/datasets/.* got no data_batch_1, .*: fcnet fetch cifar10$"):
+        load_CIFAR10(root)
+
+
+def test_one_file_of_the_python_version(cifar_folder, tmp_path):
+    _, train, _ = cifar_folder
+    content = {b"data": train[:20, 1:], b"labels": train[:20, 0].tolist(), b"filenames": [b"a.png"] * 20}
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(pickle.dumps(content, 2))
+    X, y = load_CIFAR_batch(path)
+    assert X.shape == (20, 32, 32, 3)
+    assert X[7, 5, 6, 1] == train[7, 1 + 1024 + 5 * 32 + 6]
+    assert np.array_equal(y, train[:20, 0])
+    with path.open("rb") as file:
+        found = load_pickle(file)
+    assert np.array_equal(found.pop("data"), train[:20, 1:])
+    assert found == {"labels": y.tolist(), "filenames": ["a.png"] * 20}
+    path.write_bytes(pickle.dumps({"labels": print}))
+    with (
+        path.open("rb") as file,
+        pytest.raises(ValueError, match=r"data_batch_1: .*builtins\.print, which was refused"),
+    ):
+        load_pickle(file)
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        load_CIFAR_batch(tmp_path / "elsewhere")
+
+
+def test_data_that_is_not_there(cifar_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FCNET_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
     folder, _, _ = cifar_folder
     with pytest.raises(ValueError, match=r"num_training \+ num_validation: expected 1 to 100 images, got 50000"):
         get_CIFAR10_data(cifar10_dir=folder)

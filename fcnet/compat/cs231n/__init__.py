@@ -1,8 +1,8 @@
-"""Stanford CS231n, assignments 1 and 2 (2020 and later): the course's names and behaviour over fcnet's code.
+"""Stanford CS231n, assignments 1 and 2, 2016 to 2026: the course's names and behaviour over fcnet's code.
 
 No formula of its own where fcnet has one: layers and linear classifiers call `fcnet.functional`, rules
 `fcnet.optim.rules`, gradient checks `fcnet.tools.gradcheck`, the nearest neighbours `fcnet.tools.neighbors`. Names can
-be imported from here or, as in the course, from the submodules; the two-layer net of the years before 2020, which
+be imported from here or, as in the course, from the submodules; the two-layer net of the years before 2021, which
 trains itself, is in `classifiers.neural_net`. After `install()` the course's notebooks run unmodified: `from
 cs231n.classifiers.fc_net import *` finds this package. Those are, of assignment 1, knn, svm, softmax, two_layer_net
 and features, and of assignment 2 FullyConnectedNets, BatchNormalization and Dropout.
@@ -16,6 +16,7 @@ and features, and of assignment 2 FullyConnectedNets, BatchNormalization and Dro
 """
 
 from fcnet.compat import _install
+from fcnet.compat.cs231n import _year
 from fcnet.compat.cs231n.classifiers.fc_net import FullyConnectedNet, TwoLayerNet
 from fcnet.compat.cs231n.classifiers.k_nearest_neighbor import KNearestNeighbor
 from fcnet.compat.cs231n.classifiers.linear_classifier import LinearClassifier, LinearSVM, Softmax
@@ -101,12 +102,19 @@ __all__ = [
 ]
 
 
-def install() -> None:
+def install(year: int | None = None) -> None:
     """Make `import cs231n`, and its submodules, find this package.
 
     Importing one of the course's modules that are not here, such as cs231n.fast_layers, then says so.
 
+    Args:
+        year: of the course, 2016 to 2026, for what its calls do not tell: in 2016 and 2017 dropout's p is the share of
+            units dropped, not the probability to keep one, and in 2016 the L2 term of assignment 1's classifiers has a
+            half. None: as from 2018 on. It counts from this call on, in this package under either name.
+
     Raises:
         ImportError: another package called cs231n has been imported already.
+        TypeError, ValueError: another year.
     """
+    _year.set_year(year)
     _install.install({"cs231n": __name__})

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from fcnet.compat import _install
 from fcnet.data import catalogue, cifar
 from fcnet.data.files import remedy
+from fcnet.data.restricted_pickle import read_dict
 
-__all__ = ["get_CIFAR10_data", "load_CIFAR10"]
+__all__ = ["get_CIFAR10_data", "load_CIFAR10", "load_CIFAR_batch", "load_pickle", "np", "os"]
+__getattr__ = _install.without(
+    ("load_imagenet_val", "load_models", "load_tiny_imagenet"), "cs231n.data_utils", globals()
+)
 
 #: Where the notebooks' own `get_datasets.sh` puts the files, seen from the folder they run in.
 COURSE_FOLDER = Path("cs231n/datasets/cifar-10-batches-py")
@@ -29,8 +36,8 @@ def get_CIFAR10_data(
     Args:
         num_training, num_validation, num_test: how many of each.
         subtract_mean: take the mean training image off all of them.
-        cifar10_dir: the folder of the files, binary or Python version; None: the course's folder if there is one
-            here, else where `fcnet.data.load("cifar10")` looks.
+        cifar10_dir: the folder of the files, binary or Python version; None: the course's folder here. If they are
+            not there, they are taken from where `fcnet.data.load("cifar10")` looks, which is said.
 
     Returns:
         X_train, X_val, X_test (n, 3, 32, 32) float64 and y_train, y_val, y_test (n,) integers.
@@ -38,9 +45,7 @@ def get_CIFAR10_data(
     Raises:
         FileNotFoundError: no such files. ValueError: more images asked for than there are.
     """
-    if cifar10_dir is None and COURSE_FOLDER.is_dir():
-        cifar10_dir = COURSE_FOLDER
-    X, y, X_test, y_test = _read(cifar10_dir)
+    X, y, X_test, y_test = _read(COURSE_FOLDER if cifar10_dir is None else cifar10_dir)
     for name, got, there in (
         ("num_training + num_validation", num_training + num_validation, len(X)),
         ("num_test", num_test, len(X_test)),
@@ -64,7 +69,8 @@ def get_CIFAR10_data(
 def load_CIFAR10(ROOT: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """All of CIFAR-10 from the folder ROOT: X_train (50000, 32, 32, 3), y_train (50000,), then the test part.
 
-    Raises FileNotFoundError or ValueError, for files that are not there or damaged.
+    If the files are not there, they are taken from where `fcnet.data.load("cifar10")` looks, such as $FCNET_DATA, which
+    is said. Raises FileNotFoundError or ValueError, for files that are not there or damaged.
     """
     X, y, X_test, y_test = _read(ROOT)
     return _images(X), y, _images(X_test), y_test
@@ -75,22 +81,59 @@ def _images(pixels: np.ndarray) -> np.ndarray:
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).astype(np.float64)
 
 
-def _read(folder: str | os.PathLike[str] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def load_CIFAR_batch(filename: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The images (10000, 32, 32, 3) float64 and labels (10000,) of one file of CIFAR-10; else as `load_CIFAR10`."""
+    path = Path(filename)
+    if not path.is_file() and path.name in catalogue.wanted_files("cifar10"):
+        path = _files(path.parent, [path.name])[path.name]
+    X, y = np.empty((cifar.RECORDS, cifar.PIXELS), np.uint8), np.empty(cifar.RECORDS, np.int64)
+    cifar.read_batch(path, X, y, remedy("cifar10", None))
+    return _images(X), y
+
+
+def load_pickle(f: BinaryIO) -> dict[str, Any]:
+    """The dictionary in an open file of CIFAR-10's Python version, its texts as strings.
+
+    Raises ValueError if the file is damaged or asks for anything but arrays of bytes; nothing of it is run.
+    """
+    name = str(getattr(f, "name", "f"))
+    return _texts(read_dict(f.read(), name, remedy("cifar10", None)))
+
+
+def _texts(value: Any) -> Any:
+    """What Python 2 wrote as bytes as text, in dictionaries and lists, too."""
+    if isinstance(value, bytes):
+        return value.decode("latin1")
+    if isinstance(value, dict):
+        return {_texts(key): _texts(item) for key, item in value.items()}
+    return [_texts(item) for item in value] if isinstance(value, list) else value
+
+
+def _read(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The five training files in order and the test file: pixels (n, 3072) uint8, labels (n,)."""
-    if folder is None:
-        found = catalogue.find_files("cifar10")
-    else:
-        found = catalogue.files_in(Path(folder), "cifar10")
-        if missing := [name for name in catalogue.wanted_files("cifar10") if name not in found]:
-            raise FileNotFoundError(
-                f"cifar10: expected the CIFAR-10 files in {folder}, got no {', '.join(missing)}; "
-                "get them with: fcnet fetch cifar10"
-            )
+    names = catalogue.wanted_files("cifar10")
+    found = _files(Path(folder), names)
     size = cifar.RECORDS
     X = np.empty((len(found) * size, cifar.PIXELS), np.uint8)
     y = np.empty(len(found) * size, np.int64)
-    for i, name in enumerate(catalogue.wanted_files("cifar10")):
+    for i, name in enumerate(names):
         part = slice(i * size, (i + 1) * size)
-        cifar.read_batch(found[name], X[part], y[part], remedy("cifar10", folder))
+        cifar.read_batch(found[name], X[part], y[part], remedy("cifar10", None))
     train = len(X) - size
     return X[:train], y[:train], X[train:], y[train:]
+
+
+def _files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """The files of CIFAR-10 by their names, from the folder or, if it lacks one of them, from where fcnet has them."""
+    found = catalogue.files_in(folder, "cifar10")
+    if not (missing := [name for name in names if name not in found]):
+        return found
+    try:
+        found = catalogue.find_files("cifar10")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"cifar10: expected the CIFAR-10 files in {folder}, got no {', '.join(missing)}; "
+            "get them with: fcnet fetch cifar10"
+        ) from None
+    print(f"cifar10: no {', '.join(missing)} in {folder}; all taken from {found[missing[0]].parent}")
+    return found

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from random import randrange
 from typing import Any
 
 import numpy as np
 
-from fcnet.backends import Purpose, host_generator
 from fcnet.tools.gradcheck import numerical_gradient, relative_error
 
-__all__ = ["eval_numerical_gradient", "eval_numerical_gradient_array", "grad_check_sparse", "rel_error"]
+__all__ = [
+    "eval_numerical_gradient",
+    "eval_numerical_gradient_array",
+    "eval_numerical_gradient_blobs",
+    "eval_numerical_gradient_net",
+    "grad_check_sparse",
+    "np",
+    "randrange",
+    "rel_error",
+]
 
 Array = Any
 
@@ -34,17 +43,38 @@ def eval_numerical_gradient_array(f: Callable[[Array], Array], x: np.ndarray, df
     return numerical_gradient(f, _floating(x), df, h=h)
 
 
+def eval_numerical_gradient_blobs(
+    f: Callable[..., object], inputs: Sequence[Any], output: Any, h: float = 1e-5
+) -> list[np.ndarray]:
+    """Gradients of sum(output.vals * output.diffs) in the values of each of `inputs`.
+
+    Args:
+        f: called as f(*inputs, output); it writes output.vals.
+        inputs, output: what holds an array `vals`, of any shape, and one of gradients, `diffs`, of that shape.
+    """
+
+    def forward(_: Array) -> Array:
+        f(*inputs, output)
+        return output.vals.copy()
+
+    return [numerical_gradient(forward, _floating(blob.vals), output.diffs, h=h) for blob in inputs]
+
+
+def eval_numerical_gradient_net(net: Any, inputs: Sequence[Any], output: Any, h: float = 1e-5) -> list[np.ndarray]:
+    """The same for a net whose `forward()` reads `inputs` and writes `output`."""
+    return eval_numerical_gradient_blobs(lambda *_: net.forward(), inputs, output, h=h)
+
+
 def grad_check_sparse(
     f: Callable[[Array], float], x: np.ndarray, analytic_grad: Array, num_checks: int = 10, h: float = 1e-5
 ) -> None:
     """Print numerical and analytic gradient of f(x) at `num_checks` random elements of x.
 
-    The elements are the same at every call with x of the same shape.
+    They are drawn as in the course, by Python's own `random`: `random.seed` decides them.
     """
-    rng = host_generator(0, Purpose.DATA)
     _floating(x)
     for _ in range(num_checks):
-        index = tuple(int(rng.integers(size)) for size in x.shape)
+        index = tuple(randrange(size) for size in x.shape)
         element = x[tuple(slice(i, i + 1) for i in index)]  # a view: what is written there is in x
         numerical = numerical_gradient(lambda _: f(x), element, h=h).item()
         analytic = analytic_grad[index]

@@ -1,16 +1,22 @@
-"""The course's `layer_utils.py`: layers that go together. Its convolutional ones are not here."""
+"""The course's `layer_utils.py`: layers that go together, but for its convolutional ones."""
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
 from typing import Any
 
+from fcnet.compat import _install
 from fcnet.compat.cs231n import layers
 from fcnet.compat.cs231n._arrays import Array
 from fcnet.compat.cs231n.layers import *
 
 __all__ = ["affine_bn_relu_backward", "affine_bn_relu_forward", "affine_relu_backward", "affine_relu_forward"]
 __all__ += layers.__all__
+
+UNITS_OF_IMAGES = [
+    f"{unit}_{way}" for unit in ("conv_relu", "conv_bn_relu", "conv_relu_pool") for way in ("forward", "backward")
+]
+__getattr__ = _install.without(UNITS_OF_IMAGES, "cs231n.layer_utils", globals())
 
 
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, tuple]:

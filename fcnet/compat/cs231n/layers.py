@@ -7,7 +7,6 @@ Source: CS231n, assignments 1 and 2, <https://cs231n.github.io>.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, MutableMapping
 from math import prod
 from typing import Any
@@ -15,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from fcnet import functional as F
-from fcnet.backends import MaskStream, backend_of, check_seed
-from fcnet.backends.caches import EPS, MOMENTUM, STEPS
+from fcnet.backends import backend_of
+from fcnet.backends.caches import EPS, MOMENTUM
+from fcnet.compat import _install
+from fcnet.compat.cs231n import _random, _year
 from fcnet.compat.cs231n._arrays import Array, number, promoted, zeros
 from fcnet.errors import unknown
 from fcnet.validation import check_labels, finite_real
@@ -37,6 +38,18 @@ __all__ = [
     "softmax_loss",
     "svm_loss",
 ]
+
+LAYERS_OF_IMAGES = [
+    f"{layer}_{way}{kind}"
+    for layer, kind in (
+        ("conv", "_naive"),
+        ("max_pool", "_naive"),
+        ("spatial_batchnorm", ""),
+        ("spatial_groupnorm", ""),
+    )
+    for way in ("forward", "backward")
+]
+__getattr__ = _install.without(LAYERS_OF_IMAGES, "cs231n.layers", globals())
 
 MODES = ("train", "test")
 
@@ -200,28 +213,32 @@ def dropout_forward(x: Array, dropout_param: Mapping[str, Any]) -> tuple[Array, 
 
     Args:
         x: any shape.
-        dropout_param: mode "train" or "test" (required); p, the probability to *keep* a unit; seed, optional: with
-            it the mask is the same at every call, without it a new one each time, which nothing repeats.
+        dropout_param: mode "train" or "test" (required); p, the probability to *keep* a unit, after
+            `install(year=2016)` or 2017 the share *dropped*; seed, optional: NumPy's global generator, from which the
+            mask is drawn, is seeded with it first, as in the course, so that the mask is the same at every call.
 
     Returns:
         out, like x (x itself when testing), and cache = (dropout_param, mask), the mask None when testing.
 
     Raises:
-        ValueError: no mode or an unknown one; no p, or p not in (0, 1].
+        ValueError: no mode or an unknown one; no p, or one by which no unit is kept.
     """
     if _mode("dropout_param", dropout_param) == "test":
         return x, (dropout_param, None)
+    dropped = _year.p_is_dropped()
+    meaning = "the share of units dropped, 0 <= p < 1" if dropped else "the probability to keep a unit, 0 < p <= 1"
     if "p" not in dropout_param:
-        raise ValueError("dropout_param: expected a key 'p', the probability to keep a unit, got none; try p=0.5")
-    keep_ratio = finite_real("dropout_param['p']", dropout_param["p"])
-    if not 1 / STEPS <= keep_ratio <= 1:
-        raise ValueError(
-            f"dropout_param['p']: expected a probability to keep a unit, 1/{STEPS} <= p <= 1, got {keep_ratio:g}"
-        )
-    seed = dropout_param.get("seed")
+        raise ValueError(f"dropout_param: expected a key 'p', {meaning}, got none; try p=0.5")
+    p = finite_real("dropout_param['p']", dropout_param["p"])
+    keep_ratio = 1 - p if dropped else p
+    if not 0 < keep_ratio <= 1:
+        raise ValueError(f"dropout_param['p']: expected {meaning}, got {p:g}")
+    if dropout_param.get("seed") is not None:
+        np.random.seed(_random.checked(dropout_param["seed"]))  # noqa: NPY002
     (floats,) = promoted("dropout_forward", x=x)
-    stream = MaskStream(backend_of(floats), secrets.randbits(64) if seed is None else check_seed(seed))
-    mask = F.dropout_mask(stream, keep_ratio, floats.shape, floats.dtype)
+    drawn = _random.generator().rand(*x.shape)
+    kept = drawn >= p if dropped else drawn < p
+    mask = backend_of(floats).asarray((kept / keep_ratio).astype(floats.dtype))
     out, _ = F.dropout_forward(floats, mask)
     return out.astype(x.dtype, copy=False), (dropout_param, mask)
 

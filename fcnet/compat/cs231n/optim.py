@@ -15,7 +15,8 @@ from fcnet.backends import backend_of
 from fcnet.compat.cs231n._arrays import Array, promoted, zeros
 from fcnet.optim import RULES
 
-__all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
+RULE_NAMES = ("adam", "rmsprop", "sgd", "sgd_momentum")
+__all__ = [*RULE_NAMES, "np"]
 
 Config = MutableMapping[str, Any]
 

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends import Purpose, check_seed, host_generator
-from fcnet.compat.cs231n import optim
+from fcnet.compat.cs231n import _random, optim
 from fcnet.compat.cs231n._arrays import Array
 from fcnet.errors import unknown
 from fcnet.validation import finite_real, positive_int
 
-__all__ = ["Solver"]
+__all__ = ["Solver", "np", "optim"]
 
 PARTS = ("X_train", "y_train", "X_val", "y_val")
 
@@ -50,8 +49,8 @@ class Solver:
                 its method `save(path)`; None, not saved. The course pickles, fcnet never does.
             print_every: steps between two printed losses; 10.
             verbose: True; False prints nothing.
-            seed: of the mini-batches and of the samples that accuracy is measured on; 0. Not the course's: that
-                draws from NumPy's global generator, which is left alone here.
+            seed: of the mini-batches and of the samples that accuracy is measured on. None, the default: they come
+                from NumPy's global generator, in the course's order, so that `np.random.seed` decides them.
 
         Raises:
             ValueError, TypeError: other keywords, an unknown rule, data or values that do not fit.
@@ -74,15 +73,15 @@ class Solver:
         self.checkpoint_name = kwargs.pop("checkpoint_name", None)
         self.print_every = positive_int("print_every", kwargs.pop("print_every", 10))
         self.verbose = kwargs.pop("verbose", True)
-        self.seed = check_seed(kwargs.pop("seed", 0))
+        self._random = _random.generator(kwargs.pop("seed", None))
         if kwargs:
             extra = ", ".join(f'"{name}"' for name in kwargs)
             raise ValueError(
                 f"Unrecognized arguments {extra}; expected update_rule, optim_config, lr_decay, batch_size, "
                 "num_epochs, num_train_samples, num_val_samples, checkpoint_name, print_every, verbose, seed"
             )
-        if rule not in optim.__all__:
-            raise unknown("update_rule", rule, optim.__all__)
+        if rule not in optim.RULE_NAMES:
+            raise unknown("update_rule", rule, optim.RULE_NAMES)
         self.update_rule = getattr(optim, rule)
         if self.checkpoint_name is not None and not hasattr(model, "save"):
             raise TypeError(f"checkpoint_name: expected a model with save(path), got {type(model).__name__}")
@@ -100,8 +99,7 @@ class Solver:
 
     def _step(self) -> None:
         """One mini-batch, one update of every parameter."""
-        rng = host_generator(self.seed, Purpose.SHUFFLE, step=len(self.loss_history))
-        rows = rng.integers(self.X_train.shape[0], size=self.batch_size)
+        rows = self._random.choice(self.X_train.shape[0], self.batch_size)
         loss, grads = self.model.loss(self.X_train[rows], self.y_train[rows])
         self.loss_history.append(loss)
         for name, w in self.model.params.items():
@@ -114,13 +112,13 @@ class Solver:
         """Share of the samples X (n, ...), y (n,) that the model classifies right, 0 to 1.
 
         Args:
-            num_samples: measure it on so many of them, drawn without replacement; None: on all.
+            num_samples: measure it on so many of them, drawn with replacement; None, or as many or more than there
+                are: on all.
             batch_size: rows worked on at a time.
         """
         batch_size = positive_int("batch_size", batch_size)
         if num_samples is not None and positive_int("num_samples", num_samples) < X.shape[0]:
-            rng = host_generator(self.seed, Purpose.DATA, step=len(self.loss_history))
-            rows = rng.choice(X.shape[0], num_samples, replace=False)
+            rows = self._random.choice(X.shape[0], num_samples)
             X, y = X[rows], y[rows]
         predicted = [
             np.argmax(self.model.loss(X[start : start + batch_size]), axis=1)

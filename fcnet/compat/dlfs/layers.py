@@ -25,9 +25,9 @@ from fcnet.validation import finite_real
 ABSENT = ("Convolution", "Pooling", "im2col", "col2im")
 
 __all__ = ["Affine", "BatchNormalization", "Dropout", "Relu", "Sigmoid", "SoftmaxWithLoss", "Tanh"]
-__all__ += [*functions.__all__, *_install.starred(ABSENT)]  # as the book's star import does
+__all__ += functions.__all__  # as the book's star import does
 
-__getattr__ = _install.without(ABSENT, "common.layers")
+__getattr__ = _install.without(ABSENT, "common.layers", globals())
 
 EPS = 10e-7  # as printed: 1e-6, not 1e-7
 

@@ -13,8 +13,8 @@ from fcnet.compat.dlfs._random import generator, own_generator
 WINDOW = 11
 ABSENT = ("im2col", "col2im")
 
-__all__ = ["conv_output_size", "np", "shuffle_dataset", "smooth_curve", *_install.starred(ABSENT)]
-__getattr__ = _install.without(ABSENT, "common.util")
+__all__ = ["conv_output_size", "np", "shuffle_dataset", "smooth_curve"]
+__getattr__ = _install.without(ABSENT, "common.util", globals())
 
 
 def conv_output_size(input_size: int, filter_size: int, stride: int = 1, pad: int = 0) -> float:

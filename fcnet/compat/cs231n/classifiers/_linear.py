@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fcnet import functional as F
 from fcnet.backends import array_module
+from fcnet.compat.cs231n import _year
 from fcnet.compat.cs231n._arrays import Array, number, promoted
 from fcnet.validation import finite_real
 
@@ -13,7 +14,7 @@ from fcnet.validation import finite_real
 def linear_loss(
     loss: Callable[[Array, Array], tuple[float, Array]], W: Array, X: Array, y: Array, reg: float
 ) -> tuple[float, Array]:
-    """`loss` (one of the course's layers) of scores X W, plus reg Σ W², and the gradient in W (D, C)."""
+    """`loss` (one of the course's layers) of scores X W, plus reg Σ W² (half of it in 2016), and its gradient."""
     W, X = promoted("loss", W=W, X=X)
     if W.ndim != 2 or X.ndim != 2 or X.shape[1] != W.shape[0]:
         raise ValueError(f"W, X: expected (D, C) and (N, D), got shapes {W.shape} and {X.shape}")
@@ -21,7 +22,8 @@ def linear_loss(
     _, dW = F.matmul_backward(dscores, X, W, need_dx=False)
     xp = array_module(W)
     total = xp.asarray(data_loss, dtype="float64")
-    # The assignment's term has no half: twice the strength of fcnet's.
     flat, gradient = W.reshape(-1), dW.reshape(-1)
-    F.l2_penalty(flat, 2 * finite_real("reg", reg), total, gradient, xp.empty(flat.shape, dtype=flat.dtype))
+    F.l2_penalty(
+        flat, _year.l2_strength(finite_real("reg", reg)), total, gradient, xp.empty(flat.shape, dtype=flat.dtype)
+    )
     return number(total), gradient.reshape(W.shape)

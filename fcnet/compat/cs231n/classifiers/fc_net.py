@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,15 @@ import fcnet
 from fcnet import functional as F
 from fcnet.backends import array_module
 from fcnet.backends.caches import EPS, MOMENTUM
-from fcnet.compat.cs231n import layer_utils, layers
+from fcnet.compat import _install
+from fcnet.compat.cs231n import _random, _saved, _year, layer_utils, layers
 from fcnet.compat.cs231n._arrays import Array, number
 from fcnet.compat.cs231n.layer_utils import *
-from fcnet.validation import check_input
+from fcnet.validation import check_input, finite_real
 
 __all__ = ["FullyConnectedNet", "TwoLayerNet"]
 __all__ += layer_utils.__all__
+__getattr__ = _install.without((), "cs231n.classifiers.fc_net", globals())
 
 
 class FullyConnectedNet:
@@ -44,8 +46,13 @@ class FullyConnectedNet:
         weight_scale: float = 1e-2,
         dtype: Any = np.float32,
         seed: int | None = None,
+        *,
+        dropout: float | None = None,
+        use_batchnorm: bool | None = None,
     ) -> None:
         """A network with weights drawn from N(0, weight_scale²), biases and beta 0, gamma 1.
+
+        The weights are drawn layer by layer from NumPy's global generator, so `np.random.seed` decides them.
 
         Args:
             hidden_dims: width of each hidden layer.
@@ -55,13 +62,24 @@ class FullyConnectedNet:
             reg: L2 strength.
             weight_scale: standard deviation of the initial weights.
             dtype: float32 or float64, of the parameters and what is computed from them.
-            seed: of the dropout masks, which are then the same at every call; None: new ones each time. The
-                weights are drawn from it too (from 0 if it is None): fcnet has no global generator, so
-                `np.random.seed` does not matter here and two networks made alike start alike.
+            seed: of the dropout masks, which are then the same at every call (see `dropout_forward`); None: new
+                ones each time.
+            dropout: instead of dropout_keep_ratio, as until 2020. From 2018 on it is the probability to keep a unit,
+                and 1 is none; in 2016 and 2017 it is the share dropped, and 0 is none. Which is meant is told by
+                `install(year=...)`, else by the call: the latter beside use_batchnorm, or if it is 0.
+            use_batchnorm: instead of normalization="batchnorm", as in 2016 and 2017.
 
         Raises:
-            ValueError, TypeError: as `fcnet.FullyConnectedNet`.
+            ValueError, TypeError: as `fcnet.FullyConnectedNet`; an old keyword beside the one that replaced it.
         """
+        if use_batchnorm is not None:
+            if normalization is not None:
+                raise ValueError("normalization, use_batchnorm: expected one of them, got both; leave one out")
+            normalization = "batchnorm" if use_batchnorm else None
+        if dropout is not None:
+            if dropout_keep_ratio != 1:
+                raise ValueError("dropout_keep_ratio, dropout: expected one of them, got both; leave one out")
+            dropout_keep_ratio = _keep_ratio(dropout, use_batchnorm)
         start = fcnet.FullyConnectedNet(
             hidden_dims,
             input_dim,
@@ -71,11 +89,14 @@ class FullyConnectedNet:
             reg=reg,
             weight_scale=weight_scale,
             dtype=dtype,
-            seed=0 if seed is None else seed,
+            seed=0 if seed is None else _random.checked(seed),
             device="cpu",
         )
         self._config = start.config
         self.params: dict[str, Array] = {name: value.copy() for name, value in start.params.items()}
+        for i in range(1, len(hidden_dims) + 2):
+            w = self.params[f"W{i}"]
+            w[...] = weight_scale * _random.generator().randn(*w.shape)
         self.normalization = normalization
         self.use_dropout = dropout_keep_ratio != 1
         self.reg = reg
@@ -83,10 +104,12 @@ class FullyConnectedNet:
         self.dtype = dtype
         self.dropout_param: dict[str, Any] = {}
         if self.use_dropout:
-            self.dropout_param = {"mode": "train", "p": dropout_keep_ratio}
+            p = dropout_keep_ratio
+            if _year.p_is_dropped():
+                p = 1 - p if dropout is None else dropout
+            self.dropout_param = {"mode": "train", "p": p}
             if seed is not None:
                 self.dropout_param["seed"] = seed
-        self._masks_drawn = 0
         self.bn_params: list[dict[str, Any]] = []
         if normalization is not None:
             first = {"mode": "train"} if normalization == "batchnorm" else {}
@@ -132,16 +155,9 @@ class FullyConnectedNet:
                     out, cache["norm"] = forward(out, *scale, self.bn_params[i - 1])
                 out, cache["relu"] = layers.relu_forward(out)
                 if self.use_dropout:
-                    out, cache["dropout"] = layers.dropout_forward(out, self._mask_param())
+                    out, cache["dropout"] = layers.dropout_forward(out, self.dropout_param)
             caches.append(cache)
         return out, caches
-
-    def _mask_param(self) -> dict[str, Any]:
-        """`dropout_param`; where it has no seed, with the next of this network's own."""
-        if self.dropout_param["mode"] == "test" or self.dropout_param.get("seed") is not None:
-            return self.dropout_param
-        self._masks_drawn += 1
-        return self.dropout_param | {"seed": self._masks_drawn}
 
     def _backward(self, dout: Array, caches: list[dict[str, Any]]) -> dict[str, Array]:
         """The gradient of the data loss in every parameter, from that in the scores."""
@@ -187,9 +203,41 @@ class FullyConnectedNet:
                     net.state[f"{key}{i}"] = bn_param[key]
         return net
 
-    def save(self, path: str | Path) -> None:
-        """Write the network as safetensors (no pickle); `fcnet.load(path)` gives it back as fcnet's own."""
-        self.to_fcnet("cpu").save(path)
+    def save(self, fname: str | os.PathLike[str]) -> None:
+        """Write `params` to cs231n/saved/ in the working directory, in the course's form, an .npy file for `load`.
+
+        Under a name that ends in .safetensors the whole network is written, at that very path:
+        `fcnet.load(fname)` gives it back as fcnet's own.
+        """
+        if os.fspath(fname).endswith(".safetensors"):
+            self.to_fcnet("cpu").save(os.fspath(fname))
+        else:
+            _saved.write(fname, self.params)
+
+    def load(self, fname: str | os.PathLike[str]) -> bool:
+        """Take `params` from what `save`, or the course's, wrote to cs231n/saved/ in the working directory.
+
+        Returns:
+            Whether there is such a file.
+
+        Raises:
+            ValueError: the file is damaged, or of something else; nothing that it may tell Python to run is run.
+        """
+        params = _saved.read(fname, self.params)
+        if params is not None:
+            self.params = params
+        return params is not None
+
+
+def _keep_ratio(dropout: float, use_batchnorm: bool | None) -> float:
+    """The probability to keep a unit that is meant by the keyword of the years until 2020."""
+    value = finite_real("dropout", dropout)
+    told = use_batchnorm is not None or value == 0  # by the call: only 2016 and 2017 have these
+    dropped = _year.p_is_dropped() if _year.known() else told
+    if not (0 <= value < 1 if dropped else 0 < value <= 1):
+        meaning = "the share of units dropped, 0 for none" if dropped else "the probability to keep a unit, 1 for none"
+        raise ValueError(f"dropout: expected {meaning}, got {value:g}")
+    return 1 - value if dropped else value
 
 
 class TwoLayerNet(FullyConnectedNet):

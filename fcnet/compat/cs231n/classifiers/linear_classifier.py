@@ -6,13 +6,12 @@ import os
 
 import numpy as np
 
-from fcnet.backends import Purpose, array_module, check_seed, host_generator
-from fcnet.compat.cs231n import optim
+from fcnet.backends import array_module
+from fcnet.compat.cs231n import _random, _saved, optim
 from fcnet.compat.cs231n._arrays import Array
 from fcnet.compat.cs231n.classifiers import linear_svm, softmax
 from fcnet.compat.cs231n.classifiers.linear_svm import *
 from fcnet.compat.cs231n.classifiers.softmax import *
-from fcnet.nn.init import initial_weights
 from fcnet.validation import positive_int
 
 __all__ = ["LinearClassifier", "LinearSVM", "Softmax"]
@@ -28,15 +27,14 @@ class LinearClassifier:
         W: (D, C); None before `train` or `load`.
     """
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int | None = None) -> None:
         """A classifier without weights yet.
 
-        seed is of the initial weights and the mini-batches. Not the course's: that draws from NumPy's global
-        generator, which is left alone here as in `Solver`.
+        seed is of the initial weights and the mini-batches; None: they come from NumPy's global generator, as in the
+        course, so that `np.random.seed` decides them.
         """
         self.W: Array = None
-        self.seed = check_seed(seed)
-        self._steps = 0
+        self._random = _random.generator(seed)
 
     def train(
         self,
@@ -52,7 +50,7 @@ class LinearClassifier:
 
         Args:
             X: (n, D). y: labels (n,) from 0; at the first call the largest says how many classes there are.
-            learning_rate: of plain SGD. reg: strength of reg * sum(W**2), which has no half.
+            learning_rate: of plain SGD. reg: strength of reg * sum(W**2), which has no half (in 2016 it has).
             num_iters, batch_size: how many steps, and N.
             verbose: print the loss of every hundredth step.
 
@@ -67,15 +65,13 @@ class LinearClassifier:
             raise ValueError(f"X, y: expected samples (n, D) and labels (n,), got shapes {X.shape} and {y.shape}")
         positive_int("batch_size", batch_size)
         if self.W is None:
-            start = initial_weights(self.seed, 1, (X.shape[1], int(y.max()) + 1), STD)
+            start = STD * self._random.randn(X.shape[1], int(y.max()) + 1)
             self.W = array_module(X).asarray(start)
         losses = []
         for step in range(num_iters):
-            rng = host_generator(self.seed, Purpose.SHUFFLE, step=self._steps)
-            rows = rng.integers(len(X), size=batch_size)
+            rows = self._random.choice(len(X), batch_size)
             loss, dW = self.loss(X[rows], y[rows], reg)
             self.W, _ = optim.sgd(self.W, dW, {"learning_rate": learning_rate})
-            self._steps += 1
             losses.append(loss)
             if verbose and step % 100 == 0:
                 print(f"iteration {step} / {num_iters}: loss {loss:f}")
@@ -91,14 +87,22 @@ class LinearClassifier:
         """The loss of a batch X (N, D), y (N,), and its gradient in W (D, C). Here: NotImplementedError."""
         raise NotImplementedError("LinearClassifier.loss: expected a class with a loss; use LinearSVM or Softmax")
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write W as an .npy file. The course pickles a dictionary, fcnet never does."""
-        with open(path, "wb") as file:  # under this very name, whatever it ends in
-            np.save(file, np.asarray(self.W), allow_pickle=False)
+    def save(self, fname: str | os.PathLike[str]) -> None:
+        """Write W to cs231n/saved/ in the working directory, in the course's form, an .npy file for `load`."""
+        if self.W is None:
+            raise ValueError(f"{type(self).__name__}: expected train(X, y) before this call, it has no weights yet")
+        _saved.write(fname, {"W": self.W})
 
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Read W from what `save` wrote."""
-        self.W = np.load(path, allow_pickle=False)
+    def load(self, fname: str | os.PathLike[str]) -> bool:
+        """Take W from what `save`, or the course's, wrote; whether there is such a file.
+
+        Raises:
+            ValueError: the file is damaged, or of something else; nothing that it may tell Python to run is run.
+        """
+        params = _saved.read(fname, ["W"])
+        if params is not None:
+            self.W = params["W"]
+        return params is not None
 
 
 class LinearSVM(LinearClassifier):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.compat.cs231n import optim
+from fcnet.compat.cs231n import _random, _year, optim
 from fcnet.compat.cs231n._arrays import Array
 from fcnet.compat.cs231n.classifiers import fc_net
 from fcnet.validation import positive_int
@@ -17,8 +17,7 @@ __all__ = ["TwoLayerNet", "np"]
 class TwoLayerNet(fc_net.TwoLayerNet):
     """affine - relu - affine - softmax in float64, with the L2 term reg * sum(W**2), which has no half.
 
-    Initial weights and mini-batches are drawn from NumPy's global generator, as nowhere else in fcnet: the course's
-    notebook seeds that, and prints the scores that must come out.
+    In 2016 the L2 term has the half. Initial weights and mini-batches are drawn from NumPy's global generator.
 
     Attributes:
         params: W1 (D, H), b1 (H,), W2 (H, C), b2 (C,).
@@ -27,12 +26,10 @@ class TwoLayerNet(fc_net.TwoLayerNet):
     def __init__(self, input_size: int, hidden_size: int, output_size: int, std: float = 1e-4) -> None:
         """D, H and C, and the standard deviation of the initial weights; biases start at 0."""
         super().__init__(input_size, hidden_size, output_size, weight_scale=std)
-        for name in ("W1", "W2"):
-            self.params[name] = std * np.random.randn(*self.params[name].shape)  # noqa: NPY002
 
     def loss(self, X: Array, y: Array | None = None, reg: float = 0.0) -> Any:
         """Scores (N, C) of X (N, D) without labels; with y (N,) the loss, and the gradients by the names of params."""
-        self.reg = 2 * reg  # fcnet's term has a half
+        self.reg = _year.l2_strength(reg)
         return super().loss(X, y)
 
     def train(
@@ -52,7 +49,9 @@ class TwoLayerNet(fc_net.TwoLayerNet):
 
         Args:
             X, X_val: (n, D). y, y_val: labels (n,).
-            learning_rate: of plain SGD; multiplied by learning_rate_decay at the first step of each epoch.
+            learning_rate: of plain SGD; multiplied by learning_rate_decay at the first step of each epoch. An epoch
+                is n / batch_size steps, at least 1, and begins, as in the course, where a step's number, from 0, is a
+                multiple of that: where batch_size does not divide n this is seldom.
             reg: strength of the L2 term. num_iters, batch_size: how many steps, and N.
             verbose: print the loss of every hundredth step.
 
@@ -63,7 +62,7 @@ class TwoLayerNet(fc_net.TwoLayerNet):
         steps_per_epoch = max(len(X) / positive_int("batch_size", batch_size), 1)
         history: dict[str, list[float]] = {"loss_history": [], "train_acc_history": [], "val_acc_history": []}
         for step in range(num_iters):
-            rows = np.random.choice(len(X), batch_size)  # noqa: NPY002
+            rows = _random.generator().choice(len(X), batch_size)
             X_batch, y_batch = X[rows], y[rows]
             loss, grads = self.loss(X_batch, y_batch, reg)
             history["loss_history"].append(loss)
@@ -71,8 +70,7 @@ class TwoLayerNet(fc_net.TwoLayerNet):
                 self.params[name], _ = optim.sgd(w, grads[name], {"learning_rate": learning_rate})
             if verbose and step % 100 == 0:
                 print(f"iteration {step} / {num_iters}: loss {loss:f}")
-            # The course asks for step % steps_per_epoch == 0, which a number that is not whole seldom meets.
-            if step >= len(history["val_acc_history"]) * steps_per_epoch:
+            if step % steps_per_epoch == 0:
                 history["train_acc_history"].append(float((self.predict(X_batch) == y_batch).mean()))
                 history["val_acc_history"].append(float((self.predict(X_val) == y_val).mean()))
                 learning_rate *= learning_rate_decay
