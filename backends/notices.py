@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-_tell: Callable[[str], None] | None = None
+_tell: ContextVar[Callable[[str], None] | None] = ContextVar("_tell", default=None)  # each thread has its own
 
 
 @contextmanager
 def watched_by(tell: Callable[[str], None]) -> Iterator[None]:
-    """Give `tell` a line whenever something begins that takes seconds, until this block ends."""
-    global _tell
-    before, _tell = _tell, tell
+    """Give `tell` a line whenever this thread begins something that takes seconds, until this block ends."""
+    before = _tell.set(tell)
     try:
         yield
     finally:
-        _tell = before
+        _tell.reset(before)
 
 
 def notice(line: str) -> bool:
     """Say that something begins which takes seconds; whether anybody heard it."""
-    if _tell is None:
+    tell = _tell.get()
+    if tell is None:
         return False
-    _tell(line)
+    tell(line)
     return True

@@ -30,27 +30,39 @@ class Deferred:
     def __enter__(self) -> None:
         self._arrived: list[tuple[int, FrameType | None]] = []
         self._before: list[tuple[int, Handler]] = []
-        for number in self.numbers:
-            handler = getsignal(number)
-            if callable(handler):  # else ignored, or the end of the process
-                try:
+        try:
+            for number in self.numbers:
+                handler = getsignal(number)
+                if callable(handler):  # else ignored, or the end of the process
+                    self._before.append((number, handler))
                     set_handler(number, self._note)
-                except ValueError:  # not the main thread
-                    return
-                self._before.append((number, handler))
+        except ValueError:  # not the main thread
+            self._before.clear()
+        except BaseException:  # of a handler that is called in between
+            self._put_back()
+            raise
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._arrived.append((number, frame))
 
-    def __exit__(self, *_: object) -> None:
+    def _put_back(self) -> None:
         for number, handler in self._before:
             if getsignal(number) == self._note:  # else a handler has decided otherwise meanwhile
                 set_handler(number, handler)
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._put_back()
         if self._arrived:
             frames = dict(self._arrived)
             for number, handler in self._before:
                 if number in frames:
-                    handler(number, frames[number])
+                    try:
+                        handler(number, frames[number])
+                    except KeyboardInterrupt:
+                        if error is None:
+                            raise
+                        # What went wrong ends the work as well, and must not be lost.
+                        error.add_note("it was interrupted, too")
 
 
 class DeferredInterrupt(Deferred):

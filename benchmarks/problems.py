@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import Array, Backend, Op
 
 Host = dict[str, np.ndarray]  # inputs on the host by name

@@ -25,7 +25,7 @@ from benchmarks.workloads import workloads_for
 
 IMPORTS = {
     "numpy": "numpy",
-    "fcnet": "fcnet",
+    "fcnet": "fcnet.training.solver",  # `import fcnet` alone loads next to nothing
     "torch": "torch",
     "jax": "jax, jax.numpy",
     "sklearn": "sklearn.neural_network",
@@ -136,7 +136,7 @@ def installed_size(distributions: Iterable[importlib.metadata.Distribution]) -> 
 def own_size() -> int:
     """Bytes of what a wheel of fcnet installs."""
     files = [file for package in ("fcnet", "backends") for file in (ROOT / package).rglob("*")]
-    return sum(file.stat().st_size for file in files if file.suffix in (".py", ".cu", ".typed"))
+    return sum(file.stat().st_size for file in files if file.suffix in (".py", ".pyi", ".cu", ".typed"))
 
 
 def sizes() -> list[Row]:

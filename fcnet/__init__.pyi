@@ -2,6 +2,7 @@
 
 from fcnet import backends as backends
 from fcnet import data as data
+from fcnet import errors as errors
 from fcnet import functional as functional
 from fcnet import optim as optim
 from fcnet.backends.random import MaskStream as MaskStream

@@ -15,6 +15,10 @@ class MissingExtra(ImportError):
         super().__init__(f"{need} needs {package}, which is not installed: {install(extra)}")
 
 
+class KernelError(RuntimeError):
+    """A kernel cannot be compiled here; the message says how to do without."""
+
+
 class DivergedError(ArithmeticError):
     """The loss became NaN or infinite during training."""
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import sys
+import threading
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
+
+# Two threads that enter a package at once, one by itself and one by a module in it, wait for each other's import. The
+# modules of fcnet never ask for a name in this way while they are imported: only askers wait for this lock.
+_importing = threading.RLock()
 
 
 def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -16,7 +20,8 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
     The stub is what type checkers and editors read, so there is one list for them and for Python. A name that it
     imports from the package itself is a module in it. What was asked for once is an attribute afterwards.
     """
-    stub = ast.parse(Path(file).with_suffix(".pyi").read_text("utf-8"))
+    loader: Any = sys.modules[package].__spec__.loader  # type: ignore[union-attr]  # of files, or of a zip
+    stub = ast.parse(loader.get_data(f"{file.removesuffix('c').removesuffix('.py')}.pyi"))
     where = {
         alias.asname or alias.name: (node.module, alias.name)
         for node in stub.body
@@ -28,10 +33,11 @@ def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], 
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
         module, original = where[name]
-        if module == package:
-            value: Any = import_module(f"{package}.{original}")
-        else:
-            value = getattr(import_module(module), original)
+        with _importing:
+            if module == package:
+                value: Any = import_module(f"{package}.{original}")
+            else:
+                value = getattr(import_module(module), original)
         setattr(sys.modules[package], name, value)
         return value
 

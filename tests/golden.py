@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import fcnet
+from fcnet.backends.cpu import loader
 
 FILE = Path(__file__).with_name("golden.json")
 STEPS = (1, 2, 10, 60)  # after which the bits are looked at
@@ -139,10 +140,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--file", type=Path, default=FILE)
     parser.add_argument("--commit", help="what `record` says the bits are of (default: git's HEAD)")
     options = parser.parse_args(arguments)
+    if loader.load().broken:
+        print(f"golden: kernels that shall be compared cannot be loaded: {loader.load().status}")
+        return 1
     mine = key()
     if mine is None:
         print("golden: threadpoolctl is not installed, so nothing is compared: pip install -e '.[dev]'")
         return 0
+    if options.what == "check" and not options.file.is_file():
+        parser.error(
+            f"--file: expected a file that `record` wrote, got {str(options.file)!r}; leave it out for {FILE.name}"
+        )
     kept = json.loads(options.file.read_text()) if options.file.exists() else []
     others = [entry for entry in kept if entry["key"] != mine]
     if options.what == "record":

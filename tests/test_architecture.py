@@ -1,4 +1,4 @@
-"""What the source must look like: who imports whom, who may name a device, how long a file is."""
+"""What the source must look like: who imports whom, who may name a device, how long a function is."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from tests.guard import GUARDED
 ROOT = Path(__file__).parent.parent
 FCNET = sorted((ROOT / "fcnet").rglob("*.py"))
 BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
-# The rooms of fcnet, from the ground up: what stands in one imports from those before it only. Calls go one way, cli ->
-# solver -> model -> layers -> functional -> backends, and nothing goes back up.
+# The rooms of fcnet, from the ground up: what stands in one imports from those before it only; nothing goes back up.
 ROOMS = (
     *("errors", "lazy", "backends", "validation", "files", "progress"),
     *("functional", "data", "runs", "nn", "optim", "training", "build", "tools"),
@@ -122,7 +121,7 @@ def test_cupy_is_imported_by_backends_only(path):
 
 @pytest.mark.parametrize("path", BACKENDS, ids=relative)
 def test_cupy_is_imported_inside_functions_only(path):
-    """So that `import backends` never loads it."""
+    """So that `import fcnet.backends` never loads it."""
     module = tree(path)
     at_import = [node for node in module.body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [n.lineno for name, n in imports(module) if name.split(".")[0] == "cupy" and n in at_import] == []

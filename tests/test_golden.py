@@ -63,3 +63,12 @@ def test_recording_again_replaces_what_was_kept_for_this_machine_only(file):
     for commit in ("b", "c"):
         golden.main(["record", "--file", str(file), "--commit", commit])
     assert [entry["commit"] for entry in json.loads(file.read_text())] == ["abc", "c"]
+
+
+def test_a_file_that_is_not_there_and_broken_kernels_are_no_success(tmp_path, capsys, monkeypatch):
+    with pytest.raises(SystemExit, match="2"):
+        golden.main(["check", "--file", str(tmp_path / "none.json")])
+    assert "expected a file that `record` wrote" in capsys.readouterr().err
+    monkeypatch.setattr(golden.loader, "_loaded", golden.loader.Loaded({}, "not usable: loss", {"loss": "why"}))
+    assert golden.main(["check"]) == 1
+    assert "cannot be loaded: not usable: loss" in capsys.readouterr().out

@@ -81,6 +81,26 @@ def test_a_link_that_git_wrote_as_text_is_explained(tmp_path):
     assert "git config core.symlinks true" in done.stderr.splitlines()[-1]
 
 
+def test_threads_may_ask_for_names_at_once(tmp_path):
+    """Each of them first: a package and a module in it would be waited for crosswise."""
+    code = (
+        "import threading, fcnet; names = [n for n in fcnet.__all__]; gate = threading.Barrier(len(names)); got = []\n"
+        "def ask(name): gate.wait(); got.append(getattr(fcnet, name))\n"
+        "threads = [threading.Thread(target=ask, args=(name,)) for name in names]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]; print(len(got) == len(names))"
+    )
+    for _ in range(3):
+        done = python("-c", code, cwd=tmp_path)
+        assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_it_is_imported_from_a_zip(wheel, tmp_path):
+    shutil.copy(wheel, tmp_path / "fcnet.zip")
+    code = "import fcnet; print(fcnet.FullyConnectedNet([3], 2, 2, device='cpu')); print(fcnet.__file__)"
+    done = python("-c", code, cwd=tmp_path, path=tmp_path / "fcnet.zip")
+    assert str(tmp_path / "fcnet.zip") in done.stdout
+
+
 def test_import_brings_in_nothing_optional(tmp_path):
     code = (
         "import sys, fcnet; "

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fcnet import progress
+from fcnet.backends.notices import notice, watched_by
 from fcnet.progress import Progress, line
 from tests.small import blobs, solver
 
@@ -118,3 +119,30 @@ class TestLines:
         for verbose, count in ((True, 3), (False, 0)):
             solver(blobs(), num_epochs=3, verbose=verbose).train()
             assert len(capsys.readouterr().err.splitlines()) == count
+
+
+@pytest.mark.parametrize(("verbose", "said"), [(True, "fcnet: compiling for long\n"), (False, "")])
+def test_what_takes_long_is_said_unless_training_is_quiet(verbose, said, capsys):
+    one = solver(blobs(), num_epochs=1, verbose=verbose)
+    one.after_epoch = lambda: notice("compiling for long")
+    one.train()
+    assert ("fcnet: compiling for long\n" in capsys.readouterr().err) == bool(said)
+
+
+def test_a_quiet_training_leaves_what_takes_long_to_whoever_watches():
+    heard, one = [], solver(blobs(), num_epochs=1)
+    one.after_epoch = lambda: heard.append(notice("long"))
+    one.train()
+    with watched_by(heard.append):
+        one.num_epochs = 2
+        one.train()
+    assert heard == [False, "long", True]
+
+
+def test_a_line_does_not_run_into_the_bar(monkeypatch):
+    terminal = eighty_columns(monkeypatch)
+    with Progress("digits on cpu", 10, 0, shown=True) as bar:
+        bar.epoch(1, ROW)
+        bar.say("compiling")
+    before = terminal.getvalue().split("fcnet: compiling\n")[0]
+    assert before.split("\r")[-1] == "" or before.split("\r")[-1].isspace()

@@ -54,7 +54,10 @@ class Cache(FunctionCache):
     _impl_class = _Named
 
     def __init__(self, function: Any) -> None:
-        super().__init__(function)
+        try:
+            super().__init__(function)
+        except RuntimeError as error:  # Numba's: no place can be written to
+            raise RuntimeError(f"{error}; set NUMBA_CACHE_DIR to a folder that can be written to") from error
         drop_outdated(Path(self.cache_path))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

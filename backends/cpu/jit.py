@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 import numpy as np
 from numba.core import sigutils
 from numba.core.ccallback import CFunc
-from numba.core.errors import NumbaError
 
 from fcnet.backends.cpu.cache import Cache
 from fcnet.backends.signals import Deferred
+from fcnet.errors import KernelError
 
 
 class NotRecordable(Exception):
@@ -75,15 +76,27 @@ class Jit:
         if code in self._ready:
             self.compiled(*args)
             return
-        try:
-            with Deferred():
-                self.compiled(*args)
-        except NumbaError as error:
-            raise RuntimeError(
-                f"{self.compiled.__name__}: this CPU kernel cannot be compiled by Numba {numba.__version__}: "
-                f"{str(error).splitlines()[0]}; with FCNET_NUMBA=0 in the environment NumPy serves"
-            ) from error
+        with compiling(self.compiled.__name__):
+            self.compiled(*args)
         self._ready.add(code)
+
+
+@contextmanager
+def compiling(name: str) -> Iterator[None]:
+    """Compile a kernel of this name within this: without interruption, and if it fails, in words.
+
+    Raises:
+        KernelError: Numba cannot, for whatever reason: it is not always one of its own errors.
+    """
+    try:
+        with Deferred():
+            yield
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        raise KernelError(
+            f"{name}: this CPU kernel cannot be compiled by Numba {numba.__version__} ({type(error).__name__}: {why}); "
+            "with FCNET_NUMBA=0 in the environment NumPy serves, and pip install -U numba may help"
+        ) from error
 
 
 def plain(*arrays: Any) -> bool:

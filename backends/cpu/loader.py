@@ -50,9 +50,11 @@ def load() -> Loaded:
                 _loaded = Loaded({}, f"not usable: {type(error).__name__} while it was imported; start Python anew")
                 raise
         if _loaded.broken:
+            why = _together(_loaded.broken)
+            remedy = "" if "NUMBA_CACHE_DIR" in why else "pip install -U numba may help, "
             warnings.warn(
-                f"CPU kernels cannot be used, NumPy serves in their place: {_together(_loaded.broken)}; "
-                f"pip install -U numba may help, {SWITCH}=0 chooses NumPy without this warning",
+                f"CPU kernels cannot be used, NumPy serves in their place: {why}; "
+                f"{remedy}{SWITCH}=0 chooses NumPy without this warning",
                 RuntimeWarning,
                 stacklevel=2,
             )

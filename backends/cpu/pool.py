@@ -23,8 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fcnet.backends.cpu.jit import Jit, callback, taken, takers
-from fcnet.backends.signals import Deferred
+from fcnet.backends.cpu.jit import Jit, callback, compiling, taken, takers
 
 MOST = 16  # threads; more has not been measured
 WORTH = 400_000  # operations of a job; for less, waking a sleeping helper costs more than it brings
@@ -209,7 +208,7 @@ class Task:
     @property
     def address(self) -> int:
         if self._compiled is None:
-            with Deferred():
+            with compiling(self._function.__name__):
                 self._compiled = callback(self._function, self.signature)
         return self._compiled.address
 

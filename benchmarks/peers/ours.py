@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 import fcnet
+import fcnet.training.solver  # apart from the first step, as the others' imports are
 from benchmarks.peers.base import Peer
 from benchmarks.workloads import BETA1, BETA2, EPSILON, LEARNING_RATE, SEED, Data, Workload
 

@@ -1,4 +1,4 @@
-"""JAX: the whole step, gather included, in one jit with donated state. The CUDA path has not been run on a GPU yet."""
+"""JAX: the whole step, gather included, in one jit with donated state. On a GPU: docs/gpu.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PyTorch: eager, compiled, and (CUDA) as one graph. The CUDA paths have not been run on a GPU yet."""
+"""PyTorch: eager, compiled, and (CUDA) as one graph. On a GPU: docs/gpu.md."""
 
 from __future__ import annotations
 

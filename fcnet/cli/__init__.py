@@ -17,7 +17,7 @@ from typing import Any
 
 from fcnet.cli.commands import parse
 from fcnet.cli.parser import Parser, mute
-from fcnet.errors import DivergedError
+from fcnet.errors import DivergedError, KernelError
 from fcnet.runs.options import in_users_words
 
 _REMEDIES = {
@@ -62,7 +62,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except DivergedError as error:
         _report(error, parser)
         return 1
-    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, ImportError, MemoryError, KernelError) as error:
         _report(error, parser)
         return 2
 
@@ -73,9 +73,12 @@ def _carry_out(options: argparse.Namespace) -> int:
 
     from fcnet.backends.notices import watched_by
 
-    tell = (lambda line: None) if getattr(options, "quiet", False) else (lambda line: _complain(f"fcnet: {line}"))
+    quiet = getattr(options, "quiet", False)
     # A loss that overflows is reported by the solver, in one line.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"), watched_by(tell):
+    with (
+        np.errstate(over="ignore", invalid="ignore", divide="ignore"),
+        contextlib.nullcontext() if quiet else watched_by(lambda line: _complain(f"fcnet: {line}")),
+    ):
         return options.run(options)
 
 
@@ -94,6 +97,8 @@ def _signals(caught: list[int]) -> Iterator[None]:
         raise KeyboardInterrupt
 
     def end(number: int, frame: FrameType | None) -> None:
+        if caught:  # a second one shall not be taken for Ctrl-C pressed twice
+            return
         caught.append(number)
         handler = signal.getsignal(signal.SIGINT)
         (handler if callable(handler) else interrupt)(signal.SIGINT, frame)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from fcnet import errors
+import fcnet.errors as errors
 from fcnet.runs.options import ARGUMENTS
 
 

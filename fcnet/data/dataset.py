@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fcnet import errors
+import fcnet.errors as errors
 from fcnet.data.checks import (
     check_array,
     check_features,

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, cast
 
-from fcnet import errors
+import fcnet.errors as errors
 from fcnet.data import catalogue, cifar
 from fcnet.files import make_folder, unless_it_fails
 

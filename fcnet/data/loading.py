@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import errors
+import fcnet.errors as errors
 from fcnet.data import catalogue, cifar
 from fcnet.data.checks import check_features, check_numbers
 from fcnet.data.dataset import TARGETS, Dataset

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fcnet import errors
+import fcnet.errors as errors
 from fcnet.data.checks import check_array, row_chunks
 from fcnet.functional.batch import difference
 

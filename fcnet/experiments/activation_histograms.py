@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import Purpose, host_generator
 from fcnet.experiments.base import Experiment, Settings, Table
 from fcnet.experiments.drawing import COLOURS

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import data
+import fcnet.data as data
 from fcnet.backends import Purpose, host_generator
 from fcnet.data import Dataset
 from fcnet.experiments.base import Settings, Table

@@ -10,7 +10,7 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import Array, MaskStream
 from fcnet.backends.step import Run
 from fcnet.nn.params import ParamBuffer

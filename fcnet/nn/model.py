@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import Array, Backend, MaskStream, check_seed, get_backend
 from fcnet.backends.caches import STEPS
 from fcnet.backends.step import Run, direct
@@ -258,17 +258,20 @@ class FullyConnectedNet:
             mine[...] = value  # in place: recorded steps see it
 
     def copy(self, **changes: Any) -> FullyConnectedNet:
-        """Return a copy on the same device, with some of `config` changed; weights, statistics, preprocessing stay.
+        """Return a copy with some of the constructor's arguments changed; weights, statistics, preprocessing stay.
+
+        The device stays, too, unless it is among the changes. Nothing is frozen in the copy, and its precision is that
+        of its dtype, unless given.
 
         Raises:
             ValueError, TypeError: as the constructor.
         """
-        other = FullyConnectedNet(**(self.config | changes), device=self.backend)
+        other = FullyConnectedNet(**({"device": self.backend} | self.config | changes))
         for mine, others in ((self.params, other.params), (self.state, other.state)):
             for name in others:
-                others[name] = mine[name]
+                others[name] = self.backend.to_numpy(mine[name])
         if self.preprocessing is not None:
-            other.set_preprocessing(*self.preprocessing)
+            other.set_preprocessing(*(self.backend.to_numpy(array) for array in self.preprocessing))
         other.classes, other.features = self.classes, self.features
         return other
 

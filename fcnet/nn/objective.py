@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import Array, Backend
 from fcnet.backends.step import Run
 from fcnet.validation import check_labels, check_numbers, finite_real, one_of

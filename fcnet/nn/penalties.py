@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import Array, Backend
 from fcnet.backends.step import Run
 from fcnet.validation import nonnegative_real

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import Array, Feed, Purpose, host_generator
 from fcnet.backends.step import Run
 from fcnet.errors import counted

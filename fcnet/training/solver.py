@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import Array, Purpose, check_seed, host_generator
 from fcnet.backends.notices import watched_by
-from fcnet.backends.signals import DeferredInterrupt
+from fcnet.backends.signals import Deferred, DeferredInterrupt
 from fcnet.backends.step import Program, direct
 from fcnet.data import Dataset, learn
 from fcnet.errors import DivergedError
@@ -365,7 +366,7 @@ class Solver:
             total = self.num_epochs * steps_per_epoch
             with (
                 Progress(title, total, self.steps, shown=self.verbose, epochs=self.num_epochs) as progress,
-                watched_by(progress.say),
+                watched_by(progress.say) if self.verbose else nullcontext(),
             ):
                 not_finite = NotFinite(self.metric, progress.clear)
                 if self.full_batch is not None:
@@ -389,10 +390,11 @@ class Solver:
 
     def _finish(self, keep: bool) -> None:
         """Put the best parameters back and write the run directory, or take back the claim on it."""
-        if self.history or not keep:  # not after steps by hand that nobody evaluated
-            self._restore_best()
-        if self.run is not None:
-            self.run.write(self.record()) if keep else self.run.abandon()
+        with Deferred():  # what was learned is read and written whole, or not at all
+            if self.history or not keep:  # not after steps by hand that nobody evaluated
+                self._restore_best()
+            if self.run is not None:
+                self.run.write(self.record()) if keep else self.run.abandon()
 
     def options(self) -> Mapping[str, Any]:
         """Return the options of `fcnet train` that make this training: what the config.toml of its run says."""

@@ -9,7 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from fcnet.backends.signals import DeferredInterrupt
+import fcnet
+from fcnet.backends.signals import Deferred, DeferredInterrupt
+from fcnet.cli import main
 from tests.small import blobs, solver
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
@@ -46,11 +48,46 @@ def test_pressed_twice_it_comes_at_once():
 
 
 def test_an_error_inside_is_not_lost():
-    with pytest.raises(KeyboardInterrupt) as caught:
+    with pytest.raises(IndexError) as caught:
         pressed(1, lambda: [][0])
-    assert isinstance(caught.value.__context__, IndexError)
+    assert caught.value.__notes__ == ["it was interrupted, too"]
     with pytest.raises(IndexError):
         pressed(0, lambda: [][0])
+
+
+def test_other_signals_are_answered_before_the_one_that_raises():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        block = Deferred()
+        block.__enter__()
+        press()
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == []
+        with pytest.raises(KeyboardInterrupt):
+            block.__exit__(None, None, None)
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGTERM", "SIGTERM"], ["SIGHUP", "SIGTERM"]], ids=str)
+def test_the_command_line_ends_between_steps(signals, tmp_path, monkeypatch, capsys):
+    """SIGTERM and SIGHUP are Ctrl-C by another name, and two of them are not Ctrl-C pressed twice."""
+    step, made = fcnet.Solver._step, []
+
+    def stepping(self):
+        if len(made) == 2:
+            for name in signals:
+                signal.raise_signal(getattr(signal, name))
+        step(self)
+        made.append(self.steps)
+
+    monkeypatch.setattr(fcnet.Solver, "_step", stepping)
+    code = main(["train", "--data", "spirals", "--epochs", "9", "--quiet", "--out", str(tmp_path / "run")])
+    assert code == 128 + getattr(signal, signals[0])
+    assert made == [1, 2, 3]
+    assert "interrupted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])

@@ -18,7 +18,7 @@ from fcnet import functional as F
 from fcnet.backends import MaskStream
 from fcnet.backends.cpu import loader
 from fcnet.cli import main
-from fcnet.errors import install
+from fcnet.errors import KernelError, install
 from fcnet.optim import rules
 from tests.small import blobs, solver
 
@@ -108,7 +108,7 @@ def test_a_kernel_that_cannot_be_compiled_says_so(cpu_kernels):
     def odd(x):
         x.no_such_method()
 
-    with pytest.raises(RuntimeError, match=r"odd: this CPU kernel cannot be compiled by Numba .*FCNET_NUMBA=0"):
+    with pytest.raises(KernelError, match=r"odd: this CPU kernel cannot be compiled by Numba .*FCNET_NUMBA=0"):
         Jit(odd)(np.ones(3))
 
 
@@ -258,6 +258,19 @@ stats = optim._update.compiled.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 assert not any("workqueue" in name or "omppool" in name for name in sys.modules), "Numba's thread pool was started"
 """
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+def test_a_command_ends_in_a_line_where_a_kernel_cannot_be_compiled(tmp_path):
+    """Also for other errors than Numba's own: here a name of Numba's is gone that compiled code looks up."""
+    command = ["train", "--data", "spirals", "--epochs", "1", "--quiet", "--out", str(tmp_path / "run")]
+    code = f"import sys, numba; del numba.carray\nfrom fcnet.cli import main; sys.exit(main({command!r}))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("fcnet: error: ")
+    assert "with FCNET_NUMBA=0 in the environment NumPy serves" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.usefixtures("cpu_kernels")

@@ -328,3 +328,20 @@ def test_a_ratio_for_dropout_is_told_where_it_belongs(ratio):
         net(blobs(), dropout=ratio)
     with pytest.raises(ValueError, match=r"got 'plan'; did you mean 'plain'\?$"):
         net(blobs(), dropout="plan")
+
+
+def test_a_copy_is_another_network_with_the_same_weights(backend, host):
+    model = fcnet.FullyConnectedNet([5], 4, 3, normalization="batchnorm", seed=3, device=backend)
+    model.set_preprocessing(np.ones(4), np.full(4, 2.0))
+    model.classes = ("a", "b", "c")
+    model.freeze([1])
+    other = model.copy(dtype="float64", reg=0.5)
+    assert (other.device, other.dtype, other.reg, other.classes, other.frozen) == (
+        model.device, np.dtype("float64"), 0.5, model.classes, (),
+    )  # fmt: skip
+    for name in model.params:
+        np.testing.assert_array_equal(host(other.params[name]), host(model.params[name]))
+    np.testing.assert_array_equal(host(other.preprocessing[1]), np.full(4, 2.0))
+    other.params["W1"] = np.zeros((4, 5))
+    assert host(model.params["W1"]).any()
+    assert model.copy(device="cpu").device == "cpu"

@@ -148,6 +148,32 @@ def test_control_c_while_writing_comes_when_all_is_written(tmp_path, monkeypatch
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_control_c_while_the_losses_are_read_comes_when_all_is_written(tmp_path, monkeypatch):
+    made = solver(tmp_path / "run")
+    record = made.record
+
+    def interrupt():
+        signal.raise_signal(signal.SIGINT)
+        return record()
+
+    monkeypatch.setattr(made, "record", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        made.train()
+    fcnet.load(tmp_path / "run")
+
+
+def test_a_full_disk_is_said_also_if_control_c_was_pressed(tmp_path, monkeypatch):
+    made = solver(tmp_path / "run")
+
+    def full(path):
+        signal.raise_signal(signal.SIGINT)
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(made.model, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        made.train()
+
+
 def test_an_empty_name_is_refused():
     with pytest.raises(ValueError, match="out: expected the name of a folder, got ''"):
         RunDirectory("")

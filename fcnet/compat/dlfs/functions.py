@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import array_module
 from fcnet.compat.cs231n._arrays import Array, number, promoted
 from fcnet.validation import check_labels

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import backend_of
 from fcnet.backends.caches import MOMENTUM
 from fcnet.compat import _install

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.compat.cs231n._arrays import Array, number
 from fcnet.compat.dlfs import layers
 from fcnet.compat.dlfs._random import generator, own_generator

@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NoReturn
 
+from fcnet.backends import get_backend
+from fcnet.runs.options import merged
 from fcnet.tools.search import worker
 from fcnet.tools.search.optuna_quietly import quietly
 from fcnet.tools.search.plan import Plan
@@ -36,6 +38,8 @@ def run(plan: Plan, told: Callable[[], None]) -> None:
     """
     if _is_done(plan):
         return
+    # What this warns of, the children would say to nobody: their standard error is read only if they fail.
+    _ = get_backend(merged(plan.fixed).device).kernels
     # Between our own processes, through a pipe: nothing of others' is unpickled.
     work = pickle.dumps(replace(plan, jobs=1))
     children: list[subprocess.Popen[bytes]] = []

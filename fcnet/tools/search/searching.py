@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fcnet import errors
+import fcnet.errors as errors
 from fcnet.backends.signals import Deferred
 from fcnet.data import Dataset
 from fcnet.errors import counted

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet import build
+import fcnet.build as build
 from fcnet.backends.signals import Deferred
 from fcnet.data import Dataset
 from fcnet.errors import DivergedError, TrainingWarning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import array_module
 from fcnet.compat.cs231n import _year
 from fcnet.compat.cs231n._arrays import Array, number, promoted

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import fcnet
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.backends import array_module
 from fcnet.backends.caches import EPS, MOMENTUM
 from fcnet.compat import _install

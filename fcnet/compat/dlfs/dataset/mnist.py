@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcnet import functional as F
+import fcnet.functional as F
 from fcnet.data import catalogue
 from fcnet.data.fetching import fetch
 from fcnet.data.files import remedy
