@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fcnet.data.files import opened, read_up_to
+from fcnet.errors import counted
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _UBYTE = 0x08
@@ -59,7 +60,7 @@ def read_images_and_labels(images: Path, labels: Path, advice: str) -> tuple[np.
     X, y = read_idx(images, 3, advice), read_idx(labels, 1, advice)
     if len(X) != len(y):
         raise ValueError(
-            f"{labels}: expected {len(X)} labels, as many as images in {images.name}; got {len(y)}; {advice}"
+            f"{labels}: expected {counted(len(X), 'label')}, as many as images in {images.name}; got {len(y)}; {advice}"
         )
     if X.size == 0:
         raise ValueError(f"{images}: expected at least one image; got shape {X.shape}; {advice}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.checks import row_chunks
+from fcnet.errors import counted
 
 HELD_OUT = 0.1  # the share of the validation part, and of the test part where one has to be made
 _PURPOSE = 0x73706C6974  # "split": the second word of the key, so no other use of the same seed shares its numbers
@@ -20,7 +21,7 @@ class TooFew(ValueError):
     def __init__(self, count: int, classes: int, enough: int) -> None:
         self.needs = (
             f"expected at least {enough} samples: one for training of each of {classes} classes, and those "
-            f"held out; got {count} samples"
+            f"held out; got {counted(count, 'sample')}"
         )
         super().__init__(f"y: {self.needs}; give more, or make the parts yourself and give X_train, X_val and so on")
 

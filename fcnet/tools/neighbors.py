@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fcnet.backends import Array, Backend, backend_of, get_backend
+from fcnet.errors import counted
 from fcnet.validation import check_input, check_labels, one_of, positive_int
 
 DISTANCES = ("l1", "l2")
@@ -237,7 +238,7 @@ class _Metric:
                 return n, min(m, known)
         least = (16 * (k + 1) + 4 * classes + 8 * width + 1) * 8 // 7 * np.dtype(self.dtype).itemsize
         raise ValueError(
-            f"memory: expected at least {least} bytes for {width} features, k = {k} and {classes} classes, "
+            f"memory: expected at least {least} bytes for {counted(width, 'feature')}, k = {k} and {counted(classes, 'class', 'classes')}, "
             f"got {self.memory}"
         )
 
@@ -411,7 +412,7 @@ def _check_samples(name: str, X: Array, width: int, dtype: str, like: str = "") 
         raise ValueError(f"{name}: expected at least one feature per sample, got shape {shape}")
     if len(shape) > 1 and prod(shape[1:]) != width:
         raise ValueError(
-            f"{name}: expected {width} features per sample, as in {like}, got {prod(shape[1:])} (shape {shape}); "
+            f"{name}: expected {counted(width, 'feature')} per sample, as in {like}, got {prod(shape[1:])} (shape {shape}); "
             "give both the same columns"
         )
     check_input(name, X, width, dtype)
