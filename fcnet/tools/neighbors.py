@@ -238,7 +238,8 @@ class _Metric:
                 return n, min(m, known)
         least = (16 * (k + 1) + 4 * classes + 8 * width + 1) * 8 // 7 * np.dtype(self.dtype).itemsize
         raise ValueError(
-            f"memory: expected at least {least} bytes for {counted(width, 'feature')}, k = {k} and {counted(classes, 'class', 'classes')}, "
+            f"memory: expected at least {least} bytes for {counted(width, 'feature')}, k = {k} and "
+            f"{counted(classes, 'class', 'classes')}, "
             f"got {self.memory}"
         )
 
@@ -412,8 +413,8 @@ def _check_samples(name: str, X: Array, width: int, dtype: str, like: str = "") 
         raise ValueError(f"{name}: expected at least one feature per sample, got shape {shape}")
     if len(shape) > 1 and prod(shape[1:]) != width:
         raise ValueError(
-            f"{name}: expected {counted(width, 'feature')} per sample, as in {like}, got {prod(shape[1:])} (shape {shape}); "
-            "give both the same columns"
+            f"{name}: expected {counted(width, 'feature')} per sample, as in {like}, got {prod(shape[1:])} "
+            f"(shape {shape}); give both the same columns"
         )
     check_input(name, X, width, dtype)
     if isinstance(X, np.ndarray) and X.dtype.kind == "f":
