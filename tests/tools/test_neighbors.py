@@ -114,6 +114,13 @@ def test_groups_far_apart_keep_their_own_neighbours(distance, spread, backend, d
     np.testing.assert_allclose(between, expected, rtol=1e-4)
 
 
+def test_a_sample_far_off_leaves_the_others_their_digits(backend, device, host, dtype):
+    """Measured from a mean that it draws away, they would fall together."""
+    known = device(np.array([[0.0], [1.0], [3.0], [2e8]]), dtype)
+    between = host(fcnet.pairwise_distances(known, known, distance="l1", dtype=dtype))
+    np.testing.assert_array_equal(between[:3, :3], [[0, 1, 3], [1, 0, 2], [3, 2, 0]])
+
+
 def test_a_point_is_at_no_negative_distance_from_itself(backend, device, host, rng):
     X = rng.standard_normal((50, 300)).astype("float32")
     squares = host(fcnet.pairwise_distances(device(X), device(X), dtype="float32")) ** 2
