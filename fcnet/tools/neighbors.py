@@ -216,7 +216,7 @@ class _Metric:
 
     def __init__(self, backend: Backend, distance: str, dtype: str, origin: Array, memory: int) -> None:
         self.backend, self.distance, self.dtype = backend, distance, dtype
-        # The same for both sides, so rounding it costs nothing; differences alone are best taken of the values themselves.
+        # The same for both sides, so rounding it costs nothing. L1 takes differences only, of the values themselves.
         self.origin = (origin if distance == "l2" else origin * 0).astype(dtype)
         self.memory, self.elements = memory, memory // np.dtype(dtype).itemsize
         # Of the (n, m, D) that L1 takes at a time: pieces that stay in a cache, where the device has a size for that.
