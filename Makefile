@@ -12,7 +12,7 @@ PARTS ?=
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-train: $(VENV)/.train  ## train on the digits (a few seconds) and print the test accuracy
+train: $(VENV)/.train  ## train on the digits (the first time, most of it is compiling) and print the test accuracy
 	$(BIN)/fcnet train --config examples/digits.toml
 
 test: $(VENV)/.dev  ## the whole test suite
