@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from benchmarks import ceiling
 from benchmarks.pictures import COLORS, mark, new_figure, to_png
 from benchmarks.report import digits, heading, table
 from benchmarks.workloads import Workload
@@ -72,9 +73,7 @@ def _of_ceiling(record: Record) -> Iterable[str]:
         return
     found = record["ceiling"]
     yield from ("", "## Share of the ceiling, and memory of the device", "")
-    speeds = ", ".join(f"{name} {flops / 1e12:.1f} TFLOP/s" for name, flops in found["flops"].items())
-    side, copied = found["side"], found["bytes"] / 1e9
-    yield f"One product of {side} x {side} matrices: {speeds}; a copy: {copied:.0f} GB/s."
+    yield ceiling.told(found)
     yield "Share: floating-point operations of the step's products, over its time, over that speed."
     yield "Memory: fcnet's own pool without cuBLAS's workspace, over parameters x 4 + data + activations (goal: 1.20)."
     yield ""
