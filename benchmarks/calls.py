@@ -37,7 +37,7 @@ def recorded(backend: Backend) -> Iterator[Calls]:
     try:
         yield found
     finally:
-        del backend.compile  # type: ignore[method-assign]
+        del backend.compile
 
 
 def profile(backend: Backend, calls: Iterable[Callable[[], Any]]) -> list[dict[str, Any]]:

@@ -164,7 +164,8 @@ def markdown(record: Mapping[str, Any], profile: bool = False) -> str:
     for row in record["rows"]:
         net = f"{row['workload']}: {nets[row['workload']].describe()}"
         timed = f"{digits(row['median_us'])} ± {digits(row['iqr_us'])}" if "median_us" in row else ""
-        cells.append([net, timed, f"{row['first_step_s']:.2f}" if "first_step_s" in row else "", row.get("refused", "")])
+        first = f"{row['first_step_s']:.2f}" if "first_step_s" in row else ""
+        cells.append([net, timed, first, row.get("refused", "")])
     lines += table(["workload", "µs a step", "first step, s", ""], cells, left=(0, 3))
     for row in record["rows"]:
         if "at_a_time" in row:

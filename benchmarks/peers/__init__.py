@@ -41,7 +41,9 @@ _ALL = (
     Contender("torch", "benchmarks.peers.with_torch:Eager", ("torch",), devices=BOTH, counts=True),
     Contender("torch-compile", "benchmarks.peers.with_torch:Compiled", ("torch",), devices=BOTH, counts=True),
     Contender("torch-graph", "benchmarks.peers.with_torch:Graph", ("torch",), devices=("cuda",), counts=True),
-    Contender("torch-steps", "benchmarks.peers.with_torch:Steps", ("torch",), devices=("cuda",), counts=True, short=True),
+    Contender(
+        "torch-steps", "benchmarks.peers.with_torch:Steps", ("torch",), devices=("cuda",), counts=True, short=True
+    ),
     Contender("jax", "benchmarks.peers.with_jax:Jax", ("jax", "jaxlib"), _SHARED, devices=BOTH, counts=True),
     Contender(
         *("jax-scan", "benchmarks.peers.with_jax:Scan", ("jax", "jaxlib"), _SHARED),

@@ -13,7 +13,7 @@ from fcnet.backends.cuda.gemm import WORKSPACE
 from fcnet.backends.cuda.side_stream import STREAMS
 
 Record = Mapping[str, Any]
-SHORT = {"unavailable": "n/a", "unsupported": "–", "failed": "failed", "crashed": "crashed", "wrong": "refused"}
+SHORT = {"unavailable": "n/a", "unsupported": "–", "wrong": "refused"}  # other kinds as they are
 
 
 def markdown(record: Record) -> str:
@@ -50,7 +50,7 @@ def markdown(record: Record) -> str:
 def _cell(row: Mapping[str, Any]) -> str:
     if "median_us" in row:
         return f"{digits(row['median_us'])} ± {digits(row['iqr_us'])}"
-    return SHORT.get(row.get("kind", ""), "")
+    return SHORT.get(row.get("kind", ""), row.get("kind", ""))
 
 
 def _ratios(record: Record) -> Iterable[str]:

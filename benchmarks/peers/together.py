@@ -136,7 +136,7 @@ class Side:
         except Failure as failure:
             if clock.left() > 0 or failure.kind != "crashed":
                 raise
-            raise Failure("was not built in the time that there was; run it alone: --workloads, --minutes", "late") from None
+            raise Failure("was not built in time; take more --minutes or fewer --workloads", "late") from None
 
     def prove(self, answer: Answer, limit_s: float, say: Say) -> None:
         """Take the fastest way, and compare its losses with the right ones."""

@@ -218,7 +218,7 @@ class Jax(Peer):
 class Scan(Jax):
     """An epoch a call, for a device on which a step may be shorter than a call."""
 
-    ways: Mapping[str, Callable[..., Jitted]] = {"Adam by hand": partial(Scanned, adam=hand_written)}
+    ways: Mapping[str, Callable[..., Jitted]] = {"Adam by hand, an epoch a call": partial(Scanned, adam=hand_written)}
 
 
 class Synchronous(Jax):
