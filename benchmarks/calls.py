@@ -5,6 +5,7 @@ On a GPU a call is captured several times in one CUDA graph, so that what is tim
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,7 @@ def _captured(backend: Backend, call: Callable[[], Any]) -> tuple[Any, Any]:
     cupy = backend.xp
     call()  # nothing is left to be compiled in the capture
     backend.synchronize()
+    gc.collect()  # nothing is to be freed in between
     pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
     with cupy.cuda.using_allocator(pool.malloc), stream:
         stream.begin_capture()

@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 
 import fcnet
-from benchmarks import command, compare, gpu_tests, machine, own, report
+from benchmarks import command, compare, gpu_tests, kernels, machine, own, report
 from benchmarks import whole as training
 from benchmarks.clock import Clock, deadlines
-from benchmarks.grid import Grid
 from benchmarks.peers import CONTENDERS, PEERS, table, together
 from benchmarks.peers.duel import Effort
 from benchmarks.peers.pool import stopped_cleanly
-from benchmarks.run import HERE, record
-from benchmarks.workloads import Workload, workloads_for
+from benchmarks.run import HERE
+from benchmarks.workloads import Workload, draw, workloads_for
 from fcnet.backends import Status, get_backend, probe
 from fcnet.files import write_atomically
 from fcnet.optim import RULES
 
-STEPS = 50
+STEPS = 50  # of parity: more than two epochs
+PARITY = Workload("parity", 64, (100, 100), 100, STEPS, norm=True, keep=0.8, rows=2000)  # of the digits' size
 #: In this order, the dearest to know first; seconds of eight minutes for each.
 SHARES = {"own": 75.0, "tests": 115.0, "parity": 15.0, "peers": 170.0, "training": 60.0, "kernels": 45.0}
 PARTS = tuple(SHARES)
@@ -42,8 +42,9 @@ Keep = Callable[[Any], None]
 
 
 def parity(device: str, clock: Clock, keep: Keep) -> dict[str, Any]:
-    """The largest relative difference of the digits net's losses from the CPU's over the first steps, by rule."""
-    digits = fcnet.data.load("digits")
+    """The largest relative difference of a small net's losses from the CPU's over the first steps, by rule."""
+    drawn = draw(PARITY)
+    data = fcnet.data.Dataset(X_train=drawn.X, y_train=drawn.y, X_val=drawn.X[:100], y_val=drawn.y[:100])
     rows: list[dict[str, Any]] = []
     left = [(dtype, rule) for dtype in ("float64", "float32") for rule in RULES]
     while left and clock.left() > 0:
@@ -51,9 +52,13 @@ def parity(device: str, clock: Clock, keep: Keep) -> dict[str, Any]:
         losses = []
         for where in ("cpu", device):
             model = fcnet.FullyConnectedNet(
-                [100, 100], 64, 10, normalization="batchnorm", dropout_keep_ratio=0.8, dtype=dtype, device=where
+                *(PARITY.hidden, PARITY.inputs, PARITY.outputs),
+                normalization="batchnorm",
+                dropout_keep_ratio=PARITY.keep,
+                dtype=dtype,
+                device=where,
             )
-            solver = fcnet.Solver(model, digits, update_rule=rule, verbose=False)
+            solver = fcnet.Solver(model, data, update_rule=rule, batch_size=PARITY.batch, verbose=False)
             for _ in range(STEPS):
                 solver.step()
             losses.append(np.array(solver.loss_history))
@@ -186,7 +191,7 @@ def tables(content: Mapping[str, Any], profile: bool = False) -> str:
     if "own" in whole:
         lines.append(own.markdown(whole["own"], profile))
     if "kernels" in whole:
-        lines.append(report.markdown(whole["kernels"]))
+        lines += _kernel_lines(whole["kernels"])
     if "peers" in whole:
         lines.append(table.markdown(whole["peers"]))
     if "training" in whole:
@@ -196,6 +201,12 @@ def tables(content: Mapping[str, Any], profile: bool = False) -> str:
     if "tests" in whole:
         lines += _test_lines(whole["tests"])
     return "\n".join(lines)
+
+
+def _kernel_lines(found: Mapping[str, Any]) -> list[str]:
+    lines = [report.markdown(found)] if found["rows"] else []
+    lines += [f"kernels, {op}: {why}" for op, why in found["failures"].items()]
+    return lines + [f"no time was left for {op}" for op in found["left_out"] if op not in found["failures"]]
 
 
 def _parity_lines(found: Mapping[str, Any]) -> list[str]:
@@ -257,7 +268,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device, EFFORT, commit, workloads, clock, keep, begun.get("own", {}).get("ceiling")
         ),
         "training": lambda keep, clock: training.record(device, threads, commit, rounds=TRAININGS, clock=clock),
-        "kernels": lambda keep, clock: record(Grid.load(options.grid, devices=[device]), commit),
+        "kernels": lambda keep, clock: kernels.record_within(
+            clock, options.grid, device, threads=threads, commit=commit, keep=keep
+        ),
     }
     try:
         with stopped_cleanly():

@@ -142,8 +142,8 @@ _CUDA = _by_name(
     Workload("mnist", 784, (100,) * 4, 100, 2000, tolerance=5e-5, goal=2.0),
     Workload("cifar", 3072, (100,) * 3, 100, 2000, norm=True, keep=0.8, tolerance=1e-4, goal=2.0),
     Workload("wide", 3072, (1024, 1024), 256, 1000, goal=1.3, **_TF32),
-    Workload("large-tf32", **(_LARGE | _TF32 | {"proof_steps": 3}), goal_ceiling=0.85),
-    Workload("large-bf16", **_LARGE, precision="bf16", first=1e-2, tolerance=0.2, proof_steps=3, goal_ceiling=0.75),
+    Workload("large-tf32", **(_LARGE | _TF32 | {"proof_steps": 2}), goal_ceiling=0.85),
+    Workload("large-bf16", **_LARGE, precision="bf16", first=1e-2, tolerance=0.2, proof_steps=2, goal_ceiling=0.75),
 )
 WORKLOADS: dict[str, dict[str, Workload]] = {"cpu": _CPU, "cuda": _CUDA}  # by the kind of device
 

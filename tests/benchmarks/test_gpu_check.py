@@ -9,8 +9,9 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import calls, ceiling, gpu_check, gpu_tests, own, whole
+from benchmarks import calls, ceiling, gpu_check, gpu_tests, kernels, own, whole
 from benchmarks.clock import Clock, deadlines
+from benchmarks.grid import GRIDS
 from benchmarks.peers import CONTENDERS, table
 from benchmarks.peers.duel import Effort
 from benchmarks.workloads import Workload
@@ -248,6 +249,19 @@ def test_own_steps_that_there_is_no_time_for_are_told():
     made = own.record("cpu", [SMALL], threads=1, effort=EFFORT, clock=Clock(0))
     assert (made["rows"], made["left_out"]) == ([], ["small"])
     assert "No time was left for small." in own.markdown(made)
+
+
+def test_kernels_are_measured_op_by_op_while_there_is_time():
+    kept = []
+    made = kernels.record_within(Clock(600), "quick", "cpu", threads=1, commit="abc", keep=kept.append)
+    assert (made["left_out"], made["failures"], made["commit"]) == ([], {}, "abc")
+    assert len(kept) == len(GRIDS["quick"]["ops"])
+    assert {row["op"] for row in made["rows"]} == set(GRIDS["quick"]["ops"])
+    text = gpu_check.tables({"errors": {}, "kernels": made})
+    assert "Kernels" in text
+    late = kernels.record_within(Clock(0), "quick", "cpu", threads=1)
+    assert late["left_out"] == GRIDS["quick"]["ops"]
+    assert "no time was left for affine_forward" in gpu_check.tables({"errors": {}, "kernels": late})
 
 
 def test_a_call_that_cannot_be_made_alone_is_told_and_counters_are_put_back():
