@@ -41,10 +41,19 @@ def markdown(record: Record) -> str:
     lines += _memory(record)
     lines += _compilation(record, columns)
     refused = [row for row in record["rows"] if "refused" in row and row["kind"] != "unsupported"]
-    if refused:
-        lines += ["", "## Not timed", ""]
-        lines += [f"- {row['workload']}, {row['contender']}: {row['refused']}" for row in refused]
+    if untold := [*(f"- {row['workload']}, {row['contender']}: {row['refused']}" for row in refused), *_late(record)]:
+        lines += ["", "## Not timed", "", *untold]
     return "\n".join(lines) + "\n"
+
+
+def _late(record: Record) -> Iterable[str]:
+    """The ways to write a step that there was no time to build, or that failed; another one was timed."""
+    for row in record["rows"]:
+        about = row.get("about", {})
+        for way in about.get("no_time_for", []):
+            yield f"- {row['workload']}, {row['contender']}, {way}: there was no time to build it"
+        for way, why in about.get("failed", {}).items():
+            yield f"- {row['workload']}, {row['contender']}, {way}: {why}"
 
 
 def _cell(row: Mapping[str, Any]) -> str:
@@ -80,7 +89,8 @@ def _of_ceiling(record: Record) -> Iterable[str]:
     rows = []
     for fields in record["workloads"]:
         workload = Workload.from_dict(fields)
-        row = next((r for r in record["rows"] if (r["workload"], r["contender"]) == (workload.name, "fcnet")), {})
+        ours = (r for r in record["rows"] if (r["workload"], r["contender"]) == (workload.name, "fcnet"))
+        row: Mapping[str, Any] = next(ours, {})
         if "median_us" not in row or workload.precision not in found["flops"]:
             continue
         share = workload.flops / (row["median_us"] / 1e6) / found["flops"][workload.precision]

@@ -76,7 +76,7 @@ class Jitted(Stepper):
         self.jitted = jax.jit(self._step, donate_argnums=0)
         self.reset()
 
-    def _put(self, value: np.ndarray) -> jax.Array:
+    def _put(self, value: np.ndarray | np.int32) -> jax.Array:
         return jax.device_put(value, self.device)
 
     def reset(self) -> None:
@@ -200,7 +200,6 @@ class Jax(Peer):
         del self._built
         self.stepper: Any = stepper
         self.about |= about
-        self.step = self.stepper
 
     def step(self) -> None:
         self.stepper()
@@ -227,11 +226,10 @@ class Synchronous(Jax):
     def settle(self) -> None:
         super().settle()
         self.about.pop("tried", None)
-        self.step = self._one
+
+    def step(self) -> None:
+        jax.block_until_ready(self.stepper())
 
     def many(self, count: int) -> None:
         for _ in range(count):
-            self._one()
-
-    def _one(self) -> None:
-        jax.block_until_ready(self.stepper())
+            self.step()
