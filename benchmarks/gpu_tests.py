@@ -47,7 +47,11 @@ def run_tests(arguments: Sequence[str] = (), limit_s: float | None = None) -> di
 
 def _exit_code(command: Sequence[str], limit_s: float | None) -> int | None:
     """None: it was not done in time."""
-    process = subprocess.Popen(command, cwd=machine.ROOT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that is ignored is inherited
+    try:
+        process = subprocess.Popen(command, cwd=machine.ROOT)
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         return process.wait(limit_s)
     except subprocess.TimeoutExpired:
