@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMMIT ?=
 OUT ?=
 PARTS ?=
+MINUTES ?=
 
 .DEFAULT_GOAL := help
 
@@ -36,8 +37,9 @@ bench: $(VENV)/.dev  ## affine and batch norm, forward and backward, on every us
 docs: $(VENV)/.dev  ## docs/reference.md, from the docstrings
 	$(BIN)/python docs/make_reference.py
 
-gpu-check:  ## on a GPU machine, with the system's python3, no network, no install: tests, parity, benchmarks -> JSON
-	$(PYTHON) -m benchmarks.gpu_check --commit "$(COMMIT)" $(if $(OUT),--out "$(OUT)") $(if $(PARTS),--parts $(PARTS))
+gpu-check:  ## on a GPU machine, in 8 minutes, with the system's python3, no network, no install: steps, profile, tests -> JSON
+	$(PYTHON) -m benchmarks.gpu_check --profile --commit "$(COMMIT)" $(if $(OUT),--out "$(OUT)") \
+	  $(if $(PARTS),--parts $(PARTS)) $(if $(MINUTES),--minutes $(MINUTES))
 
 dev-cuda: $(VENV)/.dev  ## CuPy and NVRTC without a GPU, so that the tests compile every kernel and see CuPy's real messages
 	$(PIP) -e '.[dev,dev-cuda]'

@@ -1,14 +1,20 @@
-"""How fast a device is at best: one large product in each precision, one large copy; the measure of all shares."""
+"""How fast a device is at best: one large product in each precision, one large copy; the measure of all shares.
+
+The matrices are random: on constant ones a GPU's arithmetic takes less power, its clock stays higher, and the product
+is some tenths faster than any that a training makes.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from benchmarks.timing import summarize
-from fcnet.backends import Backend, get_backend
+from fcnet.backends import Array, Backend, get_backend
 
 SIDE = 8192  # of the matrices of the product, on a GPU
 SIDE_CPU = 1024
@@ -28,7 +34,7 @@ def measure(device: str, side: int | None = None) -> dict[str, Any]:
     side = side or (SIDE_CPU if on_cpu else SIDE)
     flops = {name: 2 * side**3 / seconds for name, seconds in _products(backend, side).items()}
     xp = backend.xp
-    source = xp.zeros((COPIED_CPU if on_cpu else COPIED) // 4, dtype="float32")
+    source = _long(backend, (COPIED_CPU if on_cpu else COPIED) // 4)
     target = xp.zeros(source.shape, dtype="float32")
 
     def copy() -> None:
@@ -37,10 +43,23 @@ def measure(device: str, side: int | None = None) -> dict[str, Any]:
     return {"side": side, "flops": flops, "bytes": 2 * source.nbytes / _seconds(copy, backend.synchronize)}
 
 
+def told(found: Mapping[str, Any]) -> str:
+    """What `measure` found, in a line."""
+    speeds = ", ".join(f"{name} {flops / 1e12:.1f} TFLOP/s" for name, flops in found["flops"].items())
+    side, copied = found["side"], found["bytes"] / 1e9
+    return f"One product of random {side} x {side} matrices: {speeds}; a copy: {copied:.0f} GB/s."
+
+
+def _long(backend: Backend, size: int) -> Array:
+    """A long random array; a drawn piece of it, repeated: drawing it all would take the host seconds."""
+    piece = np.random.default_rng(0).standard_normal(min(size, 1 << 20), dtype=np.float32)
+    return backend.xp.tile(backend.asarray(piece), size // len(piece))
+
+
 def _products(backend: Backend, side: int) -> dict[str, float]:
     """Seconds of a product in each precision."""
-    xp = backend.xp
-    a, b, out = (xp.full((side, side), value, dtype="float32") for value in (0.5, 0.25, 0.0))
+    a, b = (backend.asarray(drawn) for drawn in _matrices(side))
+    out = backend.xp.empty((side, side), dtype="float32")
     found = {}
     for name in ("float32", *backend.precisions):
         product = partial(backend.gemm, a, b, out=out, precision=None if name == "float32" else name)
@@ -48,6 +67,13 @@ def _products(backend: Backend, side: int) -> dict[str, float]:
     for name, seconds in _of_torch(backend, side, list(found)).items():
         found[name] = min(found[name], seconds)
     return found
+
+
+def _matrices(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two seeded ones, normal."""
+    rng = np.random.default_rng(0)
+    first, second = (rng.standard_normal((side, side), dtype=np.float32) for _ in range(2))
+    return first, second
 
 
 def _of_torch(backend: Backend, side: int, precisions: list[str]) -> dict[str, float]:
@@ -64,7 +90,7 @@ def _of_torch(backend: Backend, side: int, precisions: list[str]) -> dict[str, f
         for name in precisions:
             torch.set_float32_matmul_precision("high" if name == "tf32" else "highest")
             kind = torch.bfloat16 if name == "bf16" else torch.float32
-            a, b = (torch.full((side, side), value, dtype=kind, device=backend.name) for value in (0.5, 0.25))
+            a, b = (torch.randn((side, side), dtype=kind, device=backend.name) for _ in range(2))
             out = torch.empty_like(a)
             wait = (lambda: None) if on_cpu else torch.cuda.synchronize
             found[name] = _seconds(partial(torch.matmul, a, b, out=out), wait)

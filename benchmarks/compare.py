@@ -28,7 +28,7 @@ def contenders_for(device: str, peers: Sequence[str]) -> list[Contender]:
     return [c for c in found if device.partition(":")[0] in c.devices]
 
 
-def measure(
+def one_by_one(
     workloads: Sequence[Workload],
     contenders: Sequence[Contender],
     *,
@@ -36,25 +36,27 @@ def measure(
     threads: int = 1,
     effort: Effort = QUICK,
     say: Say = lambda text: None,
-) -> Iterator[dict[str, Any]]:
-    """Workload by workload, the rows of every contender and the ratios."""
-    counting = [contender.name for contender in contenders if contender.counts]
+) -> Iterator[list[Row]]:
+    """The rows of every contender, workload by workload: each is built alone."""
     known: list[Answer] = []
     for workload in workloads:
         say(f"{workload.name}: {workload.describe()}")
-        rows = duel(workload, contenders, device=device, threads=threads, effort=effort, say=say, known=known)
-        ratios: list[Row] = []
-        fastest = best(rows, counting)
-        waiting = best(rows, [name for name in counting if name != AHEAD])
-        pairs = [
-            (fastest, "fcnet", workload.goal),
-            (waiting, "fcnet", workload.goal),
-            ("naive", "fcnet-numpy", workload.goal_numpy),
-        ]
-        for above, below, goal in dict.fromkeys(pairs):
-            if above is not None and (made := ratio(rows, above, below)):
-                ratios.append({"workload": workload.name, **made, "goal": goal})
-        yield {"ratios": ratios, "rows": rows}
+        yield duel(workload, contenders, device=device, threads=threads, effort=effort, say=say, known=known)
+
+
+def ratios(workload: Workload, rows: Sequence[Row], contenders: Sequence[Contender]) -> list[Row]:
+    """The best frameworks' times over fcnet's, plain NumPy's over that of fcnet without Numba; those that there are."""
+    counting = [contender.name for contender in contenders if contender.counts]
+    pairs = [
+        (best(rows, counting), "fcnet", workload.goal),
+        (best(rows, [name for name in counting if name not in AHEAD]), "fcnet", workload.goal),
+        ("naive", "fcnet-numpy", workload.goal_numpy),
+    ]
+    found: list[Row] = []
+    for above, below, goal in dict.fromkeys(pairs):
+        if above is not None and (made := ratio(rows, above, below)):
+            found.append({"workload": workload.name, **made, "goal": goal})
+    return found
 
 
 def record(
@@ -67,9 +69,16 @@ def record(
     say: Say,
     commit: str | None = None,
     keep: Callable[[dict[str, Any]], bool] = lambda made: True,
+    duels: Iterator[list[Row]] | None = None,
+    known_ceiling: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All of the JSON file but the memory. `keep` is given what there is after each workload, and says whether to go
-    on; workloads that it leaves out are named.
+    """All of the JSON file but the memory.
+
+    Args:
+        keep: is given what there is after each workload, and says whether to go on; workloads that it leaves out are
+            named.
+        duels: the rows of workload after workload; None: those of `one_by_one`.
+        known_ceiling: the device's, if it was measured.
     """
     made = describe(device, threads, commit) | {
         "effort": dataclasses.asdict(effort),
@@ -80,17 +89,20 @@ def record(
         "ratios": [],
         "rows": [],
     }
-    if device != "cpu":
+    if known_ceiling is not None:
+        made["ceiling"] = known_ceiling
+    elif device != "cpu":
         say("ceiling: one large product in each precision")
         made["ceiling"] = ceiling.measure(device)
-    found = measure(workloads, contenders, device=device, threads=threads, effort=effort, say=say)
-    for workload, part in zip(workloads, found, strict=False):
-        for row in part["rows"]:
+    if duels is None:
+        duels = one_by_one(workloads, contenders, device=device, threads=threads, effort=effort, say=say)
+    for workload, rows in zip(workloads, duels, strict=False):
+        for row in rows:
             made["versions"] |= row.pop("versions", {})
         made["workloads"].append(workload.to_dict())
         made["left_out"].remove(workload.name)
-        made["rows"] += part["rows"]
-        made["ratios"] += part["ratios"]
+        made["rows"] += rows
+        made["ratios"] += ratios(workload, rows, contenders)
         if not keep(made):
             break
     if made["left_out"]:

@@ -76,9 +76,7 @@ def _plan(options: argparse.Namespace) -> tuple[Grid, Path]:
     Raises:
         ValueError, OSError, MissingExtra: it cannot be; one line says why.
     """
-    for module, package in NEEDED:
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtra("the benchmark", package, "dev")
+    check_needed()
     devices = usable_devices() if options.devices is None else options.devices
     grid = Grid.load(
         options.grid,
@@ -92,6 +90,13 @@ def _plan(options: argparse.Namespace) -> tuple[Grid, Path]:
     out.mkdir(parents=True, exist_ok=True)
     try_writing(out / ".writable")
     return grid, out
+
+
+def check_needed(needed: Sequence[tuple[str, str]] = NEEDED) -> None:
+    """Raises MissingExtra for the first package that is not installed; `needed`: modules and their packages."""
+    for module, package in needed:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra("the benchmark", package, "dev")
 
 
 def record(grid: Grid, commit: str | None = None) -> dict[str, Any]:

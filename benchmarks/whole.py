@@ -8,6 +8,7 @@ no other table: imports, compilation, reading the file, the first step, evaluati
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import subprocess
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command, machine
+from benchmarks.clock import Clock
 from benchmarks.command import describe
 from benchmarks.report import Record, digits, heading, table
 from fcnet.backends import get_backend
@@ -57,16 +59,23 @@ def commands(data: Path, out: Path, device: str, epochs: int) -> dict[str, list[
     return {"fcnet": ours, "torch": torch}
 
 
-def timed(command: list[str], threads: int) -> tuple[float, float]:
+def timed(command: list[str], threads: int, limit_s: float = LIMIT_S) -> tuple[float, float]:
     """Seconds of a run and the test accuracy that it printed.
 
     Raises:
         RuntimeError: it failed, or printed none; the message ends with the last line it said.
+        TimeoutExpired: it was not done in `limit_s` seconds.
     """
     limits = dict.fromkeys(machine.THREADS, str(threads))
     start = time.perf_counter()
     done = subprocess.run(
-        command, cwd=machine.ROOT, env=os.environ | limits, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        command,
+        cwd=machine.ROOT,
+        env=os.environ | limits,
+        capture_output=True,
+        text=True,
+        timeout=max(0.1, limit_s),
+        check=False,
     )
     seconds = time.perf_counter() - start
     found = re.findall(r"test accuracy ([0-9.]+)", done.stdout)
@@ -77,22 +86,32 @@ def timed(command: list[str], threads: int) -> tuple[float, float]:
 
 
 def measure(
-    device: str, threads: int, rows: int = ROWS, test: int = TEST, epochs: int = EPOCHS
+    device: str,
+    threads: int,
+    rows: int = ROWS,
+    test: int = TEST,
+    epochs: int = EPOCHS,
+    rounds: int = ROUNDS,
+    clock: Clock | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each contender: seconds of each round, in turns, and the accuracy; or why there is none."""
+    clock = clock or Clock(math.inf)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.npz"
         make_data(data, rows, test)
         found: dict[str, dict[str, Any]] = {}
-        for turn in range(ROUNDS + 1):  # the first warms caches up: files, compiled kernels
+        for turn in range(rounds + 1):  # the first warms caches up: files, compiled kernels
             for name, command in commands(data, Path(folder) / "run", device, epochs).items():
                 row = found.setdefault(name, {"contender": name, "seconds": []})
-                if "refused" in row:
+                if "refused" in row or "late" in row:
                     continue
                 try:
-                    seconds, row["accuracy"] = timed(command, threads)
-                except (RuntimeError, subprocess.TimeoutExpired) as error:
+                    seconds, row["accuracy"] = timed(command, threads, min(LIMIT_S, clock.left()))
+                except RuntimeError as error:
                     row["refused"] = str(error)
+                    continue
+                except subprocess.TimeoutExpired as late:
+                    row["late"] = f"not done in {late.timeout:.0f} s"
                     continue
                 if turn:
                     row["seconds"].append(round(seconds, 3))
@@ -103,17 +122,19 @@ def measure(
 
 def ratio(rows: Sequence[dict[str, Any]]) -> float | None:
     """PyTorch's time over fcnet's, the median of the rounds."""
-    taken = {row["contender"]: row["seconds"] for row in rows if "refused" not in row}
+    taken = {row["contender"]: row["seconds"] for row in rows if "refused" not in row and row["seconds"]}
     if set(taken) != {"fcnet", "torch"}:
         return None
-    return float(np.median(np.divide(taken["torch"], taken["fcnet"])))
+    pairs = [torch / ours for torch, ours in zip(taken["torch"], taken["fcnet"], strict=False)]  # one may be late
+    return float(np.median(pairs))
 
 
-def record(device: str, threads: int, commit: str | None = None, **size: int) -> dict[str, Any]:
-    """All of the JSON file; `commit`, if given, is taken for git's answer; `size` as in `measure`."""
+def record(device: str, threads: int, commit: str | None = None, **how: Any) -> dict[str, Any]:
+    """All of the JSON file; `commit`, if given, is taken for git's answer; `how` as in `measure`."""
     made = describe(device, threads, commit)
-    made |= {"rows_of_data": size.get("rows", ROWS), "epochs": size.get("epochs", EPOCHS)}
-    rows = measure(device, threads, **size)
+    made |= {"rows_of_data": how.get("rows", ROWS), "epochs": how.get("epochs", EPOCHS)}
+    made["rounds"] = how.get("rounds", ROUNDS)
+    rows = measure(device, threads, **how)
     return made | {"rows": rows, "ratio": ratio(rows)}
 
 
@@ -121,15 +142,15 @@ def markdown(record: Record) -> str:
     """The table."""
     cells = []
     for row in record["rows"]:
-        if "refused" in row:
-            cells.append([row["contender"], row["refused"], "", ""])
+        if "refused" in row or "first" not in row:
+            cells.append([row["contender"], row.get("refused") or row["late"], "", ""])
         else:
-            median = digits(float(np.median(row["seconds"])))
+            median = digits(float(np.median(row["seconds"]))) if row["seconds"] else row["late"]
             cells.append([row["contender"], median, digits(row["first"]), f"{row['accuracy']:.4f}"])
     lines = [
         *heading(f"From process start to printed accuracy, {record['date']}, {record['device']}", record),
         f"{record['rows_of_data']} pictures of CIFAR-10's shape, 3072-3x100-10, batch norm, batch {BATCH}, "
-        f"{record['epochs']} epochs; medians of {ROUNDS} rounds in turns after a first one, which compiles.",
+        f"{record['epochs']} epochs; medians of {record['rounds']} rounds in turns after a first one, which compiles.",
         "",
         *table(["", "seconds", "first run", "test accuracy"], cells),
     ]
@@ -143,7 +164,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _plan(options: argparse.Namespace) -> Callable[[], Record]:
-    size = {"rows": 2000, "test": 500, "epochs": 2} if options.quick else {}
+    size: dict[str, Any] = {"rows": 2000, "test": 500, "epochs": 2} if options.quick else {}
     return partial(record, get_backend(options.device).name, options.threads, **size)
 
 

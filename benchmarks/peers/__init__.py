@@ -20,6 +20,7 @@ class Contender:
         devices: what it runs on.
         counts: whether it is one of the frameworks among which the best is sought.
         beside: comes along when this other one is asked for.
+        short: has several steps in a call, which is of use only where a call may take as long as a step.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Contender:
     devices: tuple[str, ...] = ("cpu",)
     counts: bool = False
     beside: str = ""
+    short: bool = False
 
 
 BOTH = ("cpu", "cuda")
@@ -39,7 +41,16 @@ _ALL = (
     Contender("torch", "benchmarks.peers.with_torch:Eager", ("torch",), devices=BOTH, counts=True),
     Contender("torch-compile", "benchmarks.peers.with_torch:Compiled", ("torch",), devices=BOTH, counts=True),
     Contender("torch-graph", "benchmarks.peers.with_torch:Graph", ("torch",), devices=("cuda",), counts=True),
+    Contender(
+        "torch-steps", "benchmarks.peers.with_torch:Steps", ("torch",), devices=("cuda",), counts=True, short=True
+    ),
     Contender("jax", "benchmarks.peers.with_jax:Jax", ("jax", "jaxlib"), _SHARED, devices=BOTH, counts=True),
+    Contender(
+        *("jax-scan", "benchmarks.peers.with_jax:Scan", ("jax", "jaxlib"), _SHARED),
+        devices=("cuda",),
+        counts=True,
+        short=True,
+    ),
     Contender("jax-sync", "benchmarks.peers.with_jax:Synchronous", ("jax", "jaxlib"), counts=True, beside="jax"),
     Contender("sklearn", "benchmarks.peers.with_sklearn:Sklearn", ("scikit-learn",), counts=True),
     Contender("naive", "benchmarks.peers.naive:Naive", ("numpy",)),
@@ -48,7 +59,7 @@ _ALL = (
 CONTENDERS: dict[str, Contender] = {contender.name: contender for contender in _ALL}
 OWN = ("fcnet", "fcnet-numpy")  # always there
 FLOOR = "gemm"  # likewise; computes no loss
-AHEAD = "jax"  # hands out steps before the last one is done, on a second thread; its twin waits for each
+AHEAD = ("jax", "jax-scan")  # hand out steps before the last one is done, on a second thread; a twin waits for each
 PEERS = tuple(
     name for name in CONTENDERS if name not in (*OWN, FLOOR) and not CONTENDERS[name].beside
 )  # what --peers chooses from

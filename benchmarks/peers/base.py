@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -28,15 +29,20 @@ class Peer(ABC):
 
     def __init__(self) -> None:
         self.about: dict[str, Any] = {}  # choices that a reader of the table should know
+        self.limit_s = math.inf  # no further way is built after so many seconds
         self.choice: str | None = None  # which way to write the step; None: the fastest, "": the first
 
     @abstractmethod
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
-        """Build the net with these weights; put the data where it trains. The first step's batch is the first.
+        """Build the net with these weights, in every way that may be the fastest; put the data where it trains. The
+        first step's batch is the first.
 
         Raises:
             NotSupported: there is no such layer.
         """
+
+    def settle(self) -> None:  # noqa: B027 - most have one way
+        """Take the way to write the step that is the fastest; called after `make`, when nothing else computes."""
 
     @abstractmethod
     def step(self) -> None:

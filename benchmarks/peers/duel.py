@@ -32,12 +32,15 @@ class Effort:
         scale: of each turn's steps.
         pause: seconds between turns, in which the last contender's threads fall asleep (OpenMP's spin 0.2 s).
         limit_s: after so many seconds without an answer a contender is given up.
+        losing: who takes more than so many times fcnet's time has one round; None: all have all of them. The first,
+            uncounted turns are then short.
     """
 
     rounds: int = 15
     scale: float = 1.0
     pause: float = 0.3
     limit_s: float = 600.0
+    losing: float | None = None
 
 
 QUICK = Effort(rounds=5, scale=0.2, pause=0.05)
@@ -174,18 +177,23 @@ def take_turns(
     rows: dict[str, Row],
     effort: Effort,
     refuse: Callable[[str, Failure], None],
+    epoch: int = 1,
 ) -> None:
-    """Fill the rows with times, from rounds in rotating order. The first, uncounted one warms up."""
-    steps = max(1, round(steps * effort.scale))
-    warm = max(1, steps // 10)
+    """Fill the rows with times, from rounds in rotating order. The first, uncounted one warms up.
+
+    epoch: steps and those that warm up are multiples of it, so that who makes a whole one in a call always can.
+    """
+    steps = max(1, round(steps * effort.scale / epoch)) * epoch
+    warm = max(1, steps // epoch // 10) * epoch
     taken: dict[str, list[float]] = {name: [] for name in workers}
     for turn in range(effort.rounds + 1):
-        names = list(workers)
+        made = warm if effort.losing and not turn else steps
+        names = [name for name in workers if not _lost(taken, name, effort.losing)]
         first = turn % max(1, len(names))
         for name in names[first:] + names[:first]:
             time.sleep(effort.pause)
             try:
-                seconds = workers[name].ask("run", steps=steps, warm=warm, limit_s=120)
+                seconds = workers[name].ask("run", steps=made, warm=warm, limit_s=effort.limit_s)
             except Failure as failure:
                 refuse(name, failure)
                 continue
@@ -196,12 +204,19 @@ def take_turns(
         rows[name] |= summary._asdict() | {"rounds_us": [round(t * 1e6, 2) for t in taken[name]], "steps": steps}
 
 
+def _lost(taken: dict[str, list[float]], name: str, losing: float | None) -> bool:
+    """Whether one more round would tell nothing new."""
+    ours = taken.get("fcnet")
+    return bool(losing and ours and taken[name] and taken[name][-1] > losing * ours[-1])
+
+
 def ratio(rows: Sequence[Row], above: str, below: str) -> dict[str, Any] | None:
     """Time of one contender over that of another, round by round: median and quartiles; None if either has none."""
     times = {row["contender"]: row["rounds_us"] for row in rows if "rounds_us" in row}
     if above not in times or below not in times:
         return None
-    low, middle, high = np.percentile(np.divide(times[above], times[below]), [25, 50, 75])
+    pairs = [first / second for first, second in zip(times[above], times[below], strict=False)]  # one may have lost
+    low, middle, high = np.percentile(pairs, [25, 50, 75])
     return {
         "of": above,
         "to": below,

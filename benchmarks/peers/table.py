@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from benchmarks import ceiling
 from benchmarks.pictures import COLORS, mark, new_figure, to_png
 from benchmarks.report import digits, heading, table
 from benchmarks.workloads import Workload
@@ -12,7 +13,7 @@ from fcnet.backends.cuda.gemm import WORKSPACE
 from fcnet.backends.cuda.side_stream import STREAMS
 
 Record = Mapping[str, Any]
-SHORT = {"unavailable": "n/a", "unsupported": "–", "failed": "failed", "crashed": "crashed", "wrong": "refused"}
+SHORT = {"unavailable": "n/a", "unsupported": "–", "wrong": "refused"}  # other kinds as they are
 
 
 def markdown(record: Record) -> str:
@@ -40,16 +41,25 @@ def markdown(record: Record) -> str:
     lines += _memory(record)
     lines += _compilation(record, columns)
     refused = [row for row in record["rows"] if "refused" in row and row["kind"] != "unsupported"]
-    if refused:
-        lines += ["", "## Not timed", ""]
-        lines += [f"- {row['workload']}, {row['contender']}: {row['refused']}" for row in refused]
+    if untold := [*(f"- {row['workload']}, {row['contender']}: {row['refused']}" for row in refused), *_late(record)]:
+        lines += ["", "## Not timed", "", *untold]
     return "\n".join(lines) + "\n"
+
+
+def _late(record: Record) -> Iterable[str]:
+    """The ways to write a step that there was no time to build, or that failed; another one was timed."""
+    for row in record["rows"]:
+        about = row.get("about", {})
+        for way in about.get("no_time_for", []):
+            yield f"- {row['workload']}, {row['contender']}, {way}: there was no time to build it"
+        for way, why in about.get("failed", {}).items():
+            yield f"- {row['workload']}, {row['contender']}, {way}: {why}"
 
 
 def _cell(row: Mapping[str, Any]) -> str:
     if "median_us" in row:
         return f"{digits(row['median_us'])} ± {digits(row['iqr_us'])}"
-    return SHORT.get(row.get("kind", ""), "")
+    return SHORT.get(row.get("kind", ""), row.get("kind", ""))
 
 
 def _ratios(record: Record) -> Iterable[str]:
@@ -72,16 +82,15 @@ def _of_ceiling(record: Record) -> Iterable[str]:
         return
     found = record["ceiling"]
     yield from ("", "## Share of the ceiling, and memory of the device", "")
-    speeds = ", ".join(f"{name} {flops / 1e12:.1f} TFLOP/s" for name, flops in found["flops"].items())
-    side, copied = found["side"], found["bytes"] / 1e9
-    yield f"One product of {side} x {side} matrices: {speeds}; a copy: {copied:.0f} GB/s."
+    yield ceiling.told(found)
     yield "Share: floating-point operations of the step's products, over its time, over that speed."
     yield "Memory: fcnet's own pool without cuBLAS's workspace, over parameters x 4 + data + activations (goal: 1.20)."
     yield ""
     rows = []
     for fields in record["workloads"]:
         workload = Workload.from_dict(fields)
-        row = next((r for r in record["rows"] if (r["workload"], r["contender"]) == (workload.name, "fcnet")), {})
+        ours = (r for r in record["rows"] if (r["workload"], r["contender"]) == (workload.name, "fcnet"))
+        row: Mapping[str, Any] = next(ours, {})
         if "median_us" not in row or workload.precision not in found["flops"]:
             continue
         share = workload.flops / (row["median_us"] / 1e6) / found["flops"][workload.precision]

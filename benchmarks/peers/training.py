@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import importlib
 import importlib.metadata
+import math
 import os
 import sys
 import time
@@ -33,33 +34,61 @@ class Training:
         self._device, self._choice = device, choice
         return {"import_s": round(time.perf_counter() - start, 3), "versions": versions(packages)}
 
-    def make(self, workload: Mapping[str, Any]) -> dict[str, Any]:
-        """Draw the data and build the net, in place of an earlier one."""
+    def make(self, workload: Mapping[str, Any], limit_s: float | None = None) -> dict[str, Any]:
+        """Draw the data and build the net, in place of an earlier one; the fastest way to write it is chosen at once.
+
+        limit_s: the ways are built alone, of which none is begun after so many seconds; `settle` must follow.
+        """
         self.__dict__.pop("peer", None)
         self._workload = Workload.from_dict(workload)
         data, weights = draw(self._workload), initial(self._workload)
         start = time.perf_counter()
-        self.peer = self._build(self._workload, data, weights, self._choice)
+        if limit_s is None:
+            self.peer = self._build(self._workload, data, weights, self._choice)
+        else:
+            self.peer = self._ways(self._workload, data, weights, self._choice, limit_s)
         return {"make_s": round(time.perf_counter() - start, 3), "about": self.peer.about}
 
     def _build(self, workload: Workload, data: Data, weights: Mapping[str, Any], choice: str | None) -> Peer:
+        peer = self._ways(workload, data, weights, choice)
+        peer.settle()
+        return peer
+
+    def _ways(
+        self,
+        workload: Workload,
+        data: Data,
+        weights: Mapping[str, Any],
+        choice: str | None,
+        limit_s: float = math.inf,
+    ) -> Peer:
         peer = self._class()
-        peer.choice = choice
+        peer.choice, peer.limit_s = choice, limit_s
         peer.make(workload, data, weights, self._device)
         return peer
 
-    def prove(self, count: int) -> dict[str, Any]:
-        """The first losses: without dropout those of a second net, its masks being the contender's own affair."""
+    def settle(self, choice: str | None = None) -> dict[str, Any]:
+        """Choose the fastest of the ways built, or this one: its name."""
+        self.peer.choice = choice
+        self.peer.settle()
+        return {"choice": self.peer.choice, "about": self.peer.about}
+
+    def first_losses(self, count: int) -> dict[str, Any]:
+        """Of this very net; how long the first step took, if that is not known."""
         first = time.perf_counter()
         losses = self.peer.losses(1)
         self.peer.synchronize()
         self.peer.about.setdefault("first_step_s", round(time.perf_counter() - first, 3))
         losses += self.peer.losses(count - 1)
-        found = {"losses": losses, "about": self.peer.about, "raw_epsilon": self.peer.raw_epsilon}
+        return {"losses": losses, "about": self.peer.about, "raw_epsilon": self.peer.raw_epsilon}
+
+    def prove(self, count: int) -> dict[str, Any]:
+        """The first losses: without dropout those of a second net, its masks being the contender's own affair."""
+        found = self.first_losses(count)
         if self._workload.keep < 1:
             plain = dataclasses.replace(self._workload, keep=1.0)
             sure = self._build(plain, draw(plain), initial(plain), self.peer.choice or "")
-            found |= {"losses": sure.losses(count), "dropped": losses}
+            found |= {"losses": sure.losses(count), "dropped": found["losses"]}
         return found
 
     def run(self, steps: int, warm: int) -> float:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.peers.base import Peer
-from benchmarks.peers.tuning import Stepper, fastest
+from benchmarks.peers.tuning import Stepper, Ways
 from benchmarks.workloads import (
     BETA1,
     BETA2,
@@ -24,8 +24,6 @@ from benchmarks.workloads import (
     Workload,
     permutation,
 )
-
-MOST_SCANNED = 20  # steps in one call
 
 
 def hand_written() -> tuple[Callable, Callable]:
@@ -70,6 +68,7 @@ class Jitted(Stepper):
         adam: Callable[[], tuple[Callable, Callable]],
     ) -> None:
         self.workload, self.weights = workload, weights
+        self.per_epoch = workload.count // workload.batch
         self.init, self.update = adam()
         kind, _, index = device.partition(":")
         self.device = jax.devices("cpu" if kind == "cpu" else "gpu")[int(index or 0)]
@@ -77,7 +76,7 @@ class Jitted(Stepper):
         self.jitted = jax.jit(self._step, donate_argnums=0)
         self.reset()
 
-    def _put(self, value: np.ndarray) -> jax.Array:
+    def _put(self, value: np.ndarray | np.int32) -> jax.Array:
         return jax.device_put(value, self.device)
 
     def reset(self) -> None:
@@ -119,7 +118,7 @@ class Jitted(Stepper):
     def _step(self, state: Any, X: Any, y: Any, order: Any) -> Any:
         params, running, moments, step = state
         batch = self.workload.batch
-        start = step % (self.workload.count // batch) * batch
+        start = step % self.per_epoch * batch
         rows = jax.lax.dynamic_slice(order, (start,), (batch,))
         gradient = jax.value_and_grad(self._loss, has_aux=True)
         inputs, labels = jnp.take(X, rows, axis=0, mode="clip"), jnp.take(y, rows, mode="clip")
@@ -127,10 +126,13 @@ class Jitted(Stepper):
         params, moments = self.update(params, grads, moments, step)
         return (params, running, moments, step + 1), loss
 
+    def _shuffle(self) -> None:
+        """Bring the order of the next epoch, if the last one is over."""
+        if self.steps and self.steps % self.per_epoch == 0:
+            self.order = self._put(permutation(self.workload, self.steps // self.per_epoch).astype(np.int32))
+
     def __call__(self) -> jax.Array:
-        per_epoch = self.workload.count // self.workload.batch
-        if self.steps and self.steps % per_epoch == 0:
-            self.order = self._put(permutation(self.workload, self.steps // per_epoch).astype(np.int32))
+        self._shuffle()
         self.steps += 1
         self.state, loss = self.jitted(self.state, self.X, self.y, self.order)
         return loss
@@ -144,16 +146,14 @@ class Jitted(Stepper):
 
 
 class Scanned(Jitted):
-    """Steps of one epoch, several in one call."""
+    """A whole epoch in one call; what is not a whole one, in a call a step."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        rest = self.workload.count // self.workload.batch - 1  # of an epoch, after the step that brings its order
-        self.length = max(n for n in range(1, MOST_SCANNED + 1) if rest % n == 0)
-        self.scanned = jax.jit(self._some, donate_argnums=0)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.scanned = jax.jit(self._epoch, donate_argnums=0)
 
-    def _some(self, state: Any, X: Any, y: Any, order: Any) -> Any:
-        return jax.lax.scan(lambda state, _: self._step(state, X, y, order), state, length=self.length)
+    def _epoch(self, state: Any, X: Any, y: Any, order: Any) -> Any:
+        return jax.lax.scan(lambda state, _: self._step(state, X, y, order), state, length=self.per_epoch)
 
     def reset(self) -> None:
         super().reset()
@@ -161,13 +161,12 @@ class Scanned(Jitted):
 
     def _go(self, most: int) -> tuple[int, Any]:
         """How many steps were made, up to `most`, and their losses."""
-        per_epoch = self.workload.count // self.workload.batch
-        done = self.steps % per_epoch
-        if min(most, per_epoch - done) < self.length or not done:
-            return 1, self()  # what is left, and an epoch's first step
+        if most < self.per_epoch or self.steps % self.per_epoch:
+            return 1, self()
+        self._shuffle()
         self.state, losses = self.scanned(self.state, self.X, self.y, self.order)
-        self.steps += self.length
-        return self.length, losses
+        self.steps += self.per_epoch
+        return self.per_epoch, losses
 
     def many(self, count: int) -> None:
         while count:
@@ -175,7 +174,7 @@ class Scanned(Jitted):
 
     def losses(self, count: int) -> list[float]:
         while len(self._ahead) < count:
-            self._ahead += np.atleast_1d(self._go(self.length)[1]).tolist()
+            self._ahead += np.atleast_1d(self._go(self.per_epoch)[1]).tolist()
         asked, self._ahead = self._ahead[:count], self._ahead[count:]
         return asked
 
@@ -183,19 +182,24 @@ class Scanned(Jitted):
 class Jax(Peer):
     """Adam from optax or by hand, whichever is faster. Steps are queued: the next begins before the last is read."""
 
+    ways: Mapping[str, Callable[..., Jitted]] = {
+        "Adam by hand": partial(Jitted, adam=hand_written),
+        "optax": partial(Jitted, adam=from_optax),
+    }
+
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
         # "highest" is float32, also where TF32 is the default
         precision = {"tf32": "tensorfloat32", "bf16": "default"}.get(workload.precision, "highest")
         jax.config.update("jax_default_matmul_precision", precision)
-        ways = {
-            name: partial(Jitted, workload, data, weights, device, adam)
-            for name, adam in {"Adam by hand": hand_written, "optax": from_optax}.items()
-        }
-        if device != "cpu":  # where a step may be shorter than a call
-            ways["Adam by hand, several steps a call"] = partial(Scanned, workload, data, weights, device, hand_written)
-        self.choice, self.stepper, about = fastest(ways, max(2, workload.steps // 10), self.choice)
+        ways = {name: partial(way, workload, data, weights, device) for name, way in self.ways.items()}
+        self.workload, self._built = workload, Ways(ways, self.choice, self.limit_s)
+
+    def settle(self) -> None:
+        steps = max(2, self.workload.steps // 10)
+        self.choice, stepper, about = self._built.fastest(steps, self.choice)
+        del self._built
+        self.stepper: Any = stepper
         self.about |= about
-        self.step = self.stepper
 
     def step(self) -> None:
         self.stepper()
@@ -210,17 +214,22 @@ class Jax(Peer):
         return self.stepper.losses(count)
 
 
+class Scan(Jax):
+    """An epoch a call, for a device on which a step may be shorter than a call."""
+
+    ways: Mapping[str, Callable[..., Jitted]] = {"Adam by hand, an epoch a call": partial(Scanned, adam=hand_written)}
+
+
 class Synchronous(Jax):
     """The same, waiting for each step: what a loop costs that looks at every loss."""
 
-    def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
-        super().make(workload, data, weights, device)
+    def settle(self) -> None:
+        super().settle()
         self.about.pop("tried", None)
-        self.step = self._one
+
+    def step(self) -> None:
+        jax.block_until_ready(self.stepper())
 
     def many(self, count: int) -> None:
         for _ in range(count):
-            self._one()
-
-    def _one(self) -> None:
-        jax.block_until_ready(self.stepper())
+            self.step()

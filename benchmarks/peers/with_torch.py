@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.peers.base import Peer, threads
-from benchmarks.peers.tuning import Stepper, fastest
+from benchmarks.peers.tuning import Stepper, Ways
 from benchmarks.workloads import (
     BETA1,
     BETA2,
@@ -25,6 +25,8 @@ from benchmarks.workloads import (
     Workload,
     permutation,
 )
+
+MOST_CAPTURED = 20  # steps in one graph
 
 
 class Rows:
@@ -48,12 +50,12 @@ class Rows:
     def _shuffle(self) -> None:
         self.order.copy_(torch.from_numpy(permutation(self.workload, self.epoch)))
 
-    def next(self) -> torch.Tensor:
-        """A view of the epoch's order."""
+    def next(self, batches: int = 1) -> torch.Tensor:
+        """A view of the epoch's order: the next batch, or so many of this epoch."""
         if self.position == self.workload.count:
             self.epoch, self.position = self.epoch + 1, 0
             self._shuffle()
-        start, self.position = self.position, self.position + self.workload.batch
+        start, self.position = self.position, self.position + batches * self.workload.batch
         return self.order[start : self.position]
 
 
@@ -71,7 +73,21 @@ def build(workload: Workload) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
 
 
-class Modules(Stepper):
+class Way(Stepper):
+    """What all ways have in common."""
+
+    device: str
+
+    def synchronize(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+    def losses(self, count: int) -> list[float]:
+        """Of the next steps."""
+        return [float(loss) for loss in [self().clone() for _ in range(count)]]  # a graph's is always the same one
+
+
+class Modules(Way):
     """nn.Sequential, cross_entropy, backward, torch.optim.Adam; the batch is gathered into one buffer."""
 
     def __init__(
@@ -128,12 +144,8 @@ class Modules(Stepper):
         self.adam.step()
         return loss.detach()
 
-    def synchronize(self) -> None:
-        if self.device != "cpu":
-            torch.cuda.synchronize()
 
-
-class Whole(Stepper):
+class Whole(Way):
     """Gather, forward, gradient (torch.func) and Adam as one compiled function over plain tensors."""
 
     def __init__(
@@ -203,10 +215,6 @@ class Whole(Stepper):
     def __call__(self) -> torch.Tensor:
         return self.compiled(self.rows.next())
 
-    def synchronize(self) -> None:
-        if self.device != "cpu":
-            torch.cuda.synchronize()
-
 
 class Captured(Modules):
     """The eager step recorded in one CUDA graph; the batch is found by a cursor on the device."""
@@ -243,8 +251,48 @@ class Captured(Modules):
         return self.recorded_loss
 
 
+class CapturedSteps(Captured):
+    """Several of these steps in one graph: as many as divide an epoch, whose order comes from the host."""
+
+    def __init__(self, *arguments: Any, **adam: Any) -> None:
+        super().__init__(*arguments, **adam)
+        batches = self.rows.workload.count // self.rows.workload.batch
+        self.length = max(count for count in range(1, MOST_CAPTURED + 1) if batches % count == 0)
+        self.recorded_losses = torch.zeros(self.length, device=self.device)
+        self.several = torch.cuda.CUDAGraph()
+        self.adam.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self.several):
+            for i in range(self.length):
+                self._body()
+                self.recorded_losses[i].copy_(self.recorded_loss)
+        self.reset()
+
+    def reset(self) -> None:
+        super().reset()
+        self._ahead: list[float] = []  # losses of steps made and not yet asked for
+
+    def _go(self, most: int) -> torch.Tensor:
+        """The losses of the steps made, up to `most`: all that a graph has, or one."""
+        begun = self.rows.position // self.rows.workload.batch % self.length
+        if most < self.length or begun:
+            return self()[None]
+        self.rows.next(self.length)
+        self.several.replay()
+        return self.recorded_losses
+
+    def many(self, count: int) -> None:
+        while count:
+            count -= len(self._go(count))
+
+    def losses(self, count: int) -> list[float]:
+        while len(self._ahead) < count:
+            self._ahead += self._go(self.length).tolist()
+        asked, self._ahead = self._ahead[:count], self._ahead[count:]
+        return asked
+
+
 class Torch(Peer):
-    """What the ways have in common."""
+    """What the peers have in common."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
         """The ways to write the step, by name."""
@@ -255,25 +303,38 @@ class Torch(Peer):
         torch._dynamo.reset()  # a process may train one net after the other, and the compiler counts
         torch.set_float32_matmul_precision("high" if workload.precision == "tf32" else "highest")
         ways = {name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()}
-        self.choice, self.stepper, about = fastest(ways, max(2, workload.steps // 10), self.choice)
+        self.workload, self._built = workload, Ways(ways, self.choice, self.limit_s)
+
+    def settle(self) -> None:
+        steps = max(2, self.workload.steps // 10)
+        self.choice, stepper, about = self._built.fastest(steps, self.choice)
+        del self._built  # and the memory of the others
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        self.stepper: Any = stepper
         self.about |= about
-        self.step = self.stepper
 
     def step(self) -> None:
         self.stepper()
+
+    def many(self, count: int) -> None:
+        self.stepper.many(count)
 
     def synchronize(self) -> None:
         self.stepper.synchronize()
 
     def losses(self, count: int) -> list[float]:
-        return [float(loss) for loss in [self.stepper().clone() for _ in range(count)]]  # a graph's is always the same
+        return self.stepper.losses(count)
 
 
 class Eager(Torch):
     """As most people run it."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
-        return {"fused Adam": partial(Modules, fused=True), "foreach Adam": partial(Modules, foreach=True)}
+        ways: dict[str, Callable[..., Stepper]] = {"fused Adam": partial(Modules, fused=True)}
+        if device == "cpu":  # on an H100 it took 6 to 30 % longer on every net
+            ways["foreach Adam"] = partial(Modules, foreach=True)
+        return ways
 
 
 class Compiled(Torch):
@@ -290,9 +351,17 @@ class Compiled(Torch):
 class Graph(Torch):
     """One CUDA graph a step."""
 
+    kind: type[Captured] = Captured
+
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
-        adam = {"fused": True, "capturable": True}
+        adam: dict[str, Any] = {"fused": True, "capturable": True}
         return {
-            "fused Adam, captured": partial(Captured, **adam),
-            "forward and backward compiled, fused Adam, captured": partial(Captured, compiled={}, **adam),
+            "forward and backward compiled, fused Adam, captured": partial(self.kind, compiled={}, **adam),
+            "fused Adam, captured": partial(self.kind, **adam),
         }
+
+
+class Steps(Graph):
+    """One CUDA graph for several steps."""
+
+    kind = CapturedSteps

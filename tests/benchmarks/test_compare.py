@@ -278,8 +278,10 @@ def test_the_picture(quick):
 def test_the_table_tells_what_was_not_timed(quick):
     record = json.loads((quick[1] / "compare.json").read_text("utf-8"))
     refused = {"workload": "tab", "contender": "jax", "refused": "jax is not installed", "kind": "unavailable"}
+    late = {"workload": "tab", "contender": "torch", "about": {"no_time_for": ["eager"], "failed": {"graph": "no"}}}
     weighed = {"contender": "fcnet", "workload": "wide", "growth": 130 << 20, "allowed": 100 << 20, "exact": True}
-    text = markdown(record | {"rows": [*record["rows"], refused], "memory": [weighed]})
+    text = markdown(record | {"rows": [*record["rows"], refused, late], "memory": [weighed]})
+    assert "- tab, torch, eager: there was no time to build it\n- tab, torch, graph: no\n" in text
     assert "- tab, jax: jax is not installed" in text
     assert "| fcnet | 130 | 1.30 |" in text
 
