@@ -11,6 +11,13 @@ const int THREADS = 256;  // of a block that works element by element
 const int EACH = 4;  // elements of a thread where memory decides: all are asked for before the first is needed
 const int SIDE = 32;  // a block that works on columns has SIDE x SIDE threads, a column for each threadIdx.x
 
+// One rounding each, where nvcc would contract a product and a sum into an fma: the bits are those of NumPy's and CuPy's
+// functions, which make one pass for each.
+__device__ __forceinline__ float mul(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double mul(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ float add(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ double add(double a, double b) { return __dadd_rn(a, b); }
+
 // The sum over the block's rows of each column's `value`; every thread gets that of its column.
 __device__ __forceinline__ real sum_of_column(real value, real (*shared)[SIDE + 1])
 {

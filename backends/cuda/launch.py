@@ -55,6 +55,10 @@ class Launcher:
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 
+    def labels(self, y: Any) -> bool:
+        """A vector of integers of any kind, not empty."""
+        return isinstance(y, self.cupy.ndarray) and y.dtype.kind in "iu" and y.ndim == 1 and y.size > 0
+
     def whole(self, *arrays: Any) -> bool:
         """Contiguous int64 vectors, not empty."""
         return all(

@@ -30,6 +30,8 @@ class LossKernels:
 
     def _loss(self, name: str, scores: Array, y: Array, loss: Array | None, dscores: Array | None) -> tuple:
         loss, dscores = self._on.like(loss, scores, ()), self._on.like(dscores, scores)
+        if not self._on.whole(y):
+            y = y.astype(np.int64)
         rows, classes = scores.shape
         threads = min(1024, 1 << max(5, (rows - 1).bit_length()))
         shape = np.int32(rows), np.int32(classes)
@@ -45,7 +47,7 @@ class LossKernels:
 
     def _fits_loss(self, scores, y, *, loss=None, dscores=None):
         given = [array for array in (loss, dscores) if array is not None]
-        return scores.ndim == 2 and self._on.plain(scores, *given) and self._on.whole(y)
+        return scores.ndim == 2 and self._on.plain(scores, *given) and self._on.labels(y)
 
     def _fits_penalty(self, weights, reg, loss, dweights, work):
         return weights.ndim == 1 and dweights.shape == weights.shape and self._on.plain(weights, loss, dweights)

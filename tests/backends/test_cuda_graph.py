@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -176,7 +175,7 @@ class TestSideBySide:
 class TestFallingBack:
     def calls(self, device, work):
         array = device.asarray(np.zeros(3, np.float32))
-        return array, [partial(work, array)]
+        return array, [Call(work, array)]
 
     def test_other_bits_are_noticed(self, device):
         def forgotten(array):  # NumPy's work is not captured by the stand-in

@@ -225,6 +225,32 @@ def test_rules(rule, size, rng, kernels, up, cupy, dtype):
         assert_close(down(got), want.astype(np.float64), dtype, "update")
 
 
+@pytest.mark.parametrize("rule", sorted(set(MOMENTS) - {"adam"}))
+def test_rules_give_the_bits_of_the_references(rule, rng, kernels, up, cupy, dtype):
+    """Whose every product and sum is rounded; Adam's powers are the mathematics library's."""
+    w, dw, *ms = rng.random((2 + MOMENTS[rule], 300)).astype(dtype)
+    arrays, rate = [up(a) for a in (w, dw, *ms)], cupy.asarray(np.array([0.1]))
+    for _ in range(3):
+        run(kernels[rule], *arrays, rate, work=None)
+        getattr(rules, rule).reference(w, dw, *ms, 0.1, work=np.empty_like(w))
+    run(kernels["decay_weights"], arrays[0], rate, 0.25, work=None)
+    limits.decay_weights.reference(w, 0.1, 0.25, work=np.empty_like(w))
+    for got, want in zip(arrays, (w, dw, *ms), strict=True):
+        np.testing.assert_array_equal(down(got), want)
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+@pytest.mark.parametrize("kind", ["int32", "uint8", "uint64", "strided"])
+def test_all_integer_labels_take_one_path(name, kind, rng, kernels, up, dtype):
+    scores, y = up(rng.standard_normal((70, 10))), rng.integers(10, size=70)
+    expected = run(kernels[name], scores, up(y))
+    labels = up(np.repeat(y, 2))[::2] if kind == "strided" else up(y.astype(kind))
+    for got, want in zip(run(kernels[name], scores, labels), expected, strict=True):
+        np.testing.assert_array_equal(down(got), down(want))
+    assert not kernels[name].fits(scores, up(np.eye(10)[y]))  # shares of the classes: the reference's
+    assert not kernels[name].fits(scores, y)  # on the host
+
+
 def test_a_rate_on_the_host_is_refused(kernels, up):
     w = up(np.ones(3, np.float32))
     assert not kernels["sgd"].fits(w, w, 0.1, work=w)
