@@ -10,6 +10,7 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import FusedCache
+from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.optim import RULES, limits, rules
 from tests.backends.cuda_fake import fake_cupy
@@ -346,6 +347,30 @@ class TestBatch:
         np.testing.assert_array_equal(down(counters), [40, 3])
         run(kernels["advance"], counters, increments)
         np.testing.assert_array_equal(down(counters), [50, 4])
+
+
+class TestChecksums:
+    @pytest.mark.parametrize("size", [1, 3, 4, 7, 1024, 4099, 70_001])
+    @pytest.mark.parametrize("start", [0, 1])
+    def test_any_bit_shows(self, start, size, rng, cupy):
+        array = cupy.asarray(rng.integers(256, size=start + size).astype("uint8"))[start:]
+        checksums = Checksums(cupy)
+        before = checksums([array])
+        np.testing.assert_array_equal(checksums([array, array]), np.repeat(before, 2, axis=0))
+        for place in {0, size // 2, size - 1}:
+            array[place] ^= 1 << place % 8
+            assert (checksums([array]) != before).any()
+            array[place] ^= 1 << place % 8
+        np.testing.assert_array_equal(checksums([array]), before)
+
+    def test_places_show(self, rng, cupy):
+        array = cupy.asarray(rng.standard_normal(200).astype("float32"))  # of one block
+        checksums = Checksums(cupy)
+        before = checksums([array])
+        for other in (np.roll(array, 1), array[::-1], -array):
+            array[...], kept = other.copy(), array.copy()
+            assert (checksums([array]) != before).any()
+            array[...] = kept
 
 
 def test_kernels_are_compiled_when_first_called(monkeypatch, dtype):
