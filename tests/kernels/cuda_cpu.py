@@ -62,6 +62,19 @@ static std::function<void()> body;
 static void enter() { body(); current->done = true; swapcontext(&current->context, &scheduler); }
 [[maybe_unused]] static void __syncthreads() { swapcontext(&current->context, &scheduler); }
 
+// Within a warp; here as if the block waited, too, so all its threads have to make the same calls.
+template <class T>
+static T __shfl_xor_sync(unsigned, T value, int apart)
+{
+    static T given[1024];
+    const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+    given[thread] = value;
+    __syncthreads();
+    value = given[thread ^ apart];
+    __syncthreads();
+    return value;
+}
+
 static void run_block(dim3 block)
 {
     const size_t count = (size_t)block.x * block.y * block.z;

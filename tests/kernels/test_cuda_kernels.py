@@ -16,7 +16,7 @@ from fcnet.optim import RULES, limits, rules
 from tests.backends.cuda_fake import fake_cupy
 from tests.tolerances import assert_close
 
-SHAPES = [(1, 1), (5, 3), (40, 7), (33, 70), (3, 1030)]
+SHAPES = [(1, 1), (5, 3), (40, 7), (33, 70), (3, 1030), (37, 36)]
 CPU = get_backend("cpu")
 
 
@@ -74,6 +74,16 @@ def test_affine(need_dx, given, rng, kernels, up, cupy, dtype):
         assert dx is None
 
 
+@pytest.mark.parametrize("rows", [1024, 1025, 1280])
+def test_bias_gradients_of_many_rows(rows, rng, kernels, up, cupy, dtype):
+    x, w, b, dout = (rng.standard_normal(s).astype(dtype) for s in ((rows, 2), (2, 35), (35,), (rows, 35)))
+    cupy.fake.log.clear()
+    _, _, db = run(kernels["affine_backward"], up(dout), (up(x), up(w), up(b)))
+    launched = [entry[1] for entry in cupy.fake.log]
+    assert launched == ["bias_gradient", *(["sum_of_parts"] if rows > 1024 else [])]
+    assert_close(down(db), dout.astype("float64").sum(axis=0), dtype, "gemm")
+
+
 class TestUnits:
     def arguments(self, rng, shape, dtype, norm):
         z = rng.standard_normal(shape).astype(dtype)
@@ -104,6 +114,33 @@ class TestUnits:
         np.testing.assert_array_equal(down(args[0]), host[0])  # nothing given back: z is left alone
         for got, want in zip(run(backward, up(dout), cache), gradients, strict=True):
             assert_close(down(got), want, dtype, "norm" if norm else "gemm")
+
+    @pytest.mark.parametrize("shape", [(257, 4), (700, 132), (300, 3), (256, 4), (1030, 260)], ids=str)
+    def test_rows_shared_out_among_blocks(self, shape, rng, kernels, up, cupy, dtype, monkeypatch):
+        """Sums of parts of the rows, where there are many, and the width is one of whole units."""
+        monkeypatch.setattr("fcnet.backends.cuda.hidden.MANY", 1)
+        out, dout = rng.standard_normal((2, *shape)).astype(dtype)
+        cache = FusedCache(up(np.maximum(out, 0)), np.dtype(dtype).type(1.25))
+        cupy.fake.log.clear()
+        dz, db = run(kernels["bias_activation_dropout_backward"], up(dout), cache)
+        launched = [entry[1] for entry in cupy.fake.log]
+        shared = shape[0] > 256 and shape[1] % 4 == 0
+        assert launched == (["bias_relu_backward_parts", "sum_of_parts"] if shared else ["bias_relu_backward"])
+        expected = np.where(out > 0, dout * cache.scale, 0)
+        np.testing.assert_array_equal(down(dz), expected)
+        assert_close(down(db), expected.astype("float64").sum(axis=0), dtype, "gemm")
+
+    @pytest.mark.parametrize("keep", [1.0, 0.6])
+    def test_neighbours_give_the_bits_of_single_elements(self, keep, rng, kernels, up, cupy, dtype):
+        z, b = rng.standard_normal((70, 36)).astype(dtype), rng.standard_normal(36).astype(dtype)
+        forward, stream = kernels["bias_activation_dropout_forward"], MaskStream(CPU, 3, layer=2, step=7)
+        cupy.fake.log.clear()
+        aligned, _ = run(forward, up(z), up(b), "relu", keep, stream)
+        off = cupy.empty(37, dtype)[1:]
+        off[...] = b
+        single, _ = run(forward, up(z), off, "relu", keep, stream)
+        assert [entry[1] for entry in cupy.fake.log] == ["bias_relu_aligned", "bias_relu"]
+        np.testing.assert_array_equal(down(aligned), down(single))
 
     @pytest.mark.parametrize("keep", [1.0, 0.6])
     @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
@@ -167,7 +204,7 @@ class TestUnits:
 
 
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
-@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (70, 10), (1500, 7)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 2), (3, 1), (5, 3), (70, 10), (33, 70), (1500, 7), (2100, 33)], ids=str)
 def test_losses(name, shape, rng, kernels, up, dtype):
     scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
     expected = F.LOSSES[name.removesuffix("_loss")].reference(scores.astype(np.float64), y)
