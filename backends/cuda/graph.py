@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cuda.checksum import Checksums
-from fcnet.backends.device import Array, InTurn
+from fcnet.backends.device import ALIGNMENT, Array, InTurn
 
 LAUNCHES, SECONDS = 10, 0.05  # by which ways are compared: so many, if they take no longer
 _DATA_SETS = ("gather", "next_batch")  # whose first argument is only read, and may be too large for a copy
@@ -155,40 +155,39 @@ def _words(error: Exception) -> str:
 
 
 class Snapshot:
-    """What arrays hold, to be put back: copies on the device as far as a quarter of its free memory goes, the others on
-    the host, many times slower.
+    """What arrays hold, to be put back: copied on the device as far as a quarter of its free memory goes, else to the
+    host, many times slower.
     """
 
     def __init__(self, cupy: Any, arrays: Sequence[Array]) -> None:
         self._cupy = cupy
-        self._pool = cupy.cuda.MemoryPool()  # of its own: all of it is given back in the end
-        room = cupy.cuda.runtime.memGetInfo()[0] // 4
-        self._copies: list[tuple[Array, Array | np.ndarray]] = []
+        self._here: list[tuple[Array, int]] = []  # an array, and where its copy begins
+        self._there: list[tuple[Array, np.ndarray]] = []
+        room, taken = cupy.cuda.runtime.memGetInfo()[0] // 4, 0
         for array in arrays:
-            copy = self._beside(array) if array.nbytes <= room else None
-            room -= 0 if copy is None else array.nbytes
-            self._copies.append((array, cupy.asnumpy(array) if copy is None else copy))
+            if taken + array.nbytes <= room:
+                self._here.append((array, taken))
+                taken += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+            else:
+                self._there.append((array, cupy.asnumpy(array)))
+        pool = cupy.cuda.MemoryPool()  # of its own, so that the memory is given back in the end
+        with cupy.cuda.using_allocator(pool.malloc):
+            self._buffer = cupy.empty(taken, np.uint8)
+        for array, copy in self._pairs():
+            self._move(array, copy)
 
-    def _beside(self, array: Array) -> Array | None:
-        """A copy on the device, or None where there is no room after all."""
-        try:
-            with self._cupy.cuda.using_allocator(self._pool.malloc):
-                copy = self._cupy.empty(array.shape, array.dtype)
-        except self._cupy.cuda.memory.OutOfMemoryError:
-            return None
-        self._move(array, copy)
-        return copy
+    def _pairs(self) -> Iterable[tuple[Array, Array]]:
+        return ((array, self._buffer[begin : begin + array.nbytes]) for array, begin in self._here)
 
     def _move(self, source: Array, to: Array) -> None:
         to.data.copy_from_device_async(source.data, source.nbytes, self._cupy.cuda.get_current_stream())
 
     def put_back(self) -> None:
         """Let all arrays hold what they held."""
-        for array, copy in self._copies:
-            if isinstance(copy, self._cupy.ndarray):
-                self._move(copy, array)
-            else:
-                array.set(copy)
+        for array, copy in self._pairs():
+            self._move(copy, array)
+        for array, there in self._there:
+            array.set(there)
 
 
 def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], AbstractContextManager]) -> Captured:
