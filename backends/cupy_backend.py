@@ -21,7 +21,7 @@ from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.backends.cuda.prefetch import CudaFeed
 from fcnet.backends.cuda.side_stream import Beside
 from fcnet.backends.cuda.sources import source
-from fcnet.backends.device import Array, Backend, Kernel, Memory
+from fcnet.backends.device import Array, Backend, Kernel, Memory, recorded
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
@@ -208,7 +208,7 @@ class CupyBackend(Backend):
                 "two streams": self._forking,
                 "one stream": nullcontext,
             }
-            step = graph.compile(self.xp, calls, ways)
+            step = graph.compile(self.xp, recorded(calls), ways)
         if isinstance(step, graph.Captured):
             step.keep(self._own_gemm(), getattr(self._local, "kept", None))
         return step

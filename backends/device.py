@@ -43,6 +43,18 @@ class Call(partial):
     outputs: frozenset[str] = frozenset()
 
 
+def recorded(calls: Sequence[Callable[[], Any]]) -> Sequence[Call]:
+    """These calls.
+
+    Raises:
+        TypeError: one is no `Call`: nobody could see which arrays it touches, and put them back after a trial.
+    """
+    for call in calls:
+        if not isinstance(call, Call):
+            raise TypeError(f"compile: expected recorded calls, fcnet.backends.device.Call, got {call!r}")
+    return calls  # type: ignore[return-value]
+
+
 class InTurn:
     """Makes these calls, one after the other."""
 
@@ -149,7 +161,11 @@ class Backend(ABC):
 
     @abstractmethod
     def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-        """What makes these calls in turn; each always touches the same arrays in the same way."""
+        """What makes these calls in turn; each always touches the same arrays, its arguments, in the same way.
+
+        Raises:
+            TypeError: one is no `Call`.
+        """
 
     @abstractmethod
     def memory(self) -> Memory:

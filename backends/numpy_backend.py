@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cpu import loader
-from fcnet.backends.device import ALIGNMENT, Array, Backend, InTurn, Kernel, Memory
+from fcnet.backends.device import ALIGNMENT, Array, Backend, InTurn, Kernel, Memory, recorded
 
 
 class NumpyBackend(Backend):
@@ -82,7 +82,7 @@ class NumpyBackend(Backend):
         return words.view(np.uint16)[:size].reshape(shape)
 
     def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-        return loader.compile(calls) if self.kernels else InTurn(calls)
+        return loader.compile(recorded(calls)) if self.kernels else InTurn(recorded(calls))
 
     def memory(self) -> Memory:
         page = _sysconf("SC_PAGE_SIZE")

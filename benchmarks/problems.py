@@ -15,7 +15,7 @@ import fcnet.functional as F
 from fcnet.backends import Array, Backend, Op
 
 Host = dict[str, np.ndarray]  # inputs on the host by name
-Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional and keyword arguments
 EPS, MOMENTUM = 1e-5, 0.9  # what the answers are computed for; given to the kernels explicitly
 
 
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
     """One kernel. `answer(host, columns)` gives, by the name of the result, its columns (last axis) in float64."""
 
     op: Op
-    arguments: Callable[[Backend, Host], Call]
+    arguments: Callable[[Backend, Host], Arguments]
     answer: Callable[[Host, np.ndarray], Host]
     unit: str  # "GFLOP/s" or "GB/s"
     work: Callable[[int, int], int]  # width, batch -> floating-point operations or bytes
@@ -50,22 +50,22 @@ def _upload(backend: Backend, host: Host, *names: str) -> list[Array]:
     return [backend.asarray(host[name]) for name in names]
 
 
-def _affine_forward(backend: Backend, host: Host) -> Call:
+def _affine_forward(backend: Backend, host: Host) -> Arguments:
     return tuple(_upload(backend, host, "x", "w", "b")), {}
 
 
-def _affine_backward(backend: Backend, host: Host) -> Call:
+def _affine_backward(backend: Backend, host: Host) -> Arguments:
     dout, *cache = _upload(backend, host, "dout", "x", "w", "b")
     return (dout, tuple(cache)), {}
 
 
-def _batchnorm_forward(backend: Backend, host: Host) -> Call:
+def _batchnorm_forward(backend: Backend, host: Host) -> Arguments:
     x, gamma, beta = _upload(backend, host, "x", "gamma", "b")
     mean, var = (backend.asarray(np.zeros(x.shape[1], np.float32)) for _ in range(2))
     return (x, gamma, beta), {"running_mean": mean, "running_var": var, "momentum": MOMENTUM, "eps": EPS}
 
 
-def _batchnorm_backward(backend: Backend, host: Host) -> Call:
+def _batchnorm_backward(backend: Backend, host: Host) -> Arguments:
     x, gamma, beta, dout = _upload(backend, host, "x", "gamma", "b", "dout")
     # The reference makes the cache on every device: what is proved and timed here is the backward pass alone.
     _, cache = F.batchnorm_forward.reference(x, gamma, beta, eps=EPS)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,14 @@ class Interrupted(Exception):
 
 
 class Session:
-    """A pytest plugin: hands over the grid, shows progress, keeps refusals and failures."""
+    """A pytest plugin: hands over the grid, shows progress, keeps refusals and failures, and counts what passed."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self.refused: dict[tuple, report.Row] = {}
         self.failures: list[str] = []
         self._tests_per_size = len(grid.contenders()) * grid.passes
-        self._tests = 0
+        self._tests = self.passed = 0
         self._bar = tqdm(total=len(grid.sizes()), unit="size", dynamic_ncols=True, mininterval=0.5)
 
     def pytest_configure(self, config: Any) -> None:
@@ -52,6 +54,7 @@ class Session:
             self._bar.update()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
+        self.passed += report.when == "call" and report.passed
         if not report.failed:
             return
         rows = [value for name, value in report.user_properties if name == "refused"]
@@ -74,6 +77,17 @@ def _key(row: report.Row) -> tuple:
     return tuple(row[name] for name in report.KEY)
 
 
+@contextlib.contextmanager
+def _no_worker() -> Iterator[None]:
+    """Within, pytest-benchmark does not take this process for one of pytest-xdist's workers, where it times nothing."""
+    worker = os.environ.pop("PYTEST_XDIST_WORKER", None)
+    try:
+        yield
+    finally:
+        if worker is not None:
+            os.environ["PYTEST_XDIST_WORKER"] = worker
+
+
 def measure(grid: Grid) -> list[report.Row]:
     """Run the benchmark under pytest; a row for every device and variant at every size.
 
@@ -91,7 +105,7 @@ def measure(grid: Grid) -> list[report.Row]:
             f"--benchmark-storage=file://{folder}/saved",
         ]
         try:
-            with contextlib.redirect_stdout(printed):
+            with contextlib.redirect_stdout(printed), _no_worker():
                 code = pytest.main([*options, str(HERE / "bench_kernels.py")], plugins=[session])
         finally:
             session.close()
@@ -102,5 +116,7 @@ def measure(grid: Grid) -> list[report.Row]:
         # Without any benchmark that ran, pytest-benchmark writes an empty file or none.
         text = target.read_text("utf-8") if target.exists() else ""
     rows = report.rows_from(json.loads(text)) if text else []
+    if session.passed and not rows:
+        raise RuntimeError("pytest-benchmark is switched off (--benchmark-disable?), and has timed nothing")
     order = [(*size, *who) for size in grid.sizes() for who in grid.contenders()]
     return sorted([*rows, *session.refused.values()], key=lambda row: order.index(_key(row)))

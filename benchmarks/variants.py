@@ -7,12 +7,11 @@ All of them are timed as a training step makes the call: with the arrays of the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks.problems import Call
+from benchmarks.problems import Arguments
 from fcnet.backends import Array, Backend, Op
-from fcnet.backends.device import InTurn
+from fcnet.backends.device import Call, InTurn
 
 
 class Step(NamedTuple):
@@ -22,28 +21,28 @@ class Step(NamedTuple):
     filled: dict[str, Array]
 
 
-def _with_outputs(function: Callable, op: Op, call: Call) -> Step:
+def _with_outputs(function: Callable, op: Op, call: Arguments) -> Step:
     args, kwargs = call
     result = function(*args, **kwargs)
     results = result if len(op.results) > 1 else (result,)
     named = dict(zip(op.results, results, strict=True))
     given_back = {name: value for name, value in named.items() if name in op.outputs and value is not None}
     filled = {name: value for name, value in named.items() if name in op.outputs and hasattr(value, "dtype")}
-    return Step(partial(function, *args, **(kwargs | given_back)), filled)
+    return Step(Call(function, *args, **(kwargs | given_back)), filled)
 
 
-def reference(backend: Backend, op: Op, call: Call) -> Step:
+def reference(backend: Backend, op: Op, call: Arguments) -> Step:
     """The readable function in `fcnet.functional`."""
     return _with_outputs(op.reference, op, call)
 
 
-def fused(backend: Backend, op: Op, call: Call) -> Step | None:
+def fused(backend: Backend, op: Op, call: Arguments) -> Step | None:
     """The kernel that fcnet chooses for these arrays; None where that is the reference."""
     chosen = op.choose(*call[0], **call[1])
     return None if chosen is op.reference else _with_outputs(chosen, op, call)
 
 
-def captured(backend: Backend, op: Op, call: Call) -> Step | None:
+def captured(backend: Backend, op: Op, call: Arguments) -> Step | None:
     """The chosen function, recorded by the device; None where the device does not record."""
     step = fused(backend, op, call) or reference(backend, op, call)
     compiled = backend.compile([step.run])
@@ -51,7 +50,7 @@ def captured(backend: Backend, op: Op, call: Call) -> Step | None:
     return None if left_as_it_was else step._replace(run=compiled)
 
 
-VARIANTS: dict[str, Callable[[Backend, Op, Call], Step | None]] = {
+VARIANTS: dict[str, Callable[[Backend, Op, Arguments], Step | None]] = {
     "reference": reference,
     "fused": fused,
     "captured": captured,

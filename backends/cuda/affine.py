@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fcnet.backends.cuda.launch import Launcher
+from fcnet.backends.cuda.launch import SHARE, SIDE, Launcher
 from fcnet.backends.device import Array, Kernel
+
+MANY_ROWS = 1024  # from which on the rows of a bias gradient are shared out among blocks
 
 
 def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
@@ -42,12 +44,21 @@ class AffineKernels:
     def affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
         x, w, b = cache
         db = self._on.like(db, b)
-        shape = np.int32(dout.shape[0]), np.int32(dout.shape[1])
         dx, dw = self._product_gradients(
             dout, x, w, need_dx, dx, dw, precision,
-            lambda: self._on.columns("bias_gradient", dout, dout.shape[1], db, dout, *shape),
+            lambda: self._bias_gradient(dout, db),
         )  # fmt: skip
         return dx, dw, db
+
+    def _bias_gradient(self, dout: Array, db: Array) -> None:
+        rows, width = dout.shape
+        blocks = -(-rows // SHARE) if rows > MANY_ROWS else 1
+        parts = db if blocks == 1 else self._on.cupy.empty((blocks, width), db.dtype)
+        grid, shape = (-(-width // SIDE), blocks), (np.int32(rows), np.int32(width))
+        share = np.int32(rows if blocks == 1 else SHARE)
+        self._on.launch("bias_gradient", dout.dtype.char, grid, (SIDE, SIDE), parts, dout, *shape, share)
+        if blocks > 1:
+            self._on.each("sum_of_parts", db, width, db, parts, np.int32(blocks), shape[1])
 
     def _product_gradients(self, dout, x, w, need_dx, dx, dw, precision, besides=lambda: None):
         """dx and dw, the two at once where that can be, with `besides` beside dw."""

@@ -9,7 +9,15 @@ typedef long long i64;
 
 const int THREADS = 256;  // of a block that works element by element
 const int EACH = 4;  // elements of a thread where memory decides: all are asked for before the first is needed
+struct alignas(16) Several { real at[EACH]; };  // neighbours, which are read and written 16 bytes at a time
 const int SIDE = 32;  // a block that works on columns has SIDE x SIDE threads, a column for each threadIdx.x
+
+// One rounding each, where nvcc would contract a product and a sum into an fma: the bits are those of NumPy's and CuPy's
+// functions, which make one pass for each.
+__device__ __forceinline__ float mul(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double mul(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ float add(float a, float b) { return __fadd_rn(a, b); }
+__device__ __forceinline__ double add(double a, double b) { return __dadd_rn(a, b); }
 
 // The sum over the block's rows of each column's `value`; every thread gets that of its column.
 __device__ __forceinline__ real sum_of_column(real value, real (*shared)[SIDE + 1])
@@ -38,6 +46,24 @@ __device__ __forceinline__ T sum_of_block(T value, T* shared)
     const T sum = shared[0];
     __syncthreads();
     return sum;
+}
+
+// The sum, and the largest, of the values of `lanes` neighbouring threads, a power of two up to 32; each gets the same bits.
+// All threads of a warp take part.
+template <class T>
+__device__ __forceinline__ T sum_of_lanes(T value, int lanes)
+{
+    for (int apart = lanes / 2; apart > 0; apart /= 2) value += __shfl_xor_sync(0xffffffff, value, apart);
+    return value;
+}
+
+__device__ __forceinline__ real peak_of_lanes(real value, int lanes)
+{
+    for (int apart = lanes / 2; apart > 0; apart /= 2) {
+        const real other = __shfl_xor_sync(0xffffffff, value, apart);
+        value = other > value ? other : value;
+    }
+    return value;
 }
 
 // The column of element i: a 64-bit remainder costs as much as the rest of a kernel, and is rarely needed.

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.device import Array, InTurn
+from fcnet.backends.cuda.checksum import Checksums
+from fcnet.backends.device import ALIGNMENT, Array, InTurn
 
-LAUNCHES = 10  # by which ways are compared
+LAUNCHES, SECONDS = 10, 0.05  # by which ways are compared: so many, if they take no longer
 _DATA_SETS = ("gather", "next_batch")  # whose first argument is only read, and may be too large for a copy
 
 
@@ -78,51 +79,115 @@ def compile(
     says why; every array is as it was.
     """
     eager = InTurn(calls)
-    best: Captured | None = None
     objections: dict[str, str] = {}
-    for name, way in ways.items():
-        try:
-            captured, difference = _checked(cupy, eager, way)  # a graph that is not chosen gives its memory back
-        except Exception as error:  # whatever a library refuses: the step itself is sound
-            difference = f"{type(error).__name__}: {error}"
-        if difference is not None:
-            objections[name] = difference
-        elif best is None or captured.seconds < best.seconds:
-            captured.way, best = name, captured
+    try:
+        best = _checked(cupy, eager, ways, objections)
+    except Exception as error:  # whatever a library refuses: the step itself is sound
+        best, objections[""] = None, _words(error)
     if best is not None:
         best.objections = objections
         return best
     warnings.warn(
-        f"this training step is not captured in a CUDA graph, and so is slower: {difference}",
+        f"this training step is not captured in a CUDA graph, and so is slower: {[*objections.values()][-1]}",
         RuntimeWarning,
         stacklevel=3,
     )
     return eager
 
 
-def _checked(cupy: Any, eager: InTurn, way: Callable[[], AbstractContextManager]) -> tuple[Captured, str | None]:
-    """The graph, and what differs when it and the calls run from the same state: None if every bit is equal.
+def _checked(
+    cupy: Any,
+    eager: InTurn,
+    ways: Mapping[str, Callable[[], AbstractContextManager]],
+    objections: dict[str, str],
+) -> Captured | None:
+    """The fastest graph that leaves the same bits as the calls where both run from the same state, or None;
+    `objections` gets what is wrong with others.
 
     The calls run first, with their outputs given, so that nothing is left to be compiled in the capture. Outputs begin
     spoilt: they still hold what the calls wrote when they were recorded, which a graph that lacks one of them would
-    leave there. The copies are on the host: on the device they would take as much room as the training.
+    leave there. Bits are compared by checksums, and only of what is to be taken: arrays stay on the device.
     """
     arrays, outputs = _arrays(cupy, eager.calls), _outputs(cupy, eager.calls)
-    before = [cupy.asnumpy(array) for array in arrays]
+    checksums, snapshot = Checksums(cupy), Snapshot(cupy, arrays)
     try:
-        _spoil(outputs)
+        _spoil(cupy, outputs)
         eager()
-        after = [cupy.asnumpy(array) for array in arrays]
-        cupy.get_default_memory_pool().free_all_blocks()  # which the graph's own pool could not take
-        captured = _capture(cupy, eager.calls, way)
-        _put_back(arrays, before)  # only now: what escaped the capture was done in it
-        _spoil(outputs)
-        captured()
-        other = sum(cupy.asnumpy(a).tobytes() != b.tobytes() for a, b in zip(arrays, after, strict=True))
-        captured.seconds = _seconds(cupy, captured)
+        after = checksums(arrays)
+        cupy.get_default_memory_pool().free_all_blocks()  # which the graphs' own pools could not take
+        made = _captured(cupy, eager, ways, snapshot, objections)
+        for captured in sorted(made, key=lambda captured: captured.seconds):
+            snapshot.put_back()
+            _spoil(cupy, outputs)
+            captured()
+            other = int((checksums(arrays) != after).any(axis=1).sum())
+            if not other:
+                return captured
+            objections[captured.way] = f"{other} of its {len(arrays)} arrays came out with other bits"
+        return None
     finally:
-        _put_back(arrays, before)
-    return captured, f"{other} of its {len(arrays)} arrays came out with other bits" if other else None
+        snapshot.put_back()
+
+
+def _captured(
+    cupy: Any,
+    eager: InTurn,
+    ways: Mapping[str, Callable[[], AbstractContextManager]],
+    snapshot: Snapshot,
+    objections: dict[str, str],
+) -> list[Captured]:
+    """A graph in each way in which one can be captured and launched, timed; the arrays change."""
+    made = []
+    for name, way in ways.items():
+        try:
+            captured = _capture(cupy, eager.calls, way)
+            snapshot.put_back()  # what escaped the capture was done in it
+            captured.way, captured.seconds = name, _seconds(cupy, captured)
+        except Exception as error:
+            objections[name] = _words(error)
+        else:
+            made.append(captured)
+    return made
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+class Snapshot:
+    """What arrays hold, to be put back: copied on the device as far as a quarter of its free memory goes, else to the
+    host, many times slower.
+    """
+
+    def __init__(self, cupy: Any, arrays: Sequence[Array]) -> None:
+        self._cupy = cupy
+        self._here: list[tuple[Array, int]] = []  # an array, and where its copy begins
+        self._there: list[tuple[Array, np.ndarray]] = []
+        room, taken = cupy.cuda.runtime.memGetInfo()[0] // 4, 0
+        for array in arrays:
+            if taken + array.nbytes <= room:
+                self._here.append((array, taken))
+                taken += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+            else:
+                self._there.append((array, cupy.asnumpy(array)))
+        pool = cupy.cuda.MemoryPool()  # of its own, so that the memory is given back in the end
+        with cupy.cuda.using_allocator(pool.malloc):
+            self._buffer = cupy.empty(taken, np.uint8)
+        for array, copy in self._pairs():
+            self._move(array, copy)
+
+    def _pairs(self) -> Iterable[tuple[Array, Array]]:
+        return ((array, self._buffer[begin : begin + array.nbytes]) for array, begin in self._here)
+
+    def _move(self, source: Array, to: Array) -> None:
+        to.data.copy_from_device_async(source.data, source.nbytes, self._cupy.cuda.get_current_stream())
+
+    def put_back(self) -> None:
+        """Let all arrays hold what they held."""
+        for array, copy in self._pairs():
+            self._move(copy, array)
+        for array, there in self._there:
+            array.set(there)
 
 
 def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], AbstractContextManager]) -> Captured:
@@ -145,13 +210,16 @@ def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], Ab
 def _seconds(cupy: Any, captured: Captured) -> float:
     """Of a launch; the arrays change."""
     stream = cupy.cuda.get_current_stream()
-    captured()
-    stream.synchronize()
-    start = time.perf_counter()
-    for _ in range(LAUNCHES):
-        captured()
-    stream.synchronize()
-    return (time.perf_counter() - start) / LAUNCHES
+
+    def launched(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            captured()
+        stream.synchronize()
+        return (time.perf_counter() - start) / count
+
+    launched(1)  # the first brings the graph to the device
+    return launched(max(1, min(LAUNCHES, int(SECONDS / launched(1)))))
 
 
 def _abandon(stream: Any) -> None:
@@ -170,14 +238,9 @@ def _outputs(cupy: Any, calls: Iterable[Any]) -> list[Array]:
     return [a for a in found if isinstance(a, cupy.ndarray) and a.nbytes and a.flags.c_contiguous]
 
 
-def _spoil(arrays: Sequence[Array]) -> None:
+def _spoil(cupy: Any, arrays: Sequence[Array]) -> None:
     for array in arrays:
-        array.reshape(-1).view("uint8")[...] = 255  # NaN, -1
-
-
-def _put_back(arrays: Sequence[Array], before: Sequence[np.ndarray]) -> None:
-    for array, old in zip(arrays, before, strict=True):
-        array.set(old)
+        array.data.memset_async(255, array.nbytes, cupy.cuda.get_current_stream())  # NaN, -1
 
 
 def _arrays(cupy: Any, calls: Iterable[Any]) -> list[Array]:

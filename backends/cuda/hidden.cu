@@ -3,6 +3,11 @@
 // A ReLU output that is zero has a zero gradient, whether the unit was off or dropped: the backward pass needs only
 // the output and scale = 1 / keep_ratio, no mask.
 
+__device__ __forceinline__ real dropped_relu(real value, bool kept, real scale)
+{
+    return value <= 0 || !kept ? (real)0 : value * scale;  // NaN stays NaN
+}
+
 // out = dropout(relu(z + b)); out may be z.
 KERNEL(256) bias_relu(real* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
 {
@@ -21,9 +26,28 @@ KERNEL(256) bias_relu(real* out, const real* z, const real* b, i64 size, int wid
     for (int k = 0; k < EACH; ++k) {
         const i64 i = begin + k * THREADS + threadIdx.x;
         if (i >= size) return;
-        const bool kept = dropout.keeps(words, begin / 16, i);
-        out[i] = value[k] <= 0 || !kept ? (real)0 : value[k] * scale;  // NaN stays NaN
+        out[i] = dropped_relu(value[k], dropout.keeps(words, begin / 16, i), scale);
     }
+}
+
+// The same where EACH divides the width and all arrays begin at a multiple of 16 bytes: a thread has neighbours.
+KERNEL(256) bias_relu_aligned(
+    Several* out, const Several* z, const Several* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+{
+    __shared__ u64 words[EACH * THREADS / 16][4];
+    const Dropout dropout = DROPOUT;
+    const i64 begin = (i64)blockIdx.x * EACH * THREADS, mine = begin / EACH + threadIdx.x, i = mine * EACH;
+    Several value = {}, bias = {};
+    if (i < size) value = z[mine], bias = b[column_of(i, width) / EACH];
+    if (dropout.drops()) {
+        if (threadIdx.x < EACH * THREADS / 16) dropout.draw(words[threadIdx.x], begin / 16 + threadIdx.x);
+        __syncthreads();
+    }
+    if (i >= size) return;
+    for (int k = 0; k < EACH; ++k) {
+        value.at[k] = dropped_relu(value.at[k] + bias.at[k], dropout.keeps(words, begin / 16, i + k), scale);
+    }
+    out[mine] = value;
 }
 
 // dz = dout where the output is not zero, times scale; db = its sum over the rows. dz may be dout.
@@ -47,6 +71,49 @@ KERNEL(1024) bias_relu_backward(
         }
     sum = sum_of_column(sum, shared);
     if (m < width && threadIdx.y == 0) db[m] = sum;
+}
+
+// The same for many rows, aligned as for `bias_relu_aligned`: a block for SIDE * EACH columns of `share` rows. parts
+// (gridDim.y, width) gets the sums of its rows, which `sum_of_parts` adds.
+KERNEL(256) bias_relu_backward_parts(
+    Several* dz, Several* parts, const Several* dout, const Several* out, int rows, int width, int share, real scale)
+{
+    const int ABREAST = THREADS / SIDE;
+    __shared__ Several shared[ABREAST][SIDE];
+    const int m = blockIdx.x * SIDE + threadIdx.x, units = width / EACH;
+    const int begin = blockIdx.y * share, end = rows - begin < share ? rows : begin + share;
+    Several sum = {};
+    if (m < units)
+        for (int top = begin + threadIdx.y; top < end; top += EACH * ABREAST) {
+            Several gradient[EACH], output[EACH];
+            for (int k = 0; k < EACH && top + k * ABREAST < end; ++k) {
+                const i64 i = (i64)(top + k * ABREAST) * units + m;
+                gradient[k] = dout[i], output[k] = out[i];
+            }
+            for (int k = 0; k < EACH && top + k * ABREAST < end; ++k) {
+                for (int j = 0; j < EACH; ++j) {
+                    gradient[k].at[j] = output[k].at[j] > 0 ? gradient[k].at[j] * scale : (real)0;
+                    sum.at[j] += gradient[k].at[j];
+                }
+                dz[(i64)(top + k * ABREAST) * units + m] = gradient[k];
+            }
+        }
+    shared[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (m >= units || threadIdx.y > 0) return;
+    for (int y = 1; y < ABREAST; ++y)
+        for (int j = 0; j < EACH; ++j) sum.at[j] += shared[y][threadIdx.x].at[j];
+    parts[blockIdx.y * units + m] = sum;
+}
+
+// sums[m] = the sum of column m of parts (count, width), from the first to the last.
+KERNEL(256) sum_of_parts(real* sums, const real* parts, int count, int width)
+{
+    const int m = blockIdx.x * blockDim.x + threadIdx.x;
+    if (m >= width) return;
+    real sum = 0;
+    for (int n = 0; n < count; ++n) sum += parts[n * width + m];
+    sums[m] = sum;
 }
 
 // out = dropout(relu(batchnorm(z))) with the batch's statistics, which also move the running ones (if there are any);
@@ -95,7 +162,7 @@ KERNEL(1024) batchnorm_relu(
         const real value = normal * gamma[m] + beta[m];
         const bool kept = dropout.keeps(words + threadIdx.y * 3, ((i64)n * width + left) / 16, i);
         x_hat[i] = normal;
-        out[i] = value <= 0 || !kept ? (real)0 : value * scale;  // NaN stays NaN
+        out[i] = dropped_relu(value, kept, scale);
     }
 }
 
@@ -165,7 +232,7 @@ KERNEL(256) layernorm_relu(
         const real normal = (((z[i] + b[m]) - origin) - mean) * inverse;
         const real value = normal * gamma[m] + beta[m];
         x_hat[i] = normal;
-        out[i] = value <= 0 || !dropout.keeps(words, first, i) ? (real)0 : value * scale;  // NaN stays NaN
+        out[i] = dropped_relu(value, dropout.keeps(words, first, i), scale);
     }
 }
 
@@ -223,14 +290,15 @@ KERNEL(256) add_bias(real* out, const real* z, const real* b, i64 size, int widt
     if (i < size) out[i] = z[i] + b[column_of(i, width)];
 }
 
-// db = the sum of dout over its rows.
-KERNEL(1024) bias_gradient(real* db, const real* dout, int rows, int width)
+// db (gridDim.y, width) = the sums of dout over its rows, `share` at a time.
+KERNEL(1024) bias_gradient(real* db, const real* dout, int rows, int width, int share)
 {
     __shared__ real shared[SIDE][SIDE + 1];
     const int m = blockIdx.x * SIDE + threadIdx.x;
+    const int begin = blockIdx.y * share, end = rows - begin < share ? rows : begin + share;
     real sum = 0;
     if (m < width)
-        for (int n = threadIdx.y; n < rows; n += SIDE) sum += dout[(i64)n * width + m];
+        for (int n = begin + threadIdx.y; n < end; n += SIDE) sum += dout[(i64)n * width + m];
     sum = sum_of_column(sum, shared);
-    if (m < width && threadIdx.y == 0) db[m] = sum;
+    if (m < width && threadIdx.y == 0) db[blockIdx.y * width + m] = sum;
 }

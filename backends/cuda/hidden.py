@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.caches import EPS, MOMENTUM, FusedCache, FusedNorm, again, keep_threshold
-from fcnet.backends.cuda.launch import EACH, THREADS, Launcher
+from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
+
+MANY = 1 << 20  # elements of a gradient from which on its rows are shared out among blocks
 
 
 class HiddenKernels:
@@ -36,7 +38,8 @@ class HiddenKernels:
         out = (self._on.like(None, z) if cache is None else cache.hidden) if given is None else given
         scale, dropout = _dropout(z, keep_ratio, rng)
         counts = np.int64(z.size), np.int32(z.shape[1])
-        self._on.each("bias_relu", z, z.size, out, z, b, *counts, scale, *dropout, each=EACH)
+        name = "bias_relu_aligned" if self._on.aligned(z.shape[1], out, z, b) else "bias_relu"
+        self._on.each(name, z, z.size, out, z, b, *counts, scale, *dropout, each=EACH)
         same = cache is not None and cache.hidden is out and cache.scale == scale
         return out, cache if same else FusedCache(out, scale)
 
@@ -46,7 +49,15 @@ class HiddenKernels:
         db = self._on.like(db, dz, (width,))
         dout = self._on.cupy.ascontiguousarray(dout)
         shape = np.int32(rows), np.int32(width)
-        self._on.columns("bias_relu_backward", dz, width, dz, db, dout, cache.hidden, *shape, cache.scale)
+        if dz.size < MANY or rows <= SHARE or not self._on.aligned(width, dz, dout, cache.hidden):
+            self._on.columns("bias_relu_backward", dz, width, dz, db, dout, cache.hidden, *shape, cache.scale)
+            return dz, db
+        grid = -(-width // (SIDE * EACH)), -(-rows // SHARE)
+        parts = self._on.cupy.empty((grid[1], width), dz.dtype)
+        arrays, block = (dz, parts, dout, cache.hidden), (SIDE, THREADS // SIDE)
+        constants = *shape, np.int32(SHARE), cache.scale
+        self._on.launch("bias_relu_backward_parts", dz.dtype.char, grid, block, *arrays, *constants)
+        self._on.each("sum_of_parts", dz, width, db, parts, np.int32(grid[1]), np.int32(width))
         return dz, db
 
     def batchnorm_activation_dropout_forward(

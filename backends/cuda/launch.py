@@ -15,6 +15,7 @@ from fcnet.backends.device import Array
 THREADS = 256  # of a block that works element by element
 EACH = 4  # elements of a thread where memory decides (common.cu)
 SIDE = 32  # of a block that works on columns: SIDE x SIDE threads (common.cu)
+SHARE = 256  # rows of a block where rows are shared out among blocks
 PARTS = 256  # blocks, and so partial sums, of a sum over a whole buffer
 
 _REAL = {"f": "float", "d": "double"}
@@ -54,6 +55,14 @@ class Launcher:
         return dtype.char in _REAL and all(
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
+
+    def aligned(self, width: int, *arrays: Array) -> bool:
+        """Whether rows of this width consist of whole `Several` (common.cu), 16 bytes at a time."""
+        return width % EACH == 0 and all(array.data.ptr % 16 == 0 for array in arrays)
+
+    def labels(self, y: Any) -> bool:
+        """A vector of integers of any kind, not empty."""
+        return isinstance(y, self.cupy.ndarray) and y.dtype.kind in "iu" and y.ndim == 1 and y.size > 0
 
     def whole(self, *arrays: Any) -> bool:
         """Contiguous int64 vectors, not empty."""

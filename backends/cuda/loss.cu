@@ -1,49 +1,92 @@
-// Losses with their gradients, of labels: the functions of fcnet.functional.loss. One block; a thread takes whole rows.
-// The loss is summed in double. A label outside 0..classes-1 is a row without a right class, as in the reference.
+// Losses with their gradients, of labels: the functions of fcnet.functional.loss. `lanes` threads take a row together.
+// The loss is summed in double: by one block if there is only one, else each leaves its part to `mean_of_parts`.
+// A label outside 0..classes-1 is a row without a right class, as in the reference.
 
-KERNEL(1024) softmax_loss(
-    real* loss, real* dscores, const real* scores, const i64* y, int rows, int classes)
-{
-    __shared__ double shared[1024];
-    double total = 0;
-    for (int n = threadIdx.x; n < rows; n += blockDim.x) {
-        const real* s = scores + (i64)n * classes;
-        real* d = dscores + (i64)n * classes;
-        real peak = s[0];
-        for (int c = 1; c < classes; ++c) peak = s[c] > peak ? s[c] : peak;
-        real sum = 0;
-        for (int c = 0; c < classes; ++c) sum += d[c] = exp(s[c] - peak);
-        const real scale = 1 / (sum * rows);
-        for (int c = 0; c < classes; ++c) d[c] *= scale;
-        total += log(sum);
-        if (y[n] >= 0 && y[n] < classes) {
-            total -= s[y[n]] - peak;
-            d[y[n]] -= (real)1 / rows;
-        }
+// A row of a batch, as a thread sees it.
+struct Row {
+    bool mine;  // whether there is such a row; where not, the thread computes on another and writes nothing
+    const real* s;
+    real* d;
+    i64 label;
+    bool known;
+
+    __device__ __forceinline__ Row(const real* scores, real* dscores, const i64* y, int top, int rows, int classes, int lanes)
+    {
+        const i64 n = top + threadIdx.x / lanes;
+        mine = n < rows;
+        const i64 row = mine ? n : top;
+        s = scores + row * classes, d = dscores + row * classes;
+        label = y[row];
+        known = label >= 0 && label < classes;
     }
+};
+
+__device__ __forceinline__ void give_mean(real* loss, double* parts, double total, double* shared, int rows)
+{
     total = sum_of_block(total, shared);
-    if (threadIdx.x == 0) *loss = total / rows;
+    if (threadIdx.x != 0) return;
+    if (gridDim.x == 1) *loss = total / rows;
+    else parts[blockIdx.x] = total;
 }
 
-KERNEL(1024) svm_loss(real* loss, real* dscores, const real* scores, const i64* y, int rows, int classes)
+KERNEL(1024) softmax_loss(
+    real* loss, double* parts, real* dscores, const real* scores, const i64* y, int rows, int classes, int lanes)
 {
     __shared__ double shared[1024];
     double total = 0;
-    for (int n = threadIdx.x; n < rows; n += blockDim.x) {
-        const real* s = scores + (i64)n * classes;
-        real* d = dscores + (i64)n * classes;
-        const bool known = y[n] >= 0 && y[n] < classes;
-        const real right = known ? s[y[n]] : (real)0;
-        int violations = 0;
-        for (int c = 0; c < classes; ++c) {
-            const real margin = s[c] - right + 1;
-            const bool violated = !(margin <= 0) && !(known && c == y[n]);  // a NaN shows in the loss
-            if (violated) total += margin;
-            d[c] = violated ? (real)1 / rows : (real)0;
-            violations += violated;
+    const int lane = threadIdx.x % lanes, at_once = blockDim.x / lanes;
+    for (int top = blockIdx.x * at_once; top < rows; top += gridDim.x * at_once) {
+        const Row row(scores, dscores, y, top, rows, classes, lanes);
+        const real* s = row.s;
+        real peak = s[0];
+        for (int c = lane; c < classes; c += lanes) peak = s[c] > peak ? s[c] : peak;
+        peak = peak_of_lanes(peak, lanes);
+        real sum = 0;
+        for (int c = lane; c < classes; c += lanes) sum += exp(s[c] - peak);
+        sum = sum_of_lanes(sum, lanes);
+        if (!row.mine) continue;
+        const real scale = 1 / (sum * rows);
+#pragma unroll 2  // four times, as by itself, would not fit into the registers
+        for (int c = lane; c < classes; c += lanes) {
+            row.d[c] = exp(s[c] - peak) * scale - (c == row.label ? (real)1 / rows : (real)0);
         }
-        if (known) d[y[n]] = -(real)violations / rows;
+        if (lane != 0) continue;
+        total += log(sum);
+        if (row.known) total -= s[row.label] - peak;
     }
+    give_mean(loss, parts, total, shared, rows);
+}
+
+KERNEL(1024) svm_loss(
+    real* loss, double* parts, real* dscores, const real* scores, const i64* y, int rows, int classes, int lanes)
+{
+    __shared__ double shared[1024];
+    double total = 0;
+    const int lane = threadIdx.x % lanes, at_once = blockDim.x / lanes;
+    for (int top = blockIdx.x * at_once; top < rows; top += gridDim.x * at_once) {
+        const Row row(scores, dscores, y, top, rows, classes, lanes);
+        const real* s = row.s;
+        const real right = row.known ? s[row.label] : (real)0;
+        int violations = 0;
+        for (int c = lane; c < classes; c += lanes) {
+            const real margin = s[c] - right + 1;
+            const bool violated = !(margin <= 0) && c != row.label;  // a NaN shows in the loss
+            violations += violated;
+            if (!row.mine) continue;
+            if (violated) total += margin;
+            row.d[c] = violated ? (real)1 / rows : (real)0;
+        }
+        violations = sum_of_lanes(violations, lanes);
+        if (row.mine && row.known && row.label % lanes == lane) row.d[row.label] = -(real)violations / rows;
+    }
+    give_mean(loss, parts, total, shared, rows);
+}
+
+KERNEL(256) mean_of_parts(real* loss, const double* parts, int count, int rows)
+{
+    __shared__ double shared[256];
+    double total = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) total += parts[i];
     total = sum_of_block(total, shared);
     if (threadIdx.x == 0) *loss = total / rows;
 }

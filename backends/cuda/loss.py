@@ -7,6 +7,8 @@ import numpy as np
 from fcnet.backends.cuda.launch import PARTS, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
 
+ALONE = 4096  # threads' worth of rows that one block takes: a second launch costs as much as its four rounds
+
 
 class LossKernels:
     """The kernels of loss.cu."""
@@ -30,10 +32,18 @@ class LossKernels:
 
     def _loss(self, name: str, scores: Array, y: Array, loss: Array | None, dscores: Array | None) -> tuple:
         loss, dscores = self._on.like(loss, scores, ()), self._on.like(dscores, scores)
-        rows, classes = scores.shape
-        threads = min(1024, 1 << max(5, (rows - 1).bit_length()))
-        shape = np.int32(rows), np.int32(classes)
-        self._on.launch(name, scores.dtype.char, (1,), (threads,), loss, dscores, scores, y, *shape)
+        if not self._on.whole(y):
+            y = y.astype(np.int64)
+        (rows, classes), real = scores.shape, scores.dtype.char
+        lanes = min(32, _power(classes))
+        alone = rows * lanes <= ALONE
+        blocks, threads = (1, min(1024, max(32, _power(rows * lanes)))) if alone else (PARTS, THREADS)
+        blocks = min(blocks, -(-rows * lanes // threads))
+        parts = None if alone else self._on.cupy.empty(blocks, np.float64)
+        shape = np.int32(rows), np.int32(classes), np.int32(lanes)
+        self._on.launch(name, real, (blocks,), (threads,), loss, parts, dscores, scores, y, *shape)
+        if not alone:
+            self._on.launch("mean_of_parts", real, (1,), (THREADS,), loss, parts, np.int32(blocks), np.int32(rows))
         return loss, dscores
 
     def l2_penalty(self, weights, reg, loss, dweights, work):
@@ -45,7 +55,12 @@ class LossKernels:
 
     def _fits_loss(self, scores, y, *, loss=None, dscores=None):
         given = [array for array in (loss, dscores) if array is not None]
-        return scores.ndim == 2 and self._on.plain(scores, *given) and self._on.whole(y)
+        return scores.ndim == 2 and self._on.plain(scores, *given) and self._on.labels(y)
 
     def _fits_penalty(self, weights, reg, loss, dweights, work):
         return weights.ndim == 1 and dweights.shape == weights.shape and self._on.plain(weights, loss, dweights)
+
+
+def _power(count: int) -> int:
+    """The smallest power of two that is as large."""
+    return 1 << (count - 1).bit_length()

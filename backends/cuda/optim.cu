@@ -1,4 +1,4 @@
-// Optimizer rules over the flat buffers: the formulas of fcnet.optim.rules, one launch for the whole network.
+// Optimizer rules over the flat buffers: one launch for the whole network, the formulas of rules.cu.
 // The rate is read on the device, and so is the number of updates made before.
 
 #define ELEMENT \
@@ -8,37 +8,32 @@
 KERNEL(256) sgd(real* w, const real* dw, i64 size, const double* rate)
 {
     ELEMENT
-    w[i] -= (real)*rate * dw[i];
+    apply_sgd(w[i], dw[i], *rate);
 }
 
 KERNEL(256) momentum(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
 {
     ELEMENT
-    v[i] = mu * v[i] - (real)*rate * dw[i];
-    w[i] += v[i];
+    apply_momentum(w[i], v[i], dw[i], *rate, mu);
 }
 
 KERNEL(256) nesterov(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
 {
     ELEMENT
-    const real change = (real)*rate * dw[i];
-    v[i] = mu * v[i] - change;
-    w[i] += mu * v[i] - change;
+    apply_nesterov(w[i], v[i], dw[i], *rate, mu);
 }
 
 KERNEL(256) adagrad(real* w, const real* dw, real* c, i64 size, const double* rate, real epsilon)
 {
     ELEMENT
-    c[i] += dw[i] * dw[i];
-    w[i] -= (real)*rate * (dw[i] / (sqrt(c[i]) + epsilon));
+    apply_adagrad(w[i], c[i], dw[i], *rate, epsilon);
 }
 
 KERNEL(256) rmsprop(
     real* w, const real* dw, real* c, i64 size, const double* rate, real rho, real rest, real epsilon)
 {
     ELEMENT
-    c[i] = rho * c[i] + rest * (dw[i] * dw[i]);
-    w[i] -= (real)*rate * (dw[i] / (sqrt(c[i]) + epsilon));
+    apply_rmsprop(w[i], c[i], dw[i], *rate, rho, rest, epsilon);
 }
 
 KERNEL(256) adam(
@@ -52,21 +47,14 @@ KERNEL(256) adam(
         if (i >= size) break;
         weight[k] = w[i], gradient[k] = dw[i], first[k] = m[i], second[k] = v[i];
     }
-    __shared__ real alpha, epsilon_hat;
-    if (threadIdx.x == 0) {  // the powers once a block, in double: float would lose the digits of 1 - beta2^t
-        const double t = *step + 1;
-        const double root = sqrt(1 - pow(beta2, t));
-        alpha = *rate * root / (1 - pow(beta1, t));
-        epsilon_hat = epsilon * root;
-    }
+    __shared__ Adam shared;
+    if (threadIdx.x == 0) shared = adam_of(*step, *rate, beta1, beta2, epsilon);
     __syncthreads();
     for (int k = 0; k < EACH; ++k) {
         const i64 i = begin + k * THREADS;
         if (i >= size) break;
-        first[k] = (real)beta1 * first[k] + (real)(1 - beta1) * gradient[k];
-        second[k] = (real)beta2 * second[k] + (real)(1 - beta2) * (gradient[k] * gradient[k]);
-        m[i] = first[k], v[i] = second[k];
-        w[i] = weight[k] - alpha * (first[k] / (sqrt(second[k]) + epsilon_hat));
+        apply_adam(weight[k], first[k], second[k], gradient[k], shared);
+        w[i] = weight[k], m[i] = first[k], v[i] = second[k];
     }
 }
 
@@ -75,7 +63,7 @@ KERNEL(256) adam(
 KERNEL(256) decay_weights(real* w, i64 size, const double* rate, double decay)
 {
     ELEMENT
-    w[i] -= (real)(*rate * decay) * w[i];
+    apply_decay(w[i], *rate * decay);
 }
 
 KERNEL(256) clip_by_value(real* dw, i64 size, real limit)

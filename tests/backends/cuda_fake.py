@@ -109,6 +109,9 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
         def copy_from_device_async(self, other, nbytes, stream=None):
             fake.do(lambda: ctypes.memmove(self.address, other.address, nbytes))
 
+        def memset_async(self, value, nbytes, stream=None):
+            fake.do(lambda: ctypes.memset(self.address, value, nbytes))
+
     class Pinned(bytearray):
         @property
         def ptr(self):

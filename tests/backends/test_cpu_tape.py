@@ -11,7 +11,7 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import get_backend
 from fcnet.backends.cpu import loader
-from fcnet.backends.device import InTurn
+from fcnet.backends.device import Call, InTurn
 from fcnet.optim import rules
 from tests.small import blobs, solver
 
@@ -73,10 +73,8 @@ class TestCompile:
     """What `Backend.compile` does with single calls."""
 
     def program(self, op, *args, **kwargs):
-        from functools import partial
-
         function = op.choose(*args, **kwargs)
-        return get_backend("cpu").compile([partial(function, *args, **kwargs)])
+        return get_backend("cpu").compile([Call(function, *args, **kwargs)])
 
     def test_the_call_is_not_made_when_it_is_recorded(self):
         w = np.ones(8, np.float32)

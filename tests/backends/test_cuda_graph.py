@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import sys
-from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import fcnet
 from fcnet import functional as F
 from fcnet.backends import select
 from fcnet.backends.cuda import graph
+from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.graph import Captured
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.device import Call, InTurn
@@ -90,9 +91,18 @@ class TestSteps:
         np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=0.05)
         assert there.loss_history != here.loss_history
 
-    def test_capturing_leaves_everything_as_it_was(self, device, monkeypatch):
+    @pytest.mark.parametrize("room", [1 << 30, 20_000, 0])
+    def test_capturing_leaves_everything_as_it_was(self, room, device, cupy, monkeypatch):
         captured = self.solver(device, NETS[1])
+        cupy.fake.free = room  # of which a quarter may be taken for copies
+        fetched = []
+        fetch = cupy.asnumpy
+        monkeypatch.setattr(cupy, "asnumpy", lambda array: fetched.append(array) or fetch(array))
         captured.step()
+        sums = [array for array in fetched if array.dtype == np.uint64]  # of all arrays: the calls', and the graph's
+        assert len(sums) == 2
+        copied, all_arrays = len(fetched) - len(sums), len(sums[0])
+        assert {1 << 30: copied == 0, 20_000: 0 < copied < all_arrays, 0: copied == all_arrays}[room]
         monkeypatch.setattr(CupyBackend, "compile", lambda self, calls: InTurn(calls))
         plain = self.solver(device, NETS[1])
         plain.step()
@@ -173,10 +183,40 @@ class TestSideBySide:
         assert program._kept == (device._own_gemm(), device._local.kept)
 
 
+class TestWays:
+    @pytest.mark.parametrize(
+        ("seconds", "objections", "checks"),
+        [((1, 2), {"losing": "1 of its 1 arrays came out with other bits"}, 3), ((2, 1), {}, 2)],
+    )
+    def test_the_fastest_that_is_sound_is_taken(self, seconds, objections, checks, device, cupy, monkeypatch):
+        lost = []
+
+        def work(array):
+            if not lost:
+                cupy.fake.do(lambda: np.add(array, 1, out=array))
+
+        @contextlib.contextmanager
+        def losing():
+            lost.append(1)
+            yield
+            lost.clear()
+
+        taken, checked, check = iter(seconds), [], Checksums.__call__
+        monkeypatch.setattr(graph, "_seconds", lambda *_: next(taken))
+        monkeypatch.setattr(Checksums, "__call__", lambda *args: checked.append(1) or check(*args))
+        array = device.asarray(np.zeros(3, np.float32))
+        step = graph.compile(cupy, [Call(work, array)], {"losing": losing, "sound": contextlib.nullcontext})
+        assert (step.way, step.objections) == ("sound", objections)
+        assert len(checked) == checks  # of the calls, and of each graph that was to be taken
+        assert np.array(array).tolist() == [0, 0, 0]
+        step()
+        assert np.array(array).tolist() == [1, 1, 1]
+
+
 class TestFallingBack:
     def calls(self, device, work):
         array = device.asarray(np.zeros(3, np.float32))
-        return array, [partial(work, array)]
+        return array, [Call(work, array)]
 
     def test_other_bits_are_noticed(self, device):
         def forgotten(array):  # NumPy's work is not captured by the stand-in
@@ -248,7 +288,7 @@ def test_gpu_steps_are_captured(options):
         there.step(), here.step()
     for program in there._programs.values():
         assert isinstance(program, Captured)
-        assert program.objections == {}  # both ways work, whichever is faster here
+        assert program.objections == {}  # both ways can be captured, and the faster one is sound
     np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)
 
 

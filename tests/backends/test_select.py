@@ -21,6 +21,7 @@ from fcnet.backends import (
     get_backend,
     select,
 )
+from fcnet.backends.device import Call
 from fcnet.backends.numpy_backend import NumpyBackend
 
 
@@ -224,10 +225,16 @@ class TestOperations:
 
     def test_compile_gives_what_makes_the_calls_in_turn(self, backend, device, host):
         counter, one = device([0]), device([1])
-        step = backend.compile([lambda: backend.xp.add(counter, one, out=counter)] * 2)
+        step = backend.compile([Call(backend.xp.add, counter, one, out=counter)] * 2)
         for _ in range(3):
             step()
         assert host(counter).tolist() == [6]
+
+    def test_compile_refuses_what_it_cannot_look_into(self, backend):
+        made = []
+        with pytest.raises(TypeError, match=r"compile: expected recorded calls, fcnet.backends.device.Call, got <func"):
+            backend.compile([Call(made.append, 1), lambda: made.append(2)])
+        assert made == []
 
 
 def test_threads_that_ask_first_get_one_backend(monkeypatch):

@@ -55,8 +55,8 @@ sys.exit(code)
 SMALL = ["--quick", "--widths", "4,8", "--batches", "8"]
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTEST_ADDOPTS": "", "FCNET_NUMBA": "0"}  # the same rows on every machine
+def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTEST_ADDOPTS": "", "FCNET_NUMBA": "0"} | variables  # the same rows on every machine
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGS
     )
@@ -179,6 +179,17 @@ def test_a_run_that_times_nothing_writes_nothing(tmp_path):
     assert "cpu has no variant captured of these kernels; nothing written" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "code"), [({"PYTEST_XDIST_WORKER": "gw0"}, 0), ({"PYTEST_ADDOPTS": "--benchmark-disable"}, 1)]
+)
+def test_what_switches_pytest_benchmark_off_is_undone_or_told(variables, code, tmp_path):
+    options = ["--quick", "--widths", "4", "--batches", "8", "--devices", "cpu", "--ops", "affine_forward"]
+    done = python("-m", "benchmarks.run", *options, "--out", str(tmp_path), **variables)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ("pytest-benchmark is switched off" in done.stderr) is bool(code)
+    assert any(tmp_path.glob("*.json")) is not bool(code)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 16), (16, 8), (33, 70)])

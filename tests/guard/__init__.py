@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends import Backend, Memory, get_backend
-from fcnet.backends.device import InTurn
+from fcnet.backends.device import InTurn, recorded
 from tests.guard.array import LOG, NAME, Event, GuardArray, HiddenWait, Log, device_array, inside, new
 from tests.guard.xp import GUARDED, UFUNCS, Namespace
 
@@ -89,7 +89,7 @@ class GuardBackend(Backend):
         return new("random_bits", get_backend("cpu").random_bits(key, layer, step, net, shape))
 
     def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-        return InTurn(calls)
+        return InTurn(recorded(calls))
 
     def memory(self) -> Memory:
         return get_backend("cpu").memory()

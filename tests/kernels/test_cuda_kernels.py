@@ -10,12 +10,13 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import FusedCache
+from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.optim import RULES, limits, rules
 from tests.backends.cuda_fake import fake_cupy
 from tests.tolerances import assert_close
 
-SHAPES = [(1, 1), (5, 3), (40, 7), (33, 70), (3, 1030)]
+SHAPES = [(1, 1), (5, 3), (40, 7), (33, 70), (3, 1030), (37, 36)]
 CPU = get_backend("cpu")
 
 
@@ -73,6 +74,16 @@ def test_affine(need_dx, given, rng, kernels, up, cupy, dtype):
         assert dx is None
 
 
+@pytest.mark.parametrize("rows", [1024, 1025, 1280])
+def test_bias_gradients_of_many_rows(rows, rng, kernels, up, cupy, dtype):
+    x, w, b, dout = (rng.standard_normal(s).astype(dtype) for s in ((rows, 2), (2, 35), (35,), (rows, 35)))
+    cupy.fake.log.clear()
+    _, _, db = run(kernels["affine_backward"], up(dout), (up(x), up(w), up(b)))
+    launched = [entry[1] for entry in cupy.fake.log]
+    assert launched == ["bias_gradient", *(["sum_of_parts"] if rows > 1024 else [])]
+    assert_close(down(db), dout.astype("float64").sum(axis=0), dtype, "gemm")
+
+
 class TestUnits:
     def arguments(self, rng, shape, dtype, norm):
         z = rng.standard_normal(shape).astype(dtype)
@@ -103,6 +114,33 @@ class TestUnits:
         np.testing.assert_array_equal(down(args[0]), host[0])  # nothing given back: z is left alone
         for got, want in zip(run(backward, up(dout), cache), gradients, strict=True):
             assert_close(down(got), want, dtype, "norm" if norm else "gemm")
+
+    @pytest.mark.parametrize("shape", [(257, 4), (700, 132), (300, 3), (256, 4), (1030, 260)], ids=str)
+    def test_rows_shared_out_among_blocks(self, shape, rng, kernels, up, cupy, dtype, monkeypatch):
+        """Sums of parts of the rows, where there are many, and the width is one of whole units."""
+        monkeypatch.setattr("fcnet.backends.cuda.hidden.MANY", 1)
+        out, dout = rng.standard_normal((2, *shape)).astype(dtype)
+        cache = FusedCache(up(np.maximum(out, 0)), np.dtype(dtype).type(1.25))
+        cupy.fake.log.clear()
+        dz, db = run(kernels["bias_activation_dropout_backward"], up(dout), cache)
+        launched = [entry[1] for entry in cupy.fake.log]
+        shared = shape[0] > 256 and shape[1] % 4 == 0
+        assert launched == (["bias_relu_backward_parts", "sum_of_parts"] if shared else ["bias_relu_backward"])
+        expected = np.where(out > 0, dout * cache.scale, 0)
+        np.testing.assert_array_equal(down(dz), expected)
+        assert_close(down(db), expected.astype("float64").sum(axis=0), dtype, "gemm")
+
+    @pytest.mark.parametrize("keep", [1.0, 0.6])
+    def test_neighbours_give_the_bits_of_single_elements(self, keep, rng, kernels, up, cupy, dtype):
+        z, b = rng.standard_normal((70, 36)).astype(dtype), rng.standard_normal(36).astype(dtype)
+        forward, stream = kernels["bias_activation_dropout_forward"], MaskStream(CPU, 3, layer=2, step=7)
+        cupy.fake.log.clear()
+        aligned, _ = run(forward, up(z), up(b), "relu", keep, stream)
+        off = cupy.empty(37, dtype)[1:]
+        off[...] = b
+        single, _ = run(forward, up(z), off, "relu", keep, stream)
+        assert [entry[1] for entry in cupy.fake.log] == ["bias_relu_aligned", "bias_relu"]
+        np.testing.assert_array_equal(down(aligned), down(single))
 
     @pytest.mark.parametrize("keep", [1.0, 0.6])
     @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
@@ -166,7 +204,7 @@ class TestUnits:
 
 
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
-@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (70, 10), (1500, 7)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 2), (3, 1), (5, 3), (70, 10), (33, 70), (1500, 7), (2100, 33)], ids=str)
 def test_losses(name, shape, rng, kernels, up, dtype):
     scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
     expected = F.LOSSES[name.removesuffix("_loss")].reference(scores.astype(np.float64), y)
@@ -223,6 +261,32 @@ def test_rules(rule, size, rng, kernels, up, cupy, dtype):
         reference(w, dw, *ms, *([number] if counts else []), 0.1, work=np.empty_like(w))
     for got, want in zip(arrays, (w, dw, *ms), strict=True):
         assert_close(down(got), want.astype(np.float64), dtype, "update")
+
+
+@pytest.mark.parametrize("rule", sorted(set(MOMENTS) - {"adam"}))
+def test_rules_give_the_bits_of_the_references(rule, rng, kernels, up, cupy, dtype):
+    """Whose every product and sum is rounded; Adam's powers are the mathematics library's."""
+    w, dw, *ms = rng.random((2 + MOMENTS[rule], 300)).astype(dtype)
+    arrays, rate = [up(a) for a in (w, dw, *ms)], cupy.asarray(np.array([0.1]))
+    for _ in range(3):
+        run(kernels[rule], *arrays, rate, work=None)
+        getattr(rules, rule).reference(w, dw, *ms, 0.1, work=np.empty_like(w))
+    run(kernels["decay_weights"], arrays[0], rate, 0.25, work=None)
+    limits.decay_weights.reference(w, 0.1, 0.25, work=np.empty_like(w))
+    for got, want in zip(arrays, (w, dw, *ms), strict=True):
+        np.testing.assert_array_equal(down(got), want)
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+@pytest.mark.parametrize("kind", ["int32", "uint8", "uint64", "strided"])
+def test_all_integer_labels_take_one_path(name, kind, rng, kernels, up, dtype):
+    scores, y = up(rng.standard_normal((70, 10))), rng.integers(10, size=70)
+    expected = run(kernels[name], scores, up(y))
+    labels = up(np.repeat(y, 2))[::2] if kind == "strided" else up(y.astype(kind))
+    for got, want in zip(run(kernels[name], scores, labels), expected, strict=True):
+        np.testing.assert_array_equal(down(got), down(want))
+    assert not kernels[name].fits(scores, up(np.eye(10)[y]))  # shares of the classes: the reference's
+    assert not kernels[name].fits(scores, y)  # on the host
 
 
 def test_a_rate_on_the_host_is_refused(kernels, up):
@@ -320,6 +384,30 @@ class TestBatch:
         np.testing.assert_array_equal(down(counters), [40, 3])
         run(kernels["advance"], counters, increments)
         np.testing.assert_array_equal(down(counters), [50, 4])
+
+
+class TestChecksums:
+    @pytest.mark.parametrize("size", [1, 3, 4, 7, 1024, 4099, 70_001])
+    @pytest.mark.parametrize("start", [0, 1])
+    def test_any_bit_shows(self, start, size, rng, cupy):
+        array = cupy.asarray(rng.integers(256, size=start + size).astype("uint8"))[start:]
+        checksums = Checksums(cupy)
+        before = checksums([array])
+        np.testing.assert_array_equal(checksums([array, array]), np.repeat(before, 2, axis=0))
+        for place in {0, size // 2, size - 1}:
+            array[place] ^= 1 << place % 8
+            assert (checksums([array]) != before).any()
+            array[place] ^= 1 << place % 8
+        np.testing.assert_array_equal(checksums([array]), before)
+
+    def test_places_show(self, rng, cupy):
+        array = cupy.asarray(rng.standard_normal(200).astype("float32"))  # of one block
+        checksums = Checksums(cupy)
+        before = checksums([array])
+        for other in (np.roll(array, 1), array[::-1], -array):
+            array[...], kept = other.copy(), array.copy()
+            assert (checksums([array]) != before).any()
+            array[...] = kept
 
 
 def test_kernels_are_compiled_when_first_called(monkeypatch, dtype):

@@ -11,9 +11,12 @@ from fcnet.optim import RULES
 
 STEPS = 50
 # Relative difference of the losses over the first 50 steps. float64: rounding only. float32: rounding grows through
-# the steps; rules that divide by the root of tiny squared gradients magnify it.
+# the steps; rules that divide by the root of tiny squared gradients magnify it. Their first steps are those of the
+# gradient's sign: where rounding turns a sign, the weight goes the other way at full length, which for rmsprop is ten
+# rates. Under batch norm, weights that begin half a unit in the last place apart then give losses up to 10 % apart on
+# the CPU alone (rmsprop), 0.1 % (adagrad) and 0.02 % (adam), of a dozen such beginnings.
 TOLERANCE = {"float64": 1e-9} | dict.fromkeys(("sgd", "momentum", "nesterov"), 1e-4)
-TOLERANCE |= dict.fromkeys(("adagrad", "rmsprop", "adam", "adamw"), 1e-3)
+TOLERANCE |= {"rmsprop": 0.3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3}
 
 
 @pytest.fixture(scope="module")
