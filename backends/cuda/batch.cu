@@ -1,10 +1,5 @@
 // The start and the end of a step: the functions of fcnet.functional.batch.
 
-__device__ __forceinline__ i64 inside(i64 place, i64 count)
-{
-    return place < 0 ? 0 : place >= count ? count - 1 : place;  // never other memory
-}
-
 // batch[i] = data[rows[i]] for rows of `units` units of so many bytes; blockIdx.y is i.
 template <class T>
 __device__ __forceinline__ void gather(T* batch, const T* data, const i64* rows, i64 count, int units)

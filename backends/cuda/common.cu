@@ -66,6 +66,11 @@ __device__ __forceinline__ real peak_of_lanes(real value, int lanes)
     return value;
 }
 
+__device__ __forceinline__ i64 inside(i64 place, i64 count)
+{
+    return place < 0 ? 0 : place >= count ? count - 1 : place;  // never other memory
+}
+
 // The column of element i: a 64-bit remainder costs as much as the rest of a kernel, and is rarely needed.
 __device__ __forceinline__ int column_of(i64 i, int width)
 {

@@ -1,0 +1,270 @@
+"""How a small network's training step is shared out to the blocks of one persistent kernel (persistent.cu).
+
+Shapes: N batch, D input features, M hidden units, C classes. All is decided by the network, the batch size and the
+device's properties, so that the same training gives the same bits wherever and whenever it is planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+THREADS = 512  # of a block; a power of two
+SYNC_WORDS, RATE_FLOATS = 160, 12  # persistent.cu
+
+#: `struct Job` of persistent.cu: addresses first.
+JOB = np.dtype(
+    [
+        *((name, "u8") for name in ("x", "shift", "scale", "y", "order")),
+        ("count", "i8"),
+        *((name, "u8") for name in ("counters", "step", "params", "moment1", "moment2", "running", "losses")),
+        ("slots", "i8"),
+        *((name, "u8") for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange", "sync")),
+        *((name, "u8") for name in ("seed", "purpose", "net")),
+        *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg")),
+        *((name, "f4") for name in ("clip", "momentum", "eps")),
+        ("threshold", "i4"),
+        ("keep_scale", "f4"),
+        *((name, "i4") for name in ("rows", "steps", "tag")),
+        ("rates", "u8"),
+        ("rate_count", "i4"),
+    ],
+    align=True,
+)
+RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")  # in the order of persistent.cu
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The constants that persistent.cu is compiled with.
+
+    Attributes:
+        widths: D, M of each hidden layer, C.
+        rows: N. rows_of_block: R, rows that one row block takes through the later layers.
+        j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
+        x_buffers: 2 to gather the next batch while the row blocks work, else 1.
+        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay; clipped: a
+            limit for each element of the gradient. rule: one of `RULES`.
+        x_type: of the data in memory, as CUDA spells it.
+    """
+
+    widths: tuple[int, ...]
+    rows: int
+    rows_of_block: int
+    j1: int
+    k1: int
+    j2: int
+    k2: int
+    x_buffers: int = 2
+    norm: int = 0
+    regularized: bool = False
+    decayed: bool = False
+    clipped: bool = False
+    rule: str = "adam"
+    x_type: str = "float"
+    threads: int = THREADS
+
+    @property
+    def layers(self) -> int:
+        return len(self.widths) - 1
+
+    @property
+    def row_blocks(self) -> int:
+        return ceil(self.rows / self.rows_of_block)
+
+    @property
+    def k_slices(self) -> int:
+        return ceil(self.widths[0] / self.k1)
+
+    @property
+    def tile_blocks(self) -> int:
+        return self.k_slices * ceil(self.widths[1] / self.j1)
+
+    @property
+    def blocks(self) -> int:
+        return self.row_blocks + self.tile_blocks
+
+    @property
+    def padded_rows(self) -> int:
+        return 4 * ceil(self.row_blocks * self.rows_of_block / 4)
+
+    @property
+    def pitch(self) -> int:
+        quads = self.padded_rows // 4
+        return 4 * (quads + (quads % 2 == 0))
+
+    @property
+    def columns(self) -> int:
+        """Of all layers but the input, each layer's filled up to fours."""
+        return sum(map(_fours, self.widths[1:]))
+
+    @property
+    def hidden_columns(self) -> int:
+        return self.columns - _fours(self.widths[-1])
+
+    @property
+    def later_tiles(self) -> int:
+        pairs = zip(self.widths[1:], self.widths[2:], strict=False)
+        return sum(ceil(inputs / self.k2) * ceil(outputs / self.j2) for inputs, outputs in pairs)
+
+    @property
+    def padded_weights(self) -> int:
+        """Floats of the later layers' weights, each row padded to an odd number of fours."""
+        return sum(inputs * _odd_fours(outputs) for inputs, outputs in zip(self.widths[1:], self.widths[2:], strict=False))
+
+    @property
+    def first_parts(self) -> int:
+        return max(1, min(self.threads // max(1, _fours(self.widths[1]) * self.rows_of_block // 4), self.k_slices))
+
+    def _common_floats(self) -> int:
+        """The job, and parts of sums."""
+        threads, widest = self.threads, _fours(max(self.widths[1:]))
+        return _fours(JOB.itemsize // 4) + max(16 * threads, 2 * widest)
+
+    def _tile_floats(self) -> int:
+        columns = (self.x_buffers * self.k1 + self.j1) * self.pitch
+        return columns + 3 * (self.k1 + 1) * _fours(self.j1) + self.padded_rows + RATE_FLOATS
+
+    def _row_floats(self) -> int:
+        r, widest = self.rows_of_block, _fours(max(self.widths[1:]))
+        tiles = ceil(self.later_tiles / self.row_blocks)
+        draws = (15 + r * widest) // 16 + 1
+        floats = _fours(max(self.padded_weights, (self.k2 + self.j2) * self.pitch))
+        floats += self.columns * r * (2 if self.norm else 1) + 2 * widest * r
+        floats += _fours(tiles * 3 * (self.k2 * self.j2 + _fours(self.j2))) + self.vector_floats
+        floats += (6 * self.hidden_columns if self.norm == 1 else 0) + 8 * draws * (self.layers - 1)
+        return floats + 4 * r + 8 * tiles + RATE_FLOATS
+
+    @property
+    def shared(self) -> int:
+        """Bytes of dynamic shared memory that every block asks for."""
+        return 4 * (self._common_floats() + max(self._tile_floats(), self._row_floats()))
+
+    def buffers(self) -> dict[str, tuple[int, str]]:
+        """Size and dtype of each of the kernel's own arrays in memory, by name."""
+        return {
+            "partials": (self.k_slices * self.row_blocks * _fours(self.widths[1]) * self.rows_of_block, "float32"),
+            "hidden": (max(4, self.hidden_columns) * self.padded_rows, "float32"),
+            "dz": (self.columns * self.padded_rows, "float32"),
+            "padded": (max(4, self.padded_weights), "float32"),
+            "loss_parts": (2 * self.row_blocks, "float64"),
+            "l2_parts": (2 * self.blocks, "float64"),
+            "exchange": ((4 * self.row_blocks + 8) * max(1, self.hidden_columns), "uint64"),
+            "sync": (SYNC_WORDS, "uint32"),
+        }
+
+    @property
+    def vector_floats(self) -> int:
+        """Of the flat buffer's part behind the matrices: biases, gamma and beta, each on a 256-byte boundary."""
+        hidden = (3 if self.norm else 1) * sum(-(-width // 64) * 64 for width in self.widths[1:-1])
+        return hidden + -(-self.widths[-1] // 64) * 64
+
+    def definitions(self, offsets: dict[str, Sequence[int]]) -> str:
+        """The constants, as the head of the source; `offsets`: where each layer's tensors lie in the flat buffers."""
+        values: dict[str, Any] = {
+            "LAYERS": self.layers,
+            "R": self.rows_of_block,
+            "ROW_BLOCKS": self.row_blocks,
+            "J1": self.j1,
+            "K1": self.k1,
+            "J2": self.j2,
+            "K2": self.k2,
+            "X_BUFFERS": self.x_buffers,
+            "NORM": self.norm,
+            "REG": int(self.regularized),
+            "DECAY": int(self.decayed),
+            "CLIP": int(self.clipped),
+            "RULE": RULES.index(self.rule),
+            "FIRST_PARTS": self.first_parts,
+            "X_TYPE": self.x_type,
+            "THREADS_": self.threads,
+            "SHARED_BYTES": self.shared,
+            "VECTORS_AT": min(offsets["B_AT"][1:]),
+            "VECTOR_FLOATS": self.vector_floats,
+            "WIDTHS": _braced(self.widths),
+        } | {name: _braced(at) for name, at in offsets.items()}
+        return "".join(f"#define {name} {value}\n" for name, value in values.items())
+
+
+def _fours(n: int) -> int:
+    return -(-n // 4) * 4
+
+
+def _odd_fours(n: int) -> int:
+    """The pitch of rows of n floats whose 16-byte reads by neighbouring threads meet different banks."""
+    return _fours(n) + (4 if _fours(n) // 4 % 2 == 0 else 0)
+
+
+def _braced(values: Sequence[int]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}"
+
+
+def plans(
+    widths: Sequence[int], rows: int, *, blocks: int, shared: int, **options: Any
+) -> Iterator[tuple[float, Plan]]:
+    """Every plan that fits `blocks` resident blocks of `shared` bytes each, with an estimate of its step's cycles."""
+    threads = options.get("threads", THREADS)
+    for r in (1, 2, 4, 8):
+        row_blocks = ceil(rows / r)
+        left = blocks - row_blocks
+        if left < 1 or (r > 1 and ceil(rows / (r // 2)) < 4):
+            continue
+        for slices in range(1, min(left, 8) + 1):
+            j1 = ceil(widths[1] / slices)
+            if ceil(widths[1] / j1) != slices:
+                continue
+            k1 = ceil(widths[0] / (left // slices))
+            for j2, k2 in _later_tiles(widths, row_blocks):
+                plan = Plan(tuple(widths), rows, r, j1, k1, j2, k2, **options)
+                if plan.blocks > blocks:
+                    continue
+                for buffers in (2, 1):
+                    chosen = plan if buffers == 2 else Plan(**{**_values(plan), "x_buffers": 1})
+                    if chosen.shared <= shared:
+                        yield estimate(chosen, threads), chosen
+                        break
+
+
+def _values(plan: Plan) -> dict[str, Any]:
+    return {field.name: getattr(plan, field.name) for field in fields(plan)}
+
+
+def _later_tiles(widths: Sequence[int], row_blocks: int) -> Iterator[tuple[int, int]]:
+    """Shapes of the later layers' tiles: those with the least work for the busiest row block."""
+    pairs = list(zip(widths[1:], widths[2:], strict=False))
+    if not pairs:
+        yield 4, 4
+        return
+    best: list[tuple[int, int, int]] = []
+    for k2 in range(4, max(8, max(inputs for inputs, _ in pairs)) + 1):
+        for j2 in range(4, max(8, max(outputs for _, outputs in pairs)) + 1):
+            tiles = sum(ceil(inputs / k2) * ceil(outputs / j2) for inputs, outputs in pairs)
+            best.append((ceil(tiles / row_blocks) * (_fours(k2) * _fours(j2) + 8 * (k2 + j2)), j2, k2))
+    best.sort()
+    for _, j2, k2 in best[:1]:
+        yield j2, k2
+
+
+def estimate(plan: Plan, threads: int = THREADS) -> float:
+    """Cycles of a step by a simple model: multiplications at half the peak, bytes from L2, waits."""
+    lanes, l2, wait, sync = 64, 40, 1500, 300  # products a cycle; bytes a cycle and block; cycles of a wait, of a layer
+    n, r = plan.padded_rows, plan.rows_of_block
+    tile = n * plan.k1 * _fours(plan.j1) / lanes + n * plan.j1 * 4 / l2
+    product = n * plan.k1 * _fours(plan.j1) / lanes
+    tiles = ceil(plan.later_tiles / plan.row_blocks)
+    own = tiles * (n * plan.k2 * plan.j2 / lanes + n * (plan.k2 + plan.j2) * 4 / l2 + sync)
+    reload = plan.padded_weights * 4 / l2 + wait
+    later = sum(max(r * a * b / lanes, a * b / 32) + sync for a, b in zip(plan.widths[1:], plan.widths[2:], strict=False))
+    rows = 2 * later + plan.k_slices * _fours(plan.widths[1]) * r * 4 / l2
+    rows += (2 * (plan.layers - 1) * (wait + plan.row_blocks * 20)) if plan.norm else 0
+    return max(tile + product + wait, own + reload) + rows + wait
+
+
+def best_plan(widths: Sequence[int], rows: int, *, blocks: int, shared: int, **options: Any) -> Plan | None:
+    """The plan with the least estimate, or None if the network does not fit."""
+    found = sorted(plans(widths, rows, blocks=blocks, shared=shared, **options), key=lambda pair: pair[0])
+    return found[0][1] if found else None

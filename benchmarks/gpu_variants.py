@@ -1,0 +1,286 @@
+"""Variants of the persistent kernel on a GPU, in one go of two minutes: `python -m benchmarks.gpu_variants --out DIR`.
+
+For small nets: how many rows a row block takes, how the first layer's weights are cut into tiles, how many threads a
+block has. Each variant is compiled by nvcc, all at once; its first steps are compared with the CPU's; then it is timed,
+many steps a launch and one. Of the fastest, the time of each phase of a step is read from the clock of its blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import fcnet
+from benchmarks import machine
+from fcnet.backends import Status, probe
+from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
+from fcnet.backends.cuda.persistent import JOB, Plan, plans
+from fcnet.backends.cuda.sources import source
+from fcnet.files import write_atomically
+
+PROOF, STEPS, LAUNCHES = 5, 150, 7
+ROWS = 100 * (STEPS + PROOF + 5)
+MARKS = 24
+#: What comes before each mark of a step in persistent.cu, of a tile block and of a row block.
+PHASES = {
+    1: "product", 2: "arrive", 3: "gather the next batch", 4: "await the rows", 5: "load dz", 6: "gradient and rule",
+    9: "await the weights", 10: "load the weights", 11: "await the tiles", 12: "sum the parts", 13: "finish layer 1",
+    14: "later layers", 15: "loss", 16: "backward", 17: "arrive", 18: "await the rows", 19: "stage",
+    20: "update norms", 21: "update tiles", 22: "arrive",
+}  # fmt: skip
+#: In front of the source where the phases are timed; the last step but one of a launch is kept.
+CLOCKED = f"""
+__device__ long long marks[256 * {MARKS}];
+#define MARK(place) if (threadIdx.x == 0 && s == job.steps - 2) marks[blockIdx.x * {MARKS} + place] = clock64()
+"""
+
+
+class Net:
+    """A net as the table of whole steps has it, on random data, trained by Adam."""
+
+    def __init__(self, name: str, inputs: int, hidden: Sequence[int], norm: bool, keep: float, batch: int = 100) -> None:
+        self.name, self.inputs, self.hidden, self.norm, self.keep, self.batch = name, inputs, hidden, norm, keep, batch
+        rng = np.random.default_rng(0)
+        self.X = rng.standard_normal((ROWS, inputs), dtype=np.float32)
+        self.y = rng.integers(0, 10, ROWS)
+        self.expected = self._solver()
+        self.start = [self._state(self.expected)]
+        for _ in range(PROOF):
+            self.expected.step()
+        self.losses = np.array(self.expected.loss_history)
+
+    def _solver(self) -> fcnet.Solver:
+        how = {"normalization": "batchnorm" if self.norm else None, "dropout_keep_ratio": self.keep}
+        model = fcnet.FullyConnectedNet(self.hidden, self.inputs, 10, device="cpu", **how)
+        data = {"X_train": self.X, "y_train": self.y, "X_val": self.X[:100], "y_val": self.y[:100]}
+        return fcnet.Solver(
+            model, data, update_rule="adam", batch_size=self.batch, preprocess="none", verbose=False
+        )
+
+    def _state(self, solver: fcnet.Solver) -> dict[str, np.ndarray]:
+        moments = solver.optimizer.moments
+        state = solver.model.state.flat
+        return {
+            "params": solver.model.params.flat.copy(),
+            "moment1": moments["m"].flat.copy(),
+            "moment2": moments["v"].flat.copy(),
+            "running": state.copy() if state.size else np.zeros(1, np.float32),
+            "order": solver._batches.order.copy(),
+        }
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return (self.inputs, *self.hidden, 10)
+
+    def offsets(self) -> dict[str, list[int]]:
+        """Where each layer's tensors lie in the flat buffers."""
+        model, layers = self.expected.model, range(len(self.hidden) + 2)
+        found = model.params.spans() | (model.state.spans() if self.norm else {})
+        names = {"W": "W", "B": "b", "GAMMA": "gamma", "BETA": "beta", "MEAN": "running_mean", "VAR": "running_var"}
+        return {f"{key}_AT": [found.get(f"{name}{l}", (0, 0))[0] for l in layers] for key, name in names.items()}
+
+
+class Variant:
+    """A plan, compiled, on the device."""
+
+    def __init__(self, cupy: Any, net: Net, plan: Plan, cubin: Path) -> None:
+        self.cupy, self.net, self.plan = cupy, net, plan
+        module = cupy.RawModule(path=str(cubin), enable_cooperative_groups=True)
+        self.module, self.kernel = module, module.get_function("train_steps")
+        self.kernel.max_dynamic_shared_size_bytes = plan.shared
+        self.arrays = {name: cupy.zeros(size, kind) for name, (size, kind) in plan.buffers().items()}
+        self.arrays |= {
+            "x": cupy.asarray(net.X), "y": cupy.asarray(net.y), "counters": cupy.zeros(2, "int64"),
+            "step": cupy.zeros(1, "int64"), "rates": cupy.full(1, 1e-3), "losses": cupy.zeros(1024, "float32"),
+        }  # fmt: skip
+        self.arrays |= {name: cupy.asarray(value) for name, value in net.start[0].items()}
+        stream = self.net.expected.model.mask_streams(0)[0]
+        job = np.zeros(1, JOB)
+        for name, array in self.arrays.items():
+            if name != "rates":
+                job[name] = array.data.ptr
+        values = {
+            "count": ROWS, "slots": 1024, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "momentum": MOMENTUM,
+            "eps": EPS, "threshold": keep_threshold(net.keep), "keep_scale": 1 / net.keep, "rows": net.batch,
+        }  # fmt: skip
+        if stream is not None:
+            values |= {"seed": stream.key[0], "purpose": stream.key[1], "net": stream.net}
+        for name, value in values.items():
+            job[name] = value
+        self.job = cupy.asarray(job.view(np.uint8))
+        self.tag = 1
+
+    def launch(self, steps: int) -> None:
+        arguments = self.job, self.arrays["rates"], np.int32(1), np.int32(steps), np.uint32(self.tag)
+        self.kernel((self.plan.blocks,), (self.plan.threads,), arguments, shared_mem=self.plan.shared)
+        self.tag += steps
+
+    def rewind(self) -> None:
+        self.arrays["counters"][...] = 0
+
+    def proof(self) -> dict[str, float]:
+        """The largest differences from the CPU's after the first steps."""
+        for steps in (1, 1, PROOF - 2):
+            self.launch(steps)
+        expected = self.net.expected
+        losses = self.arrays["losses"][:PROOF].get()
+        weights = np.abs(self.arrays["params"].get() - expected.model.params.flat).max()
+        return {"loss": float(np.abs(losses / self.net.losses - 1).max()), "weights": float(weights)}
+
+    def microseconds(self, steps: int, launches: int) -> float:
+        """Of a step, in launches of so many."""
+        self.rewind()
+        begin, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
+        begin.record()
+        for _ in range(launches):
+            self.launch(steps)
+        end.record()
+        end.synchronize()
+        return self.cupy.cuda.get_elapsed_time(begin, end) * 1e3 / steps / launches
+
+
+def candidates(net: Net, blocks: int, shared: int, most: int) -> list[Plan]:
+    """For each number of threads and of rows a row block takes, the best few plans by the model."""
+    kept: list[Plan] = []
+    for threads in (256, 512):
+        how = {"norm": int(net.norm), "threads": threads}
+        found = sorted(plans(net.widths, net.batch, blocks=blocks, shared=shared, **how), key=lambda pair: pair[0])
+        for rows in (1, 2, 4, 8):
+            kept += [plan for _, plan in found if plan.rows_of_block == rows][:most]
+    return kept
+
+
+def compiled(folder: Path, jobs: list[tuple[str, str]], arch: str) -> Iterator[tuple[str, Path | str]]:
+    """Each source by its name: the cubin, or what the compiler said."""
+
+    def compile_one(job: tuple[str, str]) -> tuple[str, Path | str]:
+        name, text = job
+        path = folder / f"{name}.cu"
+        path.write_text(text, "utf-8")
+        command = ["nvcc", f"-arch={arch}", "-std=c++17", "-cubin", "-Xptxas", "-v", "-o", f"{path}bin", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return name, Path(f"{path}bin") if done.returncode == 0 else done.stderr[-500:]
+
+    with ThreadPoolExecutor(16) as pool:
+        yield from pool.map(compile_one, jobs)
+
+
+def phases(variant: Variant) -> dict[str, dict[str, float]]:
+    """Cycles of each phase in one step: the median over the row blocks, and over the tile blocks."""
+    variant.rewind()
+    variant.launch(STEPS)
+    pointer = variant.module.get_global("marks")
+    marks = variant.cupy.ndarray((256, MARKS), "int64", memptr=pointer).get()
+    rows, tiles = marks[: variant.plan.row_blocks], marks[variant.plan.row_blocks : variant.plan.blocks]
+    found = {}
+    for kind, part, places in (("tile", tiles, range(1, 7)), ("row", rows, range(9, 23))):
+        found[kind] = {PHASES[i]: float(np.median(part[:, i] - part[:, i - 1])) for i in places}
+        found[f"{kind}, most"] = {PHASES[i]: float(np.max(part[:, i] - part[:, i - 1])) for i in places}
+    return found
+
+
+def measure(cupy: Any, keep: Any, most: int) -> None:
+    """All variants of both nets, each kept as soon as it is known."""
+    properties = cupy.cuda.runtime.getDeviceProperties(0)
+    blocks, shared = properties["multiProcessorCount"], properties["sharedMemPerBlockOptin"] - 1024
+    arch = f"sm_{cupy.cuda.Device().compute_capability}"
+    nets = [
+        Net("mnist", 784, [100] * 4, norm=False, keep=1.0),
+        Net("cifar", 3072, [100] * 3, norm=True, keep=0.8),
+        Net("digits", 64, [100, 100], norm=True, keep=1.0),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        work = {f"{net.name}-{i}": (net, plan) for net in nets
+                for i, plan in enumerate(candidates(net, blocks, shared, most))}  # fmt: skip
+        texts = [(name, head_of(net, plan)) for name, (net, plan) in work.items()]
+        start = time.perf_counter()
+        variants: dict[str, list[tuple[float, Variant]]] = {}
+        for name, cubin in compiled(Path(folder), texts, arch):
+            net, plan = work[name]
+            row: dict[str, Any] = {"net": net.name, "plan": described(plan)}
+            try:
+                if isinstance(cubin, str):
+                    raise RuntimeError(cubin)
+                variant = Variant(cupy, net, plan, cubin)
+                row["proof"] = variant.proof()
+                row["us"] = [variant.microseconds(STEPS, 1) for _ in range(LAUNCHES)]
+                row["us_single"] = variant.microseconds(1, STEPS)
+                variants.setdefault(net.name, []).append((median(row["us"]), variant))
+            except Exception as error:  # the others count
+                row["error"] = f"{type(error).__name__}: {error}"
+            keep("variants", row)
+        print(f"variants: {time.perf_counter() - start:.0f} s", flush=True)
+        best = {net.name: min(variants[net.name], key=lambda v: v[0])[1] for net in nets if net.name in variants}
+        texts = [(f"{name}-clocked", CLOCKED + head_of(variant.net, variant.plan)) for name, variant in best.items()]
+        for variant, (_, cubin) in zip(best.values(), compiled(Path(folder), texts, arch), strict=True):
+            clocked = Variant(cupy, variant.net, variant.plan, Path(cubin))
+            row = {"net": variant.net.name, "plan": described(variant.plan), "cycles": phases(clocked)}
+            keep("phases", row)
+
+
+def head_of(net: Net, plan: Plan) -> str:
+    """The source for this plan."""
+    return plan.definitions(net.offsets()) + source("persistent")
+
+
+def described(plan: Plan) -> dict[str, Any]:
+    """The plan and what follows from it."""
+    derived = {name: getattr(plan, name) for name in ("row_blocks", "tile_blocks", "k_slices", "later_tiles", "shared")}
+    names = ("rows_of_block", "j1", "k1", "j2", "k2", "x_buffers", "threads")
+    return {name: getattr(plan, name) for name in names} | derived
+
+
+def table(content: dict[str, Any]) -> str:
+    """What was found, for people."""
+    lines = []
+    for row in content["variants"]:
+        plan = " ".join(f"{name}={value}" for name, value in row["plan"].items())
+        if "error" in row:
+            lines.append(f"{row['net']} FAILED {row['error'][:300]} {plan}")
+        else:
+            proof = " ".join(f"{name} {value:.1e}" for name, value in row["proof"].items())
+            lines.append(f"{row['net']} {median(row['us']):.2f} us, alone {row['us_single']:.1f} us; {proof}; {plan}")
+    for row in content["phases"]:
+        for kind, cycles in row["cycles"].items():
+            lines.append(f"{row['net']} {kind}: " + ", ".join(f"{n} {c:.0f}" for n, c in cycles.items()))
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 all measured; 1 a variant failed; 2 no GPU can be used."""
+    parser = argparse.ArgumentParser(prog="benchmarks.gpu_variants", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("."), help="where the JSON goes")
+    parser.add_argument("--most", type=int, default=2, help="of each number of threads and rows")
+    options = parser.parse_args(arguments)
+    found = probe()
+    if found.status is not Status.OK:
+        print(f"gpu-variants: no GPU can be used: {found.reason}; {found.remedy}", file=sys.stderr)
+        return 2
+    import cupy
+
+    content: dict[str, Any] = {"date": machine.today(), "machine": machine.describe(["cpu", "cuda:0"]), "variants": [], "phases": []}
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    def keep(name: str, row: dict[str, Any]) -> None:
+        content[name].append(row)
+        write_atomically(options.out / "gpu-variants.json", json.dumps(content, indent=1) + "\n")
+
+    measure(cupy, keep, options.most)
+    print(table(content))
+    return int(any("error" in row for row in content["variants"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

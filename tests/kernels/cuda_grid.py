@@ -1,0 +1,187 @@
+"""Runs a persistent kernel's own source on the CPU: all blocks of a launch at once, as a cooperative launch does.
+
+The threads of all blocks are coroutines of one thread. A block's threads run to the next `__syncthreads`, or to a
+`pause` while they wait for another block, one after another in an order that changes from barrier to barrier; blocks
+take turns, in an order that changes, too. Whoever waits for what nobody does is found: no thread comes further.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tests.kernels.cuda_cpu import SHIM
+from tests.needed import lacking
+
+#: In place of sync.cu: counters in memory that all blocks share, and each block's own shared memory.
+SYNC = """
+#define SHARED_FLOATS(name) float* name = shared_of_block[blockIdx.x].data()
+static unsigned load_acquire(const unsigned* from) { return *(const volatile unsigned*)from; }
+static float from_thread(float value, unsigned other)
+{
+    Warp& warp = warps[blockIdx.x * 32 + threadIdx.x / 32];
+    const unsigned lane = threadIdx.x % 32, turn = warp.turns[lane]++;
+    warp.values[turn % 2][lane] = value;
+    ++warp.arrived;
+    while (warp.arrived < 32 * (turn + 1)) pause();
+    return warp.values[turn % 2][other];
+}
+static float from_lane(float value, int bit) { return from_thread(value, threadIdx.x % 32 ^ bit); }
+static float from_first(float value) { return from_thread(value, 0); }
+static ulonglong2 load_relaxed(const ulonglong2* from) { return *from; }
+static void store_relaxed(ulonglong2* to, ulonglong2 value) { *to = value; }
+static void copy16(float* to, const float* from, bool there)
+{
+    for (int i = 0; i < 4; ++i) to[i] = there ? from[i] : 0.0f;
+}
+static void copy4(float* to, const float* from, bool there) { *to = there ? *from : 0.0f; }
+static void copies_end() {}
+template <int LATER> static void copies_done() { __syncthreads(); }
+static void arrive(unsigned* counter) { __syncthreads(); if (threadIdx.x == 0) ++*counter; }
+static void await(const unsigned* counter, unsigned count)
+{
+    if (threadIdx.x == 0) while (load_acquire(counter) < count) pause();
+    __syncthreads();
+}
+static void leave(unsigned* counters, int words, unsigned* leaving)
+{
+    __syncthreads();
+    if (threadIdx.x == 0 && (*leaving)++ == gridDim.x - 1) std::fill(counters, counters + words, 0u);
+}
+"""
+
+GRID = """
+#include <cstdint>
+#include <cstring>
+#undef __shared__
+#define __shared__ static
+#define __noinline__
+struct alignas(16) float4 { float x, y, z, w; };
+template <class T> static T __ldcg(const T* from) { return *from; }
+template <class T> static void __stcg(T* to, T value) { *to = value; }
+static unsigned __float_as_uint(float x) { unsigned u; std::memcpy(&u, &x, 4); return u; }
+static float __int_as_float(int i) { float x; std::memcpy(&x, &i, 4); return x; }
+static float __uint_as_float(unsigned u) { float x; std::memcpy(&x, &u, 4); return x; }
+static std::vector<std::vector<float>> shared_of_block;
+struct Thread { Fiber fiber; bool waits; };
+static std::vector<std::vector<Thread>> threads_of_block;
+static std::vector<int> votes;
+struct Warp { float values[2][32]; unsigned turns[32], arrived; };
+static std::vector<Warp> warps;
+static Thread* running;
+static bool paused;
+static void yield() { swapcontext(&running->fiber.context, &scheduler); }
+static void sync_block() { running->waits = true; yield(); }
+static void pause() { paused = true; yield(); paused = false; }
+#define __syncthreads sync_block
+static int __syncthreads_or(int vote)
+{
+    const unsigned block = blockIdx.x;
+    sync_block();
+    votes[block] |= vote;
+    sync_block();
+    const int result = votes[block];
+    sync_block();
+    votes[block] = 0;
+    return result;
+}
+static void enter_grid() { body(); running->fiber.done = true; swapcontext(&running->fiber.context, &scheduler); }
+
+// Whether all blocks ended; false: nobody comes further.
+static bool run_grid(unsigned blocks, unsigned count, size_t floats, unsigned order)
+{
+    gridDim = {blocks, 1, 1}, blockDim = {count, 1, 1};
+    shared_of_block.assign(blocks, {});
+    threads_of_block.assign(blocks, {});
+    votes.assign(blocks, 0);
+    warps.assign(blocks * 32, {});
+    for (unsigned b = 0; b < blocks; ++b) {
+        shared_of_block[b].assign(floats, 0.0f / 0.0f);  // what was not written shows
+        threads_of_block[b].resize(count);
+        for (unsigned i = 0; i < count; ++i) {
+            Fiber& fiber = threads_of_block[b][i].fiber;
+            threads_of_block[b][i].waits = false;
+            fiber.stack.resize(1 << 16);
+            fiber.done = false;
+            fiber.index = {i, 0, 0};
+            getcontext(&fiber.context);
+            fiber.context.uc_stack.ss_sp = fiber.stack.data();
+            fiber.context.uc_stack.ss_size = fiber.stack.size();
+            makecontext(&fiber.context, enter_grid, 0);
+        }
+    }
+    unsigned idle = 0;
+    for (unsigned left = blocks; left;) {
+        left = 0;
+        bool moved = false;
+        order = order * 1664525 + 1013904223;
+        for (unsigned n = 0; n < blocks; ++n) {
+            const unsigned b = (n + (order >> 8)) % blocks;
+            std::vector<Thread>& mine = threads_of_block[b];
+            unsigned live = 0, waiting = 0;
+            for (unsigned i = 0; i < count; ++i) {
+                const unsigned next = ((order >> 4) + i) % count;
+                running = &mine[order >> 31 ? next : count - 1 - next];
+                if (running->fiber.done) continue;
+                ++live;
+                if (!running->waits) {
+                    blockIdx = {b, 0, 0}, threadIdx = running->fiber.index;
+                    current = &running->fiber;
+                    paused = false;
+                    swapcontext(&scheduler, &running->fiber.context);
+                    moved |= !paused;
+                }
+                waiting += running->waits || running->fiber.done;
+            }
+            if (live && waiting == live) {
+                for (Thread& thread : mine) thread.waits = false;
+                moved = true;
+            }
+            left += live > 0;
+        }
+        idle = moved ? 0 : idle + 1;
+        if (idle > 100) return false;
+    }
+    return true;
+}
+"""
+
+
+class GridKernel:
+    """kernel(blocks, threads, shared bytes, arguments); `order` shuffles who runs when."""
+
+    def __init__(self, code: str, name: str, parameters: str) -> None:
+        """`parameters`: as C declares them, for a caller written in C."""
+        self.function = _library(code, name, parameters)
+
+    def __call__(self, blocks: int, threads: int, shared: int, arguments: tuple, order: int = 1) -> None:
+        values = [a.ctypes.data_as(ctypes.c_void_p) if isinstance(a, np.ndarray) else a for a in arguments]
+        ended = self.function(blocks, threads, ctypes.c_size_t(-(-shared // 4)), order, *values)
+        assert ended, "a block waits for what no other block does"
+
+
+@functools.cache
+def _library(code: str, name: str, parameters: str) -> ctypes._CFuncPtr:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        lacking("g++ is not installed: the CUDA source cannot be run on the CPU")
+    names = ", ".join(part.split()[-1].lstrip("*") for part in parameters.split(","))
+    entry = (
+        f'extern "C" int run(unsigned blocks, unsigned threads, size_t floats, unsigned order, {parameters})\n'
+        f"{{ body = [=] {{ {name}({names}); }}; return run_grid(blocks, threads, floats, order); }}\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        text, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
+        text.write_text(f"{SHIM}{GRID}{code}\n{entry}", "utf-8")
+        flags = ["-std=c++17", "-O1", "-g", "-shared", "-fPIC", "-w"]
+        built = subprocess.run([compiler, *flags, "-o", library, text], capture_output=True, text=True)
+        assert built.returncode == 0, built.stderr
+        found = ctypes.CDLL(str(library)).run
+    found.restype = ctypes.c_int
+    return found
