@@ -18,7 +18,9 @@ from fcnet.backends.cuda import graph
 from fcnet.backends.cuda.affine import in_turn
 from fcnet.backends.cuda.gemm import CublasError, Gemm, library
 from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.persistent_step import PersistentStep, plan_for
 from fcnet.backends.cuda.prefetch import CudaFeed
+from fcnet.backends.cuda.recognize import Unfit
 from fcnet.backends.cuda.side_stream import Beside
 from fcnet.backends.cuda.sources import source
 from fcnet.backends.device import Array, Backend, Kernel, Memory, recorded
@@ -26,6 +28,7 @@ from fcnet.backends.device import Array, Backend, Kernel, Memory, recorded
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
 FILLED = 0.8  # share of the free memory that `has_room` gives away: a step's own arrays need some, too
+SNAPSHOT = 64 << 20  # bytes of what a step changes, up to which a net may fit the kernel that makes whole steps
 PAIRS = 8  # destination sizes whose staging buffers are kept; with PIECE, at most 256 MiB are pinned
 
 
@@ -45,6 +48,7 @@ class CupyBackend(Backend):
         self._local = threading.local()  # a cuBLAS handle belongs to one thread
         self._no_gemm: str | None = None
         self._kernels: Mapping[str, Kernel] | None = None
+        self.not_persistent: str | None = None  # why the step compiled last is no launch of one kernel
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
@@ -201,8 +205,31 @@ class CupyBackend(Backend):
             self._philox((-(-blocks // THREADS),), (THREADS,), arguments)
         return out
 
-    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-        """See `Backend`: one CUDA graph. Where it cannot be captured, the calls themselves, and a RuntimeWarning."""
+    def snapshot(self, arrays: Sequence[Array]) -> Callable[[], None] | None:
+        """See `Backend`: of nets that are small enough for the kernel that makes whole steps."""
+        if sum(array.nbytes for array in arrays) > SNAPSHOT:
+            return None
+        with self._device:
+            copies = [array.copy() for array in arrays]
+
+        def put_back() -> None:
+            for array, copy in zip(arrays, copies, strict=True):
+                array[...] = copy
+
+        return put_back
+
+    def compile(
+        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+    ) -> Callable[[], Any]:
+        """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the calls
+        themselves, and a RuntimeWarning.
+        """
+        if put_back is not None:
+            step = self._persistent(calls)
+            if step is not None:
+                put_back()
+                step()
+                return step
         with self._device:
             ways: dict[str, Callable[[], AbstractContextManager]] = {
                 "two streams": self._forking,
@@ -212,6 +239,16 @@ class CupyBackend(Backend):
         if isinstance(step, graph.Captured):
             step.keep(self._own_gemm(), getattr(self._local, "kept", None))
         return step
+
+    def _persistent(self, calls: Sequence[Callable[[], Any]]) -> PersistentStep | None:
+        """The step as launches of one kernel, or None where the net or the device does not fit (`told` says why)."""
+        with self._device:
+            try:
+                net, plan = plan_for(self.xp, calls, self.index)
+            except Unfit as why:
+                self.not_persistent = str(why)
+                return None
+            return PersistentStep(self.xp, net, plan)
 
     def memory(self) -> Memory:
         """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""

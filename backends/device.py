@@ -159,9 +159,24 @@ class Backend(ABC):
         read there.
         """
 
+    def snapshot(self, arrays: Sequence[Array]) -> Callable[[], None] | None:
+        """What puts back what the arrays hold now, for `compile`; None where that does not need it."""
+        return None
+
     @abstractmethod
-    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    def compile(
+        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+    ) -> Callable[[], Any]:
         """What makes these calls in turn; each always touches the same arrays, its arguments, in the same way.
+
+        Args:
+            calls: they have been made once.
+            put_back: puts back what all that they change held before. Only with it may the device have a way of its
+                own that gives other bits: then it is called, and the first step made again in that way.
+
+        Returns:
+            A function of nothing; if it has a method `steps(count, rates)` and an attribute `most`, it makes up to so
+            many steps at once, each with its learning rate (or with None all with the one that is set).
 
         Raises:
             TypeError: one is no `Call`.

@@ -81,7 +81,9 @@ class NumpyBackend(Backend):
         words = philox.random_raw(-(-size // 4)).astype("<u8", copy=False)
         return words.view(np.uint16)[:size].reshape(shape)
 
-    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    def compile(
+        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+    ) -> Callable[[], Any]:
         return loader.compile(recorded(calls)) if self.kernels else InTurn(recorded(calls))
 
     def memory(self) -> Memory:

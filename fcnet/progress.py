@@ -129,14 +129,14 @@ class Progress:
         self._steps = self._samples = 0
         self._looked = time.perf_counter()
 
-    def advance(self, samples: int, loss: Callable[[], float], *, first: bool = False) -> None:
-        """One step done with so many samples; `loss` fetches the latest loss and is called now and then.
+    def advance(self, samples: int, loss: Callable[[], float], *, steps: int = 1, first: bool = False) -> None:
+        """Steps done with so many samples; `loss` fetches the latest loss and is called now and then.
 
         `first` says that the step compiled, or was recorded: it is not in the samples per second.
         """
         if not self._bar:
             return
-        self._steps += 1
+        self._steps += steps
         now = time.perf_counter()
         if first:
             self._samples, self._looked = 0, now

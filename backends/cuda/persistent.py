@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-THREADS = 512  # of a block; a power of two
+THREADS = 256  # of a block; a power of two
 SYNC_WORDS, RATE_FLOATS = 160, 12  # persistent.cu
 
 #: `struct Job` of persistent.cu: addresses first.

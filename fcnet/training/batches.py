@@ -78,9 +78,15 @@ class Batches:
     def ready(self) -> None:
         """Called before each step."""
 
-    def advance(self) -> bool:
-        """Called after each step; whether it was the epoch's last."""
-        self.position += self.size
+    @property
+    def alike(self) -> int:
+        """Batches of the size of the next one that come in a row in this epoch."""
+        count, left = divmod(len(self) - self.position, self.size)
+        return count - 1 if left == 1 and joined(self.model) else count
+
+    def advance(self, count: int = 1) -> bool:
+        """Called after so many steps of batches alike; whether the epoch is over."""
+        self.position += count * self.size
         return self.position == len(self)
 
 
@@ -108,8 +114,8 @@ class StreamedBatches(Batches):
         self._feed(self.size).receive()
         self._sent = False
 
-    def advance(self) -> bool:
-        over = super().advance()
+    def advance(self, count: int = 1) -> bool:
+        over = super().advance(count)
         if not over:
             self._send()
         return over

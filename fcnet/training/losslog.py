@@ -25,9 +25,14 @@ class LossLog:
         self._chunks: list[Array] = []
         self._read: list[float] = []
 
-    def stepped(self) -> None:
-        """A step has written its loss. Nothing waits, also when the buffer is emptied into a copy."""
-        self._slot += 1
+    @property
+    def room(self) -> int:
+        """Steps that may write their losses before `stepped` is called."""
+        return self.buffer.size - self._slot
+
+    def stepped(self, count: int = 1) -> None:
+        """So many steps have written their losses. Nothing waits, also when the buffer is emptied into a copy."""
+        self._slot += count
         if self._slot == self.buffer.size:
             self._set_aside()
 

@@ -244,20 +244,23 @@ class Solver:
 
     # One step
 
-    def step(self) -> None:
-        """Gather one mini-batch, compute, update; at an epoch's end decay the rate and shuffle again.
+    def step(self, count: int = 1) -> None:
+        """Gather a mini-batch, compute, update, `count` times; at an epoch's end decay the rate and shuffle again.
 
-        Never evaluates, prints or waits for the device. Ctrl-C comes after the step; pressed twice, at once.
+        Never evaluates, prints or waits for the device. Some devices make many steps of a small network at once, with
+        the same bits. Ctrl-C comes after the steps that are being made; pressed twice, at once.
 
         Raises:
             ValueError: "lbfgs" and "bfgs" make no steps by themselves; use `train`.
         """
-        with DeferredInterrupt():
-            self._step()
+        left = positive_int("count", count)
+        while left:
+            with DeferredInterrupt():
+                left -= self._make_steps(left)
 
-    def _step(self) -> None:
+    def _make_steps(self, most: int) -> int:
+        """Make up to so many steps, as many at once as the device can, of batches of one size; how many."""
         self.model.backend.use()
-        self.updates.begin_step(self.steps)
         self._batches.ready()
         size = self._batches.size
         model = self.model
@@ -267,31 +270,40 @@ class Solver:
             self._recorded_for = recorded_for
             self._grads.flat[...] = 0  # what is frozen now has none
             self.updates.refreeze()
-        program = self._programs.get(size)
+        program, count = self._programs.get(size), 1
         if program is None:
             started = time.perf_counter()
+            self.updates.begin_steps(self.steps, 1)
             with model.backend.allocating():
                 self._programs[size] = self._record(size)
             self.speed.first(size, time.perf_counter() - started)
+        elif hasattr(program, "steps"):
+            count = min(most, program.most, self._batches.alike, self._log.room)
+            program.steps(count, self.updates.begin_steps(self.steps, count))
         else:
+            self.updates.begin_steps(self.steps, 1)
             program()
-        self.steps += 1
-        self._log.stepped()
-        if self._batches.advance():
+        self.steps += count
+        self._log.stepped(count)
+        if self._batches.advance(count):
             self.epoch += 1
             self.updates.end_epoch()
             self._batches.shuffle(self.epoch)
+        return count
 
     def _record(self, size: int) -> Callable[[], None]:
         """Make the next step of this batch size; the program that repeats it."""
         model, backend = self.model, self.model.backend
+        moments = [buffer.flat for buffer in self.optimizer.moments.values()]
+        changed = [model.params.flat, model.state.flat, *moments, self.optimizer.step_counter, self._log.counters]
+        put_back = backend.snapshot(changed)
         run = Program(backend)
         x, targets, weights = self._batches.record(run, size)
         streams = model.mask_streams(self.optimizer.step_counter)
         loss = model.loss_and_grads(run, x, targets, streams, self._grads, weights)
         self.updates.apply(run, self._grads)
         run(F.record_step, self._log.buffer, self._log.counters, backend.asarray(np.array([size, 1])), loss)
-        return backend.compile(run.calls)
+        return backend.compile(run.calls, put_back)
 
     # What is measured
 
@@ -444,14 +456,14 @@ class Solver:
         sizes: list[int] = []
         self.speed.begin()
         while self.epoch == epoch:
-            size, apart = self._batches.size, self.speed.first_seconds
+            size, apart, chunk = self._batches.size, self.speed.first_seconds, self.steps // LOSS_CHUNK
             with DeferredInterrupt():  # so that an epoch that is over has its row
-                self.step()
-                sizes.append(size)
+                count = self._make_steps(LOSS_CHUNK)
+                sizes += [size] * count
                 if self.epoch > epoch:
                     self._record_epoch(sizes)
-            progress.advance(size, self._latest_loss, first=self.speed.first_seconds > apart)
-            if self.steps % LOSS_CHUNK == 0:
+            progress.advance(size * count, self._latest_loss, steps=count, first=self.speed.first_seconds > apart)
+            if self.steps // LOSS_CHUNK > chunk:
                 self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
         progress.epoch(self.epoch, self.history[-1], self.speed.latest)
 

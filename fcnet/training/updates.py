@@ -76,7 +76,7 @@ class Updates:
         self.schedule: Schedule | None = (
             make_schedule(schedule, schedule_config, epochs, steps_per_epoch) if isinstance(schedule, str) else schedule
         )
-        self.set_rate(0)
+        self.optimizer.learning_rate = self._rate(0)
         self.rate_set_by_hand = False
         self._own_rate = self.optimizer.learning_rate  # the next step's, unless somebody sets another
         self._rates: list[tuple[int, float]] = []  # the steps from which on a rate held, and the rate
@@ -95,29 +95,37 @@ class Updates:
         """Update from now on what the model does not have frozen now; for steps that are recorded after this."""
         self.optimizer.multipliers = self._by_parameter()
 
-    def set_rate(self, step: int) -> None:
-        """Let the schedule, if there is one, set the rate of this step; nothing waits.
+    def _rate(self, step: int) -> float:
+        """That of this step: the schedule's, or without one the rate that is set.
 
         Raises:
-            ValueError, TypeError: its function does not give a finite number of 0 or more.
+            ValueError, TypeError: the schedule's function does not give a finite number of 0 or more.
         """
         if self.schedule is None:
-            return
+            return self.optimizer.learning_rate
         if not callable(self.schedule):
             raise TypeError(f"schedule: expected a name or a function of the step, got {self.schedule!r}")
         factor = nonnegative_real("schedule", self.schedule(step), f"a factor of 0 or more at step {step}")
-        rate = self.first_learning_rate * factor
-        if rate != self.optimizer.learning_rate:
-            self.optimizer.learning_rate = rate
+        return self.first_learning_rate * factor
 
-    def begin_step(self, step: int) -> None:
-        """Set the rate of this step, and keep it for `rate_of`. Raises as `set_rate`."""
-        self.set_rate(step)
-        rate = self.optimizer.learning_rate
-        self.rate_set_by_hand |= self.schedule is None and rate != self._own_rate
-        self._own_rate = rate
-        if not self._rates or self._rates[-1][1] != rate:
-            self._rates.append((step, rate))
+    def begin_steps(self, step: int, count: int) -> list[float] | None:
+        """Set the rate of this step, or the last one's of so many from it on; keep them for `rate_of`. Nothing waits.
+
+        Returns:
+            Each step's rate; None where all have the one that is set.
+
+        Raises:
+            ValueError, TypeError: the schedule's function does not give a finite number of 0 or more.
+        """
+        rates = [self._rate(number) for number in range(step, step + (1 if self.schedule is None else count))]
+        self.rate_set_by_hand |= self.schedule is None and rates[0] != self._own_rate
+        self._own_rate = rates[-1]
+        for number, rate in enumerate(rates, step):
+            if not self._rates or self._rates[-1][1] != rate:
+                self._rates.append((number, rate))
+        if rates[-1] != self.optimizer.learning_rate:
+            self.optimizer.learning_rate = rates[-1]
+        return rates if len(set(rates)) > 1 else None
 
     def rate_of(self, step: int) -> float:
         """The rate that a step which was made, 0 for the first, was made with."""

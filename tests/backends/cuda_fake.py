@@ -16,14 +16,21 @@ from types import SimpleNamespace
 import numpy as np
 
 from tests.kernels.cuda_cpu import CpuKernel
+from tests.kernels.cuda_grid import GridKernel
+
+TRAIN_STEPS = "const Job* given, const double* rates, int rate_count, int steps, unsigned tag"
 
 
 class OutOfMemoryError(MemoryError):
     """As CuPy's."""
 
 
-def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> types.ModuleType:
+def fake_cupy(
+    count: int = 1, driver: int = 12090, runtime: int = 12090, processors: int = 0, shared: int = 1 << 18
+) -> types.ModuleType:
     """A module like cupy on a machine with `count` GPUs.
+
+    With `processors` they have cooperative launches, a resident block for each, of up to `shared` bytes.
 
     Its `fake` holds what tests look at: `log` (waits, copies, launches), `pending` (copies not yet done),
     `current` (the device), `limit` (bytes of the largest array that fits), `free` (bytes that the device has free).
@@ -157,10 +164,12 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
         return np.array(array)
 
     class RawModule:
-        def __init__(self, code):
-            self.code = code
+        def __init__(self, code, enable_cooperative_groups=False, options=()):
+            self.code, self.cooperative = code, enable_cooperative_groups
 
         def get_function(self, name):
+            if self.cooperative:
+                return Cooperative(self.code, name)
             kernel = CpuKernel(self.code, name)
 
             def launch(grid, block, arguments):
@@ -168,6 +177,19 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
                 fake.do(lambda: kernel(grid, block, arguments))
 
             return launch
+
+    class Cooperative:
+        """A kernel whose blocks run at once."""
+
+        max_dynamic_shared_size_bytes = 48 << 10
+
+        def __init__(self, code, name):
+            self.kernel, self.name = GridKernel(code, name, TRAIN_STEPS), name
+
+        def __call__(self, grid, block, arguments, shared_mem=0):
+            assert grid[0] <= processors and shared_mem <= self.max_dynamic_shared_size_bytes <= shared
+            fake.log.append(("launch", self.name, fake.current, grid, block, arguments))
+            fake.do(lambda: self.kernel(*grid, *block, shared_mem, arguments, len(fake.log)))
 
     class Stream:
         def __init__(self, non_blocking=False):
@@ -275,7 +297,12 @@ def fake_cupy(count: int = 1, driver: int = 12090, runtime: int = 12090) -> type
             driverGetVersion=lambda: driver,
             runtimeGetVersion=lambda: runtime,
             getDeviceCount=lambda: count,
-            getDeviceProperties=lambda index: {"name": f"NVIDIA Fake {index}".encode()},
+            getDeviceProperties=lambda index: {
+                "name": f"NVIDIA Fake {index}".encode(),
+                "cooperativeLaunch": int(processors > 0),
+                "multiProcessorCount": processors,
+                "sharedMemPerBlockOptin": shared,
+            },
             memGetInfo=lambda: (fake.free, 139 << 30),
             malloc=lambda _: 1,
             free=lambda _: None,

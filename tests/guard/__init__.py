@@ -88,7 +88,9 @@ class GuardBackend(Backend):
             raise TypeError("random_bits: step: a host array meets the device; upload it first")
         return new("random_bits", get_backend("cpu").random_bits(key, layer, step, net, shape))
 
-    def compile(self, calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
+    def compile(
+        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+    ) -> Callable[[], Any]:
         return InTurn(recorded(calls))
 
     def memory(self) -> Memory:

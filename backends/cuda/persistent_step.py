@@ -1,0 +1,95 @@
+"""A recorded step of a small network as launches of the persistent kernel, each of as many steps as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends.cuda.persistent import JOB, THREADS, Plan, best_plan
+from fcnet.backends.cuda.recognize import Net, Unfit, read
+from fcnet.backends.cuda.sources import source
+from fcnet.backends.device import Array
+
+STEPS_AT_ONCE = 1024
+
+
+def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple[Net, Plan]:
+    """The network of these calls, and how its step is shared out to the blocks of this device.
+
+    Raises:
+        Unfit: there is none, or it does not fit the device; the message says why.
+    """
+    net = read(calls, cupy.ndarray)
+    properties = cupy.cuda.runtime.getDeviceProperties(index)
+    if not properties.get("cooperativeLaunch"):
+        raise Unfit("the device has no cooperative launches")
+    plan = best_plan(
+        net.widths,
+        net.rows,
+        blocks=properties["multiProcessorCount"],
+        shared=properties["sharedMemPerBlockOptin"],
+        norm=net.norm,
+        regularized=bool(net.values.get("reg")),
+        decayed=bool(net.values.get("weight_decay")),
+        clipped="clip" in net.values,
+        rule=net.rule,
+        x_type=net.x_type,
+        threads=THREADS,
+    )
+    if plan is None:
+        raise Unfit(f"it is too large for the {properties['multiProcessorCount']} blocks that the device keeps resident")
+    return net, plan
+
+
+class PersistentStep:
+    """Makes steps of one batch size.
+
+    Attributes:
+        plan: how the work is shared out. most: steps at once.
+    """
+
+    most = STEPS_AT_ONCE
+
+    def __init__(self, cupy: Any, net: Net, plan: Plan) -> None:
+        """Compile the kernel, or find it compiled.
+
+        Raises:
+            RuntimeError and what CuPy raises: the device keeps fewer blocks resident than the plan has.
+        """
+        self.plan = plan
+        self._net, self._cupy = net, cupy
+        code = plan.definitions(net.offsets) + source("persistent")
+        module = cupy.RawModule(code=code, enable_cooperative_groups=True, options=("-std=c++17",))
+        self._kernel = module.get_function("train_steps")
+        self._kernel.max_dynamic_shared_size_bytes = plan.shared
+        self._own = {name: cupy.zeros(size, kind) for name, (size, kind) in plan.buffers().items()}
+        self._table = cupy.zeros(STEPS_AT_ONCE, "float64")  # of the rates, where a launch has several
+        job = np.zeros(1, JOB)
+        for name, array in (self._own | net.arrays).items():
+            job[name] = array.data.ptr
+        for name, value in net.values.items():
+            job[name] = value
+        self._job = cupy.asarray(job.view(np.uint8))
+        self._tag = 1
+
+    def __call__(self) -> None:
+        self.steps(1)
+
+    def steps(self, count: int, rates: Sequence[float] | None = None) -> None:
+        """Make so many steps, at most `STEPS_AT_ONCE`, within one epoch and one log of losses.
+
+        Args:
+            rates: each step's learning rate; None: all steps have the one that is set.
+        """
+        table: Array = self._net.rates
+        if rates is not None:
+            self._table[:count] = self._cupy.asarray(np.asarray(rates, np.float64))
+            table = self._table
+        arguments = (
+            *(self._job, table, np.int32(1 if rates is None else count)),
+            *(np.int32(count), np.uint32(self._tag)),
+        )
+        self._kernel((self.plan.blocks,), (self.plan.threads,), arguments, shared_mem=self.plan.shared)
+        self._tag = self._tag % (1 << 31) + count

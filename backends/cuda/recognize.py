@@ -1,0 +1,224 @@
+"""Which network a recorded step trains: read from its calls, for the kernel that makes whole steps (persistent.py)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
+from fcnet.backends.cuda.persistent import RULES
+from fcnet.backends.device import Array
+
+FORWARD = {
+    "bias_activation_dropout_forward": 0,
+    "batchnorm_activation_dropout_forward": 1,
+}  # what follows a hidden layer's product -> `Plan.norm`
+CONSTANTS = {"momentum": "beta1", "decay_rate": "beta1", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
+
+
+class Unfit(Exception):
+    """The step is none that the kernel makes; the message says why."""
+
+
+@dataclass
+class Net:
+    """What a step of the kernel needs to know.
+
+    Attributes:
+        widths: D, M of each hidden layer, C. rows: N. norm: as in `Plan`. rule: one of `RULES`.
+        offsets: where each layer's tensors lie in the flat buffers, by the constants' names.
+        arrays: on the device, by the names of `struct Job`. rates: (1,) float64.
+        values: numbers, by the same names. x_type: as CUDA spells it.
+    """
+
+    widths: tuple[int, ...]
+    rows: int
+    norm: int
+    rule: str
+    x_type: str
+    rates: Array
+    offsets: dict[str, list[int]]
+    arrays: dict[str, Array]
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class Reader:
+    """The calls of a step, read in order."""
+
+    def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
+        self._calls, self._at = calls, 0
+
+    @property
+    def name(self) -> str:
+        """Of the next call's function; "" after the last."""
+        if self._at == len(self._calls):
+            return ""
+        return getattr(getattr(self._calls[self._at], "func", None), "__name__", "an unnamed call")
+
+    def take(self, *names: str) -> dict[str, Any]:
+        """The next call's arguments by name, defaults filled in; it must be one of these."""
+        name, at = self.name, self._at
+        if name not in names:
+            raise Unfit(f"{name or 'the end'} is not among what the kernel does")
+        self._at += 1
+        call: Any = self._calls[at]
+        bound = inspect.signature(call.func).bind(*call.args, **call.keywords)
+        bound.apply_defaults()
+        return bound.arguments
+
+
+def read(calls: Sequence[Callable[[], Any]], ndarray: type) -> Net:
+    """The network of these calls, whose arrays are of `ndarray`.
+
+    Raises:
+        Unfit: it is none that the kernel trains.
+    """
+    reader = Reader(calls)
+    batch = reader.take("next_batch")
+    products, units, scores = _forward(reader)
+    loss = reader.take("softmax_loss")
+    _backward(reader, units)
+    penalty = reader.take("l2_penalty") if reader.name == "l2_penalty" else None
+    clip = reader.take("clip_by_value") if reader.name == "clip_by_value" else None
+    decay = reader.take("decay_weights") if reader.name == "decay_weights" else None
+    rule = reader.name
+    update = reader.take(*RULES)
+    advance = reader.take("advance") if reader.name == "advance" else None
+    end = reader.take("record_step")
+    if reader.name:
+        raise Unfit(f"{reader.name} is not among what the kernel does")
+    params = update["w"]
+    if params.dtype != np.float32:
+        raise Unfit(f"it computes in {params.dtype}, and the kernel in float32")
+    weights = [*(product["w"] for product in products), scores["w"]]
+    net = Net(
+        widths=(weights[0].shape[0], *(w.shape[1] for w in weights)),
+        rows=batch["rows"].size,
+        norm=FORWARD[units[0][0]] if units else 0,
+        rule=rule,
+        x_type="float" if batch["shift"] is None else "unsigned char",
+        rates=update["learning_rate"],
+        offsets={},
+        arrays={"params": params},
+    )
+    _data(net, batch, loss, end, ndarray)
+    _parameters(net, weights, units, scores, params)
+    net.values |= {CONSTANTS[name]: update[name] for name in CONSTANTS if name in update}
+    moments = [update[name] for name in ("velocity", "cache", "m", "v") if name in update]
+    net.arrays |= {f"moment{i}": moment for i, moment in enumerate(moments, 1)}
+    if advance is None:
+        raise Unfit("no call counts the updates")
+    net.arrays["step"] = advance["counters"]
+    _dropout(net, units)
+    if penalty is not None:
+        net.values["reg"] = penalty["reg"]
+        _is_whole("the penalty", penalty["weights"], params)
+    if decay is not None:
+        net.values["weight_decay"] = decay["weight_decay"]
+        _is_whole("the decay", decay["w"], params)
+    if clip is not None:
+        net.values["clip"] = clip["limit"]
+    return net
+
+
+def _forward(reader: Reader) -> tuple[list[dict], list[tuple[str, dict]], dict]:
+    """Products and what follows them, of each hidden layer; and the last layer."""
+    products, units = [], []
+    while reader.name == "matmul":
+        products.append(reader.take("matmul"))
+        name = reader.name
+        units.append((name, reader.take(*FORWARD)))
+        _exact(products[-1])
+        if units[-1][1]["activation"] != "relu":
+            raise Unfit(f"its activation is {units[-1][1]['activation']}")
+        if name != units[0][0]:
+            raise Unfit("its layers differ in their normalization")
+    scores = reader.take("affine_forward")
+    _exact(scores)
+    return products, units, scores
+
+
+def _exact(product: dict[str, Any]) -> None:
+    """float32 is no less than what tf32 asks for; bfloat16 is asked for because it is faster on large nets."""
+    if product["precision"] not in (None, "tf32"):
+        raise Unfit(f"its products are in {product['precision']}")
+
+
+def _backward(reader: Reader, units: list[tuple[str, dict]]) -> None:
+    """The gradients' calls, which must be those of the layers before, down to the first."""
+    last = reader.take("affine_backward")
+    if last["need_dx"] is not bool(units):
+        raise Unfit("some of its layers are frozen")
+    for i, (name, _) in enumerate(reversed(units), 1):
+        reader.take(name.replace("forward", "backward"))
+        if reader.take("matmul_backward")["need_dx"] is not (i < len(units)):
+            raise Unfit("some of its layers are frozen")
+
+
+def _is_whole(what: str, part: Array, params: Array) -> None:
+    if part.data.ptr != params.data.ptr:
+        raise Unfit(f"{what} is not of all layers")
+
+
+def _data(net: Net, batch: dict, loss: dict, end: dict, ndarray: type) -> None:
+    X, y = batch["X"], batch["y"]
+    if not (X.ndim == 2 and y.ndim == 1 and y.dtype == np.int64 and X.dtype in (np.float32, np.uint8)):
+        raise Unfit(f"its data are {X.dtype} {X.shape} with targets {y.dtype} {y.shape}")
+    if (X.dtype == np.uint8) is (batch["shift"] is None):
+        raise Unfit(f"its batches are not preprocessed as {X.dtype} data are")
+    if batch["cursor"].data.ptr != end["counters"].data.ptr or loss["y"] is not batch["targets"]:
+        raise Unfit("its batches come from elsewhere")
+    net.arrays |= {"x": X, "y": y, "order": batch["order"], "counters": end["counters"], "losses": end["losses"]}
+    if batch["shift"] is not None:
+        net.arrays |= {"shift": batch["shift"], "scale": batch["scale"]}
+    net.values |= {"count": len(X), "slots": end["losses"].size, "rows": net.rows}
+    if not all(isinstance(array, ndarray) and array.flags.c_contiguous for array in net.arrays.values()):
+        raise Unfit("some of its arrays are not contiguous")
+
+
+def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], scores: dict, params: Array) -> None:
+    """Where each tensor lies, in floats from the start of its flat buffer."""
+
+    def place(array: Array, buffer: Array) -> int:
+        at, left = divmod(array.data.ptr - buffer.data.ptr, 4)
+        if left or not 0 <= at < buffer.size:
+            raise Unfit("its parameters are not in one buffer")
+        return at
+
+    layers = [unit for _, unit in units]
+    net.offsets = {
+        "W_AT": [0, *(place(w, params) for w in weights)],
+        "B_AT": [0, *(place(layer["b"], params) for layer in [*layers, scores])],
+    }
+    for key, name in {"GAMMA_AT": "gamma", "BETA_AT": "beta"}.items():
+        net.offsets[key] = [0, *(place(layer[name], params) if net.norm else 0 for layer in layers), 0]
+    net.offsets |= {"MEAN_AT": [0] * (len(layers) + 2), "VAR_AT": [0] * (len(layers) + 2)}
+    if net.norm == 1:
+        running = [layer[name] for layer in layers for name in ("running_mean", "running_var")]
+        if any(array is None for array in running):
+            raise Unfit("its batch norm keeps no running statistics")
+        first = min(running, key=lambda array: array.data.ptr)
+        net.arrays["running"] = first
+        for key, name in {"MEAN_AT": "running_mean", "VAR_AT": "running_var"}.items():
+            net.offsets[key] = [0, *((layer[name].data.ptr - first.data.ptr) // 4 for layer in layers), 0]
+        net.values |= {"momentum": layers[0].get("momentum", MOMENTUM), "eps": layers[0].get("eps", EPS)}
+
+
+def _dropout(net: Net, units: list[tuple[str, dict]]) -> None:
+    """The same for all layers, with the step's number from the optimizer's counter."""
+    net.values |= {"threshold": keep_threshold(1.0), "keep_scale": 1.0}
+    streams = [unit["rng"] for _, unit in units if unit["rng"] is not None and unit["keep_ratio"] != 1]
+    if not streams:
+        return
+    ratios = {unit["keep_ratio"] for _, unit in units}
+    if len(streams) != len(units) or len(ratios) != 1 or [s.layer for s in streams] != [*range(1, len(units) + 1)]:
+        raise Unfit("its layers differ in their dropout")
+    ratio, stream = ratios.pop(), streams[0]
+    if not hasattr(stream.step, "data") or stream.step.data.ptr != net.arrays["step"].data.ptr:
+        raise Unfit("its dropout does not follow the optimizer's steps")
+    net.values |= {"threshold": keep_threshold(ratio), "keep_scale": 1 / ratio}
+    net.values |= {"seed": stream.key[0], "purpose": stream.key[1], "net": stream.net}
