@@ -221,15 +221,15 @@ class CupyBackend(Backend):
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the calls
-        themselves, and a RuntimeWarning.
+        """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the
+        calls themselves, and a RuntimeWarning.
         """
         if put_back is not None:
-            step = self._persistent(calls)
-            if step is not None:
+            whole = self._persistent(calls)
+            if whole is not None:
                 put_back()
-                step()
-                return step
+                whole()
+                return whole
         with self._device:
             ways: dict[str, Callable[[], AbstractContextManager]] = {
                 "two streams": self._forking,
@@ -237,18 +237,20 @@ class CupyBackend(Backend):
             }
             step = graph.compile(self.xp, recorded(calls), ways)
         if isinstance(step, graph.Captured):
+            step.why_not_whole = self.not_persistent
             step.keep(self._own_gemm(), getattr(self._local, "kept", None))
         return step
 
     def _persistent(self, calls: Sequence[Callable[[], Any]]) -> PersistentStep | None:
-        """The step as launches of one kernel, or None where the net or the device does not fit (`told` says why)."""
+        """The step as launches of one kernel, or None where the net or the device does not fit (`way` says why)."""
         with self._device:
             try:
                 net, plan = plan_for(self.xp, calls, self.index)
+                self.not_persistent = None
+                return PersistentStep(self.xp, net, plan, self.index)
             except Unfit as why:
                 self.not_persistent = str(why)
                 return None
-            return PersistentStep(self.xp, net, plan)
 
     def memory(self) -> Memory:
         """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -53,6 +53,22 @@ def recorded(calls: Sequence[Callable[[], Any]]) -> Sequence[Call]:
         if not isinstance(call, Call):
             raise TypeError(f"compile: expected recorded calls, fcnet.backends.device.Call, got {call!r}")
     return calls  # type: ignore[return-value]
+
+
+@runtime_checkable
+class ManySteps(Protocol):
+    """A compiled step that can be made many times at once, with the same bits.
+
+    Attributes:
+        most: how many times.
+    """
+
+    most: int
+
+    def __call__(self) -> None: ...
+
+    def steps(self, count: int, rates: Sequence[float] | None) -> None:
+        """Make so many steps, each with its learning rate; with None all have the one that is set."""
 
 
 class InTurn:
@@ -175,8 +191,7 @@ class Backend(ABC):
                 own that gives other bits: then it is called, and the first step made again in that way.
 
         Returns:
-            A function of nothing; if it has a method `steps(count, rates)` and an attribute `most`, it makes up to so
-            many steps at once, each with its learning rate (or with None all with the one that is set).
+            A function of nothing, or `ManySteps`.
 
         Raises:
             TypeError: one is no `Call`.

@@ -29,6 +29,7 @@ class Captured:
 
     Attributes:
         way: in which it was captured. objections: to the other ways, where there was one.
+        why_not_whole: why no kernel makes the whole step, if that is known.
         seconds: of a launch, when it was chosen.
     """
 
@@ -38,11 +39,19 @@ class Captured:
         self.seconds = 0.0
         self.way = ""
         self.objections: dict[str, str] = {}
+        self.why_not_whole: str | None = None
         _alive.add(self)
 
     def keep(self, *others: Any) -> None:
         """Let these live as long: whatever else the graph uses, such as the workspace of its products."""
         self._kept = others
+
+    @property
+    def description(self) -> str:
+        """How a step is made, for people."""
+        others = [f"not in {way}: {why}" for way, why in self.objections.items()]
+        whole = [] if self.why_not_whole is None else [f"not by one kernel: {self.why_not_whole}"]
+        return "; ".join([f"a CUDA graph captured in {self.way}", *others, *whole])
 
     @property
     def held(self) -> int:
@@ -54,15 +63,6 @@ class Captured:
 
 
 _alive: weakref.WeakSet[Captured] = weakref.WeakSet()
-
-
-def told() -> list[str]:
-    """How the graphs alive were captured, and what was wrong with other ways; each once."""
-    lines = {
-        "; ".join([captured.way, *(f"not in {way}: {why}" for way, why in captured.objections.items())])
-        for captured in list(_alive)
-    }
-    return sorted(lines)
 
 
 def held() -> int:

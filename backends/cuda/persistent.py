@@ -6,14 +6,16 @@ device's properties, so that the same training gives the same bits wherever and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
 import numpy as np
 
 THREADS = 256  # of a block; a power of two
+ROWS_OF_BLOCK = (1, 2, 4, 8)
 SYNC_WORDS, RATE_FLOATS = 160, 12  # persistent.cu
 
 #: `struct Job` of persistent.cu: addresses first.
@@ -23,7 +25,10 @@ JOB = np.dtype(
         ("count", "i8"),
         *((name, "u8") for name in ("counters", "step", "params", "moment1", "moment2", "running", "losses")),
         ("slots", "i8"),
-        *((name, "u8") for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange", "sync")),
+        *(
+            (name, "u8")
+            for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange", "sync")
+        ),
         *((name, "u8") for name in ("seed", "purpose", "net")),
         *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg")),
         *((name, "f4") for name in ("clip", "momentum", "eps")),
@@ -47,8 +52,8 @@ class Plan:
         rows: N. rows_of_block: R, rows that one row block takes through the later layers.
         j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
         x_buffers: 2 to gather the next batch while the row blocks work, else 1.
-        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay; clipped: a
-            limit for each element of the gradient. rule: one of `RULES`.
+        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay;
+            clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
     """
 
@@ -108,13 +113,13 @@ class Plan:
 
     @property
     def later_tiles(self) -> int:
-        pairs = zip(self.widths[1:], self.widths[2:], strict=False)
+        pairs = pairwise(self.widths[1:])
         return sum(ceil(inputs / self.k2) * ceil(outputs / self.j2) for inputs, outputs in pairs)
 
     @property
     def padded_weights(self) -> int:
-        """Floats of the later layers' weights, each row padded to an odd number of fours."""
-        return sum(inputs * _odd_fours(outputs) for inputs, outputs in zip(self.widths[1:], self.widths[2:], strict=False))
+        """Floats of the later layers' weights as they lie in shared memory."""
+        return padded_weights(self.widths)
 
     @property
     def first_parts(self) -> int:
@@ -163,7 +168,7 @@ class Plan:
         hidden = (3 if self.norm else 1) * sum(-(-width // 64) * 64 for width in self.widths[1:-1])
         return hidden + -(-self.widths[-1] // 64) * 64
 
-    def definitions(self, offsets: dict[str, Sequence[int]]) -> str:
+    def definitions(self, offsets: Mapping[str, Sequence[int]]) -> str:
         """The constants, as the head of the source; `offsets`: where each layer's tensors lie in the flat buffers."""
         values: dict[str, Any] = {
             "LAYERS": self.layers,
@@ -190,7 +195,13 @@ class Plan:
         return "".join(f"#define {name} {value}\n" for name, value in values.items())
 
 
-def _fours(n: int) -> int:
+def padded_weights(widths: Sequence[int]) -> int:
+    """Floats of the later layers' weights, each row padded to an odd number of fours."""
+    return sum(inputs * _odd_fours(outputs) for inputs, outputs in pairwise(widths[1:]))
+
+
+def _fours(n: Any) -> Any:
+    """n, a number or an array, filled up to a multiple of 4."""
     return -(-n // 4) * 4
 
 
@@ -203,68 +214,60 @@ def _braced(values: Sequence[int]) -> str:
     return "{" + ", ".join(map(str, values)) + "}"
 
 
-def plans(
-    widths: Sequence[int], rows: int, *, blocks: int, shared: int, **options: Any
-) -> Iterator[tuple[float, Plan]]:
-    """Every plan that fits `blocks` resident blocks of `shared` bytes each, with an estimate of its step's cycles."""
-    threads = options.get("threads", THREADS)
-    for r in (1, 2, 4, 8):
-        row_blocks = ceil(rows / r)
+def plans(widths: Sequence[int], rows: int, *, blocks: int, shared: int, **options: Any) -> Iterator[Plan]:
+    """Every plan that fits `blocks` resident blocks of `shared` bytes each, the best first as far as a model tells.
+
+    The model was made from benchmarks/results/gpu-variants-*.json, on an H100: the row blocks' part of a step decides,
+    which is least if each takes few rows while the tile blocks keep most of the device; then the tile blocks' part.
+    """
+    found: list[tuple[tuple[int, float], Plan]] = []
+    if 4 * padded_weights(widths) > shared:
+        return iter(())
+    for order, rows_of_block in enumerate(_rows_of_block(rows, blocks)):
+        row_blocks = ceil(rows / rows_of_block)
         left = blocks - row_blocks
-        if left < 1 or (r > 1 and ceil(rows / (r // 2)) < 4):
-            continue
+        j2, k2 = _later_tile(widths, row_blocks)
         for slices in range(1, min(left, 8) + 1):
             j1 = ceil(widths[1] / slices)
             if ceil(widths[1] / j1) != slices:
                 continue
             k1 = ceil(widths[0] / (left // slices))
-            for j2, k2 in _later_tiles(widths, row_blocks):
-                plan = Plan(tuple(widths), rows, r, j1, k1, j2, k2, **options)
-                if plan.blocks > blocks:
-                    continue
-                for buffers in (2, 1):
-                    chosen = plan if buffers == 2 else Plan(**{**_values(plan), "x_buffers": 1})
-                    if chosen.shared <= shared:
-                        yield estimate(chosen, threads), chosen
-                        break
+            for x_buffers in (2, 1):
+                plan = Plan(tuple(widths), rows, rows_of_block, j1, k1, j2, k2, x_buffers=x_buffers, **options)
+                if plan.blocks <= blocks and plan.shared <= shared:
+                    found.append(((order, _tile_cycles(plan)), plan))
+                    break
+    return (plan for _, plan in sorted(found, key=lambda pair: pair[0]))
 
 
-def _values(plan: Plan) -> dict[str, Any]:
-    return {field.name: getattr(plan, field.name) for field in fields(plan)}
+def _rows_of_block(rows: int, blocks: int) -> list[int]:
+    """Numbers of rows that a row block may take, the best first: row blocks are to be two fifths of all at most, if
+    that can be, and never more than half.
+    """
+    possible = [r for r in ROWS_OF_BLOCK if ceil(rows / r) <= blocks // 2]
+    few = [r for r in possible if ceil(rows / r) <= 2 * blocks // 5]
+    return few + [r for r in reversed(possible) if r not in few]
 
 
-def _later_tiles(widths: Sequence[int], row_blocks: int) -> Iterator[tuple[int, int]]:
-    """Shapes of the later layers' tiles: those with the least work for the busiest row block."""
-    pairs = list(zip(widths[1:], widths[2:], strict=False))
+def _later_tile(widths: Sequence[int], row_blocks: int) -> tuple[int, int]:
+    """Outputs and inputs of a tile of the later layers: the shape with the least work for the busiest row block."""
+    pairs = list(pairwise(widths[1:]))
     if not pairs:
-        yield 4, 4
-        return
-    best: list[tuple[int, int, int]] = []
-    for k2 in range(4, max(8, max(inputs for inputs, _ in pairs)) + 1):
-        for j2 in range(4, max(8, max(outputs for _, outputs in pairs)) + 1):
-            tiles = sum(ceil(inputs / k2) * ceil(outputs / j2) for inputs, outputs in pairs)
-            best.append((ceil(tiles / row_blocks) * (_fours(k2) * _fours(j2) + 8 * (k2 + j2)), j2, k2))
-    best.sort()
-    for _, j2, k2 in best[:1]:
-        yield j2, k2
+        return 4, 4
+    most_in, most_out = (max(8, *numbers) for numbers in zip(*pairs, strict=True))
+    k2, j2 = np.arange(4, most_in + 1)[:, None], np.arange(4, most_out + 1)
+    tiles = sum(-(-inputs // k2) * -(-outputs // j2) for inputs, outputs in pairs)
+    work = -(-tiles // row_blocks) * (_fours(k2) * _fours(j2) + 8 * (k2 + j2))
+    at_k, at_j = np.unravel_index(np.argmin(work), work.shape)
+    return int(j2[at_j]), int(k2[at_k, 0])
 
 
-def estimate(plan: Plan, threads: int = THREADS) -> float:
-    """Cycles of a step by a simple model: multiplications at half the peak, bytes from L2, waits."""
-    lanes, l2, wait, sync = 64, 40, 1500, 300  # products a cycle; bytes a cycle and block; cycles of a wait, of a layer
-    n, r = plan.padded_rows, plan.rows_of_block
-    tile = n * plan.k1 * _fours(plan.j1) / lanes + n * plan.j1 * 4 / l2
-    product = n * plan.k1 * _fours(plan.j1) / lanes
-    tiles = ceil(plan.later_tiles / plan.row_blocks)
-    own = tiles * (n * plan.k2 * plan.j2 / lanes + n * (plan.k2 + plan.j2) * 4 / l2 + sync)
-    reload = plan.padded_weights * 4 / l2 + wait
-    later = sum(max(r * a * b / lanes, a * b / 32) + sync for a, b in zip(plan.widths[1:], plan.widths[2:], strict=False))
-    rows = 2 * later + plan.k_slices * _fours(plan.widths[1]) * r * 4 / l2
-    rows += (2 * (plan.layers - 1) * (wait + plan.row_blocks * 20)) if plan.norm else 0
-    return max(tile + product + wait, own + reload) + rows + wait
+def _tile_cycles(plan: Plan) -> float:
+    """Of a tile block in a step: both products at 50 multiplications a cycle, and what it and a row block read."""
+    read = plan.padded_rows * plan.j1 + plan.k_slices * _fours(plan.widths[1]) * plan.rows_of_block
+    return 2 * plan.padded_rows * plan.k1 * _fours(plan.j1) / 50 + read / 10
 
 
 def best_plan(widths: Sequence[int], rows: int, *, blocks: int, shared: int, **options: Any) -> Plan | None:
-    """The plan with the least estimate, or None if the network does not fit."""
-    found = sorted(plans(widths, rows, blocks=blocks, shared=shared, **options), key=lambda pair: pair[0])
-    return found[0][1] if found else None
+    """The first of `plans`, or None if the network does not fit."""
+    return next(iter(plans(widths, rows, blocks=blocks, shared=shared, **options)), None)

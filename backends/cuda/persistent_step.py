@@ -39,7 +39,9 @@ def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple
         threads=THREADS,
     )
     if plan is None:
-        raise Unfit(f"it is too large for the {properties['multiProcessorCount']} blocks that the device keeps resident")
+        raise Unfit(
+            f"it is too large for the {properties['multiProcessorCount']} blocks that the device keeps resident"
+        )
     return net, plan
 
 
@@ -47,23 +49,25 @@ class PersistentStep:
     """Makes steps of one batch size.
 
     Attributes:
-        plan: how the work is shared out. most: steps at once.
+        plan: how the work is shared out. most: see `ManySteps`.
     """
 
     most = STEPS_AT_ONCE
 
-    def __init__(self, cupy: Any, net: Net, plan: Plan) -> None:
+    def __init__(self, cupy: Any, net: Net, plan: Plan, index: int) -> None:
         """Compile the kernel, or find it compiled.
 
         Raises:
-            RuntimeError and what CuPy raises: the device keeps fewer blocks resident than the plan has.
+            Unfit: the device keeps fewer blocks resident than the plan has: somebody else may have a share of it.
         """
         self.plan = plan
         self._net, self._cupy = net, cupy
+        self._processors = cupy.cuda.runtime.getDeviceProperties(index)["multiProcessorCount"]
         code = plan.definitions(net.offsets) + source("persistent")
         module = cupy.RawModule(code=code, enable_cooperative_groups=True, options=("-std=c++17",))
         self._kernel = module.get_function("train_steps")
         self._kernel.max_dynamic_shared_size_bytes = plan.shared
+        self._check_resident()
         self._own = {name: cupy.zeros(size, kind) for name, (size, kind) in plan.buffers().items()}
         self._table = cupy.zeros(STEPS_AT_ONCE, "float64")  # of the rates, where a launch has several
         job = np.zeros(1, JOB)
@@ -74,10 +78,23 @@ class PersistentStep:
         self._job = cupy.asarray(job.view(np.uint8))
         self._tag = 1
 
-    def __call__(self) -> None:
-        self.steps(1)
+    def _check_resident(self) -> None:
+        """A block that is not resident would be awaited for ever, and CuPy launches fewer without a word."""
+        cuda, plan = self._cupy.cuda, self.plan
+        each = cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(self._kernel.kernel.ptr, plan.threads, plan.shared)
+        resident = each * self._processors
+        if resident < plan.blocks:
+            raise Unfit(f"the device keeps {resident} of the {plan.blocks} blocks resident that it would take")
 
-    def steps(self, count: int, rates: Sequence[float] | None = None) -> None:
+    @property
+    def description(self) -> str:
+        """How a step is made, for people."""
+        return f"one kernel of {self.plan.blocks} blocks makes up to {self.most} steps a launch"
+
+    def __call__(self) -> None:
+        self.steps(1, None)
+
+    def steps(self, count: int, rates: Sequence[float] | None) -> None:
         """Make so many steps, at most `STEPS_AT_ONCE`, within one epoch and one log of losses.
 
         Args:

@@ -40,9 +40,9 @@ class Net:
     norm: int
     rule: str
     x_type: str
-    rates: Array
+    rates: Any
     offsets: dict[str, list[int]]
-    arrays: dict[str, Array]
+    arrays: dict[str, Any]
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -71,7 +71,7 @@ class Reader:
         return bound.arguments
 
 
-def read(calls: Sequence[Callable[[], Any]], ndarray: type) -> Net:
+def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
     """The network of these calls, whose arrays are of `ndarray`.
 
     Raises:
@@ -164,7 +164,7 @@ def _is_whole(what: str, part: Array, params: Array) -> None:
         raise Unfit(f"{what} is not of all layers")
 
 
-def _data(net: Net, batch: dict, loss: dict, end: dict, ndarray: type) -> None:
+def _data(net: Net, batch: dict, loss: dict, end: dict, ndarray: Any) -> None:
     X, y = batch["X"], batch["y"]
     if not (X.ndim == 2 and y.ndim == 1 and y.dtype == np.int64 and X.dtype in (np.float32, np.uint8)):
         raise Unfit(f"its data are {X.dtype} {X.shape} with targets {y.dtype} {y.shape}")

@@ -57,8 +57,6 @@ class Ours(Peer):
     def losses(self, count: int) -> list[float]:
         self.many(count)
         if self.model.device != "cpu":
-            from fcnet.backends.cuda import graph
-
             self.about["device_memory"] = self.model.backend.memory().used
-            self.about["graphs"] = graph.told() or ["not captured"]
+            self.about["steps"] = self.solver.how_steps_are_made
         return list(self.solver.loss_history[-count:])

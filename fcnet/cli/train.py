@@ -68,6 +68,8 @@ def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None
         f"{counted(epochs, 'epoch')}, {counted(solver.steps, 'step')} in {seconds:.1f} s{_speed(solver)}; "
         f"{_best(solver)}{f' at epoch {solver.best_epoch}' if solver.history else ''}"
     )
+    for line in solver.how_steps_are_made:
+        tell(f"steps: {line}")
     if solver.message is not None:
         how = "" if solver.converged or epochs == solver.num_epochs else "without success "
         tell(

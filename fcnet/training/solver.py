@@ -18,6 +18,7 @@ import numpy as np
 
 import fcnet.functional as F
 from fcnet.backends import Array, Purpose, check_seed, host_generator
+from fcnet.backends.device import ManySteps
 from fcnet.backends.notices import watched_by
 from fcnet.backends.signals import Deferred, DeferredInterrupt
 from fcnet.backends.step import Program, direct
@@ -277,7 +278,7 @@ class Solver:
             with model.backend.allocating():
                 self._programs[size] = self._record(size)
             self.speed.first(size, time.perf_counter() - started)
-        elif hasattr(program, "steps"):
+        elif isinstance(program, ManySteps):
             count = min(most, program.most, self._batches.alike, self._log.room)
             program.steps(count, self.updates.begin_steps(self.steps, count))
         else:
@@ -304,6 +305,14 @@ class Solver:
         self.updates.apply(run, self._grads)
         run(F.record_step, self._log.buffer, self._log.counters, backend.asarray(np.array([size, 1])), loss)
         return backend.compile(run.calls, put_back)
+
+    @property
+    def how_steps_are_made(self) -> list[str]:
+        """In which way the device makes the steps of each batch size so far, and why not in a faster one; nothing where
+        there is but one way.
+        """
+        told = [getattr(program, "description", None) for program in self._programs.values()]
+        return sorted({line for line in told if line is not None})
 
     # What is measured
 

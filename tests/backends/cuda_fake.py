@@ -33,10 +33,11 @@ def fake_cupy(
     With `processors` they have cooperative launches, a resident block for each, of up to `shared` bytes.
 
     Its `fake` holds what tests look at: `log` (waits, copies, launches), `pending` (copies not yet done),
-    `current` (the device), `limit` (bytes of the largest array that fits), `free` (bytes that the device has free).
+    `current` (the device), `limit` (bytes of the largest array that fits), `free` (bytes that the device has free),
+    `resident` (blocks of a persistent kernel that a processor keeps).
     """
     cupy = types.ModuleType("cupy")
-    fake = SimpleNamespace(log=[], pending=[], done=0, current=0, limit=1 << 30, free=5 << 30)
+    fake = SimpleNamespace(log=[], pending=[], done=0, current=0, limit=1 << 30, free=5 << 30, resident=1)
 
     class Device:
         def __init__(self, index):
@@ -182,14 +183,20 @@ def fake_cupy(
         """A kernel whose blocks run at once."""
 
         max_dynamic_shared_size_bytes = 48 << 10
+        ptr = 0
+
+        @property
+        def kernel(self):
+            return self
 
         def __init__(self, code, name):
-            self.kernel, self.name = GridKernel(code, name, TRAIN_STEPS), name
+            self.run, self.name = GridKernel(code, name, TRAIN_STEPS), name
 
         def __call__(self, grid, block, arguments, shared_mem=0):
-            assert grid[0] <= processors and shared_mem <= self.max_dynamic_shared_size_bytes <= shared
+            assert grid[0] <= processors
+            assert shared_mem <= self.max_dynamic_shared_size_bytes <= shared
             fake.log.append(("launch", self.name, fake.current, grid, block, arguments))
-            fake.do(lambda: self.kernel(*grid, *block, shared_mem, arguments, len(fake.log)))
+            fake.do(lambda: self.run(*grid, *block, shared_mem, arguments, len(fake.log)))
 
     class Stream:
         def __init__(self, non_blocking=False):
@@ -293,6 +300,7 @@ def fake_cupy(
         get_current_stream=lambda: fake.streams[-1],
         alloc_pinned_memory=Pinned,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        driver=SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=lambda *_: fake.resident),
         runtime=SimpleNamespace(
             driverGetVersion=lambda: driver,
             runtimeGetVersion=lambda: runtime,
