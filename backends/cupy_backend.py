@@ -247,7 +247,7 @@ class CupyBackend(Backend):
             try:
                 net, plan = plan_for(self.xp, calls, self.index)
                 self.not_persistent = None
-                return PersistentStep(self.xp, net, plan, self.index)
+                return PersistentStep(self.xp, net, plan, self.index, self.upload)
             except Unfit as why:
                 self.not_persistent = str(why)
                 return None

@@ -54,14 +54,16 @@ class PersistentStep:
 
     most = STEPS_AT_ONCE
 
-    def __init__(self, cupy: Any, net: Net, plan: Plan, index: int) -> None:
-        """Compile the kernel, or find it compiled.
+    def __init__(
+        self, cupy: Any, net: Net, plan: Plan, index: int, upload: Callable[[np.ndarray, Array], None]
+    ) -> None:
+        """Compile the kernel, or find it compiled; `upload` as in `Backend`.
 
         Raises:
             Unfit: the device keeps fewer blocks resident than the plan has: somebody else may have a share of it.
         """
         self.plan = plan
-        self._net, self._cupy = net, cupy
+        self._net, self._cupy, self._upload = net, cupy, upload
         self._processors = cupy.cuda.runtime.getDeviceProperties(index)["multiProcessorCount"]
         code = plan.definitions(net.offsets) + source("persistent")
         module = cupy.RawModule(code=code, enable_cooperative_groups=True, options=("-std=c++17",))
@@ -102,7 +104,7 @@ class PersistentStep:
         """
         table: Array = self._net.rates
         if rates is not None:
-            self._table[:count] = self._cupy.asarray(np.asarray(rates, np.float64))
+            self._upload(np.asarray(rates, np.float64), self._table[:count])
             table = self._table
         arguments = (
             *(self._job, table, np.int32(1 if rates is None else count)),
