@@ -35,7 +35,7 @@ class AffineKernels:
         }
 
     def affine_forward(self, x, w, b, *, out=None, precision=None):
-        if narrow.taken(*x.shape, w.shape[1]) and (out is None or narrow.apart([out], [x, w, b])):
+        if narrow.taken(x, w) and (out is None or narrow.apart([out], [x, w, b])):
             # In full precision, which is no less than what is asked for.
             out = self._on.like(out, x, (len(x), w.shape[1]))
             narrow.forward(self._on, out, x, w, b)
@@ -50,7 +50,7 @@ class AffineKernels:
     def affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
         x, w, b = cache
         given = [array for array in (dx, dw, db) if array is not None]
-        if narrow.taken(*x.shape, w.shape[1]) and narrow.apart(given, [dout, x, w]):
+        if narrow.taken(x, w) and narrow.apart(given, [dout, x, w]):
             dx = self._on.like(dx, x) if need_dx else None
             dw, db = self._on.like(dw, w), self._on.like(db, b)
             narrow.backward(self._on, dx, dw, db, dout, x, w)

@@ -24,8 +24,9 @@ PART = 256  # rows of a part of the weights' gradient, at least
 STEP = 64  # rows that a block of the backward kernels takes at once
 
 
-def taken(rows: int, inner: int, width: int) -> bool:
-    """Whether a layer of these shapes, (rows, inner) by (inner, width), is narrow."""
+def taken(x: Array, w: Array) -> bool:
+    """Whether a layer of these shapes is made here."""
+    (rows, inner), width = x.shape, w.shape[1]
     inputs, outputs = TAKEN[max(least for least in TAKEN if least <= rows)]
     return inner <= inputs and width <= outputs
 
@@ -65,8 +66,8 @@ def backward(on: Launcher, dx: Array | None, dw: Array, db: Array, dout: Array, 
     arrays = dx, *sums, dout, x, w
     on.launch(f"narrow_backward_{columns}", x.dtype.char, (blocks,), (32 * WARPS,), *arrays, *map(np.int32, numbers))
     if parts > 1:
-        numbers = np.int32(parts), np.int64(dw.size), np.int32(width)
-        on.each("narrow_sums", dw, dw.size + width, dw, db, sums[0], *numbers)
+        count, size = np.int32(parts), np.int64(dw.size)
+        on.each("narrow_sums", dw, dw.size + width, dw, db, sums[0], count, size, np.int32(width))
 
 
 def _forward_blocks(rows: int, splits: int) -> int:

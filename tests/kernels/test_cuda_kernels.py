@@ -149,6 +149,28 @@ class TestNarrow:
         np.testing.assert_array_equal(down(dw), down(new["dw"][0]))
         np.testing.assert_array_equal(down(db), down(new["db"][0]))
 
+    @pytest.mark.parametrize(
+        ("shape", "own"),
+        [((512, 2, 32), True), ((513, 2, 12), True), ((513, 2, 13), False), ((2, 2, 33), False), ((1, 4097, 1), False)],
+        ids=str,
+    )
+    def test_the_shapes_decide_who_makes_it(self, shape, own, rng, kernels, up, cupy):
+        x, w, b, dout = map(up, self.arrays(rng, *shape))
+        cupy.fake.log.clear()
+        run(kernels["affine_forward"], x, w, b)
+        run(kernels["affine_backward"], dout, (x, w, b), need_dx=False)
+        assert ("narrow_forward_12" in {entry[1] for entry in cupy.fake.log}) is own
+        assert ("bias_gradient" not in {entry[1] for entry in cupy.fake.log}) is own
+
+    def test_gradients_that_take_the_place_of_x(self, rng, kernels, up, dtype):
+        """As they may: dx is written when x has been read."""
+        arrays = self.arrays(rng, 40, 30, 10)
+        x, w, b, dout = map(up, arrays)
+        got = run(kernels["affine_backward"], dout, (x, w, b), dx=x)
+        assert got[0] is x
+        for array, value in zip(got, list(self.expected(*arrays).values())[1:], strict=True):
+            assert_close(down(array), value, dtype, "gemm")
+
 
 class TestUnits:
     def arguments(self, rng, shape, dtype, norm):
