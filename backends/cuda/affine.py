@@ -1,4 +1,4 @@
-"""Affine layers, by cuBLAS; names and signatures of `fcnet.functional.affine`."""
+"""Affine layers, by cuBLAS or, of few outputs, by narrow.cu; names and signatures of `fcnet.functional.affine`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fcnet.backends.cuda import narrow
 from fcnet.backends.cuda.launch import SHARE, SIDE, Launcher
 from fcnet.backends.device import Array, Kernel
 
@@ -19,7 +20,7 @@ def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
 
 
 class AffineKernels:
-    """Products by cuBLAS; bias and its gradient by hidden.cu."""
+    """Products by cuBLAS, bias and its gradient by hidden.cu; all of it by narrow.cu where `narrow.taken`."""
 
     def __init__(self, launcher: Launcher, gemm: Callable[..., Array], both: Callable[..., None] = in_turn) -> None:
         """`gemm` as in `Backend`; `both` makes two calls that do not depend on each other."""
@@ -34,6 +35,11 @@ class AffineKernels:
         }
 
     def affine_forward(self, x, w, b, *, out=None, precision=None):
+        if narrow.taken(x, w) and (out is None or narrow.apart([out], [x, w, b])):
+            # In full precision, which is no less than what is asked for.
+            out = self._on.like(out, x, (len(x), w.shape[1]))
+            narrow.forward(self._on, out, x, w, b)
+            return out, (x, w, b)
         out = self._gemm(x, w, out=out, precision=precision)
         self._on.each("add_bias", out, out.size, out, out, b, np.int64(out.size), np.int32(out.shape[1]))
         return out, (x, w, b)
@@ -43,6 +49,12 @@ class AffineKernels:
 
     def affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
         x, w, b = cache
+        given = [array for array in (dx, dw, db) if array is not None]
+        if narrow.taken(x, w) and narrow.apart(given, [dout, x, w]):
+            dx = self._on.like(dx, x) if need_dx else None
+            dw, db = self._on.like(dw, w), self._on.like(db, b)
+            narrow.backward(self._on, dx, dw, db, dout, x, w)
+            return dx, dw, db
         db = self._on.like(db, b)
         dx, dw = self._product_gradients(
             dout, x, w, need_dx, dx, dw, precision,

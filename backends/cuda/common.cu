@@ -4,8 +4,9 @@
 
 typedef long long i64;
 
-// A kernel for blocks of so many threads at most: told, the compiler leaves registers for all of them.
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// A kernel for blocks of so many threads at most: told, the compiler leaves registers for all of them, and for a second
+// number of such blocks at once.
+#define KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 
 const int THREADS = 256;  // of a block that works element by element
 const int EACH = 4;  // elements of a thread where memory decides: all are asked for before the first is needed

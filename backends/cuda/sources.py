@@ -9,7 +9,17 @@ from importlib.resources import files
 SOURCES: dict[str, tuple[str, ...]] = {
     "philox": ("philox.cu",),
     "convert": ("convert.cu",),
-    "kernels": ("philox.cu", "common.cu", "hidden.cu", "loss.cu", "rules.cu", "optim.cu", "batch.cu", "checksum.cu"),
+    "kernels": (
+        "philox.cu",
+        "common.cu",
+        "hidden.cu",
+        "loss.cu",
+        "rules.cu",
+        "optim.cu",
+        "batch.cu",
+        "checksum.cu",
+        "narrow.cu",
+    ),
     "persistent": ("philox.cu", "common.cu", "rules.cu", "sync.cu", "persistent.cu"),
 }
 

@@ -31,7 +31,7 @@ SHIM = """
 #define __global__ __attribute__((visibility("hidden")))  // libc has an `advance` too
 #define __device__
 #define __forceinline__ inline
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __restrict__
 #define __shared__ static
 using std::exp; using std::log; using std::pow; using std::sqrt;
@@ -119,7 +119,7 @@ static void launch(void (*kernel)(P...), dim3 grid, dim3 block, void** args)
 
 
 #: How the sources begin a kernel; with KERNEL, its blocks have a largest size.
-KERNELS = re.compile(r'^(?:extern "C" __global__ void|KERNEL\(\d+\)) (\w+)\(', re.MULTILINE)
+KERNELS = re.compile(r'^(?:extern "C" __global__ void|KERNEL\(\d+(?:, \w+)?\)) (\w+)\(', re.MULTILINE)
 
 
 class Dim3(ctypes.Structure):
@@ -133,7 +133,7 @@ class CpuKernel:
     """
 
     def __init__(self, code: str, name: str) -> None:
-        bound = re.search(rf"KERNEL\((\d+)\) {name}\(", code)
+        bound = re.search(rf"KERNEL\((\d+)(?:, \w+)?\) {name}\(", code)
         self.most = int(bound[1]) if bound else 1024
         self.function = getattr(_library(code), f"launch_{name}")
         self.function.argtypes = [Dim3, Dim3, ctypes.POINTER(ctypes.c_void_p)]

@@ -84,6 +84,94 @@ def test_bias_gradients_of_many_rows(rows, rng, kernels, up, cupy, dtype):
     assert_close(down(db), dout.astype("float64").sum(axis=0), dtype, "gemm")
 
 
+class TestNarrow:
+    """Affine layers of few outputs: products of our own."""
+
+    @pytest.fixture
+    def always(self, monkeypatch):
+        """For all shapes, not only where it pays."""
+        monkeypatch.setattr("fcnet.backends.cuda.narrow.TAKEN", {1: (1 << 30, 32)})
+
+    def arrays(self, rng, rows, inner, width):
+        """x, w, b and dout in float64, scaled so that results are of order 1."""
+        x, b = rng.standard_normal((rows, inner)), rng.standard_normal(width)
+        w, dout = rng.standard_normal((inner, width)) / inner**0.5, rng.standard_normal((rows, width)) / rows**0.5
+        return x, w, b, dout
+
+    def expected(self, x, w, b, dout):
+        return {"out": x @ w + b, "dx": dout @ w.T, "dw": x.T @ dout, "db": dout.sum(axis=0)}
+
+    def guarded(self, cupy, shape, dtype, offset=0):
+        """An array full of NaN, and the memory that it lies in; with an offset it begins at no multiple of 16 bytes."""
+        size = int(np.prod(shape))
+        memory = cupy.empty(size + 64, dtype)
+        memory[...] = np.nan
+        begin = -memory.ctypes.data % 128 // memory.itemsize + offset
+        return memory[begin : begin + size].reshape(shape), memory
+
+    def given(self, cupy, array, dtype, offset):
+        new, _ = self.guarded(cupy, array.shape, dtype, offset)
+        new[...] = array
+        return new
+
+    @pytest.mark.parametrize(
+        ("shape", "offset"),
+        [
+            *(((1, 1, 1), 0), ((1, 1030, 2), 0), ((5, 7, 3), 0), ((5, 4200, 10), 0), ((100, 100, 10), 0)),
+            *(((257, 100, 17), 0), ((100, 1030, 32), 0), ((3000, 7, 2), 0), ((513, 132, 10), 0), ((513, 1, 32), 0)),
+            *(((100, 100, 10), 1), ((513, 132, 10), 1)),
+        ],
+        ids=str,
+    )
+    def test_every_number_and_nothing_else_is_written(self, shape, offset, rng, kernels, cupy, dtype, always):
+        arrays = [a.astype(dtype).astype(float) for a in self.arrays(rng, *shape)]
+        x, w, b, dout = (self.given(cupy, a, dtype, offset) for a in arrays)
+        expected = self.expected(*arrays)
+        new = {name: self.guarded(cupy, value.shape, dtype, offset) for name, value in expected.items()}
+        cupy.fake.log.clear()
+        out, cache = run(kernels["affine_forward"], x, w, b, out=new["out"][0])
+        gradients = {name: new[name][0] for name in ("dx", "dw", "db")}
+        got = run(kernels["affine_backward"], dout, cache, **gradients)
+        for array, name in zip((out, *got), expected, strict=True):
+            assert array is new[name][0]
+        for name, value in expected.items():
+            array, memory = new[name]
+            assert_close(down(array), value, dtype, "gemm")
+            assert np.isnan(memory).sum() == 64, name
+        launched = [entry[1] for entry in cupy.fake.log]
+        columns = 12 if shape[2] <= 12 else 32
+        sums = ["narrow_sums"] if shape[0] > 512 and columns == 12 else []
+        assert launched == ["narrow_forward_12", f"narrow_backward_{columns}", *sums]
+        if shape[0] > 257 or offset:  # for the sake of time
+            return
+        dx, dw, db = run(kernels["affine_backward"], dout, cache, need_dx=False)
+        assert dx is None
+        np.testing.assert_array_equal(down(dw), down(new["dw"][0]))
+        np.testing.assert_array_equal(down(db), down(new["db"][0]))
+
+    @pytest.mark.parametrize(
+        ("shape", "own"),
+        [((512, 2, 32), True), ((513, 2, 12), True), ((513, 2, 13), False), ((2, 2, 33), False), ((1, 4097, 1), False)],
+        ids=str,
+    )
+    def test_the_shapes_decide_who_makes_it(self, shape, own, rng, kernels, up, cupy):
+        x, w, b, dout = map(up, self.arrays(rng, *shape))
+        cupy.fake.log.clear()
+        run(kernels["affine_forward"], x, w, b)
+        run(kernels["affine_backward"], dout, (x, w, b), need_dx=False)
+        assert ("narrow_forward_12" in {entry[1] for entry in cupy.fake.log}) is own
+        assert ("bias_gradient" not in {entry[1] for entry in cupy.fake.log}) is own
+
+    def test_gradients_that_take_the_place_of_x(self, rng, kernels, up, dtype):
+        """As they may: dx is written when x has been read."""
+        arrays = self.arrays(rng, 40, 30, 10)
+        x, w, b, dout = map(up, arrays)
+        got = run(kernels["affine_backward"], dout, (x, w, b), dx=x)
+        assert got[0] is x
+        for array, value in zip(got, list(self.expected(*arrays).values())[1:], strict=True):
+            assert_close(down(array), value, dtype, "gemm")
+
+
 class TestUnits:
     def arguments(self, rng, shape, dtype, norm):
         z = rng.standard_normal(shape).astype(dtype)
