@@ -221,15 +221,15 @@ class CupyBackend(Backend):
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the calls
-        themselves, and a RuntimeWarning.
+        """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the
+        calls themselves, and a RuntimeWarning.
         """
         if put_back is not None:
-            step = self._persistent(calls)
-            if step is not None:
+            launches = self._persistent(calls)
+            if launches is not None:
                 put_back()
-                step()
-                return step
+                launches()
+                return launches
         with self._device:
             ways: dict[str, Callable[[], AbstractContextManager]] = {
                 "two streams": self._forking,
@@ -241,7 +241,7 @@ class CupyBackend(Backend):
         return step
 
     def _persistent(self, calls: Sequence[Callable[[], Any]]) -> PersistentStep | None:
-        """The step as launches of one kernel, or None where the net or the device does not fit (`told` says why)."""
+        """The step as launches of one kernel, or None where the net or the device does not fit: `not_persistent`."""
         with self._device:
             try:
                 net, plan = plan_for(self.xp, calls, self.index)

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -50,7 +49,9 @@ __device__ long long marks[256 * {MARKS}];
 class Net:
     """A net as the table of whole steps has it, on random data, trained by Adam."""
 
-    def __init__(self, name: str, inputs: int, hidden: Sequence[int], norm: bool, keep: float, batch: int = 100) -> None:
+    def __init__(
+        self, name: str, inputs: int, hidden: Sequence[int], norm: bool, keep: float, batch: int = 100
+    ) -> None:
         self.name, self.inputs, self.hidden, self.norm, self.keep, self.batch = name, inputs, hidden, norm, keep, batch
         rng = np.random.default_rng(0)
         self.X = rng.standard_normal((ROWS, inputs), dtype=np.float32)
@@ -65,9 +66,7 @@ class Net:
         how = {"normalization": "batchnorm" if self.norm else None, "dropout_keep_ratio": self.keep}
         model = fcnet.FullyConnectedNet(self.hidden, self.inputs, 10, device="cpu", **how)
         data = {"X_train": self.X, "y_train": self.y, "X_val": self.X[:100], "y_val": self.y[:100]}
-        return fcnet.Solver(
-            model, data, update_rule="adam", batch_size=self.batch, preprocess="none", verbose=False
-        )
+        return fcnet.Solver(model, data, update_rule="adam", batch_size=self.batch, preprocess="none", verbose=False)
 
     def _state(self, solver: fcnet.Solver) -> dict[str, np.ndarray]:
         moments = solver.optimizer.moments
@@ -89,7 +88,9 @@ class Net:
         model, layers = self.expected.model, range(len(self.hidden) + 2)
         found = model.params.spans() | (model.state.spans() if self.norm else {})
         names = {"W": "W", "B": "b", "GAMMA": "gamma", "BETA": "beta", "MEAN": "running_mean", "VAR": "running_var"}
-        return {f"{key}_AT": [found.get(f"{name}{l}", (0, 0))[0] for l in layers] for key, name in names.items()}
+        return {
+            f"{key}_AT": [found.get(f"{name}{layer}", (0, 0))[0] for layer in layers] for key, name in names.items()
+        }
 
 
 class Variant:
@@ -270,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     import cupy
 
-    content: dict[str, Any] = {"date": machine.today(), "machine": machine.describe(["cpu", "cuda:0"]), "variants": [], "phases": []}
+    content: dict[str, Any] = {"date": machine.today(), "machine": machine.describe(["cpu", "cuda:0"])}
+    content |= {"variants": [], "phases": []}
     options.out.mkdir(parents=True, exist_ok=True)
 
     def keep(name: str, row: dict[str, Any]) -> None:

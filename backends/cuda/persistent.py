@@ -6,8 +6,9 @@ device's properties, so that the same training gives the same bits wherever and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
@@ -23,7 +24,8 @@ JOB = np.dtype(
         ("count", "i8"),
         *((name, "u8") for name in ("counters", "step", "params", "moment1", "moment2", "running", "losses")),
         ("slots", "i8"),
-        *((name, "u8") for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange", "sync")),
+        *((name, "u8") for name in ("partials", "hidden", "dz", "padded")),
+        *((name, "u8") for name in ("loss_parts", "l2_parts", "exchange", "sync")),
         *((name, "u8") for name in ("seed", "purpose", "net")),
         *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg")),
         *((name, "f4") for name in ("clip", "momentum", "eps")),
@@ -47,8 +49,8 @@ class Plan:
         rows: N. rows_of_block: R, rows that one row block takes through the later layers.
         j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
         x_buffers: 2 to gather the next batch while the row blocks work, else 1.
-        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay; clipped: a
-            limit for each element of the gradient. rule: one of `RULES`.
+        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay;
+            clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
     """
 
@@ -108,13 +110,13 @@ class Plan:
 
     @property
     def later_tiles(self) -> int:
-        pairs = zip(self.widths[1:], self.widths[2:], strict=False)
+        pairs = pairwise(self.widths[1:])
         return sum(ceil(inputs / self.k2) * ceil(outputs / self.j2) for inputs, outputs in pairs)
 
     @property
     def padded_weights(self) -> int:
         """Floats of the later layers' weights, each row padded to an odd number of fours."""
-        return sum(inputs * _odd_fours(outputs) for inputs, outputs in zip(self.widths[1:], self.widths[2:], strict=False))
+        return sum(inputs * _odd_fours(outputs) for inputs, outputs in pairwise(self.widths[1:]))
 
     @property
     def first_parts(self) -> int:
@@ -163,7 +165,7 @@ class Plan:
         hidden = (3 if self.norm else 1) * sum(-(-width // 64) * 64 for width in self.widths[1:-1])
         return hidden + -(-self.widths[-1] // 64) * 64
 
-    def definitions(self, offsets: dict[str, Sequence[int]]) -> str:
+    def definitions(self, offsets: Mapping[str, Sequence[int]]) -> str:
         """The constants, as the head of the source; `offsets`: where each layer's tensors lie in the flat buffers."""
         values: dict[str, Any] = {
             "LAYERS": self.layers,
@@ -235,7 +237,7 @@ def _values(plan: Plan) -> dict[str, Any]:
 
 def _later_tiles(widths: Sequence[int], row_blocks: int) -> Iterator[tuple[int, int]]:
     """Shapes of the later layers' tiles: those with the least work for the busiest row block."""
-    pairs = list(zip(widths[1:], widths[2:], strict=False))
+    pairs = list(pairwise(widths[1:]))
     if not pairs:
         yield 4, 4
         return
@@ -258,7 +260,7 @@ def estimate(plan: Plan, threads: int = THREADS) -> float:
     tiles = ceil(plan.later_tiles / plan.row_blocks)
     own = tiles * (n * plan.k2 * plan.j2 / lanes + n * (plan.k2 + plan.j2) * 4 / l2 + sync)
     reload = plan.padded_weights * 4 / l2 + wait
-    later = sum(max(r * a * b / lanes, a * b / 32) + sync for a, b in zip(plan.widths[1:], plan.widths[2:], strict=False))
+    later = sum(max(r * a * b / lanes, a * b / 32) + sync for a, b in pairwise(plan.widths[1:]))
     rows = 2 * later + plan.k_slices * _fours(plan.widths[1]) * r * 4 / l2
     rows += (2 * (plan.layers - 1) * (wait + plan.row_blocks * 20)) if plan.norm else 0
     return max(tile + product + wait, own + reload) + rows + wait

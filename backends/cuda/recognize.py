@@ -164,7 +164,7 @@ def _is_whole(what: str, part: Array, params: Array) -> None:
         raise Unfit(f"{what} is not of all layers")
 
 
-def _data(net: Net, batch: dict, loss: dict, end: dict, ndarray: type) -> None:
+def _data(net: Net, batch: dict, loss: dict, end: dict, ndarray: Any) -> None:
     X, y = batch["X"], batch["y"]
     if not (X.ndim == 2 and y.ndim == 1 and y.dtype == np.int64 and X.dtype in (np.float32, np.uint8)):
         raise Unfit(f"its data are {X.dtype} {X.shape} with targets {y.dtype} {y.shape}")

@@ -187,7 +187,8 @@ def fake_cupy(
             self.kernel, self.name = GridKernel(code, name, TRAIN_STEPS), name
 
         def __call__(self, grid, block, arguments, shared_mem=0):
-            assert grid[0] <= processors and shared_mem <= self.max_dynamic_shared_size_bytes <= shared
+            assert grid[0] <= processors
+            assert shared_mem <= self.max_dynamic_shared_size_bytes <= shared
             fake.log.append(("launch", self.name, fake.current, grid, block, arguments))
             fake.do(lambda: self.kernel(*grid, *block, shared_mem, arguments, len(fake.log)))
 
