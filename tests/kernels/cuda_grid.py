@@ -230,7 +230,7 @@ def _library(code: str, name: str, parameters: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         text, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
         text.write_text(f"{SHIM}{GRID}{code}\n{entry}", "utf-8")
-        flags = ["-std=c++17", "-O0", "-shared", "-fPIC", "-w"]
+        flags = ["-std=c++17", "-O0", "-fno-exceptions", "-shared", "-fPIC", "-w"]
         built = subprocess.run([compiler, *flags, "-o", library, text], capture_output=True, text=True)
         assert built.returncode == 0, built.stderr
         return ctypes.CDLL(str(library))
