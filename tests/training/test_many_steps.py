@@ -30,7 +30,7 @@ class TestManySteps:
             other.step()
         assert (one.steps, one.epoch, one._batches.position) == (11, 3, 64)
         assert one.loss_history == other.loss_history
-        assert one.optimizer.learning_rate == other.optimizer.learning_rate == 0.01 * 0.5**3
+        assert one.optimizer.learning_rate == other.optimizer.learning_rate == 0.5**3 * one.first_learning_rate
         for mine, others in ((one.model.params, other.model.params), (one.model.state, other.model.state)):
             np.testing.assert_array_equal(backend.to_numpy(mine.flat), backend.to_numpy(others.flat))
 
