@@ -146,3 +146,12 @@ def test_a_line_does_not_run_into_the_bar(monkeypatch):
         bar.say("compiling")
     before = terminal.getvalue().split("fcnet: compiling\n")[0]
     assert before.split("\r")[-1] == "" or before.split("\r")[-1].isspace()
+
+
+def test_several_steps_at_once_are_counted_each(monkeypatch):
+    eighty_columns(monkeypatch)
+    with Progress("digits on cpu", 1000, 10, shown=True) as bar:
+        bar.advance(100, lambda: 0.5, steps=7)
+        bar.advance(10, lambda: 0.5)
+        bar.epoch(1, ROW)
+        assert bar._bar._bar.n == 18

@@ -263,7 +263,8 @@ __device__ __noinline__ void gather(int to, i64 cursor, int k0)
 __device__ __forceinline__ void write_partial(float* to, float4 value, int quad, int j)
 {
     if constexpr (R % 4 == 0) {
-        const int block = quad / (R / 4), part = quad % (R / 4);
+        constexpr int QUADS = most(1, R / 4);  // 1: compiled, though not used, for an R below 4, too
+        const int block = quad / QUADS, part = quad % QUADS;
         __stcg(reinterpret_cast<float4*>(to + ((i64)block * Z_WIDTH + j) * R) + part, value);
     } else {
         const float v[4] = {value.x, value.y, value.z, value.w};

@@ -39,9 +39,8 @@ def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple
         threads=THREADS,
     )
     if plan is None:
-        raise Unfit(
-            f"it is too large for the {properties['multiProcessorCount']} blocks that the device keeps resident"
-        )
+        blocks = properties["multiProcessorCount"]
+        raise Unfit(f"it is too large for the {blocks} blocks that the device keeps resident")
     return net, plan
 
 

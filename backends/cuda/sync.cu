@@ -1,6 +1,7 @@
 // Between the blocks of one launch: a block arrives at a counter when what it wrote is to be read; others await a count.
 
-#define SHARED_FLOATS(name) extern __shared__ float4 name##_[]; float* name = reinterpret_cast<float*>(name##_)
+extern __shared__ float4 shared_memory[];
+#define SHARED_FLOATS(name) float* name = reinterpret_cast<float*>(shared_memory)
 
 __device__ __forceinline__ unsigned load_acquire(const unsigned* from)
 {

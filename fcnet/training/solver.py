@@ -189,7 +189,7 @@ class Solver:
             self._log = LossLog(model.backend, model.dtype, LOSS_CHUNK)
             kind = StreamedBatches if train.streamed else Batches
             self._batches = kind(model, train, self.batch_size, self.seed, self._log.counters)
-        self._programs: dict[int, Callable[[], None]] = {}  # by batch size
+        self._programs: dict[int, Any] = {}  # by batch size
         self._recorded_for: tuple[Any, ...] | None = None
 
         self._python_only: list[str] = []  # what no option says; known when the training begins
@@ -280,7 +280,8 @@ class Solver:
             self.speed.first(size, time.perf_counter() - started)
         elif isinstance(program, ManySteps):
             count = min(most, program.most, self._batches.alike, self._log.room)
-            program.steps(count, self.updates.begin_steps(self.steps, count))
+            rates = self.updates.begin_steps(self.steps, count)
+            program.steps(count, None if rates is None else [self.optimizer.scaled(rate) for rate in rates])
         else:
             self.updates.begin_steps(self.steps, 1)
             program()

@@ -103,7 +103,7 @@ class TestSteps:
         assert len(sums) == 2
         copied, all_arrays = len(fetched) - len(sums), len(sums[0])
         assert {1 << 30: copied == 0, 20_000: 0 < copied < all_arrays, 0: copied == all_arrays}[room]
-        monkeypatch.setattr(CupyBackend, "compile", lambda self, calls, _: InTurn(calls))
+        monkeypatch.setattr(CupyBackend, "compile", lambda self, calls, put_back=None: InTurn(calls))
         plain = self.solver(device, NETS[1])
         plain.step()
         np.testing.assert_array_equal(np.array(captured.model.params.flat), np.array(plain.model.params.flat))

@@ -74,16 +74,17 @@ def test_other_signals_are_answered_before_the_one_that_raises():
 @pytest.mark.parametrize("signals", [["SIGTERM"], ["SIGHUP", "SIGTERM", "SIGTERM", "SIGHUP"]], ids=str)
 def test_the_command_line_ends_between_steps(signals, tmp_path, monkeypatch, capsys):
     """SIGTERM and SIGHUP are Ctrl-C by another name, and more of them are not Ctrl-C pressed again."""
-    step, made = fcnet.Solver._step, []
+    make_steps, made = fcnet.Solver._make_steps, []
 
-    def stepping(self):
+    def stepping(self, most):
         if len(made) == 2:
             for name in signals:
                 signal.raise_signal(getattr(signal, name))
-        step(self)
+        count = make_steps(self, most)
         made.append(self.steps)
+        return count
 
-    monkeypatch.setattr(fcnet.Solver, "_step", stepping)
+    monkeypatch.setattr(fcnet.Solver, "_make_steps", stepping)
     code = main(["train", "--data", "spirals", "--epochs", "9", "--quiet", "--out", str(tmp_path / "run")])
     assert code == 128 + getattr(signal, signals[0])
     assert made == [1, 2, 3]
@@ -156,16 +157,16 @@ def test_a_training_goes_on_as_if_nothing_had_happened(where):
 def test_an_epoch_that_is_over_has_its_row():
     """Also if Ctrl-C came in its last step."""
     one = solver(blobs(), num_epochs=3, batch_size=130)
-    step = one._step
+    make_steps = one._make_steps
 
-    def pressing():
+    def pressing(most):
         press()
-        step()
+        return make_steps(most)
 
     for _ in range(3):
-        one._step = pressing
+        one._make_steps = pressing
         with pytest.raises(KeyboardInterrupt):
             one.train()
-    one._step = step
+    one._make_steps = make_steps
     one.train()
     assert [row["epoch"] for row in one.history] == [1, 2, 3]

@@ -3,6 +3,8 @@
 The threads of all blocks are coroutines of one thread. A block's threads run to the next `__syncthreads`, or to a
 `pause` while they wait for another block, one after another in an order that changes from barrier to barrier; blocks
 take turns, in an order that changes, too. Whoever waits for what nobody does is found: no thread comes further.
+Copies to shared memory that go on beside a thread are made at some time until that thread waits for them, so that a
+missing wait shows.
 """
 
 from __future__ import annotations
@@ -36,13 +38,34 @@ static float from_lane(float value, int bit) { return from_thread(value, threadI
 static float from_first(float value) { return from_thread(value, 0); }
 static ulonglong2 load_relaxed(const ulonglong2* from) { return *from; }
 static void store_relaxed(ulonglong2* to, ulonglong2 value) { *to = value; }
-static void copy16(float* to, const float* from, bool there)
+// A copy is made at any time until it is waited for: by some threads at once, by the others at the last moment, and of
+// these some have read before what the others read then.
+static void copy(float* to, const float* from, int count, bool there)
 {
-    for (int i = 0; i < 4; ++i) to[i] = there ? from[i] : 0.0f;
+    if (((size_t)to | (size_t)from) % (4 * count)) fault = "a copy begins or ends off its boundary";
+    running->copies.push_back({to, from, count, there, threadIdx.x + moment, {}});
+    Copy& made = running->copies.back();
+    if (made.kind % 3 != 0) made.read();
+    if (made.kind % 3 == 1) made.write();
 }
-static void copy4(float* to, const float* from, bool there) { *to = there ? *from : 0.0f; }
-static void copies_end() {}
-template <int LATER> static void copies_done() { __syncthreads(); }
+static void copy16(float* to, const float* from, bool there) { copy(to, from, 4, there); }
+static void copy4(float* to, const float* from, bool there) { copy(to, from, 1, there); }
+static void copies_end() { running->groups.push_back(running->copies.size()); }
+template <int LATER> static void copies_done()
+{
+    std::vector<Copy>& copies = running->copies;
+    std::vector<size_t>& groups = running->groups;  // where each ends among the copies
+    const size_t over = groups.size() > LATER ? groups.size() - LATER : 0;
+    const size_t count = LATER == 0 ? copies.size() : over ? groups[over - 1] : 0;
+    for (size_t i = 0; i < count; ++i) {
+        if (copies[i].kind % 3 == 0) copies[i].read();
+        if (copies[i].kind % 3 != 1) copies[i].write();
+    }
+    copies.erase(copies.begin(), copies.begin() + count);
+    groups.erase(groups.begin(), groups.begin() + over);
+    for (size_t& end : groups) end -= count;
+    __syncthreads();
+}
 static void arrive(unsigned* counter) { __syncthreads(); if (threadIdx.x == 0) ++*counter; }
 static void await(const unsigned* counter, unsigned count)
 {
@@ -69,13 +92,20 @@ static unsigned __float_as_uint(float x) { unsigned u; std::memcpy(&u, &x, 4); r
 static float __int_as_float(int i) { float x; std::memcpy(&x, &i, 4); return x; }
 static float __uint_as_float(unsigned u) { float x; std::memcpy(&x, &u, 4); return x; }
 static std::vector<std::vector<float>> shared_of_block;
-struct Thread { Fiber fiber; bool waits; };
+struct Copy {
+    float* to; const float* from; int count; bool there; unsigned kind; float values[4];
+    void read() { for (int i = 0; i < count; ++i) values[i] = there ? from[i] : 0.0f; }
+    void write() { for (int i = 0; i < count; ++i) to[i] = values[i]; }
+};
+struct Thread { Fiber fiber; bool waits; std::vector<Copy> copies; std::vector<size_t> groups; };
 static std::vector<std::vector<Thread>> threads_of_block;
 static std::vector<int> votes;
 struct Warp { float values[2][32]; unsigned turns[32], arrived; };
 static std::vector<Warp> warps;
 static Thread* running;
 static bool paused;
+static unsigned moment;  // changes from turn to turn
+static const char* fault;
 static void yield() { swapcontext(&running->fiber.context, &scheduler); }
 static void sync_block() { running->waits = true; yield(); }
 static void pause() { paused = true; yield(); paused = false; }
@@ -93,16 +123,21 @@ static int __syncthreads_or(int vote)
 }
 static void enter_grid() { body(); running->fiber.done = true; swapcontext(&running->fiber.context, &scheduler); }
 
-// Whether all blocks ended; false: nobody comes further.
-static bool run_grid(unsigned blocks, unsigned count, size_t floats, unsigned order)
+const size_t BEYOND = 64;  // floats behind a block's shared memory, which are none of its
+const float UNTOUCHED = 12345.678f;
+
+// What went wrong, or null.
+static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsigned order)
 {
     gridDim = {blocks, 1, 1}, blockDim = {count, 1, 1};
     shared_of_block.assign(blocks, {});
     threads_of_block.assign(blocks, {});
     votes.assign(blocks, 0);
+    fault = nullptr;
     warps.assign(blocks * 32, {});
     for (unsigned b = 0; b < blocks; ++b) {
         shared_of_block[b].assign(floats, 0.0f / 0.0f);  // what was not written shows
+        shared_of_block[b].resize(floats + BEYOND, UNTOUCHED);
         threads_of_block[b].resize(count);
         for (unsigned i = 0; i < count; ++i) {
             Fiber& fiber = threads_of_block[b][i].fiber;
@@ -120,7 +155,7 @@ static bool run_grid(unsigned blocks, unsigned count, size_t floats, unsigned or
     for (unsigned left = blocks; left;) {
         left = 0;
         bool moved = false;
-        order = order * 1664525 + 1013904223;
+        moment = order = order * 1664525 + 1013904223;
         for (unsigned n = 0; n < blocks; ++n) {
             const unsigned b = (n + (order >> 8)) % blocks;
             std::vector<Thread>& mine = threads_of_block[b];
@@ -146,9 +181,12 @@ static bool run_grid(unsigned blocks, unsigned count, size_t floats, unsigned or
             left += live > 0;
         }
         idle = moved ? 0 : idle + 1;
-        if (idle > 100) return false;
+        if (idle > 100) return "a block waits for what no other block does";
     }
-    return true;
+    for (const std::vector<float>& shared : shared_of_block)
+        for (size_t i = 0; i < BEYOND; ++i)
+            if (shared[floats + i] != UNTOUCHED) return "a block wrote behind its shared memory";
+    return fault;
 }
 """
 
@@ -162,34 +200,37 @@ def emulated(code: str) -> str:
 
 
 class GridKernel:
-    """kernel(blocks, threads, shared bytes, arguments); `order` shuffles who runs when."""
+    """kernel(blocks, threads, shared bytes, arguments); `order` shuffles who runs when.
+
+    Attributes:
+        library: what the source was compiled to.
+    """
 
     def __init__(self, code: str, name: str, parameters: str) -> None:
         """`parameters`: as C declares them, for a caller written in C."""
-        self.function = _library(emulated(code), name, parameters)
+        self.library = _library(emulated(code), name, parameters)
+        self.library.run.restype = ctypes.c_char_p
 
     def __call__(self, blocks: int, threads: int, shared: int, arguments: tuple, order: int = 1) -> None:
         values = [a.ctypes.data_as(ctypes.c_void_p) if isinstance(a, np.ndarray) else a.item() for a in arguments]
-        ended = self.function(blocks, threads, ctypes.c_size_t(-(-shared // 4)), order, *values)
-        assert ended, "a block waits for what no other block does"
+        fault = self.library.run(blocks, threads, ctypes.c_size_t(-(-shared // 4)), order, *values)
+        assert fault is None, fault.decode()
 
 
 @functools.cache
-def _library(code: str, name: str, parameters: str) -> ctypes._CFuncPtr:
+def _library(code: str, name: str, parameters: str) -> ctypes.CDLL:
     compiler = shutil.which("g++")
     if compiler is None:
         lacking("g++ is not installed: the CUDA source cannot be run on the CPU")
     names = ", ".join(part.split()[-1].lstrip("*") for part in parameters.split(","))
     entry = (
-        f'extern "C" int run(unsigned blocks, unsigned threads, size_t floats, unsigned order, {parameters})\n'
+        f'extern "C" const char* run(unsigned blocks, unsigned threads, size_t floats, unsigned order, {parameters})\n'
         f"{{ body = [=] {{ {name}({names}); }}; return run_grid(blocks, threads, floats, order); }}\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         text, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
         text.write_text(f"{SHIM}{GRID}{code}\n{entry}", "utf-8")
-        flags = ["-std=c++17", "-O1", "-g", "-shared", "-fPIC", "-w"]
+        flags = ["-std=c++17", "-O0", "-fno-exceptions", "-shared", "-fPIC", "-w"]
         built = subprocess.run([compiler, *flags, "-o", library, text], capture_output=True, text=True)
         assert built.returncode == 0, built.stderr
-        found = ctypes.CDLL(str(library)).run
-    found.restype = ctypes.c_int
-    return found
+        return ctypes.CDLL(str(library))

@@ -4,6 +4,7 @@ from importlib.resources import files
 
 import pytest
 
+from fcnet.backends.cuda.persistent import Plan
 from fcnet.backends.cuda.sources import SOURCES, source
 from fcnet.errors import install
 from tests.needed import lacking
@@ -44,9 +45,21 @@ def cubin(nvrtc, code, architecture):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("real", ["float", "double"])
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "persistent"])
 def test_source_compiles(nvrtc, name, real, architecture):
     assert cubin(nvrtc, source(name, real), architecture).startswith(b"\x7fELF")
+
+
+NORMED = Plan((20, 13, 5), 11, 2, 5, 9, 5, 6, 1, norm=1, regularized=True, decayed=True, clipped=True)
+LINEAR = Plan((20, 5), 9, 4, 5, 10, 4, 4, rule="sgd", x_type="unsigned char")
+
+
+@pytest.mark.parametrize(("plan", "architecture"), [*((NORMED, a) for a in ARCHITECTURES), (LINEAR, "sm_90")])
+def test_the_kernel_of_a_plan_compiles(nvrtc, plan, architecture):
+    """The constants of a network are in its source."""
+    at = [64 * layer for layer in range(plan.layers + 1)]
+    offsets = {f"{tensor}_AT": at for tensor in ("W", "B", "GAMMA", "BETA", "MEAN", "VAR")}
+    assert cubin(nvrtc, plan.definitions(offsets) + source("persistent"), architecture).startswith(b"\x7fELF")
 
 
 def test_a_broken_source_fails_with_the_file_and_line(nvrtc):

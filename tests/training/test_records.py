@@ -31,19 +31,20 @@ class TestLearningRates:
 
     def rates(self, one, multiplier=1.0):
         """The rate of the last step of each epoch, from what it did to the weights, and that in the history."""
-        used, step = {}, one._step
+        used, make_steps = {}, one._make_steps
 
-        def measured():
+        def measured(most):
             before, rows = (
                 one.model.params["W1"].copy(),
                 one._batches.order[one._batches.position :][: one._batches.size],
             )
             gradient = one.model.loss(one.data.X_train[rows], one.data.y_train[rows])[1]["W1"]
             epoch = one.epoch + 1
-            step()
+            count = make_steps(most)
             used[epoch] = float(np.mean((before - one.model.params["W1"]) / gradient)) / multiplier
+            return count
 
-        one._step = measured
+        one._make_steps = measured
         one.train()
         one.num_epochs += 2
         one.train()

@@ -214,3 +214,36 @@ def test_bad_options(options, message):
     with pytest.raises((ValueError, TypeError), match=message) as caught:
         solver(blobs(), **options)
     assert "\n" not in str(caught.value)
+
+
+class TestBeginningSteps:
+    def test_each_step_has_its_rate_and_the_last_ones_is_set(self):
+        updates = solver(blobs(), schedule=lambda step: 1 / (1 + step), optim_config={"learning_rate": 0.6}).updates
+        assert updates.begin_steps(0, 3) == [0.6, 0.3, 0.6 * (1 / 3)]
+        assert updates.optimizer.learning_rate == 0.6 * (1 / 3)
+        assert updates.begin_steps(3, 1) is None
+        assert [updates.rate_of(step) for step in range(5)] == [0.6 * (1 / (1 + min(step, 3))) for step in range(5)]
+        assert not updates.rate_set_by_hand
+
+    def test_rates_that_are_equal_are_those_that_are_set(self):
+        updates = solver(blobs(), schedule=lambda step: 0.5 if step >= 4 else 1.0).updates
+        assert updates.begin_steps(0, 4) is None
+        assert updates.begin_steps(4, 4) is None
+        assert updates.optimizer.learning_rate == 0.005
+        assert [updates.rate_of(step) for step in (0, 3, 4, 7)] == [0.01, 0.01, 0.005, 0.005]
+
+    def test_a_rate_set_by_hand_is_noticed_and_kept(self):
+        updates = solver(blobs()).updates
+        assert updates.begin_steps(0, 5) is updates.begin_steps(5, 5) is None
+        assert not updates.rate_set_by_hand
+        updates.optimizer.learning_rate = 0.2
+        assert updates.begin_steps(10, 10) is None
+        assert updates.rate_set_by_hand
+        assert [updates.rate_of(step) for step in (9, 10, 19)] == [0.01, 0.2, 0.2]
+
+    def test_a_schedule_that_fails_within_leaves_everything_as_it_was(self):
+        one = solver(blobs(), schedule=lambda step: 1.0 if step < 2 else -1)
+        with pytest.raises(ValueError, match="a factor of 0 or more at step 2, got -1"):
+            one.updates.begin_steps(0, 5)
+        assert one.optimizer.learning_rate == 0.01
+        assert one.updates._rates == []
