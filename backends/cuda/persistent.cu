@@ -89,14 +89,16 @@ struct alignas(R % 4 == 0 ? 16 : 4 * R) Rows { float v[R]; };  // a value for ea
 
 // What a launch works on; made by the host, one struct, read only. `beta1` is momentum's mu and rmsprop's rho, too.
 struct Job {
-    const X_TYPE* x; const float* shift; const float* scale; const i64* y; const i64* order; i64 count;
+    const X_TYPE* x; const float* shift; const float* scale; const Y_TYPE* y; const i64* order; i64 count;
     i64* counters;  // rows of the epoch used; losses in the log
     i64* step;  // updates made
     float* params; float* moment1; float* moment2; float* running; float* losses; i64 slots;
     float* partials; float* hidden; float* dz; float* padded; double* loss_parts; double* l2_parts;
     ulonglong2* exchange; unsigned* sync;
+    const float* sample_weights;
     u64 seed, purpose, net;
     double beta1, beta2, epsilon, weight_decay, reg; float clip, momentum, eps;
+    float target_keep, target_add;  // label smoothing: a target's factor, and what is added
     int threshold; float keep_scale;
     int rows;
     // Of this launch:
@@ -109,6 +111,9 @@ struct Job {
 #endif
 
 enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, SYNC_WORDS = 160 };  // a line each
+
+enum { SOFTMAX, SVM, MSE, BCE };
+const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, not labels
 
 enum { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
 const int MOMENTS = RULE == SGD ? 0 : RULE == ADAM ? 2 : 1;  // numbers that the rule keeps for a weight
@@ -461,7 +466,9 @@ const int ROW_SUMS = LOSSES + 2 * R;  // R: of the softmax
 const int LABELS = ROW_SUMS + R;  // R integers
 const int PLACES = LABELS + R;  // of this block's tiles
 const int ROW_RATE = PLACES + 8 * TILES_OF_ROW_BLOCK;
-const int ROW_END = ROW_RATE + RATE_FLOATS;
+const int TARGETS = ROW_RATE + RATE_FLOATS;  // where they are numbers: (C, R)
+const int SAMPLE_WEIGHTS = TARGETS + (NUMBERS ? width(LAYERS) * R : 0);
+const int ROW_END = SAMPLE_WEIGHTS + (WEIGHTED ? R : 0);
 
 static_assert(4 * most(TILE_END, ROW_END) <= SHARED_BYTES, "the plan's shared memory is less than the kernel's");
 
@@ -746,16 +753,34 @@ __device__ __forceinline__ void forward_from(int block, i64 step, unsigned tag)
     }
 }
 
-// Softmax and cross-entropy of the scores: their gradient to DZ and memory. What the loss is made of stays in ROW_SUMS
-// and LOSSES, for `write_loss`.
-__device__ __forceinline__ void loss_gradient(const Job& job, int block)
+// What the rows of this block are to give, those of the data from `from` on in the epoch's order.
+__device__ __forceinline__ void load_targets(const Job& job, int block, i64 from)
+{
+    SHARED_FLOATS(shared);
+    const int valid = rows_of(job, block);
+    if constexpr (NUMBERS) {
+        constexpr int C = width(LAYERS);
+#pragma unroll 1
+        for (int e = threadIdx.x; e < C * R; e += THREADS_) {
+            const int r = e / C, c = e % C;
+            const i64 row = inside(job.order[inside(from + r, job.count)], job.count);
+            shared[TARGETS + c * R + r] = r < valid ? job.y[row * C + c] : 0.0f;
+        }
+    }
+    if ((!NUMBERS || WEIGHTED) && threadIdx.x < R) {
+        const bool there = (int)threadIdx.x < valid;
+        const i64 row = there ? inside(job.order[inside(from + threadIdx.x, job.count)], job.count) : 0;
+        if (!NUMBERS) reinterpret_cast<int*>(shared + LABELS)[threadIdx.x] = there ? (int)job.y[row] : -1;
+        if (WEIGHTED) shared[SAMPLE_WEIGHTS + threadIdx.x] = there ? job.sample_weights[row] : 0.0f;
+    }
+}
+
+// exp(s - peak) of all scores to SUMS + R, each row's peak to SUMS.
+__device__ __forceinline__ void take_powers(const float* scores)
 {
     constexpr int C = width(LAYERS);
     SHARED_FLOATS(shared);
-    const float* scores = shared + OUT + Layer<LAYERS>::COLUMN * R;
-    const int* labels = reinterpret_cast<const int*>(shared + LABELS);
     float* powers = shared + SUMS + R;
-    const int first = block * R, valid = rows_of(job, block);
     for (int e = threadIdx.x; e < C * R; e += THREADS_) {
         const int r = e % R;
         float peak = scores[r];
@@ -765,6 +790,19 @@ __device__ __forceinline__ void loss_gradient(const Job& job, int block)
         if (e < R) shared[SUMS + r] = peak;
     }
     __syncthreads();
+}
+
+// Softmax and cross-entropy of the scores: their gradient to DZ and memory. What the loss is made of stays in ROW_SUMS
+// and LOSSES, for `write_loss`.
+__device__ __forceinline__ void softmax_of_labels(const Job& job, int block)
+{
+    constexpr int C = width(LAYERS);
+    SHARED_FLOATS(shared);
+    const float* scores = shared + OUT + Layer<LAYERS>::COLUMN * R;
+    const int* labels = reinterpret_cast<const int*>(shared + LABELS);
+    float* powers = shared + SUMS + R;
+    const int first = block * R, valid = rows_of(job, block);
+    take_powers(scores);
     for (int e = threadIdx.x; e < C * R; e += THREADS_) {
         const int c = e / R, r = e % R, y = labels[r];
         float sum = 0;
@@ -785,6 +823,76 @@ __device__ __forceinline__ void loss_gradient(const Job& job, int block)
     __syncthreads();
 }
 
+// The target of output c, of row r: a number from the data, or 1 for the label's class and 0 for others, smoothed.
+__device__ __forceinline__ float target_of(const Job& job, int c, int r)
+{
+    SHARED_FLOATS(shared);
+    float target = 0;
+    if (NUMBERS) target = shared[TARGETS + c * R + r];
+    else if (c == reinterpret_cast<const int*>(shared + LABELS)[r]) target = 1;
+    return SMOOTHING ? add(mul(target, job.target_keep), job.target_add) : target;
+}
+
+// A row's loss but for the softmax's logarithm, without its weight: by the formulas of fcnet.functional.loss.
+__device__ __forceinline__ double loss_of_row(const Job& job, const float* scores, int r, float right)
+{
+    constexpr int C = width(LAYERS);
+    SHARED_FLOATS(shared);
+    double loss = 0;
+#pragma unroll 1
+    for (int c = 0; c < C; ++c) {
+        const float s = scores[c * R + r], target = target_of(job, c, r);
+        if (LOSS == SOFTMAX) loss -= target != 0 ? target * (s - shared[SUMS + r]) : 0.0f;  // no share, no loss: also at -inf
+        if (LOSS == SVM && target == 0) loss += s - right + 1 <= 0 ? 0.0f : s - right + 1;  // a NaN shows
+        if (LOSS == MSE) loss += (double)(s - target) * (s - target);
+        if (LOSS == BCE) loss += fmaxf(s, 0.0f) - s * target + log1pf(expf(-fabsf(s)));
+    }
+    return LOSS == MSE || LOSS == BCE ? loss / C : loss;
+}
+
+// As `softmax_of_labels`, for any loss, with sample weights.
+__device__ __forceinline__ void loss_of_targets(const Job& job, int block)
+{
+    constexpr int C = width(LAYERS);
+    SHARED_FLOATS(shared);
+    const float* scores = shared + OUT + Layer<LAYERS>::COLUMN * R;
+    const float* powers = shared + SUMS + R;
+    const int first = block * R, valid = rows_of(job, block);
+    if constexpr (LOSS == SOFTMAX) take_powers(scores);
+#pragma unroll 1
+    for (int e = threadIdx.x; e < C * R; e += THREADS_) {
+        const int c = e / R, r = e % R;
+        const float s = scores[e], target = target_of(job, c, r);
+        float d = 0, sum = 1, right = 0;
+        if constexpr (LOSS == SOFTMAX) {
+            sum = 0;
+            for (int i = 0; i < C; ++i) sum += powers[i * R + r];
+            d = powers[e] / sum - target;
+        }
+        if constexpr (LOSS == SVM) {
+            const int label = reinterpret_cast<const int*>(shared + LABELS)[r];
+            right = label >= 0 && label < C ? scores[label * R + r] : 0.0f;
+            int violations = 0;
+            for (int i = 0; i < C; ++i) violations += i != label && !(scores[i * R + r] - right + 1 <= 0);
+            d = c == label ? -violations : !(s - right + 1 <= 0);
+        }
+        if constexpr (LOSS == MSE) d = (s - target) * (2.0f / C);
+        if constexpr (LOSS == BCE) d = (1 / (1 + expf(-s)) - target) * (1.0f / C);
+        if (WEIGHTED) d *= shared[SAMPLE_WEIGHTS + r];
+        d = r < valid ? d / job.rows : 0.0f;
+        shared[DZ + r * WIDEST + c] = d;
+        __stcg(job.dz + (i64)(Layer<LAYERS>::COLUMN + c) * NP + first + r, d);
+        if (e >= R) continue;
+        double loss = loss_of_row(job, scores, r, right);
+        if (WEIGHTED) loss *= shared[SAMPLE_WEIGHTS + r];
+        // The mean is a float: what it would not hold is no finite loss.
+        if (r < valid && !(fabs(loss / job.rows) <= 3.4028235e38 && fabsf(sum) <= 3e38f)) __stcg(job.sync + STOP, 1u);
+        reinterpret_cast<double*>(shared + LOSSES)[r] = r < valid ? loss : 0.0;
+        shared[ROW_SUMS + r] = r < valid ? sum : 1.0f;
+    }
+    __syncthreads();
+}
+
 // The block's share of the loss to memory, when nobody waits for it.
 __device__ __forceinline__ void write_loss(const Job& job, int block, int s)
 {
@@ -792,7 +900,11 @@ __device__ __forceinline__ void write_loss(const Job& job, int block, int s)
     if (threadIdx.x) return;
     double total = 0;
 #pragma unroll 1
-    for (int r = 0; r < R; ++r) total += log((double)shared[ROW_SUMS + r]) + reinterpret_cast<const double*>(shared + LOSSES)[r];
+    for (int r = 0; r < R; ++r) {
+        double part = LOSS == SOFTMAX ? log((double)shared[ROW_SUMS + r]) : 0.0;
+        if (WEIGHTED) part *= shared[SAMPLE_WEIGHTS + r];
+        total += part + reinterpret_cast<const double*>(shared + LOSSES)[r];
+    }
     __stcg(job.loss_parts + s % 2 * ROW_BLOCKS + block, total);
 }
 
@@ -1091,7 +1203,6 @@ __device__ __forceinline__ int row_block(int block)
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     Rate* rate = reinterpret_cast<Rate*>(shared + ROW_RATE);
-    int* labels = reinterpret_cast<int*>(shared + LABELS);
     const i64 cursor = job.counters[0], slot = job.counters[1], step = *job.step;
     for (int e = threadIdx.x; e < 2 * WIDEST * R; e += THREADS_) shared[DZ + e] = 0;  // what pads its columns, too
     move_tiles<true>(job, block);
@@ -1103,11 +1214,7 @@ __device__ __forceinline__ int row_block(int block)
         MARK(8);
         // What needs no weights, while the other blocks finish theirs.
         if (job.threshold != 65536) draw_masks(job, block, step + s);
-        if (threadIdx.x < R) {
-            const i64 n = cursor + (i64)s * job.rows + block * R + threadIdx.x;
-            const bool there = (int)threadIdx.x < rows_of(job, block);
-            labels[threadIdx.x] = there ? (int)job.y[inside(job.order[inside(n, job.count)], job.count)] : -1;
-        }
+        load_targets(job, block, cursor + (i64)s * job.rows + block * R);
         if (threadIdx.x == THREADS_ - 1) set_rate(rate, job, step, s);
         await(job.sync + WEIGHTS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(9);
@@ -1120,7 +1227,8 @@ __device__ __forceinline__ int row_block(int block)
         MARK(13);
         forward_from<2>(block, step + s, tag);
         MARK(14);
-        loss_gradient(job, block);
+        if constexpr (LOSS == SOFTMAX && !SMOOTHING && !WEIGHTED) softmax_of_labels(job, block);
+        else loss_of_targets(job, block);
         MARK(15);
         backward_from<LAYERS - 1>(block, DZ, DZ_BELOW, tag);
         MARK(16);

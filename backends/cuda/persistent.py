@@ -23,10 +23,10 @@ JOB = np.dtype(
         ("count", "i8"),
         *((name, "u8") for name in ("counters", "step", "params", "moment1", "moment2", "running", "losses")),
         ("slots", "i8"),
-        *((name, "u8") for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange", "sync")),
-        *((name, "u8") for name in ("seed", "purpose", "net")),
+        *((name, "u8") for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange")),
+        *((name, "u8") for name in ("sync", "sample_weights", "seed", "purpose", "net")),
         *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg")),
-        *((name, "f4") for name in ("clip", "momentum", "eps")),
+        *((name, "f4") for name in ("clip", "momentum", "eps", "target_keep", "target_add")),
         ("threshold", "i4"),
         ("keep_scale", "f4"),
         *((name, "i4") for name in ("rows", "steps", "tag")),
@@ -36,6 +36,8 @@ JOB = np.dtype(
     align=True,
 )
 RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")  # in the order of persistent.cu
+LOSSES = ("softmax", "svm", "mse", "bce")  # likewise
+NUMERIC = ("mse", "bce")  # of float32 targets (count, C); the others are of int64 labels
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ class Plan:
         rows: N. rows_of_block: R, rows that one row block takes through the later layers.
         j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
         x_buffers: 2 to gather the next batch while the row blocks work, else 1.
-        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay; clipped: a
-            limit for each element of the gradient. rule: one of `RULES`.
+        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay;
+            clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
+        loss: one of `LOSSES`. smoothed: whether there is label smoothing; weighted: a weight for each sample.
     """
 
     widths: tuple[int, ...]
@@ -66,6 +69,9 @@ class Plan:
     clipped: bool = False
     rule: str = "adam"
     x_type: str = "float"
+    loss: str = "softmax"
+    smoothed: bool = False
+    weighted: bool = False
     threads: int = THREADS
 
     @property
@@ -137,6 +143,7 @@ class Plan:
         floats += self.columns * r * (2 if self.norm else 1) + 2 * widest * r
         floats += _fours(tiles * 3 * (self.k2 * self.j2 + _fours(self.j2))) + self.vector_floats
         floats += (6 * self.hidden_columns if self.norm == 1 else 0) + 8 * draws * (self.layers - 1)
+        floats += (self.widths[-1] * r if self.loss in NUMERIC else 0) + (r if self.weighted else 0)
         return floats + 4 * r + 8 * tiles + RATE_FLOATS
 
     @property
@@ -181,6 +188,10 @@ class Plan:
             "RULE": RULES.index(self.rule),
             "FIRST_PARTS": self.first_parts,
             "X_TYPE": self.x_type,
+            "Y_TYPE": "float" if self.loss in NUMERIC else "i64",
+            "LOSS": LOSSES.index(self.loss),
+            "SMOOTHING": int(self.smoothed),
+            "WEIGHTED": int(self.weighted),
             "THREADS_": self.threads,
             "SHARED_BYTES": self.shared,
             "VECTORS_AT": min(offsets["B_AT"][1:]),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import RULES
+from fcnet.backends.cuda.persistent import LOSSES, NUMERIC, RULES
 from fcnet.backends.device import Array
 
 FORWARD = {
@@ -29,7 +29,7 @@ class Net:
     """What a step of the kernel needs to know.
 
     Attributes:
-        widths: D, M of each hidden layer, C. rows: N. norm: as in `Plan`. rule: one of `RULES`.
+        widths: D, M of each hidden layer, C. rows: N. norm: as in `Plan`. rule: one of `RULES`. loss: one of `LOSSES`.
         offsets: where each layer's tensors lie in the flat buffers, by the constants' names.
         arrays: on the device, by the names of `struct Job`. rates: (1,) float64.
         values: numbers, by the same names. x_type: as CUDA spells it.
@@ -39,6 +39,7 @@ class Net:
     rows: int
     norm: int
     rule: str
+    loss: str
     x_type: str
     rates: Array
     offsets: dict[str, list[int]]
@@ -79,8 +80,11 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: type) -> Net:
     """
     reader = Reader(calls)
     batch = reader.take("next_batch")
+    weighting = reader.take("gather") if reader.name == "gather" else None
     products, units, scores = _forward(reader)
-    loss = reader.take("softmax_loss")
+    smoothing = reader.take("smooth_labels") if reader.name == "smooth_labels" else None
+    kind = reader.name
+    loss = reader.take(*(f"{name}_loss" for name in LOSSES), "weighted_loss")
     _backward(reader, units)
     penalty = reader.take("l2_penalty") if reader.name == "l2_penalty" else None
     clip = reader.take("clip_by_value") if reader.name == "clip_by_value" else None
@@ -100,12 +104,22 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: type) -> Net:
         rows=batch["rows"].size,
         norm=FORWARD[units[0][0]] if units else 0,
         rule=rule,
+        loss=loss["name"] if kind == "weighted_loss" else kind.removesuffix("_loss"),
         x_type="float" if batch["shift"] is None else "unsigned char",
         rates=update["learning_rate"],
         offsets={},
         arrays={"params": params},
     )
-    _data(net, batch, loss, end, ndarray)
+    targets = loss["y"]
+    if smoothing is not None:
+        share = smoothing["smoothing"]
+        net.values |= {"target_keep": 1 - share, "target_add": share / smoothing["num_classes"]}
+        targets = smoothing["y"] if targets is smoothing["targets"] else None
+    if weighting is not None:
+        net.arrays["sample_weights"] = weighting["data"]
+        if weighting["rows"] is not batch["rows"] or loss.get("weights") is not weighting["batch"]:
+            raise Unfit("its samples' weights come from elsewhere")
+    _data(net, batch, targets, end, ndarray)
     _parameters(net, weights, units, scores, params)
     net.values |= {CONSTANTS[name]: update[name] for name in CONSTANTS if name in update}
     moments = [update[name] for name in ("velocity", "cache", "m", "v") if name in update]
@@ -164,13 +178,14 @@ def _is_whole(what: str, part: Array, params: Array) -> None:
         raise Unfit(f"{what} is not of all layers")
 
 
-def _data(net: Net, batch: dict, loss: dict, end: dict, ndarray: type) -> None:
+def _data(net: Net, batch: dict, targets: Array, end: dict, ndarray: type) -> None:
     X, y = batch["X"], batch["y"]
-    if not (X.ndim == 2 and y.ndim == 1 and y.dtype == np.int64 and X.dtype in (np.float32, np.uint8)):
+    targets_fit = y.ndim == 2 and y.dtype == np.float32 if net.loss in NUMERIC else y.ndim == 1 and y.dtype == np.int64
+    if not (X.ndim == 2 and targets_fit and X.dtype in (np.float32, np.uint8)):
         raise Unfit(f"its data are {X.dtype} {X.shape} with targets {y.dtype} {y.shape}")
     if (X.dtype == np.uint8) is (batch["shift"] is None):
         raise Unfit(f"its batches are not preprocessed as {X.dtype} data are")
-    if batch["cursor"].data.ptr != end["counters"].data.ptr or loss["y"] is not batch["targets"]:
+    if batch["cursor"].data.ptr != end["counters"].data.ptr or targets is not batch["targets"]:
         raise Unfit("its batches come from elsewhere")
     net.arrays |= {"x": X, "y": y, "order": batch["order"], "counters": end["counters"], "losses": end["losses"]}
     if batch["shift"] is not None:

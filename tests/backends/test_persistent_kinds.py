@@ -1,0 +1,112 @@
+"""What the persistent kernel trains besides softmax and ReLU: its source, run on the CPU, against the CPU's Solver."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+import fcnet
+from fcnet.backends import cupy_backend, select
+from fcnet.backends.cuda import persistent_step
+from fcnet.data import Dataset
+from tests.backends.cuda_fake import fake_cublas, fake_cupy
+
+STEPS = 11  # of batches of 24, with a last one of 3 in each epoch
+ROWS, INPUTS, HIDDEN, OUTPUTS = 51, 7, (9, 5), 3
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """The stand-in for a GPU that keeps 16 blocks resident."""
+    cupy = fake_cupy(processors=16)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    library = fake_cublas(cupy)
+    monkeypatch.setattr(cupy_backend, "library", lambda: library)
+    monkeypatch.setattr(persistent_step, "THREADS", 64)
+    backend, owner = cupy_backend.CupyBackend(0), select._owner
+    monkeypatch.setattr(select, "_owner", lambda array: backend if isinstance(array, cupy.ndarray) else owner(array))
+    return backend
+
+
+def data(targets="labels", weighted=False, outputs=OUTPUTS):
+    """Noise, and targets of it of some kind."""
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((ROWS, INPUTS)).astype(np.float32)
+    y = {
+        "labels": rng.integers(0, outputs, ROWS),
+        "numbers": rng.standard_normal((ROWS, outputs)).astype(np.float32),
+        "on or off": rng.integers(0, 2, (ROWS, outputs)).astype(np.float32),
+    }[targets]
+    weights = rng.uniform(0, 3, ROWS).astype(np.float32) if weighted else None
+    parts = {"X_train": X, "y_train": y, "X_val": X[:9], "y_val": y[:9], "sample_weight": weights}
+    return Dataset(**parts, targets="classes" if targets == "labels" else "numbers")
+
+
+def solver(device, samples, net, **options):
+    model = fcnet.FullyConnectedNet(
+        net.pop("hidden", HIDDEN), INPUTS, net.pop("outputs", OUTPUTS), device=device, **net
+    )
+    how = {"update_rule": "momentum", "optim_config": {"learning_rate": 3e-2}, "batch_size": 24}
+    return fcnet.Solver(model, samples, **how, preprocess="none", verbose=False, **options)
+
+
+def assert_same_training(device, samples, net, **options):
+    """The kernel makes the steps, and they give the CPU's losses, weights and running statistics."""
+    found, expected = (solver(where, samples, dict(net), **options) for where in (device, "cpu"))
+    for steps in (1, 3, STEPS - 4):
+        found.step(steps)
+    expected.step(STEPS)
+    assert {type(program).__name__ for program in found._programs.values()} == {"PersistentStep"}, device.not_persistent
+    assert np.std(expected.loss_history) > 0
+    np.testing.assert_allclose(found.loss_history, expected.loss_history, rtol=3e-6)
+    for one, other in ((found.model.params, expected.model.params), (found.model.state, expected.model.state)):
+        np.testing.assert_allclose(np.array(one.flat), other.flat, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "weighted"),
+    [
+        ("softmax", "labels", True),
+        ("svm", "labels", False),
+        ("svm", "labels", True),
+        ("mse", "numbers", False),
+        ("bce", "on or off", False),
+        ("bce", "on or off", True),
+    ],
+)
+def test_losses(loss, targets, weighted, device):
+    assert_same_training(device, data(targets, weighted), {"loss": loss, "reg": 1e-2})
+
+
+def test_one_output(device):
+    assert_same_training(device, data("numbers", True, outputs=1), {"loss": "mse", "outputs": 1, "hidden": (9,)})
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_label_smoothing(weighted, device):
+    assert_same_training(device, data(weighted=weighted), {"label_smoothing": 0.2, "dropout_keep_ratio": 0.8})
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "size", "ends"),
+    [
+        ("mse", "numbers", 1e17, False),
+        ("mse", "numbers", 1e23, True),
+        ("bce", "on or off", 1e37, False),
+        ("bce", "on or off", np.finfo("float32").max, True),
+        ("svm", "labels", np.finfo("float32").max, True),
+    ],
+)
+def test_ends_before_a_loss_that_is_not_finite(loss, targets, size, ends, device):
+    samples = data(targets)
+    samples.X_train[0] = size
+    trained = solver(device, samples, {"loss": loss, "hidden": ()})
+    trained.model.params.flat[...] = 1
+    with np.errstate(all="ignore"):
+        trained.step(3)  # an epoch
+    losses = trained.loss_history
+    assert np.isfinite(losses).all() == (not ends)
+    assert np.isfinite(np.array(trained.model.params.flat)).all()
+    assert trained.optimizer.step_counter[0] == np.isfinite(losses).sum()
