@@ -468,7 +468,8 @@ const int PLACES = LABELS + R;  // of this block's tiles
 const int ROW_RATE = PLACES + 8 * TILES_OF_ROW_BLOCK;
 const int TARGETS = ROW_RATE + RATE_FLOATS;  // where they are numbers: (C, R)
 const int SAMPLE_WEIGHTS = TARGETS + (NUMBERS ? width(LAYERS) * R : 0);
-const int ROW_END = SAMPLE_WEIGHTS + (WEIGHTED ? R : 0);
+const int SLOPES = SAMPLE_WEIGHTS + (WEIGHTED ? R : 0);  // of the hidden units, with dropout's factor
+const int ROW_END = SLOPES + (ACTIVATION == RELU ? 0 : HIDDEN_COLUMNS * R);
 
 static_assert(4 * most(TILE_END, ROW_END) <= SHARED_BYTES, "the plan's shared memory is less than the kernel's");
 
@@ -622,14 +623,20 @@ __device__ __forceinline__ void sum_over_eight(float (&v)[COUNT])
 template <int COUNT>
 __device__ __forceinline__ int first_of_eight() { return COUNT == 4 ? (int)threadIdx.x % 8 / 2 : (int)threadIdx.x % 8 * (COUNT / 8); }
 
-// A ReLU unit's output from what it is applied to. NaN stays NaN.
+// A hidden unit's output from what its activation is applied to. What the backward pass needs of a ReLU unit is whether
+// its output is 0; of another, the slope is kept.
 __device__ __forceinline__ void finish_unit(
     const Job& job, const Dropout& dropout, const u64 (*words)[4], int block, int column, int units, int j, int r, float value)
 {
     SHARED_FLOATS(shared);
     const int first = block * R;
     const bool kept = dropout.keeps(words, (i64)first * units / 16, (i64)(first + r) * units + j);
-    value = value <= 0 || !kept ? 0.0f : value * job.keep_scale;
+    if constexpr (ACTIVATION == RELU) {
+        value = value <= 0 || !kept ? 0.0f : value * job.keep_scale;
+    } else {
+        shared[SLOPES + (column + j) * R + r] = kept && r < rows_of(job, block) ? slope(value) * job.keep_scale : 0.0f;
+        value = kept ? activate(value) * job.keep_scale : 0.0f;
+    }
     if (r >= rows_of(job, block)) value = 0;
     shared[OUT + (column + j) * R + r] = value;
     __stcg(job.hidden + (i64)(column + j) * NP + first + r, value);
@@ -642,7 +649,7 @@ __device__ __forceinline__ const u64 (*words_of(int l))[4]
     return reinterpret_cast<const u64(*)[4]>(shared + WORDS) + (l - 1) * DRAWS;
 }
 
-// Outputs of hidden layer l, of M columns, from z at NORMAL: batch norm, ReLU, dropout.
+// Outputs of hidden layer l, of M columns, from z at NORMAL: batch norm, activation, dropout.
 template <int M>
 __device__ __noinline__ void finish_normalised(int block, int l, int column, int gamma, int beta, i64 step, unsigned tag)
 {
@@ -942,7 +949,9 @@ __device__ __noinline__ void backward(int block, int column, int weights, int ga
         for (int i = 0; i < most(1, R / 2); ++i) {
             const int j = k + (from + i) / R, r = (from + i) % R;
             if (j >= K || (R == 1 && part % 2)) continue;
-            const float d = out[j * R + r] > 0 ? sum[i] * scale : 0.0f;
+            float d;
+            if constexpr (ACTIVATION == RELU) d = out[j * R + r] > 0 ? sum[i] * scale : 0.0f;
+            else d = sum[i] * shared[SLOPES + (column + j) * R + r];
             shared[below + r * WIDEST + j] = d;
             if (NORM == 0) __stcg(to + (i64)j * NP + r, d);
         }

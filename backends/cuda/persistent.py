@@ -6,7 +6,7 @@ device's properties, so that the same training gives the same bits wherever and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil
 from typing import Any
@@ -36,7 +36,8 @@ JOB = np.dtype(
     align=True,
 )
 RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")  # in the order of persistent.cu
-LOSSES = ("softmax", "svm", "mse", "bce")  # likewise
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu")  # in the order of activation.cu
+LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
 NUMERIC = ("mse", "bce")  # of float32 targets (count, C); the others are of int64 labels
 
 
@@ -52,7 +53,8 @@ class Plan:
         norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay;
             clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
-        loss: one of `LOSSES`. smoothed: whether there is label smoothing; weighted: a weight for each sample.
+        activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
+        smoothed: whether there is label smoothing; weighted: a weight for each sample.
     """
 
     widths: tuple[int, ...]
@@ -69,6 +71,7 @@ class Plan:
     clipped: bool = False
     rule: str = "adam"
     x_type: str = "float"
+    activation: str = "relu"
     loss: str = "softmax"
     smoothed: bool = False
     weighted: bool = False
@@ -143,6 +146,7 @@ class Plan:
         floats += self.columns * r * (2 if self.norm else 1) + 2 * widest * r
         floats += _fours(tiles * 3 * (self.k2 * self.j2 + _fours(self.j2))) + self.vector_floats
         floats += (6 * self.hidden_columns if self.norm == 1 else 0) + 8 * draws * (self.layers - 1)
+        floats += self.hidden_columns * r if self.activation != "relu" else 0
         floats += (self.widths[-1] * r if self.loss in NUMERIC else 0) + (r if self.weighted else 0)
         return floats + 4 * r + 8 * tiles + RATE_FLOATS
 
@@ -170,7 +174,7 @@ class Plan:
         hidden = (3 if self.norm else 1) * sum(-(-width // 64) * 64 for width in self.widths[1:-1])
         return hidden + -(-self.widths[-1] // 64) * 64
 
-    def definitions(self, offsets: dict[str, Sequence[int]]) -> str:
+    def definitions(self, offsets: Mapping[str, Sequence[int]]) -> str:
         """The constants, as the head of the source; `offsets`: where each layer's tensors lie in the flat buffers."""
         values: dict[str, Any] = {
             "LAYERS": self.layers,
@@ -188,6 +192,7 @@ class Plan:
             "RULE": RULES.index(self.rule),
             "FIRST_PARTS": self.first_parts,
             "X_TYPE": self.x_type,
+            "ACTIVATION": ACTIVATIONS.index(self.activation),
             "Y_TYPE": "float" if self.loss in NUMERIC else "i64",
             "LOSS": LOSSES.index(self.loss),
             "SMOOTHING": int(self.smoothed),

@@ -36,6 +36,7 @@ def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple
         clipped="clip" in net.values,
         rule=net.rule,
         x_type=net.x_type,
+        activation=net.activation,
         loss=net.loss,
         smoothed="target_keep" in net.values,
         weighted="sample_weights" in net.arrays,

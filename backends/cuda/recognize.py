@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import LOSSES, NUMERIC, RULES
+from fcnet.backends.cuda.persistent import ACTIVATIONS, LOSSES, NUMERIC, RULES
 from fcnet.backends.device import Array
 
 FORWARD = {
@@ -29,7 +29,7 @@ class Net:
     """What a step of the kernel needs to know.
 
     Attributes:
-        widths: D, M of each hidden layer, C. rows: N. norm: as in `Plan`. rule: one of `RULES`. loss: one of `LOSSES`.
+        widths: D, M of each hidden layer, C. rows: N. norm, activation, rule, loss: as in `Plan`.
         offsets: where each layer's tensors lie in the flat buffers, by the constants' names.
         arrays: on the device, by the names of `struct Job`. rates: (1,) float64.
         values: numbers, by the same names. x_type: as CUDA spells it.
@@ -38,6 +38,7 @@ class Net:
     widths: tuple[int, ...]
     rows: int
     norm: int
+    activation: str
     rule: str
     loss: str
     x_type: str
@@ -72,7 +73,7 @@ class Reader:
         return bound.arguments
 
 
-def read(calls: Sequence[Callable[[], Any]], ndarray: type) -> Net:
+def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
     """The network of these calls, whose arrays are of `ndarray`.
 
     Raises:
@@ -103,6 +104,7 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: type) -> Net:
         widths=(weights[0].shape[0], *(w.shape[1] for w in weights)),
         rows=batch["rows"].size,
         norm=FORWARD[units[0][0]] if units else 0,
+        activation=units[0][1]["activation"] if units else "relu",
         rule=rule,
         loss=loss["name"] if kind == "weighted_loss" else kind.removesuffix("_loss"),
         x_type="float" if batch["shift"] is None else "unsigned char",
@@ -147,8 +149,11 @@ def _forward(reader: Reader) -> tuple[list[dict], list[tuple[str, dict]], dict]:
         name = reader.name
         units.append((name, reader.take(*FORWARD)))
         _exact(products[-1])
-        if units[-1][1]["activation"] != "relu":
-            raise Unfit(f"its activation is {units[-1][1]['activation']}")
+        activation = units[-1][1]["activation"]
+        if activation not in ACTIVATIONS:
+            raise Unfit(f"its activation is {activation}")
+        if activation != units[0][1]["activation"]:
+            raise Unfit("its layers differ in their activation")
         if name != units[0][0]:
             raise Unfit("its layers differ in their normalization")
     scores = reader.take("affine_forward")
@@ -178,7 +183,7 @@ def _is_whole(what: str, part: Array, params: Array) -> None:
         raise Unfit(f"{what} is not of all layers")
 
 
-def _data(net: Net, batch: dict, targets: Array, end: dict, ndarray: type) -> None:
+def _data(net: Net, batch: dict, targets: Array, end: dict, ndarray: Any) -> None:
     X, y = batch["X"], batch["y"]
     targets_fit = y.ndim == 2 and y.dtype == np.float32 if net.loss in NUMERIC else y.ndim == 1 and y.dtype == np.int64
     if not (X.ndim == 2 and targets_fit and X.dtype in (np.float32, np.uint8)):

@@ -10,7 +10,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "philox": ("philox.cu",),
     "convert": ("convert.cu",),
     "kernels": ("philox.cu", "common.cu", "hidden.cu", "loss.cu", "rules.cu", "optim.cu", "batch.cu", "checksum.cu"),
-    "persistent": ("philox.cu", "common.cu", "rules.cu", "sync.cu", "persistent.cu"),
+    "persistent": ("philox.cu", "common.cu", "rules.cu", "activation.cu", "sync.cu", "persistent.cu"),
 }
 
 

@@ -89,6 +89,23 @@ def test_label_smoothing(weighted, device):
     assert_same_training(device, data(weighted=weighted), {"label_smoothing": 0.2, "dropout_keep_ratio": 0.8})
 
 
+@pytest.mark.parametrize("activation", ["leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu"])
+def test_activations(activation, device):
+    assert_same_training(device, data(), {"activation": activation, "dropout_keep_ratio": 0.7})
+
+
+@pytest.mark.parametrize("activation", ["elu", "gelu"])
+def test_activations_after_batch_norm(activation, device):
+    assert_same_training(device, data(), {"activation": activation, "normalization": "batchnorm"})
+
+
+@pytest.mark.filterwarnings("ignore:this training step is not captured")  # what NumPy makes of it is not reproduced
+def test_layers_that_differ_are_left_to_the_graph(device):
+    trained = solver(device, data(), {"activation": ["elu", "relu"]})
+    trained.step()
+    assert device.not_persistent == "its layers differ in their activation"
+
+
 @pytest.mark.parametrize(
     ("loss", "targets", "size", "ends"),
     [
