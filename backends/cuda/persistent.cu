@@ -97,7 +97,7 @@ struct Job {
     ulonglong2* exchange; unsigned* sync;
     const float* sample_weights;
     u64 seed, purpose, net;
-    double beta1, beta2, epsilon, weight_decay, reg; float clip, momentum, eps;
+    double beta1, beta2, epsilon, weight_decay, reg, l1; float clip, momentum, eps;
     float target_keep, target_add;  // label smoothing: a target's factor, and what is added
     int threshold; float keep_scale;
     int rows;
@@ -111,6 +111,8 @@ struct Job {
 #endif
 
 enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, SYNC_WORDS = 160 };  // a line each
+
+const bool PENALTY = REG || L1;
 
 enum { SOFTMAX, SVM, MSE, BCE };
 const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, not labels
@@ -143,12 +145,20 @@ __device__ __forceinline__ void apply_rule(float& w, float& m, float& v, float g
     if (RULE == ADAM) apply_adam(w, m, v, g, rate.adam);
 }
 
-// The same of a matrix's element: with the penalty's gradient, and decoupled decay.
-__device__ __forceinline__ void apply_to_matrix(float& w, float& m, float& v, float g, float reg, const Rate& rate)
+// The same of a matrix's element: with the penalties' gradients, and decoupled decay.
+__device__ __forceinline__ void apply_to_matrix(
+    float& w, float& m, float& v, float g, float reg, float lasso, const Rate& rate)
 {
     if (REG) g += reg * w;
+    if (L1) g += w > 0 ? lasso : w < 0 ? -lasso : 0.0f;
     if (DECAY) apply_decay(w, rate.decayed);
     apply_rule(w, m, v, g, rate);
+}
+
+// What an element adds to the penalty: its square, whose factor waits for the sum; with an L1 term, all of it.
+__device__ __forceinline__ double penalty_of(const Job& job, float w)
+{
+    return L1 ? 0.5 * job.reg * w * w + job.l1 * fabs((double)w) : (double)w * w;
 }
 
 // Shared memory, in floats from its start. The functions below are called once for each layer of one shape and not
@@ -421,18 +431,18 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(5);
         if (stop) break;
         const Rate r = *rate;
-        const float reg = (float)job.reg;
+        const float reg = (float)job.reg, lasso = (float)job.l1;
         double squares = 0;
         gradient<K1, J1>(now, TILE_D, [&](int k, int j, float g) {
             float* w = shared + TILE_W + k * WP + j;
             if (k0 + k >= width(0) || j0 + j >= width(1)) return;
-            if (REG) squares += (double)*w * *w;
-            apply_to_matrix(*w, w[TILE_M - TILE_W], w[TILE_V - TILE_W], g, reg, r);
+            if (PENALTY) squares += penalty_of(job, *w);
+            apply_to_matrix(*w, w[TILE_M - TILE_W], w[TILE_V - TILE_W], g, reg, lasso, r);
         });
         if (biased) update_bias<J1>(TILE_BIAS, TILE_D, least(J1, width(1) - j0), r);
         __syncthreads();
         MARK(6);
-        if (REG) {
+        if (PENALTY) {
             const double total = sum_of_block(squares, reinterpret_cast<double*>(shared + SUMS));
             if (threadIdx.x == 0) __stcg(job.l2_parts + s % 2 * (ROW_BLOCKS + TILE_BLOCKS) + ROW_BLOCKS + block, total);
         }
@@ -441,7 +451,7 @@ __device__ __forceinline__ void tile_block(int block)
             copies_done<0>();
         }
     }
-    if (REG) arrive(job.sync + TILES_DONE);
+    if (PENALTY) arrive(job.sync + TILES_DONE);
     move_tile<false>(job, k0, j0);
     if (biased) move_bias<false>(TILE_BIAS, Layer<1>::B + j0, least(J1, width(1) - j0));
 }
@@ -1099,7 +1109,7 @@ __device__ __forceinline__ void stage(const Job& job, int i)
 __device__ __forceinline__ double update_tiles(const Job& job, int block, const Rate& rate)
 {
     SHARED_FLOATS(shared);
-    const float reg = (float)job.reg;
+    const float reg = (float)job.reg, lasso = (float)job.l1;
     double squares = 0;
 #pragma unroll 1
     for (int i = 0; i < tiles_of(block); ++i) {
@@ -1115,8 +1125,8 @@ __device__ __forceinline__ double update_tiles(const Job& job, int block, const 
         gradient<K2, J2>(WEIGHTS, WEIGHTS + K2 * PITCH, [&](int k, int j, float g) {
             if (k0 + k >= place.inputs || j0 + j >= place.outputs) return;
             float* w = own + k * J2 + j;
-            if (REG) squares += (double)*w * *w;
-            apply_to_matrix(*w, w[TILE2_FLOATS], w[2 * TILE2_FLOATS], g, reg, rate);
+            if (PENALTY) squares += penalty_of(job, *w);
+            apply_to_matrix(*w, w[TILE2_FLOATS], w[2 * TILE2_FLOATS], g, reg, lasso, rate);
             __stcg(padded + k * pitch + j, *w);
         });
         const int bias = OWN + i * OWN_FLOATS + 3 * TILE2_FLOATS, count = least(J2, place.outputs - j0);
@@ -1170,14 +1180,14 @@ __device__ __noinline__ void log_loss(int s, i64 slot)
 #pragma unroll 1
     for (int i = threadIdx.x; i < ROW_BLOCKS; i += THREADS_) part += __ldcg(job.loss_parts + s % 2 * ROW_BLOCKS + i);
     const double loss = sum_of_block(part, work) / job.rows;
-    if (REG) {
+    if (PENALTY) {
         const double* parts = job.l2_parts + s % 2 * (ROW_BLOCKS + TILE_BLOCKS);
 #pragma unroll 1
         for (int i = threadIdx.x; i < ROW_BLOCKS + TILE_BLOCKS; i += THREADS_) squares += __ldcg(parts + i);
         squares = sum_of_block(squares, work);
     }
     if (threadIdx.x == 0 && slot + s >= 0 && slot + s < job.slots)
-        job.losses[slot + s] = (float)((float)loss + 0.5 * job.reg * squares);
+        job.losses[slot + s] = (float)((float)loss + (L1 ? 1.0 : 0.5 * job.reg) * squares);
 }
 
 // All vectors and, layer by layer, all weights, on their way to shared memory: each is waited for when it is needed, so
@@ -1256,7 +1266,7 @@ __device__ __forceinline__ int row_block(int block)
         update_norms_from<1>(block, r);
         MARK(20);
         const double squares = update_tiles(job, block, r);
-        if (REG) {
+        if (PENALTY) {
             const double total = sum_of_block(squares, reinterpret_cast<double*>(shared + SUMS));
             if (threadIdx.x == 0) __stcg(job.l2_parts + s % 2 * (ROW_BLOCKS + TILE_BLOCKS) + block, total);
         }
@@ -1269,7 +1279,7 @@ __device__ __forceinline__ int row_block(int block)
     if (block == 0) {
         const int made = stopped ? s + 1 : s;
         await(job.sync + WEIGHTS_DONE, (unsigned)((made + 1) * ROW_BLOCKS));
-        if (REG) await(job.sync + TILES_DONE, (unsigned)((made + 1) * TILE_BLOCKS));
+        if (PENALTY) await(job.sync + TILES_DONE, (unsigned)((made + 1) * TILE_BLOCKS));
         log_loss(made - 1, slot);
     }
     move_tiles<false>(job, block);

@@ -25,7 +25,7 @@ JOB = np.dtype(
         ("slots", "i8"),
         *((name, "u8") for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange")),
         *((name, "u8") for name in ("sync", "sample_weights", "seed", "purpose", "net")),
-        *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg")),
+        *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg", "l1")),
         *((name, "f4") for name in ("clip", "momentum", "eps", "target_keep", "target_add")),
         ("threshold", "i4"),
         ("keep_scale", "f4"),
@@ -50,8 +50,8 @@ class Plan:
         rows: N. rows_of_block: R, rows that one row block takes through the later layers.
         j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
         x_buffers: 2 to gather the next batch while the row blocks work, else 1.
-        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay;
-            clipped: a limit for each element of the gradient. rule: one of `RULES`.
+        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; lasso: an L1 term;
+            decayed: decoupled decay; clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
         activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
         smoothed: whether there is label smoothing; weighted: a weight for each sample.
@@ -67,6 +67,7 @@ class Plan:
     x_buffers: int = 2
     norm: int = 0
     regularized: bool = False
+    lasso: bool = False
     decayed: bool = False
     clipped: bool = False
     rule: str = "adam"
@@ -187,6 +188,7 @@ class Plan:
             "X_BUFFERS": self.x_buffers,
             "NORM": self.norm,
             "REG": int(self.regularized),
+            "L1": int(self.lasso),
             "DECAY": int(self.decayed),
             "CLIP": int(self.clipped),
             "RULE": RULES.index(self.rule),

@@ -32,6 +32,7 @@ def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple
         shared=properties["sharedMemPerBlockOptin"],
         norm=net.norm,
         regularized=bool(net.values.get("reg")),
+        lasso=bool(net.values.get("l1")),
         decayed=bool(net.values.get("weight_decay")),
         clipped="clip" in net.values,
         rule=net.rule,

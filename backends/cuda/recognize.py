@@ -87,7 +87,9 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
     kind = reader.name
     loss = reader.take(*(f"{name}_loss" for name in LOSSES), "weighted_loss")
     _backward(reader, units)
-    penalty = reader.take("l2_penalty") if reader.name == "l2_penalty" else None
+    penalties = {
+        name: reader.take(call) for name, call in (("reg", "l2_penalty"), ("l1", "l1_penalty")) if reader.name == call
+    }
     clip = reader.take("clip_by_value") if reader.name == "clip_by_value" else None
     decay = reader.take("decay_weights") if reader.name == "decay_weights" else None
     rule = reader.name
@@ -130,8 +132,8 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
         raise Unfit("no call counts the updates")
     net.arrays["step"] = advance["counters"]
     _dropout(net, units)
-    if penalty is not None:
-        net.values["reg"] = penalty["reg"]
+    for name, penalty in penalties.items():
+        net.values[name] = penalty["reg"]
         _is_whole("the penalty", penalty["weights"], params)
     if decay is not None:
         net.values["weight_decay"] = decay["weight_decay"]
@@ -148,6 +150,9 @@ def _forward(reader: Reader) -> tuple[list[dict], list[tuple[str, dict]], dict]:
         products.append(reader.take("matmul"))
         name = reader.name
         units.append((name, reader.take(*FORWARD)))
+        if reader.name == "plain_dropout_forward":
+            dropout = reader.take("plain_dropout_forward")
+            units[-1][1].update({"keep_ratio": dropout["keep_ratio"], "rng": dropout["rng"], "plain": True})
         _exact(products[-1])
         activation = units[-1][1]["activation"]
         if activation not in ACTIVATIONS:
@@ -172,7 +177,9 @@ def _backward(reader: Reader, units: list[tuple[str, dict]]) -> None:
     last = reader.take("affine_backward")
     if last["need_dx"] is not bool(units):
         raise Unfit("some of its layers are frozen")
-    for i, (name, _) in enumerate(reversed(units), 1):
+    for i, (name, unit) in enumerate(reversed(units), 1):
+        if unit.get("plain"):
+            reader.take("dropout_backward")
         reader.take(name.replace("forward", "backward"))
         if reader.take("matmul_backward")["need_dx"] is not (i < len(units)):
             raise Unfit("some of its layers are frozen")
@@ -240,5 +247,6 @@ def _dropout(net: Net, units: list[tuple[str, dict]]) -> None:
     ratio, stream = ratios.pop(), streams[0]
     if not hasattr(stream.step, "data") or stream.step.data.ptr != net.arrays["step"].data.ptr:
         raise Unfit("its dropout does not follow the optimizer's steps")
-    net.values |= {"threshold": keep_threshold(ratio), "keep_scale": 1 / ratio}
+    plain = "plain" in units[0][1]  # what is kept is as it was, and evaluation scales
+    net.values |= {"threshold": keep_threshold(ratio), "keep_scale": 1.0 if plain else 1 / ratio}
     net.values |= {"seed": stream.key[0], "purpose": stream.key[1], "net": stream.net}

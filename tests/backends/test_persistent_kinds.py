@@ -99,6 +99,16 @@ def test_activations_after_batch_norm(activation, device):
     assert_same_training(device, data(), {"activation": activation, "normalization": "batchnorm"})
 
 
+@pytest.mark.parametrize("reg", [0, 1e-2])
+def test_l1_penalty(reg, device):
+    assert_same_training(device, data(), {"reg": reg, "reg_l1": 2e-2})
+
+
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_plain_dropout(activation, device):
+    assert_same_training(device, data(), {"activation": activation, "dropout": "plain", "dropout_keep_ratio": 0.6})
+
+
 @pytest.mark.filterwarnings("ignore:this training step is not captured")  # what NumPy makes of it is not reproduced
 def test_layers_that_differ_are_left_to_the_graph(device):
     trained = solver(device, data(), {"activation": ["elu", "relu"]})
