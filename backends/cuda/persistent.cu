@@ -479,7 +479,8 @@ const int ROW_RATE = PLACES + 8 * TILES_OF_ROW_BLOCK;
 const int TARGETS = ROW_RATE + RATE_FLOATS;  // where they are numbers: (C, R)
 const int SAMPLE_WEIGHTS = TARGETS + (NUMBERS ? width(LAYERS) * R : 0);
 const int SLOPES = SAMPLE_WEIGHTS + (WEIGHTED ? R : 0);  // of the hidden units, with dropout's factor
-const int ROW_END = SLOPES + (ACTIVATION == RELU ? 0 : HIDDEN_COLUMNS * R);
+const int INVERSES = SLOPES + (ACTIVATION == RELU ? 0 : HIDDEN_COLUMNS * R);  // layer norm's 1 / deviation: (layer, R)
+const int ROW_END = INVERSES + (NORM == 2 ? (LAYERS - 1) * R : 0);
 
 static_assert(4 * most(TILE_END, ROW_END) <= SHARED_BYTES, "the plan's shared memory is less than the kernel's");
 
@@ -659,22 +660,50 @@ __device__ __forceinline__ const u64 (*words_of(int l))[4]
     return reinterpret_cast<const u64(*)[4]>(shared + WORDS) + (l - 1) * DRAWS;
 }
 
-// Outputs of hidden layer l, of M columns, from z at NORMAL: batch norm, activation, dropout.
+// Layer norm of this block's rows of hidden layer l, in place at `z`: a warp for each row.
+template <int M>
+__device__ __forceinline__ void normalise_rows(int l, int z)
+{
+    SHARED_FLOATS(shared);
+    const float eps = the_job().eps;
+    const int lane = threadIdx.x % 32;
+#pragma unroll 1
+    for (int r = threadIdx.x / 32; r < R; r += THREADS_ / 32) {
+        float* row = shared + z + r;
+        // Measured from the first column, so that a constant row is exactly 0 after its mean is taken off.
+        const float origin = row[0];
+        float sum = 0, squares = 0;
+        for (int j = lane; j < M; j += 32) sum += row[j * R] - origin;
+        const float mean = sum_of_warp(sum) / M;
+        for (int j = lane; j < M; j += 32) {
+            const float centred = (row[j * R] - origin) - mean;
+            squares += centred * centred;
+        }
+        const float inverse = 1 / sqrtf(sum_of_warp(squares) / M + eps);
+        for (int j = lane; j < M; j += 32) row[j * R] = ((row[j * R] - origin) - mean) * inverse;
+        if (lane == 0) shared[INVERSES + (l - 1) * R + r] = inverse;
+    }
+    __syncthreads();
+}
+
+// Outputs of hidden layer l, of M columns, from z at NORMAL: batch or layer norm, activation, dropout.
 template <int M>
 __device__ __noinline__ void finish_normalised(int block, int l, int column, int gamma, int beta, i64 step, unsigned tag)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     __syncthreads();
-    merge_statistics<M>(block, column, NORMAL + column * R, tag);
+    if constexpr (NORM == 1) merge_statistics<M>(block, column, NORMAL + column * R, tag);
+    else normalise_rows<M>(l, NORMAL + column * R);
     const Dropout dropout = dropout_of(job, l, step);
     const float* merged = shared + MERGED + column;
     float* normal = shared + NORMAL + column * R;
 #pragma unroll 1
     for (int e = threadIdx.x; e < M * R; e += THREADS_) {
         const int j = e / R;
-        const float x = ((normal[e] - merged[j]) - merged[HIDDEN_COLUMNS + j]) * merged[2 * HIDDEN_COLUMNS + j];
-        normal[e] = x;
+        float x = normal[e];
+        if constexpr (NORM == 1)
+            normal[e] = x = ((x - merged[j]) - merged[HIDDEN_COLUMNS + j]) * merged[2 * HIDDEN_COLUMNS + j];
         finish_unit(job, dropout, words_of(l), block, column, M, j, e % R, x * shared[VECTOR + gamma + j] + shared[VECTOR + beta + j]);
     }
     __syncthreads();
@@ -707,10 +736,10 @@ __device__ __forceinline__ void first_layer(const Job& job, int block, i64 step,
 #pragma unroll 4
         for (int p = 0; p < FIRST_PARTS; ++p) z += shared[SUMS + p * 4 * LENGTH + e];
         if (LAYERS == 1) shared[OUT + e] = z;
-        else if (NORM == 1) shared[NORMAL + e] = z;
+        else if (NORM) shared[NORMAL + e] = z;
         else finish_unit(job, dropout, words_of(1), block, 0, First::M, e / R, e % R, z);
     }
-    if constexpr (NORM == 1 && LAYERS > 1)
+    if constexpr (NORM && LAYERS > 1)
         finish_normalised<First::M>(block, 1, 0, First::GAMMA - VECTORS_AT, First::BETA - VECTORS_AT, step, tag);
     else
         __syncthreads();
@@ -749,11 +778,12 @@ __device__ __noinline__ void later_layer(int block, int l, int weights, int in, 
             const int j = 4 * quad + (from + i) / R, r = (from + i) % R;
             if (j >= M || (R == 1 && part % 2)) continue;
             if (HIDDEN && NORM == 1) shared[NORMAL + (column + j) * R + r] = sum[i];
+            else if (HIDDEN && NORM) shared[NORMAL + (column + j) * R + r] = sum[i] + shared[VECTOR + bias + j];
             else if (HIDDEN) finish_unit(job, dropout, words_of(l), block, column, M, j, r, sum[i] + shared[VECTOR + bias + j]);
             else shared[OUT + (column + j) * R + r] = sum[i] + shared[VECTOR + bias + j];
         }
     }
-    if (!(HIDDEN && NORM == 1)) __syncthreads();
+    if (!(HIDDEN && NORM)) __syncthreads();
 }
 
 template <int L>
@@ -764,7 +794,7 @@ __device__ __forceinline__ void forward_from(int block, i64 step, unsigned tag)
         copies_done<LAYERS - L>();
         later_layer<This::K, This::M, (L < LAYERS)>(
             block, L, WEIGHTS + This::PADDED_AT, OUT + This::COLUMN_BELOW * R, This::COLUMN, This::B - VECTORS_AT, step);
-        if constexpr (NORM == 1 && L < LAYERS)
+        if constexpr (NORM && L < LAYERS)
             finish_normalised<This::M>(block, L, This::COLUMN, This::GAMMA - VECTORS_AT, This::BETA - VECTORS_AT, step, tag);
         forward_from<L + 1>(block, step, tag);
     }
@@ -925,10 +955,13 @@ __device__ __forceinline__ void write_loss(const Job& job, int block, int s)
     __stcg(job.loss_parts + s % 2 * ROW_BLOCKS + block, total);
 }
 
+// Layer norm's parts of gamma's gradient, then of beta's: (column, block); there is no other exchange then.
+__device__ __forceinline__ float* norm_parts(const Job& job) { return reinterpret_cast<float*>(job.exchange); }
+
 // From dz of the layer above, M columns at `above`, to dz of a hidden layer of K columns, to `below` and memory: eight
 // threads for four columns, each with its part of the M.
 template <int K, int M>
-__device__ __noinline__ void backward(int block, int column, int weights, int gamma, int above, int below, unsigned tag)
+__device__ __noinline__ void backward(int block, int l, int column, int weights, int gamma, int above, int below, unsigned tag)
 {
     constexpr int QUADS = fours(M) / 4;
     const Job& job = the_job();
@@ -995,6 +1028,44 @@ __device__ __noinline__ void backward(int block, int column, int weights, int ga
         }
         __syncthreads();
     }
+    if constexpr (NORM == 2) {
+        const float* normal = shared + NORMAL + column * R;
+        // Of each row: the mean of the gradient of what was normalised, and that of its product with it.
+#pragma unroll 1
+        for (int r = threadIdx.x / 32; r < R; r += THREADS_ / 32) {
+            float sum = 0, product = 0;
+            for (int j = threadIdx.x % 32; j < K; j += 32) {
+                const float d = shared[below + r * WIDEST + j] * shared[VECTOR + gamma + j];
+                sum += d, product += d * normal[j * R + r];
+            }
+            sum = sum_of_warp(sum), product = sum_of_warp(product);
+            if (threadIdx.x % 32 == 0) shared[SUMS + r] = sum / K, shared[SUMS + R + r] = product / K;
+        }
+        // Of each column: this block's part of gamma's gradient and of beta's.
+        float* parts = norm_parts(job) + (i64)column * ROW_BLOCKS + block;
+        for (int j = threadIdx.x; j < K; j += THREADS_) {
+            const Rows x = *reinterpret_cast<const Rows*>(normal + j * R);
+            float sum = 0, product = 0;
+#pragma unroll
+            for (int r = 0; r < R; ++r) {
+                const float d = shared[below + r * WIDEST + j];
+                if (r < valid) sum += d, product += d * x.v[r];
+            }
+            __stcg(parts + j * ROW_BLOCKS, product);
+            __stcg(parts + (HIDDEN_COLUMNS + j) * ROW_BLOCKS, sum);
+        }
+        __syncthreads();
+#pragma unroll 1
+        for (int e = threadIdx.x; e < K * R; e += THREADS_) {
+            const int j = e / R, r = e % R;
+            float d = shared[below + r * WIDEST + j] * shared[VECTOR + gamma + j];
+            d = (d - shared[SUMS + r] - normal[e] * shared[SUMS + R + r]) * shared[INVERSES + (l - 1) * R + r];
+            if (r >= valid) d = 0;
+            shared[below + r * WIDEST + j] = d;
+            __stcg(to + (i64)j * NP + r, d);
+        }
+        __syncthreads();
+    }
 }
 
 template <int L>
@@ -1003,7 +1074,7 @@ __device__ __forceinline__ void backward_from(int block, int above, int below, u
     if constexpr (L >= 1) {
         using This = Layer<L>;
         backward<This::M, Layer<L + 1>::M>(
-            block, This::COLUMN, WEIGHTS + Layer<L + 1>::PADDED_AT, This::GAMMA - VECTORS_AT, above, below, tag);
+            block, L, This::COLUMN, WEIGHTS + Layer<L + 1>::PADDED_AT, This::GAMMA - VECTORS_AT, above, below, tag);
         backward_from<L - 1>(block, below, above, tag);
     }
 }
@@ -1049,6 +1120,35 @@ __device__ __forceinline__ void update_norms_from(int block, const Rate& rate)
         using This = Layer<L>;
         if (block == This::OWNER) update_norm<This::M>(This::COLUMN, This::B, This::GAMMA, This::BETA, This::MEAN, This::VAR, rate);
         update_norms_from<L + 1>(block, rate);
+    }
+}
+
+// Where gamma or beta of column c of the hidden layers from L on lies in the flat buffer; -1 for what fills a layer up.
+template <int L>
+__device__ __forceinline__ int vector_of(int c, bool beta)
+{
+    using This = Layer<L>;
+    if constexpr (L + 1 < LAYERS)
+        if (c >= Layer<L + 1>::COLUMN) return vector_of<L + 1>(c, beta);
+    const int j = c - This::COLUMN;
+    return j >= This::M ? -1 : (beta ? This::BETA : This::GAMMA) + j;
+}
+
+// Layer norm's vectors: the gradient of number i of all gammas and betas is worked out by block i mod ROW_BLOCKS, a
+// warp for each, and so is its update.
+__device__ __noinline__ void update_layer_norms(int block, Rate rate)
+{
+    const Job& job = the_job();
+    const int lane = threadIdx.x % 32;
+#pragma unroll 1
+    for (int i = block + (int)threadIdx.x / 32 * ROW_BLOCKS; i < 2 * HIDDEN_COLUMNS; i += THREADS_ / 32 * ROW_BLOCKS) {
+        const int c = i < HIDDEN_COLUMNS ? i : i - HIDDEN_COLUMNS, at = vector_of<1>(c, i >= HIDDEN_COLUMNS);
+        float sum = 0;
+#pragma unroll
+        for (int n = 0; n < FROM_BLOCKS; ++n)
+            if (lane + 32 * n < ROW_BLOCKS) sum += __ldcg(norm_parts(job) + (i64)i * ROW_BLOCKS + lane + 32 * n);
+        sum = sum_of_warp(sum);
+        if (lane == 0 && at >= 0) update_element(job, at, sum, rate);
     }
 }
 
@@ -1264,6 +1364,7 @@ __device__ __forceinline__ int row_block(int block)
         if (stop) break;
         const Rate r = *rate;
         update_norms_from<1>(block, r);
+        if constexpr (NORM == 2) update_layer_norms(block, r);
         MARK(20);
         const double squares = update_tiles(job, block, r);
         if (PENALTY) {

@@ -50,7 +50,7 @@ class Plan:
         rows: N. rows_of_block: R, rows that one row block takes through the later layers.
         j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
         x_buffers: 2 to gather the next batch while the row blocks work, else 1.
-        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; lasso: an L1 term;
+        norm: 0 for none, 1 for batch norm, 2 for layer norm. regularized: whether there is an L2 term; lasso: an L1 term;
             decayed: decoupled decay; clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
         activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
@@ -147,6 +147,7 @@ class Plan:
         floats += self.columns * r * (2 if self.norm else 1) + 2 * widest * r
         floats += _fours(tiles * 3 * (self.k2 * self.j2 + _fours(self.j2))) + self.vector_floats
         floats += (6 * self.hidden_columns if self.norm == 1 else 0) + 8 * draws * (self.layers - 1)
+        floats += (self.layers - 1) * r if self.norm == 2 else 0
         floats += self.hidden_columns * r if self.activation != "relu" else 0
         floats += (self.widths[-1] * r if self.loss in NUMERIC else 0) + (r if self.weighted else 0)
         return floats + 4 * r + 8 * tiles + RATE_FLOATS

@@ -16,6 +16,7 @@ from fcnet.backends.device import Array
 FORWARD = {
     "bias_activation_dropout_forward": 0,
     "batchnorm_activation_dropout_forward": 1,
+    "layernorm_activation_dropout_forward": 2,
 }  # what follows a hidden layer's product -> `Plan.norm`
 CONSTANTS = {"momentum": "beta1", "decay_rate": "beta1", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 
@@ -223,6 +224,8 @@ def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], s
     }
     for key, name in {"GAMMA_AT": "gamma", "BETA_AT": "beta"}.items():
         net.offsets[key] = [0, *(place(layer[name], params) if net.norm else 0 for layer in layers), 0]
+    if net.norm:
+        net.values["eps"] = layers[0].get("eps", EPS)
     net.offsets |= {"MEAN_AT": [0] * (len(layers) + 2), "VAR_AT": [0] * (len(layers) + 2)}
     if net.norm == 1:
         running = [layer[name] for layer in layers for name in ("running_mean", "running_var")]
@@ -232,7 +235,7 @@ def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], s
         net.arrays["running"] = first
         for key, name in {"MEAN_AT": "running_mean", "VAR_AT": "running_var"}.items():
             net.offsets[key] = [0, *((layer[name].data.ptr - first.data.ptr) // 4 for layer in layers), 0]
-        net.values |= {"momentum": layers[0].get("momentum", MOMENTUM), "eps": layers[0].get("eps", EPS)}
+        net.values["momentum"] = layers[0].get("momentum", MOMENTUM)
 
 
 def _dropout(net: Net, units: list[tuple[str, dict]]) -> None:

@@ -109,6 +109,14 @@ def test_plain_dropout(activation, device):
     assert_same_training(device, data(), {"activation": activation, "dropout": "plain", "dropout_keep_ratio": 0.6})
 
 
+@pytest.mark.parametrize(
+    ("activation", "hidden", "keep"), [("relu", (9, 5), 1.0), ("relu", (6, 34, 3), 0.8), ("tanh", (5,), 0.7)]
+)
+def test_layer_norm(activation, hidden, keep, device):
+    net = {"activation": activation, "hidden": hidden, "dropout_keep_ratio": keep, "reg": 1e-2}
+    assert_same_training(device, data(), {**net, "normalization": "layernorm"})
+
+
 @pytest.mark.filterwarnings("ignore:this training step is not captured")  # what NumPy makes of it is not reproduced
 def test_layers_that_differ_are_left_to_the_graph(device):
     trained = solver(device, data(), {"activation": ["elu", "relu"]})
