@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -10,9 +11,20 @@ import pytest
 import fcnet
 from fcnet.backends import cupy_backend, select
 from fcnet.backends.cuda import persistent_step
+from fcnet.backends.cuda.persistent import ACTIVATIONS
 from fcnet.data import Dataset
+from fcnet.functional.activation import activation_named
 from tests.backends.cuda_fake import fake_cublas, fake_cupy
+from tests.kernels.cuda_cpu import CpuKernel
 
+#: A kernel that applies activation.cu to each number.
+EACH = """
+extern "C" __global__ void each(real* out, real* dx, const real* x)
+{
+    const int i = threadIdx.x;
+    out[i] = activate(x[i]), dx[i] = slope(x[i]);
+}
+"""
 STEPS = 11  # of batches of 24, with a last one of 3 in each epoch
 ROWS, INPUTS, HIDDEN, OUTPUTS = 51, 7, (9, 5), 3
 
@@ -87,6 +99,19 @@ def test_one_output(device):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_label_smoothing(weighted, device):
     assert_same_training(device, data(weighted=weighted), {"label_smoothing": 0.2, "dropout_keep_ratio": 0.8})
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_and_slope(name):
+    head = f"#define ACTIVATION {ACTIVATIONS.index(name)}\ntypedef double real;\n"
+    each = CpuKernel(head + files("fcnet.backends.cuda").joinpath("activation.cu").read_text("utf-8") + EACH, "each")
+    x = np.concatenate([np.linspace(-9, 9, 500), [-1e3, 1e3]])
+    out, dx = np.empty_like(x), np.empty_like(x)
+    each((1,), (len(x),), (out, dx, x))
+    kind = activation_named("activation", name)
+    expected, cache = kind.forward(x.copy())
+    np.testing.assert_allclose(out, expected, rtol=1e-13, atol=1e-300)
+    np.testing.assert_allclose(dx, kind.backward(np.ones_like(x), cache), rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu"])
