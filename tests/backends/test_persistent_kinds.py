@@ -129,6 +129,18 @@ def test_l1_penalty(reg, device):
     assert_same_training(device, data(), {"reg": reg, "reg_l1": 2e-2})
 
 
+@pytest.mark.parametrize("schedule", [None, lambda step: 1 / (1 + step)])
+def test_one_multiplier_of_all_rates(schedule, device):
+    assert_same_training(device, data(), {}, lr_multipliers={1: 0.5, 2: 0.5, 3: 0.5}, schedule=schedule)
+
+
+@pytest.mark.filterwarnings("ignore:this training step is not captured")
+def test_multipliers_that_differ_are_left_to_the_graph(device):
+    trained = solver(device, data(), {}, lr_multipliers={1: 0.5})
+    trained.step()
+    assert device.not_persistent == "momentum is not among what the kernel does"
+
+
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 def test_plain_dropout(activation, device):
     assert_same_training(device, data(), {"activation": activation, "dropout": "plain", "dropout_keep_ratio": 0.6})
