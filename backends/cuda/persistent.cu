@@ -100,6 +100,7 @@ struct Job {
     double beta1, beta2, epsilon, weight_decay, reg, l1; float clip, momentum, eps;
     float target_keep, target_add;  // label smoothing: a target's factor, and what is added
     int threshold; float keep_scale;
+    float frozen_scale;  // of the units of frozen layers, which are never dropped
     int rows;
     // Of this launch:
     int steps; unsigned tag; const double* rates; int rate_count;
@@ -433,13 +434,13 @@ __device__ __forceinline__ void tile_block(int block)
         const Rate r = *rate;
         const float reg = (float)job.reg, lasso = (float)job.l1;
         double squares = 0;
-        gradient<K1, J1>(now, TILE_D, [&](int k, int j, float g) {
+        if constexpr (FROZEN == 0) gradient<K1, J1>(now, TILE_D, [&](int k, int j, float g) {
             float* w = shared + TILE_W + k * WP + j;
             if (k0 + k >= width(0) || j0 + j >= width(1)) return;
             if (PENALTY) squares += penalty_of(job, *w);
             apply_to_matrix(*w, w[TILE_M - TILE_W], w[TILE_V - TILE_W], g, reg, lasso, r);
         });
-        if (biased) update_bias<J1>(TILE_BIAS, TILE_D, least(J1, width(1) - j0), r);
+        if (biased && FROZEN == 0) update_bias<J1>(TILE_BIAS, TILE_D, least(J1, width(1) - j0), r);
         __syncthreads();
         MARK(6);
         if (PENALTY) {
@@ -641,12 +642,14 @@ __device__ __forceinline__ void finish_unit(
 {
     SHARED_FLOATS(shared);
     const int first = block * R;
-    const bool kept = dropout.keeps(words, (i64)first * units / 16, (i64)(first + r) * units + j);
+    const bool frozen = FROZEN && (int)dropout.layer <= FROZEN;
+    const bool kept = frozen || dropout.keeps(words, (i64)first * units / 16, (i64)(first + r) * units + j);
+    const float scale = frozen ? job.frozen_scale : job.keep_scale;
     if constexpr (ACTIVATION == RELU) {
-        value = value <= 0 || !kept ? 0.0f : value * job.keep_scale;
+        value = value <= 0 || !kept ? 0.0f : value * scale;
     } else {
-        shared[SLOPES + (column + j) * R + r] = kept && r < rows_of(job, block) ? slope(value) * job.keep_scale : 0.0f;
-        value = kept ? activate(value) * job.keep_scale : 0.0f;
+        shared[SLOPES + (column + j) * R + r] = kept && r < rows_of(job, block) ? slope(value) * scale : 0.0f;
+        value = kept ? activate(value) * scale : 0.0f;
     }
     if (r >= rows_of(job, block)) value = 0;
     shared[OUT + (column + j) * R + r] = value;
@@ -693,8 +696,9 @@ __device__ __noinline__ void finish_normalised(int block, int l, int column, int
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     __syncthreads();
-    if constexpr (NORM == 1) merge_statistics<M>(block, column, NORMAL + column * R, tag);
-    else normalise_rows<M>(l, NORMAL + column * R);
+    if constexpr (NORM == 1) {
+        if (!(FROZEN && l <= FROZEN)) merge_statistics<M>(block, column, NORMAL + column * R, tag);
+    } else normalise_rows<M>(l, NORMAL + column * R);
     const Dropout dropout = dropout_of(job, l, step);
     const float* merged = shared + MERGED + column;
     float* normal = shared + NORMAL + column * R;
@@ -1071,7 +1075,7 @@ __device__ __noinline__ void backward(int block, int l, int column, int weights,
 template <int L>
 __device__ __forceinline__ void backward_from(int block, int above, int below, unsigned tag)
 {
-    if constexpr (L >= 1) {
+    if constexpr (L > FROZEN) {
         using This = Layer<L>;
         backward<This::M, Layer<L + 1>::M>(
             block, L, This::COLUMN, WEIGHTS + Layer<L + 1>::PADDED_AT, This::GAMMA - VECTORS_AT, above, below, tag);
@@ -1148,7 +1152,7 @@ __device__ __noinline__ void update_layer_norms(int block, Rate rate)
         for (int n = 0; n < FROM_BLOCKS; ++n)
             if (lane + 32 * n < ROW_BLOCKS) sum += __ldcg(norm_parts(job) + (i64)i * ROW_BLOCKS + lane + 32 * n);
         sum = sum_of_warp(sum);
-        if (lane == 0 && at >= 0) update_element(job, at, sum, rate);
+        if (lane == 0 && at >= 0 && c >= Layer<FROZEN + 1>::COLUMN) update_element(job, at, sum, rate);
     }
 }
 
@@ -1213,6 +1217,7 @@ __device__ __forceinline__ double update_tiles(const Job& job, int block, const 
     double squares = 0;
 #pragma unroll 1
     for (int i = 0; i < tiles_of(block); ++i) {
+        if (FROZEN && place_of(i).column_out < Layer<FROZEN + 1>::COLUMN) continue;
         if (i) {
             __syncthreads();
             stage(job, i);
@@ -1316,6 +1321,23 @@ __device__ __forceinline__ void load_weights_from(const Job& job)
     }
 }
 
+// The running statistics of frozen layers in the place of a batch's; they stay.
+template <int L>
+__device__ __forceinline__ void load_frozen_statistics_from(const Job& job)
+{
+    if constexpr (L <= FROZEN) {
+        using This = Layer<L>;
+        SHARED_FLOATS(shared);
+        for (int j = threadIdx.x; j < This::M; j += THREADS_) {
+            float* merged = shared + MERGED + This::COLUMN + j;
+            merged[0] = job.running[This::MEAN + j] - job.params[This::B + j];  // z lacks the bias
+            merged[HIDDEN_COLUMNS] = 0;
+            merged[2 * HIDDEN_COLUMNS] = 1 / sqrtf(job.running[This::VAR + j] + job.eps);
+        }
+        load_frozen_statistics_from<L + 1>(job);
+    }
+}
+
 // How many steps were made: all, or those before one whose loss is not finite.
 __device__ __forceinline__ int row_block(int block)
 {
@@ -1324,6 +1346,7 @@ __device__ __forceinline__ int row_block(int block)
     Rate* rate = reinterpret_cast<Rate*>(shared + ROW_RATE);
     const i64 cursor = job.counters[0], slot = job.counters[1], step = *job.step;
     for (int e = threadIdx.x; e < 2 * WIDEST * R; e += THREADS_) shared[DZ + e] = 0;  // what pads its columns, too
+    if constexpr (NORM == 1) load_frozen_statistics_from<1>(job);
     move_tiles<true>(job, block);
     arrive(job.sync + WEIGHTS_DONE);
     int s = 0;
@@ -1363,7 +1386,7 @@ __device__ __forceinline__ int row_block(int block)
         MARK(19);
         if (stop) break;
         const Rate r = *rate;
-        update_norms_from<1>(block, r);
+        update_norms_from<FROZEN + 1>(block, r);
         if constexpr (NORM == 2) update_layer_norms(block, r);
         MARK(20);
         const double squares = update_tiles(job, block, r);

@@ -28,7 +28,7 @@ JOB = np.dtype(
         *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg", "l1")),
         *((name, "f4") for name in ("clip", "momentum", "eps", "target_keep", "target_add")),
         ("threshold", "i4"),
-        ("keep_scale", "f4"),
+        *((name, "f4") for name in ("keep_scale", "frozen_scale")),
         *((name, "i4") for name in ("rows", "steps", "tag")),
         ("rates", "u8"),
         ("rate_count", "i4"),
@@ -53,6 +53,7 @@ class Plan:
         norm: 0 for none, 1 for batch norm, 2 for layer norm. regularized: whether there is an L2 term; lasso: an L1 term;
             decayed: decoupled decay; clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
+        frozen: how many layers, the lowest ones, are frozen.
         activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
         smoothed: whether there is label smoothing; weighted: a weight for each sample.
     """
@@ -72,6 +73,7 @@ class Plan:
     clipped: bool = False
     rule: str = "adam"
     x_type: str = "float"
+    frozen: int = 0
     activation: str = "relu"
     loss: str = "softmax"
     smoothed: bool = False
@@ -189,6 +191,7 @@ class Plan:
             "X_BUFFERS": self.x_buffers,
             "NORM": self.norm,
             "REG": int(self.regularized),
+            "FROZEN": self.frozen,
             "L1": int(self.lasso),
             "DECAY": int(self.decayed),
             "CLIP": int(self.clipped),

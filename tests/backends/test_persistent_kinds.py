@@ -56,10 +56,15 @@ def data(targets="labels", weighted=False, outputs=OUTPUTS):
     return Dataset(**parts, targets="classes" if targets == "labels" else "numbers")
 
 
-def solver(device, samples, net, **options):
+def solver(device, samples, net, freeze=0, **options):
     model = fcnet.FullyConnectedNet(
         net.pop("hidden", HIDDEN), INPUTS, net.pop("outputs", OUTPUTS), device=device, **net
     )
+    if freeze:
+        rng = np.random.default_rng(2)
+        model.state.flat[...] = rng.uniform(0.5, 1.5, model.state.flat.size)
+        model.params["b1"][...] = rng.standard_normal(model.params["b1"].size)
+        model.freeze(range(1, freeze + 1))
     how = {"update_rule": "momentum", "optim_config": {"learning_rate": 3e-2}, "batch_size": 24}
     return fcnet.Solver(model, samples, **how, preprocess="none", verbose=False, **options)
 
@@ -127,6 +132,16 @@ def test_activations_after_batch_norm(activation, device):
 @pytest.mark.parametrize("reg", [0, 1e-2])
 def test_l1_penalty(reg, device):
     assert_same_training(device, data(), {"reg": reg, "reg_l1": 2e-2})
+
+
+@pytest.mark.parametrize(
+    ("normalization", "dropout", "layers"),
+    [(None, "plain", 1), ("batchnorm", "inverted", 2), ("layernorm", "plain", 2), (None, "inverted", 3)],
+)
+def test_frozen_layers(normalization, dropout, layers, device):
+    net = {"hidden": (9, 6, 5), "activation": "elu", "normalization": normalization, "reg": 1e-2}
+    dropping = {"dropout": dropout, "dropout_keep_ratio": 0.7}
+    assert_same_training(device, data(), {**net, **dropping}, freeze=layers, weight_decay=1e-2)
 
 
 @pytest.mark.parametrize("schedule", [None, lambda step: 1 / (1 + step)])
