@@ -242,7 +242,7 @@ class CupyBackend(Backend):
         return step
 
     def _persistent(self, calls: Sequence[Callable[[], Any]]) -> PersistentStep | None:
-        """The step as launches of one kernel, or None where the net or the device does not fit: `not_persistent` says why."""
+        """The step as launches of one kernel, or None where net or device do not fit: `not_persistent` says why."""
         with self._device:
             try:
                 net, plan = plan_for(self.xp, calls, self.index)

@@ -89,15 +89,18 @@ struct alignas(R % 4 == 0 ? 16 : 4 * R) Rows { float v[R]; };  // a value for ea
 
 // What a launch works on; made by the host, one struct, read only. `beta1` is momentum's mu and rmsprop's rho, too.
 struct Job {
-    const X_TYPE* x; const float* shift; const float* scale; const i64* y; const i64* order; i64 count;
+    const X_TYPE* x; const float* shift; const float* scale; const Y_TYPE* y; const i64* order; i64 count;
     i64* counters;  // rows of the epoch used; losses in the log
     i64* step;  // updates made
     float* params; float* moment1; float* moment2; float* running; float* losses; i64 slots;
     float* partials; float* hidden; float* dz; float* padded; double* loss_parts; double* l2_parts;
     ulonglong2* exchange; unsigned* sync;
+    const float* sample_weights;
     u64 seed, purpose, net;
-    double beta1, beta2, epsilon, weight_decay, reg; float clip, momentum, eps;
+    double beta1, beta2, epsilon, weight_decay, reg, l1; float clip, momentum, eps;
+    float target_keep, target_add;  // label smoothing: a target's factor, and what is added
     int threshold; float keep_scale;
+    float frozen_scale;  // of the units of frozen layers, which are never dropped
     int rows;
     // Of this launch:
     int steps; unsigned tag; const double* rates; int rate_count;
@@ -109,6 +112,11 @@ struct Job {
 #endif
 
 enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, SYNC_WORDS = 160 };  // a line each
+
+const bool PENALTY = REG || L1;
+
+enum { SOFTMAX, SVM, MSE, BCE };
+const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, not labels
 
 enum { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
 const int MOMENTS = RULE == SGD ? 0 : RULE == ADAM ? 2 : 1;  // numbers that the rule keeps for a weight
@@ -138,12 +146,20 @@ __device__ __forceinline__ void apply_rule(float& w, float& m, float& v, float g
     if (RULE == ADAM) apply_adam(w, m, v, g, rate.adam);
 }
 
-// The same of a matrix's element: with the penalty's gradient, and decoupled decay.
-__device__ __forceinline__ void apply_to_matrix(float& w, float& m, float& v, float g, float reg, const Rate& rate)
+// The same of a matrix's element: with the penalties' gradients, and decoupled decay.
+__device__ __forceinline__ void apply_to_matrix(
+    float& w, float& m, float& v, float g, float reg, float lasso, const Rate& rate)
 {
     if (REG) g += reg * w;
+    if (L1) g += w > 0 ? lasso : w < 0 ? -lasso : 0.0f;
     if (DECAY) apply_decay(w, rate.decayed);
     apply_rule(w, m, v, g, rate);
+}
+
+// What an element adds to the penalty: its square, whose factor waits for the sum; with an L1 term, all of it.
+__device__ __forceinline__ double penalty_of(const Job& job, float w)
+{
+    return L1 ? 0.5 * job.reg * w * w + job.l1 * fabs((double)w) : (double)w * w;
 }
 
 // Shared memory, in floats from its start. The functions below are called once for each layer of one shape and not
@@ -417,18 +433,18 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(5);
         if (stop) break;
         const Rate r = *rate;
-        const float reg = (float)job.reg;
+        const float reg = (float)job.reg, lasso = (float)job.l1;
         double squares = 0;
-        gradient<K1, J1>(now, TILE_D, [&](int k, int j, float g) {
+        if constexpr (FROZEN == 0) gradient<K1, J1>(now, TILE_D, [&](int k, int j, float g) {
             float* w = shared + TILE_W + k * WP + j;
             if (k0 + k >= width(0) || j0 + j >= width(1)) return;
-            if (REG) squares += (double)*w * *w;
-            apply_to_matrix(*w, w[TILE_M - TILE_W], w[TILE_V - TILE_W], g, reg, r);
+            if (PENALTY) squares += penalty_of(job, *w);
+            apply_to_matrix(*w, w[TILE_M - TILE_W], w[TILE_V - TILE_W], g, reg, lasso, r);
         });
-        if (biased) update_bias<J1>(TILE_BIAS, TILE_D, least(J1, width(1) - j0), r);
+        if (biased && FROZEN == 0) update_bias<J1>(TILE_BIAS, TILE_D, least(J1, width(1) - j0), r);
         __syncthreads();
         MARK(6);
-        if (REG) {
+        if (PENALTY) {
             const double total = sum_of_block(squares, reinterpret_cast<double*>(shared + SUMS));
             if (threadIdx.x == 0) __stcg(job.l2_parts + s % 2 * (ROW_BLOCKS + TILE_BLOCKS) + ROW_BLOCKS + block, total);
         }
@@ -437,7 +453,7 @@ __device__ __forceinline__ void tile_block(int block)
             copies_done<0>();
         }
     }
-    if (REG) arrive(job.sync + TILES_DONE);
+    if (PENALTY) arrive(job.sync + TILES_DONE);
     move_tile<false>(job, k0, j0);
     if (biased) move_bias<false>(TILE_BIAS, Layer<1>::B + j0, least(J1, width(1) - j0));
 }
@@ -462,7 +478,11 @@ const int ROW_SUMS = LOSSES + 2 * R;  // R: of the softmax
 const int LABELS = ROW_SUMS + R;  // R integers
 const int PLACES = LABELS + R;  // of this block's tiles
 const int ROW_RATE = PLACES + 8 * TILES_OF_ROW_BLOCK;
-const int ROW_END = ROW_RATE + RATE_FLOATS;
+const int TARGETS = ROW_RATE + RATE_FLOATS;  // where they are numbers: (C, R)
+const int SAMPLE_WEIGHTS = TARGETS + (NUMBERS ? width(LAYERS) * R : 0);
+const int SLOPES = SAMPLE_WEIGHTS + (WEIGHTED ? R : 0);  // of the hidden units, with dropout's factor
+const int INVERSES = SLOPES + (ACTIVATION == RELU ? 0 : HIDDEN_COLUMNS * R);  // layer norm's 1 / deviation: (layer, R)
+const int ROW_END = INVERSES + (NORM == 2 ? (LAYERS - 1) * R : 0);
 
 static_assert(4 * most(TILE_END, ROW_END) <= SHARED_BYTES, "the plan's shared memory is less than the kernel's");
 
@@ -616,14 +636,22 @@ __device__ __forceinline__ void sum_over_eight(float (&v)[COUNT])
 template <int COUNT>
 __device__ __forceinline__ int first_of_eight() { return COUNT == 4 ? (int)threadIdx.x % 8 / 2 : (int)threadIdx.x % 8 * (COUNT / 8); }
 
-// A ReLU unit's output from what it is applied to. NaN stays NaN.
+// A hidden unit's output from what its activation is applied to. What the backward pass needs of a ReLU unit is whether
+// its output is 0; of another, the slope is kept.
 __device__ __forceinline__ void finish_unit(
     const Job& job, const Dropout& dropout, const u64 (*words)[4], int block, int column, int units, int j, int r, float value)
 {
     SHARED_FLOATS(shared);
     const int first = block * R;
-    const bool kept = dropout.keeps(words, (i64)first * units / 16, (i64)(first + r) * units + j);
-    value = value <= 0 || !kept ? 0.0f : value * job.keep_scale;
+    const bool frozen = FROZEN && (int)dropout.layer <= FROZEN;
+    const bool kept = frozen || dropout.keeps(words, (i64)first * units / 16, (i64)(first + r) * units + j);
+    const float scale = frozen ? job.frozen_scale : job.keep_scale;
+    if constexpr (ACTIVATION == RELU) {
+        value = value <= 0 || !kept ? 0.0f : value * scale;
+    } else {
+        shared[SLOPES + (column + j) * R + r] = kept && r < rows_of(job, block) ? slope(value) * scale : 0.0f;
+        value = kept ? activate(value) * scale : 0.0f;
+    }
     if (r >= rows_of(job, block)) value = 0;
     shared[OUT + (column + j) * R + r] = value;
     __stcg(job.hidden + (i64)(column + j) * NP + first + r, value);
@@ -636,22 +664,51 @@ __device__ __forceinline__ const u64 (*words_of(int l))[4]
     return reinterpret_cast<const u64(*)[4]>(shared + WORDS) + (l - 1) * DRAWS;
 }
 
-// Outputs of hidden layer l, of M columns, from z at NORMAL: batch norm, ReLU, dropout.
+// Layer norm of this block's rows of hidden layer l, in place at `z`: a warp for each row.
+template <int M>
+__device__ __forceinline__ void normalise_rows(int l, int z)
+{
+    SHARED_FLOATS(shared);
+    const float eps = the_job().eps;
+    const int lane = threadIdx.x % 32;
+#pragma unroll 1
+    for (int r = threadIdx.x / 32; r < R; r += THREADS_ / 32) {
+        float* row = shared + z + r;
+        // Measured from the first column, so that a constant row is exactly 0 after its mean is taken off.
+        const float origin = row[0];
+        float sum = 0, squares = 0;
+        for (int j = lane; j < M; j += 32) sum += row[j * R] - origin;
+        const float mean = sum_of_warp(sum) / M;
+        for (int j = lane; j < M; j += 32) {
+            const float centred = (row[j * R] - origin) - mean;
+            squares += centred * centred;
+        }
+        const float inverse = 1 / sqrtf(sum_of_warp(squares) / M + eps);
+        for (int j = lane; j < M; j += 32) row[j * R] = ((row[j * R] - origin) - mean) * inverse;
+        if (lane == 0) shared[INVERSES + (l - 1) * R + r] = inverse;
+    }
+    __syncthreads();
+}
+
+// Outputs of hidden layer l, of M columns, from z at NORMAL: batch or layer norm, activation, dropout.
 template <int M>
 __device__ __noinline__ void finish_normalised(int block, int l, int column, int gamma, int beta, i64 step, unsigned tag)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     __syncthreads();
-    merge_statistics<M>(block, column, NORMAL + column * R, tag);
+    if constexpr (NORM == 1) {
+        if (!(FROZEN && l <= FROZEN)) merge_statistics<M>(block, column, NORMAL + column * R, tag);
+    } else normalise_rows<M>(l, NORMAL + column * R);
     const Dropout dropout = dropout_of(job, l, step);
     const float* merged = shared + MERGED + column;
     float* normal = shared + NORMAL + column * R;
 #pragma unroll 1
     for (int e = threadIdx.x; e < M * R; e += THREADS_) {
         const int j = e / R;
-        const float x = ((normal[e] - merged[j]) - merged[HIDDEN_COLUMNS + j]) * merged[2 * HIDDEN_COLUMNS + j];
-        normal[e] = x;
+        float x = normal[e];
+        if constexpr (NORM == 1)
+            normal[e] = x = ((x - merged[j]) - merged[HIDDEN_COLUMNS + j]) * merged[2 * HIDDEN_COLUMNS + j];
         finish_unit(job, dropout, words_of(l), block, column, M, j, e % R, x * shared[VECTOR + gamma + j] + shared[VECTOR + beta + j]);
     }
     __syncthreads();
@@ -684,10 +741,10 @@ __device__ __forceinline__ void first_layer(const Job& job, int block, i64 step,
 #pragma unroll 4
         for (int p = 0; p < FIRST_PARTS; ++p) z += shared[SUMS + p * 4 * LENGTH + e];
         if (LAYERS == 1) shared[OUT + e] = z;
-        else if (NORM == 1) shared[NORMAL + e] = z;
+        else if (NORM) shared[NORMAL + e] = z;
         else finish_unit(job, dropout, words_of(1), block, 0, First::M, e / R, e % R, z);
     }
-    if constexpr (NORM == 1 && LAYERS > 1)
+    if constexpr (NORM && LAYERS > 1)
         finish_normalised<First::M>(block, 1, 0, First::GAMMA - VECTORS_AT, First::BETA - VECTORS_AT, step, tag);
     else
         __syncthreads();
@@ -726,11 +783,12 @@ __device__ __noinline__ void later_layer(int block, int l, int weights, int in, 
             const int j = 4 * quad + (from + i) / R, r = (from + i) % R;
             if (j >= M || (R == 1 && part % 2)) continue;
             if (HIDDEN && NORM == 1) shared[NORMAL + (column + j) * R + r] = sum[i];
+            else if (HIDDEN && NORM) shared[NORMAL + (column + j) * R + r] = sum[i] + shared[VECTOR + bias + j];
             else if (HIDDEN) finish_unit(job, dropout, words_of(l), block, column, M, j, r, sum[i] + shared[VECTOR + bias + j]);
             else shared[OUT + (column + j) * R + r] = sum[i] + shared[VECTOR + bias + j];
         }
     }
-    if (!(HIDDEN && NORM == 1)) __syncthreads();
+    if (!(HIDDEN && NORM)) __syncthreads();
 }
 
 template <int L>
@@ -741,22 +799,40 @@ __device__ __forceinline__ void forward_from(int block, i64 step, unsigned tag)
         copies_done<LAYERS - L>();
         later_layer<This::K, This::M, (L < LAYERS)>(
             block, L, WEIGHTS + This::PADDED_AT, OUT + This::COLUMN_BELOW * R, This::COLUMN, This::B - VECTORS_AT, step);
-        if constexpr (NORM == 1 && L < LAYERS)
+        if constexpr (NORM && L < LAYERS)
             finish_normalised<This::M>(block, L, This::COLUMN, This::GAMMA - VECTORS_AT, This::BETA - VECTORS_AT, step, tag);
         forward_from<L + 1>(block, step, tag);
     }
 }
 
-// Softmax and cross-entropy of the scores: their gradient to DZ and memory. What the loss is made of stays in ROW_SUMS
-// and LOSSES, for `write_loss`.
-__device__ __forceinline__ void loss_gradient(const Job& job, int block)
+// What the rows of this block are to give, those of the data from `from` on in the epoch's order.
+__device__ __forceinline__ void load_targets(const Job& job, int block, i64 from)
+{
+    SHARED_FLOATS(shared);
+    const int valid = rows_of(job, block);
+    if constexpr (NUMBERS) {
+        constexpr int C = width(LAYERS);
+#pragma unroll 1
+        for (int e = threadIdx.x; e < C * R; e += THREADS_) {
+            const int r = e / C, c = e % C;
+            const i64 row = inside(job.order[inside(from + r, job.count)], job.count);
+            shared[TARGETS + c * R + r] = r < valid ? job.y[row * C + c] : 0.0f;
+        }
+    }
+    if ((!NUMBERS || WEIGHTED) && threadIdx.x < R) {
+        const bool there = (int)threadIdx.x < valid;
+        const i64 row = there ? inside(job.order[inside(from + threadIdx.x, job.count)], job.count) : 0;
+        if (!NUMBERS) reinterpret_cast<int*>(shared + LABELS)[threadIdx.x] = there ? (int)job.y[row] : -1;
+        if (WEIGHTED) shared[SAMPLE_WEIGHTS + threadIdx.x] = there ? job.sample_weights[row] : 0.0f;
+    }
+}
+
+// exp(s - peak) of all scores to SUMS + R, each row's peak to SUMS.
+__device__ __forceinline__ void take_powers(const float* scores)
 {
     constexpr int C = width(LAYERS);
     SHARED_FLOATS(shared);
-    const float* scores = shared + OUT + Layer<LAYERS>::COLUMN * R;
-    const int* labels = reinterpret_cast<const int*>(shared + LABELS);
     float* powers = shared + SUMS + R;
-    const int first = block * R, valid = rows_of(job, block);
     for (int e = threadIdx.x; e < C * R; e += THREADS_) {
         const int r = e % R;
         float peak = scores[r];
@@ -766,6 +842,19 @@ __device__ __forceinline__ void loss_gradient(const Job& job, int block)
         if (e < R) shared[SUMS + r] = peak;
     }
     __syncthreads();
+}
+
+// Softmax and cross-entropy of the scores: their gradient to DZ and memory. What the loss is made of stays in ROW_SUMS
+// and LOSSES, for `write_loss`.
+__device__ __forceinline__ void softmax_of_labels(const Job& job, int block)
+{
+    constexpr int C = width(LAYERS);
+    SHARED_FLOATS(shared);
+    const float* scores = shared + OUT + Layer<LAYERS>::COLUMN * R;
+    const int* labels = reinterpret_cast<const int*>(shared + LABELS);
+    float* powers = shared + SUMS + R;
+    const int first = block * R, valid = rows_of(job, block);
+    take_powers(scores);
     for (int e = threadIdx.x; e < C * R; e += THREADS_) {
         const int c = e / R, r = e % R, y = labels[r];
         float sum = 0;
@@ -786,6 +875,76 @@ __device__ __forceinline__ void loss_gradient(const Job& job, int block)
     __syncthreads();
 }
 
+// The target of output c, of row r: a number from the data, or 1 for the label's class and 0 for others, smoothed.
+__device__ __forceinline__ float target_of(const Job& job, int c, int r)
+{
+    SHARED_FLOATS(shared);
+    float target = 0;
+    if (NUMBERS) target = shared[TARGETS + c * R + r];
+    else if (c == reinterpret_cast<const int*>(shared + LABELS)[r]) target = 1;
+    return SMOOTHING ? add(mul(target, job.target_keep), job.target_add) : target;
+}
+
+// A row's loss but for the softmax's logarithm, without its weight: by the formulas of fcnet.functional.loss.
+__device__ __forceinline__ double loss_of_row(const Job& job, const float* scores, int r, float right)
+{
+    constexpr int C = width(LAYERS);
+    SHARED_FLOATS(shared);
+    double loss = 0;
+#pragma unroll 1
+    for (int c = 0; c < C; ++c) {
+        const float s = scores[c * R + r], target = target_of(job, c, r);
+        if (LOSS == SOFTMAX) loss -= target != 0 ? target * (s - shared[SUMS + r]) : 0.0f;  // no share, no loss: also at -inf
+        if (LOSS == SVM && target == 0) loss += s - right + 1 <= 0 ? 0.0f : s - right + 1;  // a NaN shows
+        if (LOSS == MSE) loss += (double)(s - target) * (s - target);
+        if (LOSS == BCE) loss += fmaxf(s, 0.0f) - s * target + log1pf(expf(-fabsf(s)));
+    }
+    return LOSS == MSE || LOSS == BCE ? loss / C : loss;
+}
+
+// As `softmax_of_labels`, for any loss, with sample weights.
+__device__ __forceinline__ void loss_of_targets(const Job& job, int block)
+{
+    constexpr int C = width(LAYERS);
+    SHARED_FLOATS(shared);
+    const float* scores = shared + OUT + Layer<LAYERS>::COLUMN * R;
+    const float* powers = shared + SUMS + R;
+    const int first = block * R, valid = rows_of(job, block);
+    if constexpr (LOSS == SOFTMAX) take_powers(scores);
+#pragma unroll 1
+    for (int e = threadIdx.x; e < C * R; e += THREADS_) {
+        const int c = e / R, r = e % R;
+        const float s = scores[e], target = target_of(job, c, r);
+        float d = 0, sum = 1, right = 0;
+        if constexpr (LOSS == SOFTMAX) {
+            sum = 0;
+            for (int i = 0; i < C; ++i) sum += powers[i * R + r];
+            d = powers[e] / sum - target;
+        }
+        if constexpr (LOSS == SVM) {
+            const int label = reinterpret_cast<const int*>(shared + LABELS)[r];
+            right = label >= 0 && label < C ? scores[label * R + r] : 0.0f;
+            int violations = 0;
+            for (int i = 0; i < C; ++i) violations += i != label && !(scores[i * R + r] - right + 1 <= 0);
+            d = c == label ? -violations : !(s - right + 1 <= 0);
+        }
+        if constexpr (LOSS == MSE) d = (s - target) * (2.0f / C);
+        if constexpr (LOSS == BCE) d = (1 / (1 + expf(-s)) - target) * (1.0f / C);
+        if (WEIGHTED) d *= shared[SAMPLE_WEIGHTS + r];
+        d = r < valid ? d / job.rows : 0.0f;
+        shared[DZ + r * WIDEST + c] = d;
+        __stcg(job.dz + (i64)(Layer<LAYERS>::COLUMN + c) * NP + first + r, d);
+        if (e >= R) continue;
+        double loss = loss_of_row(job, scores, r, right);
+        if (WEIGHTED) loss *= shared[SAMPLE_WEIGHTS + r];
+        // The mean is a float: what it would not hold is no finite loss.
+        if (r < valid && !(fabs(loss / job.rows) <= 3.4028235e38 && fabsf(sum) <= 3e38f)) __stcg(job.sync + STOP, 1u);
+        reinterpret_cast<double*>(shared + LOSSES)[r] = r < valid ? loss : 0.0;
+        shared[ROW_SUMS + r] = r < valid ? sum : 1.0f;
+    }
+    __syncthreads();
+}
+
 // The block's share of the loss to memory, when nobody waits for it.
 __device__ __forceinline__ void write_loss(const Job& job, int block, int s)
 {
@@ -793,14 +952,21 @@ __device__ __forceinline__ void write_loss(const Job& job, int block, int s)
     if (threadIdx.x) return;
     double total = 0;
 #pragma unroll 1
-    for (int r = 0; r < R; ++r) total += log((double)shared[ROW_SUMS + r]) + reinterpret_cast<const double*>(shared + LOSSES)[r];
+    for (int r = 0; r < R; ++r) {
+        double part = LOSS == SOFTMAX ? log((double)shared[ROW_SUMS + r]) : 0.0;
+        if (WEIGHTED) part *= shared[SAMPLE_WEIGHTS + r];
+        total += part + reinterpret_cast<const double*>(shared + LOSSES)[r];
+    }
     __stcg(job.loss_parts + s % 2 * ROW_BLOCKS + block, total);
 }
+
+// Layer norm's parts of gamma's gradient, then of beta's: (column, block); there is no other exchange then.
+__device__ __forceinline__ float* norm_parts(const Job& job) { return reinterpret_cast<float*>(job.exchange); }
 
 // From dz of the layer above, M columns at `above`, to dz of a hidden layer of K columns, to `below` and memory: eight
 // threads for four columns, each with its part of the M.
 template <int K, int M>
-__device__ __noinline__ void backward(int block, int column, int weights, int gamma, int above, int below, unsigned tag)
+__device__ __noinline__ void backward(int block, int l, int column, int weights, int gamma, int above, int below, unsigned tag)
 {
     constexpr int QUADS = fours(M) / 4;
     const Job& job = the_job();
@@ -831,7 +997,9 @@ __device__ __noinline__ void backward(int block, int column, int weights, int ga
         for (int i = 0; i < most(1, R / 2); ++i) {
             const int j = k + (from + i) / R, r = (from + i) % R;
             if (j >= K || (R == 1 && part % 2)) continue;
-            const float d = out[j * R + r] > 0 ? sum[i] * scale : 0.0f;
+            float d;
+            if constexpr (ACTIVATION == RELU) d = out[j * R + r] > 0 ? sum[i] * scale : 0.0f;
+            else d = sum[i] * shared[SLOPES + (column + j) * R + r];
             shared[below + r * WIDEST + j] = d;
             if (NORM == 0) __stcg(to + (i64)j * NP + r, d);
         }
@@ -865,15 +1033,53 @@ __device__ __noinline__ void backward(int block, int column, int weights, int ga
         }
         __syncthreads();
     }
+    if constexpr (NORM == 2) {
+        const float* normal = shared + NORMAL + column * R;
+        // Of each row: the mean of the gradient of what was normalised, and that of its product with it.
+#pragma unroll 1
+        for (int r = threadIdx.x / 32; r < R; r += THREADS_ / 32) {
+            float sum = 0, product = 0;
+            for (int j = threadIdx.x % 32; j < K; j += 32) {
+                const float d = shared[below + r * WIDEST + j] * shared[VECTOR + gamma + j];
+                sum += d, product += d * normal[j * R + r];
+            }
+            sum = sum_of_warp(sum), product = sum_of_warp(product);
+            if (threadIdx.x % 32 == 0) shared[SUMS + r] = sum / K, shared[SUMS + R + r] = product / K;
+        }
+        // Of each column: this block's part of gamma's gradient and of beta's.
+        float* parts = norm_parts(job) + (i64)column * ROW_BLOCKS + block;
+        for (int j = threadIdx.x; j < K; j += THREADS_) {
+            const Rows x = *reinterpret_cast<const Rows*>(normal + j * R);
+            float sum = 0, product = 0;
+#pragma unroll
+            for (int r = 0; r < R; ++r) {
+                const float d = shared[below + r * WIDEST + j];
+                if (r < valid) sum += d, product += d * x.v[r];
+            }
+            __stcg(parts + j * ROW_BLOCKS, product);
+            __stcg(parts + (HIDDEN_COLUMNS + j) * ROW_BLOCKS, sum);
+        }
+        __syncthreads();
+#pragma unroll 1
+        for (int e = threadIdx.x; e < K * R; e += THREADS_) {
+            const int j = e / R, r = e % R;
+            float d = shared[below + r * WIDEST + j] * shared[VECTOR + gamma + j];
+            d = (d - shared[SUMS + r] - normal[e] * shared[SUMS + R + r]) * shared[INVERSES + (l - 1) * R + r];
+            if (r >= valid) d = 0;
+            shared[below + r * WIDEST + j] = d;
+            __stcg(to + (i64)j * NP + r, d);
+        }
+        __syncthreads();
+    }
 }
 
 template <int L>
 __device__ __forceinline__ void backward_from(int block, int above, int below, unsigned tag)
 {
-    if constexpr (L >= 1) {
+    if constexpr (L > FROZEN) {
         using This = Layer<L>;
         backward<This::M, Layer<L + 1>::M>(
-            block, This::COLUMN, WEIGHTS + Layer<L + 1>::PADDED_AT, This::GAMMA - VECTORS_AT, above, below, tag);
+            block, L, This::COLUMN, WEIGHTS + Layer<L + 1>::PADDED_AT, This::GAMMA - VECTORS_AT, above, below, tag);
         backward_from<L - 1>(block, below, above, tag);
     }
 }
@@ -919,6 +1125,35 @@ __device__ __forceinline__ void update_norms_from(int block, const Rate& rate)
         using This = Layer<L>;
         if (block == This::OWNER) update_norm<This::M>(This::COLUMN, This::B, This::GAMMA, This::BETA, This::MEAN, This::VAR, rate);
         update_norms_from<L + 1>(block, rate);
+    }
+}
+
+// Where gamma or beta of column c of the hidden layers from L on lies in the flat buffer; -1 for what fills a layer up.
+template <int L>
+__device__ __forceinline__ int vector_of(int c, bool beta)
+{
+    using This = Layer<L>;
+    if constexpr (L + 1 < LAYERS)
+        if (c >= Layer<L + 1>::COLUMN) return vector_of<L + 1>(c, beta);
+    const int j = c - This::COLUMN;
+    return j >= This::M ? -1 : (beta ? This::BETA : This::GAMMA) + j;
+}
+
+// Layer norm's vectors: the gradient of number i of all gammas and betas is worked out by block i mod ROW_BLOCKS, a
+// warp for each, and so is its update.
+__device__ __noinline__ void update_layer_norms(int block, Rate rate)
+{
+    const Job& job = the_job();
+    const int lane = threadIdx.x % 32;
+#pragma unroll 1
+    for (int i = block + (int)threadIdx.x / 32 * ROW_BLOCKS; i < 2 * HIDDEN_COLUMNS; i += THREADS_ / 32 * ROW_BLOCKS) {
+        const int c = i < HIDDEN_COLUMNS ? i : i - HIDDEN_COLUMNS, at = vector_of<1>(c, i >= HIDDEN_COLUMNS);
+        float sum = 0;
+#pragma unroll
+        for (int n = 0; n < FROM_BLOCKS; ++n)
+            if (lane + 32 * n < ROW_BLOCKS) sum += __ldcg(norm_parts(job) + (i64)i * ROW_BLOCKS + lane + 32 * n);
+        sum = sum_of_warp(sum);
+        if (lane == 0 && at >= 0 && c >= Layer<FROZEN + 1>::COLUMN) update_element(job, at, sum, rate);
     }
 }
 
@@ -979,10 +1214,11 @@ __device__ __forceinline__ void stage(const Job& job, int i)
 __device__ __forceinline__ double update_tiles(const Job& job, int block, const Rate& rate)
 {
     SHARED_FLOATS(shared);
-    const float reg = (float)job.reg;
+    const float reg = (float)job.reg, lasso = (float)job.l1;
     double squares = 0;
 #pragma unroll 1
     for (int i = 0; i < tiles_of(block); ++i) {
+        if (FROZEN && place_of(i).column_out < Layer<FROZEN + 1>::COLUMN) continue;
         if (i) {
             __syncthreads();
             stage(job, i);
@@ -995,8 +1231,8 @@ __device__ __forceinline__ double update_tiles(const Job& job, int block, const 
         gradient<K2, J2>(WEIGHTS, WEIGHTS + K2 * PITCH, [&](int k, int j, float g) {
             if (k0 + k >= place.inputs || j0 + j >= place.outputs) return;
             float* w = own + k * J2 + j;
-            if (REG) squares += (double)*w * *w;
-            apply_to_matrix(*w, w[TILE2_FLOATS], w[2 * TILE2_FLOATS], g, reg, rate);
+            if (PENALTY) squares += penalty_of(job, *w);
+            apply_to_matrix(*w, w[TILE2_FLOATS], w[2 * TILE2_FLOATS], g, reg, lasso, rate);
             __stcg(padded + k * pitch + j, *w);
         });
         const int bias = OWN + i * OWN_FLOATS + 3 * TILE2_FLOATS, count = least(J2, place.outputs - j0);
@@ -1050,14 +1286,14 @@ __device__ __noinline__ void log_loss(int s, i64 slot)
 #pragma unroll 1
     for (int i = threadIdx.x; i < ROW_BLOCKS; i += THREADS_) part += __ldcg(job.loss_parts + s % 2 * ROW_BLOCKS + i);
     const double loss = sum_of_block(part, work) / job.rows;
-    if (REG) {
+    if (PENALTY) {
         const double* parts = job.l2_parts + s % 2 * (ROW_BLOCKS + TILE_BLOCKS);
 #pragma unroll 1
         for (int i = threadIdx.x; i < ROW_BLOCKS + TILE_BLOCKS; i += THREADS_) squares += __ldcg(parts + i);
         squares = sum_of_block(squares, work);
     }
     if (threadIdx.x == 0 && slot + s >= 0 && slot + s < job.slots)
-        job.losses[slot + s] = (float)((float)loss + 0.5 * job.reg * squares);
+        job.losses[slot + s] = (float)((float)loss + (L1 ? 1.0 : 0.5 * job.reg) * squares);
 }
 
 // All vectors and, layer by layer, all weights, on their way to shared memory: each is waited for when it is needed, so
@@ -1086,15 +1322,32 @@ __device__ __forceinline__ void load_weights_from(const Job& job)
     }
 }
 
+// The running statistics of frozen layers in the place of a batch's; they stay.
+template <int L>
+__device__ __forceinline__ void load_frozen_statistics_from(const Job& job)
+{
+    if constexpr (L <= FROZEN) {
+        using This = Layer<L>;
+        SHARED_FLOATS(shared);
+        for (int j = threadIdx.x; j < This::M; j += THREADS_) {
+            float* merged = shared + MERGED + This::COLUMN + j;
+            merged[0] = job.running[This::MEAN + j] - job.params[This::B + j];  // z lacks the bias
+            merged[HIDDEN_COLUMNS] = 0;
+            merged[2 * HIDDEN_COLUMNS] = 1 / sqrtf(job.running[This::VAR + j] + job.eps);
+        }
+        load_frozen_statistics_from<L + 1>(job);
+    }
+}
+
 // How many steps were made: all, or those before one whose loss is not finite.
 __device__ __forceinline__ int row_block(int block)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     Rate* rate = reinterpret_cast<Rate*>(shared + ROW_RATE);
-    int* labels = reinterpret_cast<int*>(shared + LABELS);
     const i64 cursor = job.counters[0], slot = job.counters[1], step = *job.step;
     for (int e = threadIdx.x; e < 2 * WIDEST * R; e += THREADS_) shared[DZ + e] = 0;  // what pads its columns, too
+    if constexpr (NORM == 1) load_frozen_statistics_from<1>(job);
     move_tiles<true>(job, block);
     arrive(job.sync + WEIGHTS_DONE);
     int s = 0;
@@ -1104,11 +1357,7 @@ __device__ __forceinline__ int row_block(int block)
         MARK(8);
         // What needs no weights, while the other blocks finish theirs.
         if (job.threshold != 65536) draw_masks(job, block, step + s);
-        if (threadIdx.x < R) {
-            const i64 n = cursor + (i64)s * job.rows + block * R + threadIdx.x;
-            const bool there = (int)threadIdx.x < rows_of(job, block);
-            labels[threadIdx.x] = there ? (int)job.y[inside(job.order[inside(n, job.count)], job.count)] : -1;
-        }
+        load_targets(job, block, cursor + (i64)s * job.rows + block * R);
         if (threadIdx.x == THREADS_ - 1) set_rate(rate, job, step, s);
         await(job.sync + WEIGHTS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(9);
@@ -1121,7 +1370,8 @@ __device__ __forceinline__ int row_block(int block)
         MARK(13);
         forward_from<2>(block, step + s, tag);
         MARK(14);
-        loss_gradient(job, block);
+        if constexpr (LOSS == SOFTMAX && !SMOOTHING && !WEIGHTED) softmax_of_labels(job, block);
+        else loss_of_targets(job, block);
         MARK(15);
         backward_from<LAYERS - 1>(block, DZ, DZ_BELOW, tag);
         MARK(16);
@@ -1137,10 +1387,11 @@ __device__ __forceinline__ int row_block(int block)
         MARK(19);
         if (stop) break;
         const Rate r = *rate;
-        update_norms_from<1>(block, r);
+        update_norms_from<FROZEN + 1>(block, r);
+        if constexpr (NORM == 2) update_layer_norms(block, r);
         MARK(20);
         const double squares = update_tiles(job, block, r);
-        if (REG) {
+        if (PENALTY) {
             const double total = sum_of_block(squares, reinterpret_cast<double*>(shared + SUMS));
             if (threadIdx.x == 0) __stcg(job.l2_parts + s % 2 * (ROW_BLOCKS + TILE_BLOCKS) + block, total);
         }
@@ -1153,7 +1404,7 @@ __device__ __forceinline__ int row_block(int block)
     if (block == 0) {
         const int made = stopped ? s + 1 : s;
         await(job.sync + WEIGHTS_DONE, (unsigned)((made + 1) * ROW_BLOCKS));
-        if (REG) await(job.sync + TILES_DONE, (unsigned)((made + 1) * TILE_BLOCKS));
+        if (PENALTY) await(job.sync + TILES_DONE, (unsigned)((made + 1) * TILE_BLOCKS));
         log_loss(made - 1, slot);
     }
     move_tiles<false>(job, block);

@@ -25,15 +25,12 @@ JOB = np.dtype(
         ("count", "i8"),
         *((name, "u8") for name in ("counters", "step", "params", "moment1", "moment2", "running", "losses")),
         ("slots", "i8"),
-        *(
-            (name, "u8")
-            for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange", "sync")
-        ),
-        *((name, "u8") for name in ("seed", "purpose", "net")),
-        *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg")),
-        *((name, "f4") for name in ("clip", "momentum", "eps")),
+        *((name, "u8") for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange")),
+        *((name, "u8") for name in ("sync", "sample_weights", "seed", "purpose", "net")),
+        *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg", "l1")),
+        *((name, "f4") for name in ("clip", "momentum", "eps", "target_keep", "target_add")),
         ("threshold", "i4"),
-        ("keep_scale", "f4"),
+        *((name, "f4") for name in ("keep_scale", "frozen_scale")),
         *((name, "i4") for name in ("rows", "steps", "tag")),
         ("rates", "u8"),
         ("rate_count", "i4"),
@@ -41,6 +38,9 @@ JOB = np.dtype(
     align=True,
 )
 RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")  # in the order of persistent.cu
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu")  # in the order of activation.cu
+LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
+NUMERIC = ("mse", "bce")  # of float32 targets (count, C); the others are of int64 labels
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,12 @@ class Plan:
         rows: N. rows_of_block: R, rows that one row block takes through the later layers.
         j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
         x_buffers: 2 to gather the next batch while the row blocks work, else 1.
-        norm: 1 for batch norm, 0 for none. regularized: whether there is an L2 term; decayed: decoupled decay;
-            clipped: a limit for each element of the gradient. rule: one of `RULES`.
+        norm: 0 for none, 1 for batch norm, 2 for layer norm. regularized: whether there is an L2 term; lasso: an L1
+            term; decayed: decoupled decay; clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
+        frozen: how many layers, the lowest ones, are frozen.
+        activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
+        smoothed: whether there is label smoothing; weighted: a weight for each sample.
     """
 
     widths: tuple[int, ...]
@@ -67,10 +70,16 @@ class Plan:
     x_buffers: int = 2
     norm: int = 0
     regularized: bool = False
+    lasso: bool = False
     decayed: bool = False
     clipped: bool = False
     rule: str = "adam"
     x_type: str = "float"
+    frozen: int = 0
+    activation: str = "relu"
+    loss: str = "softmax"
+    smoothed: bool = False
+    weighted: bool = False
     threads: int = THREADS
 
     @property
@@ -142,6 +151,9 @@ class Plan:
         floats += self.columns * r * (2 if self.norm else 1) + 2 * widest * r
         floats += _fours(tiles * 3 * (self.k2 * self.j2 + _fours(self.j2))) + self.vector_floats
         floats += (6 * self.hidden_columns if self.norm == 1 else 0) + 8 * draws * (self.layers - 1)
+        floats += (self.layers - 1) * r if self.norm == 2 else 0
+        floats += self.hidden_columns * r if self.activation != "relu" else 0
+        floats += (self.widths[-1] * r if self.loss in NUMERIC else 0) + (r if self.weighted else 0)
         return floats + 4 * r + 8 * tiles + RATE_FLOATS
 
     @property
@@ -181,11 +193,18 @@ class Plan:
             "X_BUFFERS": self.x_buffers,
             "NORM": self.norm,
             "REG": int(self.regularized),
+            "FROZEN": self.frozen,
+            "L1": int(self.lasso),
             "DECAY": int(self.decayed),
             "CLIP": int(self.clipped),
             "RULE": RULES.index(self.rule),
             "FIRST_PARTS": self.first_parts,
             "X_TYPE": self.x_type,
+            "ACTIVATION": ACTIVATIONS.index(self.activation),
+            "Y_TYPE": "float" if self.loss in NUMERIC else "i64",
+            "LOSS": LOSSES.index(self.loss),
+            "SMOOTHING": int(self.smoothed),
+            "WEIGHTED": int(self.weighted),
             "THREADS_": self.threads,
             "SHARED_BYTES": self.shared,
             "VECTORS_AT": min(offsets["B_AT"][1:]),

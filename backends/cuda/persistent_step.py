@@ -32,10 +32,16 @@ def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple
         shared=properties["sharedMemPerBlockOptin"],
         norm=net.norm,
         regularized=bool(net.values.get("reg")),
+        lasso=bool(net.values.get("l1")),
         decayed=bool(net.values.get("weight_decay")),
         clipped="clip" in net.values,
         rule=net.rule,
         x_type=net.x_type,
+        frozen=net.frozen,
+        activation=net.activation,
+        loss=net.loss,
+        smoothed="target_keep" in net.values,
+        weighted="sample_weights" in net.arrays,
         threads=THREADS,
     )
     if plan is None:
@@ -73,7 +79,7 @@ class PersistentStep:
         self._table = cupy.zeros(STEPS_AT_ONCE, "float64")  # of the rates, where a launch has several
         job = np.zeros(1, JOB)
         for name, array in (self._own | net.arrays).items():
-            job[name] = array.data.ptr
+            job[name] = array.data.ptr - (4 * net.before if name in ("params", "moment1", "moment2") else 0)
         for name, value in net.values.items():
             job[name] = value
         self._job = cupy.asarray(job.view(np.uint8))

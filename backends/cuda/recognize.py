@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import RULES
+from fcnet.backends.cuda.persistent import ACTIVATIONS, LOSSES, NUMERIC, RULES
 from fcnet.backends.device import Array
 
 FORWARD = {
     "bias_activation_dropout_forward": 0,
     "batchnorm_activation_dropout_forward": 1,
+    "layernorm_activation_dropout_forward": 2,
 }  # what follows a hidden layer's product -> `Plan.norm`
+INFERENCE = {
+    "batchnorm_inference": "batchnorm_activation_dropout_forward",
+    "layernorm_forward": "layernorm_activation_dropout_forward",
+}  # of a frozen layer -> what it would be if it were trained
 CONSTANTS = {"momentum": "beta1", "decay_rate": "beta1", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 
 
@@ -29,20 +34,25 @@ class Net:
     """What a step of the kernel needs to know.
 
     Attributes:
-        widths: D, M of each hidden layer, C. rows: N. norm: as in `Plan`. rule: one of `RULES`.
+        widths: D, M of each hidden layer, C. rows: N. norm, activation, rule, loss: as in `Plan`.
         offsets: where each layer's tensors lie in the flat buffers, by the constants' names.
         arrays: on the device, by the names of `struct Job`. rates: (1,) float64.
-        values: numbers, by the same names. x_type: as CUDA spells it.
+        before: floats of the parameters before those that are trained, with which `params` and the moments begin.
+        frozen: as in `Plan`. values: numbers, by the same names. x_type: as CUDA spells it.
     """
 
     widths: tuple[int, ...]
     rows: int
     norm: int
+    activation: str
     rule: str
+    loss: str
     x_type: str
     rates: Any
     offsets: dict[str, list[int]]
     arrays: dict[str, Any]
+    frozen: int
+    before: int
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -79,14 +89,21 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
     """
     reader = Reader(calls)
     batch = reader.take("next_batch")
-    products, units, scores = _forward(reader)
-    loss = reader.take("softmax_loss")
-    _backward(reader, units)
-    penalty = reader.take("l2_penalty") if reader.name == "l2_penalty" else None
+    weighting = reader.take("gather") if reader.name == "gather" else None
+    frozen, trained, scores = _forward(reader)
+    smoothing = reader.take("smooth_labels") if reader.name == "smooth_labels" else None
+    kind = reader.name
+    loss = reader.take(*(f"{name}_loss" for name in LOSSES), "weighted_loss")
+    _backward(reader, trained)
+    units = [*frozen, *trained]
+    penalties = {
+        name: reader.take(call) for name, call in (("reg", "l2_penalty"), ("l1", "l1_penalty")) if reader.name == call
+    }
     clip = reader.take("clip_by_value") if reader.name == "clip_by_value" else None
     decay = reader.take("decay_weights") if reader.name == "decay_weights" else None
     rule = reader.name
     update = reader.take(*RULES)
+    updates = [update, reader.take(rule)] if frozen and reader.name == rule else [update]  # matrices, then vectors
     advance = reader.take("advance") if reader.name == "advance" else None
     end = reader.take("record_step")
     if reader.name:
@@ -94,28 +111,42 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
     params = update["w"]
     if params.dtype != np.float32:
         raise Unfit(f"it computes in {params.dtype}, and the kernel in float32")
-    weights = [*(product["w"] for product in products), scores["w"]]
+    weights = [*(unit["w"] for _, unit in units), scores["w"]]
     net = Net(
         widths=(weights[0].shape[0], *(w.shape[1] for w in weights)),
         rows=batch["rows"].size,
         norm=FORWARD[units[0][0]] if units else 0,
+        activation=units[0][1]["activation"] if units else "relu",
         rule=rule,
+        loss=loss["name"] if kind == "weighted_loss" else kind.removesuffix("_loss"),
         x_type="float" if batch["shift"] is None else "unsigned char",
         rates=update["learning_rate"],
         offsets={},
         arrays={"params": params},
+        frozen=len(frozen),
+        before=(params.data.ptr - weights[0].data.ptr) // 4 if frozen else 0,
     )
-    _data(net, batch, loss, end, ndarray)
-    _parameters(net, weights, units, scores, params)
+    targets = loss["y"]
+    if smoothing is not None:
+        share = smoothing["smoothing"]
+        net.values |= {"target_keep": 1 - share, "target_add": share / smoothing["num_classes"]}
+        targets = smoothing["y"] if targets is smoothing["targets"] else None
+    if weighting is not None:
+        net.arrays["sample_weights"] = weighting["data"]
+        if weighting["rows"] is not batch["rows"] or loss.get("weights") is not weighting["batch"]:
+            raise Unfit("its samples' weights come from elsewhere")
+    _data(net, batch, targets, end, ndarray)
+    _parameters(net, weights, units, scores, updates[-1]["w"])
     net.values |= {CONSTANTS[name]: update[name] for name in CONSTANTS if name in update}
     moments = [update[name] for name in ("velocity", "cache", "m", "v") if name in update]
     net.arrays |= {f"moment{i}": moment for i, moment in enumerate(moments, 1)}
     if advance is None:
         raise Unfit("no call counts the updates")
     net.arrays["step"] = advance["counters"]
-    _dropout(net, units)
-    if penalty is not None:
-        net.values["reg"] = penalty["reg"]
+    _dropout(net, trained, len(frozen))
+    net.values["frozen_scale"] = units[0][1].get("scale", 1.0) if units else 1.0
+    for name, penalty in penalties.items():
+        net.values[name] = penalty["reg"]
         _is_whole("the penalty", penalty["weights"], params)
     if decay is not None:
         net.values["weight_decay"] = decay["weight_decay"]
@@ -125,21 +156,52 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
     return net
 
 
-def _forward(reader: Reader) -> tuple[list[dict], list[tuple[str, dict]], dict]:
-    """Products and what follows them, of each hidden layer; and the last layer."""
-    products, units = [], []
-    while reader.name == "matmul":
-        products.append(reader.take("matmul"))
-        name = reader.name
-        units.append((name, reader.take(*FORWARD)))
-        _exact(products[-1])
-        if units[-1][1]["activation"] != "relu":
-            raise Unfit(f"its activation is {units[-1][1]['activation']}")
-        if name != units[0][0]:
-            raise Unfit("its layers differ in their normalization")
-    scores = reader.take("affine_forward")
-    _exact(scores)
-    return products, units, scores
+def _forward(reader: Reader) -> tuple[list[tuple[str, dict]], list[tuple[str, dict]], dict]:
+    """The hidden layers that are frozen and those that are trained, by what follows their product; the last layer."""
+    frozen: list[tuple[str, dict]] = []
+    trained: list[tuple[str, dict]] = []
+    while True:
+        if reader.name == "affine_forward":
+            affine = reader.take("affine_forward")
+            _exact(affine)
+            if reader.name not in (*INFERENCE, "activate"):
+                scores = affine
+                break
+            frozen.append(_frozen(reader, affine))
+        else:
+            trained.append(_trained(reader))
+    units = [*frozen, *trained]
+    activations = {unit["activation"] for _, unit in units}
+    if not activations <= set(ACTIVATIONS):
+        raise Unfit(f"its activation is {', '.join(sorted(activations))}")
+    if len(activations) > 1:
+        raise Unfit("its layers differ in their activation")
+    if len({name for name, _ in units}) > 1:
+        raise Unfit("its layers differ in their normalization")
+    return frozen, trained, scores
+
+
+def _trained(reader: Reader) -> tuple[str, dict]:
+    product = reader.take("matmul")
+    _exact(product)
+    name = reader.name
+    unit = reader.take(*FORWARD) | {"w": product["w"]}
+    if reader.name == "plain_dropout_forward":
+        dropout = reader.take("plain_dropout_forward")
+        unit |= {"keep_ratio": dropout["keep_ratio"], "rng": dropout["rng"], "plain": True}
+    return name, unit
+
+
+def _frozen(reader: Reader, affine: dict) -> tuple[str, dict]:
+    """A layer in evaluation mode, as one that is trained; `scale` is what plain dropout multiplies its units by."""
+    unit, name = {"w": affine["w"], "b": affine["b"]}, "bias_activation_dropout_forward"
+    if reader.name in INFERENCE:
+        name = INFERENCE[reader.name]
+        unit = reader.take(*INFERENCE) | unit
+    unit["activation"] = reader.take("activate")["activation"]
+    if reader.name == "plain_dropout_inference":
+        unit["scale"] = reader.take("plain_dropout_inference")["keep_ratio"]
+    return name, unit
 
 
 def _exact(product: dict[str, Any]) -> None:
@@ -153,7 +215,9 @@ def _backward(reader: Reader, units: list[tuple[str, dict]]) -> None:
     last = reader.take("affine_backward")
     if last["need_dx"] is not bool(units):
         raise Unfit("some of its layers are frozen")
-    for i, (name, _) in enumerate(reversed(units), 1):
+    for i, (name, unit) in enumerate(reversed(units), 1):
+        if unit.get("plain"):
+            reader.take("dropout_backward")
         reader.take(name.replace("forward", "backward"))
         if reader.take("matmul_backward")["need_dx"] is not (i < len(units)):
             raise Unfit("some of its layers are frozen")
@@ -164,13 +228,14 @@ def _is_whole(what: str, part: Array, params: Array) -> None:
         raise Unfit(f"{what} is not of all layers")
 
 
-def _data(net: Net, batch: dict, loss: dict, end: dict, ndarray: Any) -> None:
+def _data(net: Net, batch: dict, targets: Array, end: dict, ndarray: Any) -> None:
     X, y = batch["X"], batch["y"]
-    if not (X.ndim == 2 and y.ndim == 1 and y.dtype == np.int64 and X.dtype in (np.float32, np.uint8)):
+    targets_fit = y.ndim == 2 and y.dtype == np.float32 if net.loss in NUMERIC else y.ndim == 1 and y.dtype == np.int64
+    if not (X.ndim == 2 and targets_fit and X.dtype in (np.float32, np.uint8)):
         raise Unfit(f"its data are {X.dtype} {X.shape} with targets {y.dtype} {y.shape}")
     if (X.dtype == np.uint8) is (batch["shift"] is None):
         raise Unfit(f"its batches are not preprocessed as {X.dtype} data are")
-    if batch["cursor"].data.ptr != end["counters"].data.ptr or loss["y"] is not batch["targets"]:
+    if batch["cursor"].data.ptr != end["counters"].data.ptr or targets is not batch["targets"]:
         raise Unfit("its batches come from elsewhere")
     net.arrays |= {"x": X, "y": y, "order": batch["order"], "counters": end["counters"], "losses": end["losses"]}
     if batch["shift"] is not None:
@@ -180,22 +245,26 @@ def _data(net: Net, batch: dict, loss: dict, end: dict, ndarray: Any) -> None:
         raise Unfit("some of its arrays are not contiguous")
 
 
-def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], scores: dict, params: Array) -> None:
-    """Where each tensor lies, in floats from the start of its flat buffer."""
+def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], scores: dict, last: Array) -> None:
+    """Where each tensor lies, in floats from the start of its flat buffer, which ends as `last` does."""
+    start = net.arrays["params"].data.ptr - 4 * net.before
+    end = (last.data.ptr - start) // 4 + last.size
 
-    def place(array: Array, buffer: Array) -> int:
-        at, left = divmod(array.data.ptr - buffer.data.ptr, 4)
-        if left or not 0 <= at < buffer.size:
+    def place(array: Array) -> int:
+        at, left = divmod(array.data.ptr - start, 4)
+        if left or not 0 <= at < end:
             raise Unfit("its parameters are not in one buffer")
         return at
 
     layers = [unit for _, unit in units]
     net.offsets = {
-        "W_AT": [0, *(place(w, params) for w in weights)],
-        "B_AT": [0, *(place(layer["b"], params) for layer in [*layers, scores])],
+        "W_AT": [0, *(place(w) for w in weights)],
+        "B_AT": [0, *(place(layer["b"]) for layer in [*layers, scores])],
     }
     for key, name in {"GAMMA_AT": "gamma", "BETA_AT": "beta"}.items():
-        net.offsets[key] = [0, *(place(layer[name], params) if net.norm else 0 for layer in layers), 0]
+        net.offsets[key] = [0, *(place(layer[name]) if net.norm else 0 for layer in layers), 0]
+    if net.norm:
+        net.values["eps"] = layers[0].get("eps", EPS)
     net.offsets |= {"MEAN_AT": [0] * (len(layers) + 2), "VAR_AT": [0] * (len(layers) + 2)}
     if net.norm == 1:
         running = [layer[name] for layer in layers for name in ("running_mean", "running_var")]
@@ -205,20 +274,25 @@ def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], s
         net.arrays["running"] = first
         for key, name in {"MEAN_AT": "running_mean", "VAR_AT": "running_var"}.items():
             net.offsets[key] = [0, *((layer[name].data.ptr - first.data.ptr) // 4 for layer in layers), 0]
-        net.values |= {"momentum": layers[0].get("momentum", MOMENTUM), "eps": layers[0].get("eps", EPS)}
+        net.values["momentum"] = layers[-1].get("momentum", MOMENTUM)
 
 
-def _dropout(net: Net, units: list[tuple[str, dict]]) -> None:
+def _dropout(net: Net, units: list[tuple[str, dict]], frozen: int) -> None:
     """The same for all layers, with the step's number from the optimizer's counter."""
     net.values |= {"threshold": keep_threshold(1.0), "keep_scale": 1.0}
     streams = [unit["rng"] for _, unit in units if unit["rng"] is not None and unit["keep_ratio"] != 1]
     if not streams:
         return
     ratios = {unit["keep_ratio"] for _, unit in units}
-    if len(streams) != len(units) or len(ratios) != 1 or [s.layer for s in streams] != [*range(1, len(units) + 1)]:
+    if (
+        len(streams) != len(units)
+        or len(ratios) != 1
+        or [s.layer for s in streams] != [frozen + i for i in range(1, len(units) + 1)]
+    ):
         raise Unfit("its layers differ in their dropout")
     ratio, stream = ratios.pop(), streams[0]
     if not hasattr(stream.step, "data") or stream.step.data.ptr != net.arrays["step"].data.ptr:
         raise Unfit("its dropout does not follow the optimizer's steps")
-    net.values |= {"threshold": keep_threshold(ratio), "keep_scale": 1 / ratio}
+    plain = "plain" in units[0][1]  # what is kept is as it was, and evaluation scales
+    net.values |= {"threshold": keep_threshold(ratio), "keep_scale": 1.0 if plain else 1 / ratio}
     net.values |= {"seed": stream.key[0], "purpose": stream.key[1], "net": stream.net}

@@ -20,7 +20,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "checksum.cu",
         "narrow.cu",
     ),
-    "persistent": ("philox.cu", "common.cu", "rules.cu", "sync.cu", "persistent.cu"),
+    "persistent": ("philox.cu", "common.cu", "rules.cu", "activation.cu", "sync.cu", "persistent.cu"),
 }
 
 

@@ -143,6 +143,11 @@ class Optimizer:
         self._rates = backend.xp.zeros((len(self._groups),), dtype="float64")  # of each group, on the device
         self._set_rates()
 
+    @property
+    def factor(self) -> float:
+        """The multiplier of the first parameter that is trained: of all, unless their multipliers differ."""
+        return self._groups[0][2] if self._groups else 1.0
+
     def _gathered(self, grads: Mapping[str, Array]) -> ParamBuffer:
         if not isinstance(grads, Mapping):
             raise TypeError(f"grads: expected gradients by name, got {type(grads).__name__}")

@@ -112,7 +112,7 @@ class Updates:
         """Set the rate of this step, or the last one's of so many from it on; keep them for `rate_of`. Nothing waits.
 
         Returns:
-            Each step's rate; None where all have the one that is set.
+            Each step's rate, times the optimizer's `factor`; None where all have the one that is set.
 
         Raises:
             ValueError, TypeError: the schedule's function does not give a finite number of 0 or more.
@@ -125,7 +125,7 @@ class Updates:
                 self._rates.append((number, rate))
         if rates[-1] != self.optimizer.learning_rate:
             self.optimizer.learning_rate = rates[-1]
-        return rates if len(set(rates)) > 1 else None
+        return [rate * self.optimizer.factor for rate in rates] if len(set(rates)) > 1 else None
 
     def rate_of(self, step: int) -> float:
         """The rate that a step which was made, 0 for the first, was made with."""
