@@ -101,6 +101,7 @@ class TestDeviceThatMakesManySteps:
         other.train()
         assert [count for count, _ in made] == [5, 3, 5, 4, 5, 4]
         assert other.loss_history[:20] == one.loss_history
+        assert [row["loss"] for row in other.history] == [np.mean(other.loss_history[at : at + 9]) for at in (0, 9, 18)]
 
     def test_is_told_the_rate_of_each_step_that_has_its_own(self, made):
         one = solver(blobs(n=40), batch_size=10, num_epochs=3, schedule=lambda step: 1 / (1 + step // 3))
