@@ -384,6 +384,15 @@ __device__ __forceinline__ void move_bias(int place, int at, int count)
     }
 }
 
+// After a loss that is not finite the output layer's bias is NaN, and so are all losses after it: however many steps a
+// launch makes, and as on a device where the update of that step is made.
+__device__ __forceinline__ void spoil(int bias, int count)
+{
+    SHARED_FLOATS(shared);
+    for (int j = threadIdx.x; j < count; j += THREADS_) shared[bias + j] = __int_as_float(0x7fc00000);
+    __syncthreads();
+}
+
 // The tile from the flat buffers, or back.
 template <bool LOAD>
 __device__ __forceinline__ void move_tile(const Job& job, int k0, int j0)
@@ -412,6 +421,7 @@ __device__ __forceinline__ void tile_block(int block)
     if (biased) move_bias<true>(TILE_BIAS, Layer<1>::B + j0, least(J1, width(1) - j0));
     gather(TILE_X, cursor, k0);
     copies_done<0>();
+    bool stop = false;
 #pragma unroll 1
     for (int s = 0; s < job.steps; ++s) {
         const int now = TILE_X + (X_BUFFERS == 2 ? s % 2 : 0) * K1 * PITCH;
@@ -427,7 +437,7 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(3);
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(4);
-        const bool stop = __ldcg(job.sync + STOP) != 0;
+        stop = __ldcg(job.sync + STOP) != 0;
         load_columns<J1>(TILE_D, job.dz, j0, width(1));
         copies_done<0>();
         MARK(5);
@@ -454,6 +464,7 @@ __device__ __forceinline__ void tile_block(int block)
         }
     }
     if (PENALTY) arrive(job.sync + TILES_DONE);
+    if (LAYERS == 1 && biased && stop) spoil(TILE_BIAS, J1);
     move_tile<false>(job, k0, j0);
     if (biased) move_bias<false>(TILE_BIAS, Layer<1>::B + j0, least(J1, width(1) - j0));
 }
@@ -1407,6 +1418,8 @@ __device__ __forceinline__ int row_block(int block)
         if (PENALTY) await(job.sync + TILES_DONE, (unsigned)((made + 1) * TILE_BLOCKS));
         log_loss(made - 1, slot);
     }
+    for (int i = 0; stopped && i < tiles_of(block); ++i)
+        if (place_of(i).column_out == Layer<LAYERS>::COLUMN) spoil(OWN + i * OWN_FLOATS + 3 * TILE2_FLOATS, J2);
     move_tiles<false>(job, block);
     return s;
 }

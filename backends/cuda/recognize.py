@@ -88,6 +88,8 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
         Unfit: it is none that the kernel trains.
     """
     reader = Reader(calls)
+    if reader.name != "next_batch":
+        raise Unfit("its batches are not gathered from data on the device")
     batch = reader.take("next_batch")
     weighting = reader.take("gather") if reader.name == "gather" else None
     frozen, trained, scores = _forward(reader)

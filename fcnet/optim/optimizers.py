@@ -115,10 +115,6 @@ class Optimizer:
         self._config["learning_rate"] = nonnegative_real("learning_rate", value)
         self._set_rates()
 
-    def scaled(self, rate: float) -> float:
-        """This learning rate times the factor of all parameters, where they share one; else that of the first."""
-        return rate * self._groups[0][2]
-
     def _set_rates(self) -> None:
         xp = self.params.backend.xp
         xp.multiply(self._factors, self._config["learning_rate"], out=self._rates)

@@ -280,8 +280,7 @@ class Solver:
             self.speed.first(size, time.perf_counter() - started)
         elif isinstance(program, ManySteps):
             count = min(most, program.most, self._batches.alike, self._log.room)
-            rates = self.updates.begin_steps(self.steps, count)
-            program.steps(count, None if rates is None else [self.optimizer.scaled(rate) for rate in rates])
+            program.steps(count, self.updates.begin_steps(self.steps, count))
         else:
             self.updates.begin_steps(self.steps, 1)
             program()

@@ -161,6 +161,12 @@ def test_a_loss_that_is_not_finite_ends_the_updates_and_not_the_counting(name, o
     row = one.arrays["order"][4 * rows + 1]  # of the launch's third batch
     one.arrays["x"][row] = odd
     one.launch(STEPS)
+    start, _ = one.solver.model.params.spans()[f"b{one.plan.layers}"]
+    bias = slice(start, start + one.plan.widths[-1])
+    assert np.isnan(
+        one.arrays["params"][bias]
+    ).all()  # so that what follows is not finite either, in whatever launch it is made
+    one.arrays["params"][bias] = before.arrays["params"][bias]
     for kept in ("params", "moment1", "moment2", "running", "step", "sync"):
         assert one.bits()[kept] == before.bits()[kept], kept
     np.testing.assert_array_equal(one.arrays["losses"][:4], before.arrays["losses"][:4])
@@ -168,6 +174,17 @@ def test_a_loss_that_is_not_finite_ends_the_updates_and_not_the_counting(name, o
     assert np.isnan(one.arrays["losses"][5 : 2 + STEPS]).all()
     assert not np.isnan(one.arrays["losses"][2 + STEPS :]).any()
     assert one.arrays["counters"].tolist() == [(2 + STEPS) * rows, 2 + STEPS]
+
+
+def test_after_a_loss_that_is_not_finite_one_launch_and_many_are_alike():
+    one, other = Training(NETS[0]), Training(NETS[0])
+    for training in (one, other):
+        training.arrays["x"][training.arrays["order"][4 * training.solver.batch_size + 1]] = np.inf
+    one.launch(STEPS)
+    for _ in range(STEPS):
+        other.launch(1)
+    for kept in one.bits():
+        np.testing.assert_array_equal(one.arrays[kept], other.arrays[kept], kept)  # any NaN is a NaN
 
 
 @pytest.mark.parametrize("name", NETS)
