@@ -7,7 +7,7 @@ import pytest
 
 from fcnet import functional as F
 from fcnet.tools.gradcheck import numerical_gradient
-from tests import oracles
+from tests import denormals, oracles
 from tests.guard import shares_memory
 from tests.tolerances import assert_close
 
@@ -354,3 +354,21 @@ def test_a_constant_column_of_a_hidden_layer_becomes_beta(norm, value, count, de
         assert_close(host(running[0]) / value, np.ones(width), dtype, "elementwise")
         assert not host(running[1]).any()
     np.testing.assert_array_equal(host(out), np.full(z.shape, 0.25))
+
+
+@pytest.mark.parametrize("forward", [F.batchnorm_forward, F.batchnorm_activation_dropout_forward])
+def test_running_statistics_become_zero_and_are_never_denormal(forward, device, host, dtype):
+    """Those of units whose inputs have become constant; the references' numbers on each device."""
+    start = denormals.small(dtype)
+    vectors = 2 if forward is F.batchnorm_forward else 3  # b, too
+    arrays = [np.zeros(shape, dtype) for shape in ((4, start.size), *[start.size] * vectors)]
+    mean, var = device(start), device(np.abs(start))
+    expected = {"running_mean": start.copy(), "running_var": np.abs(start)}
+    for _ in range(20):
+        forward(*(device(array) for array in arrays), running_mean=mean, running_var=var, momentum=0.75)
+        forward.reference(*arrays, **expected, momentum=0.75)
+        for got, want in zip((mean, var), expected.values(), strict=True):
+            assert not denormals.count(host(got))
+            np.testing.assert_array_equal(host(got), want)
+    assert not host(mean).any()
+    assert not host(var).any()
