@@ -372,3 +372,13 @@ def test_running_statistics_become_zero_and_are_never_denormal(forward, device, 
             np.testing.assert_array_equal(host(got), want)
     assert not host(mean).any()
     assert not host(var).any()
+
+
+def test_a_tiny_bias_leaves_no_denormal_in_the_running_mean(device, host, dtype):
+    b = denormals.small(dtype)
+    z, gamma, beta, mean, var = (np.zeros(shape, dtype) for shape in ((4, b.size), *[b.size] * 4))
+    running = {"running_mean": device(mean), "running_var": device(var)}
+    for _ in range(20):
+        vectors = (device(array) for array in (z, b, gamma, beta))
+        F.batchnorm_activation_dropout_forward(*vectors, **running, momentum=0.75)
+        assert not denormals.count(host(running["running_mean"]))
