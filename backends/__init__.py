@@ -6,6 +6,7 @@ The folder stands beside `fcnet/` and is imported, and installed, as `fcnet.back
 if __name__ != "fcnet.backends":
     raise ImportError(f"fcnet: expected `import fcnet.backends`, got {__name__!r}; import it under its full name")
 
+from fcnet.backends.denormals import flush
 from fcnet.backends.device import Array, Backend, Feed, Kernel, Memory
 from fcnet.backends.ops import REGISTRY, Op, accelerated
 from fcnet.backends.probe import Probe, Status, probe
@@ -33,6 +34,7 @@ __all__ = [
     "backend_of",
     "check_seed",
     "direct",
+    "flush",
     "get_backend",
     "host_generator",
     "probe",

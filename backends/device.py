@@ -161,6 +161,13 @@ class Backend(ABC):
         """array[rows], (N, ...) out of (n, ...), into `out` if given; row numbers must be in 0..n-1."""
         return self.xp.take(array, rows, axis=0, out=out)
 
+    def may_be_denormal(self, x: Array, work: Array) -> bool:
+        """Whether an element of x may be below the smallest normal number; True where to look would be to wait.
+
+        `work` is scratch like x.
+        """
+        return True
+
     def zeros(self, size: int, dtype: Any) -> Array:
         """A vector of zeros that begins on a boundary of ALIGNMENT bytes."""
         return self.xp.zeros(size, dtype=dtype)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from fcnet.backends.cpu import loader
 from fcnet.backends.device import ALIGNMENT, Array, Backend, InTurn, Kernel, Memory, recorded
+
+
+@cache
+def _below_one(dtype: np.dtype) -> np.floating:
+    """The number before 1."""
+    return np.nextafter(dtype.type(1), dtype.type(0))
 
 
 class NumpyBackend(Backend):
@@ -40,6 +47,16 @@ class NumpyBackend(Backend):
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array)
+
+    def may_be_denormal(self, x: Array, work: Array) -> bool:
+        # One pass, where setting them to 0 makes three: a denormal times this number is no denormal, so it is rounded,
+        # which is underflow; all other products are exact or normal.
+        try:
+            with np.errstate(under="raise"):
+                np.multiply(x, _below_one(x.dtype), out=work)
+        except FloatingPointError:
+            return True
+        return False
 
     def zeros(self, size: int, dtype: Any) -> Array:
         item = np.dtype(dtype).itemsize

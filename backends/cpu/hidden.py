@@ -12,6 +12,7 @@ import numpy as np
 
 from fcnet.backends.caches import EPS, MOMENTUM, FusedCache, FusedNorm, again, keep_threshold
 from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu.denormals import flushed, smallest_normal
 from fcnet.backends.cpu.jit import Jit, not_on_tape, plain
 from fcnet.backends.cpu.tape import matrix, real, vector
 from fcnet.backends.device import Kernel
@@ -91,6 +92,7 @@ def _batchnorm_relu(
     rows, width = z.shape
     zero, one = z.dtype.type(0), z.dtype.type(1)
     share = z.dtype.type(1.0 / rows)
+    normal = smallest_normal(z)
     for m in range(width):
         first[m] = z[0, m]
         mean[m] = zero
@@ -109,8 +111,9 @@ def _batchnorm_relu(
         variance = inv_std[m] * share
         inv_std[m] = one / np.sqrt(variance + eps)
         if running_mean.size:
-            running_mean[m] = momentum * running_mean[m] + (one - momentum) * (first[m] + mean[m] + b[m])
-            running_var[m] = momentum * running_var[m] + (one - momentum) * variance
+            moved = momentum * running_mean[m] + (one - momentum) * (first[m] + mean[m] + b[m])
+            running_mean[m] = flushed(moved, normal)
+            running_var[m] = flushed(momentum * running_var[m] + (one - momentum) * variance, normal)
     if bits.size:
         for n in range(rows):
             for m in range(width):

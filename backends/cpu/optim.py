@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu.denormals import flushed, smallest_normal
 from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
 from fcnet.backends.cpu.tape import integer, integers, real, vector
 from fcnet.backends.device import Kernel
@@ -29,6 +30,7 @@ RULE, ITEM, COUNT, LENGTH, ARRAYS, SCALARS = 0, 1, 2, 3, 4, 8
 
 @compiled
 def _apply(rule, w, dw, m, v, s):
+    normal = smallest_normal(w)
     if rule == SGD:
         rate = s[0]
         for i in range(w.size):
@@ -36,18 +38,18 @@ def _apply(rule, w, dw, m, v, s):
     elif rule == MOMENTUM:
         rate, mu = s[0], s[1]
         for i in range(w.size):
-            m[i] = mu * m[i] - rate * dw[i]
+            m[i] = flushed(mu * m[i] - rate * dw[i], normal)
             w[i] += m[i]
     elif rule == RMSPROP:
         rate, rho, one_minus_rho, epsilon = s[0], s[1], s[2], s[3]
         for i in range(w.size):
-            m[i] = rho * m[i] + one_minus_rho * (dw[i] * dw[i])
+            m[i] = flushed(rho * m[i] + one_minus_rho * (dw[i] * dw[i]), normal)
             w[i] -= rate * (dw[i] / (np.sqrt(m[i]) + epsilon))
     elif rule == ADAM:
         alpha, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon = s
         for i in range(w.size):
-            m[i] = beta1 * m[i] + one_minus_beta1 * dw[i]
-            v[i] = beta2 * v[i] + one_minus_beta2 * (dw[i] * dw[i])
+            m[i] = flushed(beta1 * m[i] + one_minus_beta1 * dw[i], normal)
+            v[i] = flushed(beta2 * v[i] + one_minus_beta2 * (dw[i] * dw[i]), normal)
             w[i] -= alpha * (m[i] / (np.sqrt(v[i]) + epsilon))
 
 

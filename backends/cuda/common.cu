@@ -20,6 +20,14 @@ __device__ __forceinline__ double mul(double a, double b) { return __dmul_rn(a, 
 __device__ __forceinline__ float add(float a, float b) { return __fadd_rn(a, b); }
 __device__ __forceinline__ double add(double a, double b) { return __dadd_rn(a, b); }
 
+// `value`, or 0 of its sign below the smallest normal number; NaN stays NaN. For what decays: see fcnet.backends.flush.
+template <class T>
+__device__ __forceinline__ T flushed(T value)
+{
+    const T normal = (T)(sizeof(T) == sizeof(float) ? 1.1754943508222875e-38 : 2.2250738585072014e-308);
+    return value < normal && value > -normal ? mul(value, (T)0) : value;
+}
+
 // The sum over the block's rows of each column's `value`; every thread gets that of its column.
 __device__ __forceinline__ real sum_of_column(real value, real (*shared)[SIDE + 1])
 {

@@ -142,8 +142,8 @@ KERNEL(1024) batchnorm_relu(
     if (mine && threadIdx.y == 0) {
         inv_std[m] = inverse;
         if (running_mean) {
-            running_mean[m] = momentum * running_mean[m] + (1 - momentum) * (origin + mean + b[m]);
-            running_var[m] = momentum * running_var[m] + (1 - momentum) * variance;
+            running_mean[m] = flushed(momentum * running_mean[m] + (1 - momentum) * (origin + mean + b[m]));
+            running_var[m] = flushed(momentum * running_var[m] + (1 - momentum) * variance);
         }
     }
     __shared__ u64 words[SIDE * 3][4];  // 32 elements of a row have their numbers in 3 sixteens at most

@@ -1123,8 +1123,8 @@ __device__ __noinline__ void update_norm(int column, int b, int gamma, int beta,
         } else {
             const float batch = merged[0] + merged[HIDDEN_COLUMNS] + shared[VECTOR + b - VECTORS_AT + j];
             const float keep = job.momentum, rest = 1 - job.momentum;
-            job.running[mean + j] = keep * job.running[mean + j] + rest * batch;
-            job.running[variance + j] = keep * job.running[variance + j] + rest * merged[3 * HIDDEN_COLUMNS];
+            job.running[mean + j] = flushed(keep * job.running[mean + j] + rest * batch);
+            job.running[variance + j] = flushed(keep * job.running[variance + j] + rest * merged[3 * HIDDEN_COLUMNS]);
         }
     }
 }

@@ -7,14 +7,14 @@ __device__ __forceinline__ void apply_sgd(real& w, real dw, real rate)
 
 __device__ __forceinline__ void apply_momentum(real& w, real& v, real dw, real rate, real mu)
 {
-    v = add(mul(v, mu), -mul(dw, rate));
+    v = flushed(add(mul(v, mu), -mul(dw, rate)));
     w = add(w, v);
 }
 
 __device__ __forceinline__ void apply_nesterov(real& w, real& v, real dw, real rate, real mu)
 {
     const real change = mul(dw, rate);
-    v = add(mul(v, mu), -change);
+    v = flushed(add(mul(v, mu), -change));
     w = add(add(w, -change), mul(v, mu));
 }
 
@@ -27,7 +27,7 @@ __device__ __forceinline__ void apply_adagrad(real& w, real& c, real dw, real ra
 // `rest` is 1 - rho.
 __device__ __forceinline__ void apply_rmsprop(real& w, real& c, real dw, real rate, real rho, real rest, real epsilon)
 {
-    c = add(mul(c, rho), mul(mul(dw, dw), rest));
+    c = flushed(add(mul(c, rho), mul(mul(dw, dw), rest)));
     w = add(w, -mul(dw / add(sqrt(c), epsilon), rate));
 }
 
@@ -55,12 +55,12 @@ __device__ __forceinline__ Adam adam_of(i64 step, double rate, double beta1, dou
 
 __device__ __forceinline__ void apply_adam(real& w, real& m, real& v, real dw, const Adam& adam)
 {
-    m = add(mul(m, adam.beta1), mul(dw, adam.rest1));
-    v = add(mul(v, adam.beta2), mul(mul(dw, dw), adam.rest2));
+    m = flushed(add(mul(m, adam.beta1), mul(dw, adam.rest1)));
+    v = flushed(add(mul(v, adam.beta2), mul(mul(dw, dw), adam.rest2)));
     w = add(w, -mul(m / add(sqrt(v), adam.epsilon_hat), adam.alpha));
 }
 
 __device__ __forceinline__ void apply_decay(real& w, real share)
 {
-    w = add(w, -mul(w, share));
+    w = flushed(add(w, -mul(w, share)));
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fcnet.backends import MaskStream, accelerated, array_module
+from fcnet.backends import MaskStream, accelerated, array_module, flush
 from fcnet.backends.caches import EPS, MOMENTUM
 from fcnet.functional import checks
 from fcnet.functional.activation import Activation, activation_named, pieces_of
@@ -284,6 +284,7 @@ def batchnorm_activation_dropout_forward(
     if running_mean is not None:
         xp = array_module(z)
         xp.add(running_mean, xp.multiply(b, 1 - momentum), out=running_mean)
+        flush(running_mean, work=norm.mean.reshape(running_mean.shape))
     return _activate(hidden, b, activation, keep_ratio, rng, norm, out, cache)
 
 

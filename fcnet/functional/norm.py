@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from fcnet.backends import accelerated, array_module
+from fcnet.backends import accelerated, array_module, flush
 from fcnet.backends.caches import EPS, MOMENTUM
 from fcnet.functional import checks
 from fcnet.functional.affine import bias_gradient, per_row
@@ -116,7 +116,8 @@ def batchnorm_forward(
 
     Args:
         x: (..., N, D). gamma, beta: (..., D).
-        running_mean, running_var: (..., D), updated in place if given: momentum * old + (1 - momentum) * batch's.
+        running_mean, running_var: (..., D), updated in place if given: momentum * old + (1 - momentum) * batch's,
+            flushed to 0 below the smallest normal number.
         momentum: weight of the old running value.
         eps: added to the variance.
         out: like x, filled if given; must not overlap x.
@@ -137,6 +138,7 @@ def batchnorm_forward(
             xp.multiply(row, momentum, out=row)
             xp.multiply(batch, 1 - momentum, out=batch)
             xp.add(row, batch, out=row)
+            flush(row, work=batch)
     return out, cache
 
 

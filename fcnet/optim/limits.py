@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet.backends import accelerated, array_module
+from fcnet.backends import accelerated, array_module, flush
 
 Array = Any
 
@@ -74,6 +74,7 @@ def decay_weights(w: Array, learning_rate: float | Array, weight_decay: float, *
         w_ = w[start : start + work.size]
         lost = xp.multiply(w_, share, out=work[: w_.size])
         xp.subtract(w_, lost, out=w_)
+        flush(w_, work=lost)
     return w
 
 

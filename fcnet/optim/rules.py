@@ -4,6 +4,9 @@ w, dw (P,) are parameters and their gradient, further arrays (P,) the rule's mom
 scratch (B,) of the same dtype: the update is made B elements at a time, so that on a CPU a block stays in the cache
 from one pass to the next. `learning_rate` and `step` (updates made before this one) may be numbers or arrays of one
 element on the device: a recorded step reads them there.
+
+What decays is flushed to 0 below the smallest normal number of its dtype (`fcnet.backends.flush`): the moments of a
+weight whose gradient has become 0 would stay denormal for good, and a CPU takes a hundred cycles for each of those.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fcnet.backends import accelerated, array_module
+from fcnet.backends import accelerated, array_module, flush
 
 Array = Any
 
@@ -50,6 +53,7 @@ def momentum(
         xp.multiply(v_, momentum, out=v_)
         xp.multiply(dw_, rate, out=t)
         xp.subtract(v_, t, out=v_)
+        flush(v_, work=t)
         xp.add(w_, v_, out=w_)
     return w
 
@@ -73,6 +77,7 @@ def nesterov(
         xp.multiply(v_, momentum, out=v_)
         xp.subtract(v_, t, out=v_)
         xp.subtract(w_, t, out=w_)
+        flush(v_, work=t)
         xp.multiply(v_, momentum, out=t)
         xp.add(w_, t, out=w_)
     return w
@@ -118,6 +123,7 @@ def rmsprop(
         xp.multiply(t, 1 - decay_rate, out=t)
         xp.multiply(c_, decay_rate, out=c_)
         xp.add(c_, t, out=c_)
+        flush(c_, work=t)
         xp.sqrt(c_, out=t)
         xp.add(t, epsilon, out=t)
         xp.divide(dw_, t, out=t)
@@ -157,10 +163,12 @@ def adam(
         xp.multiply(m_, beta1, out=m_)
         xp.multiply(dw_, 1 - beta1, out=tmp)
         xp.add(m_, tmp, out=m_)
+        flush(m_, work=tmp)
         xp.multiply(v_, beta2, out=v_)
         xp.multiply(dw_, dw_, out=tmp)
         xp.multiply(tmp, 1 - beta2, out=tmp)
         xp.add(v_, tmp, out=v_)
+        flush(v_, work=tmp)
         xp.sqrt(v_, out=tmp)
         xp.add(tmp, epsilon_hat, out=tmp)
         xp.divide(m_, tmp, out=tmp)

@@ -7,7 +7,7 @@ import pytest
 
 from fcnet import functional as F
 from fcnet.tools.gradcheck import numerical_gradient
-from tests import oracles
+from tests import denormals, oracles
 from tests.guard import shares_memory
 from tests.tolerances import assert_close
 
@@ -354,3 +354,31 @@ def test_a_constant_column_of_a_hidden_layer_becomes_beta(norm, value, count, de
         assert_close(host(running[0]) / value, np.ones(width), dtype, "elementwise")
         assert not host(running[1]).any()
     np.testing.assert_array_equal(host(out), np.full(z.shape, 0.25))
+
+
+@pytest.mark.parametrize("forward", [F.batchnorm_forward, F.batchnorm_activation_dropout_forward])
+def test_running_statistics_become_zero_and_are_never_denormal(forward, device, host, dtype):
+    """Those of units whose inputs have become constant; the references' numbers on each device."""
+    start = denormals.small(dtype)
+    vectors = 2 if forward is F.batchnorm_forward else 3  # b, too
+    arrays = [np.zeros(shape, dtype) for shape in ((4, start.size), *[start.size] * vectors)]
+    mean, var = device(start), device(np.abs(start))
+    expected = {"running_mean": start.copy(), "running_var": np.abs(start)}
+    for _ in range(20):
+        forward(*(device(array) for array in arrays), running_mean=mean, running_var=var, momentum=0.75)
+        forward.reference(*arrays, **expected, momentum=0.75)
+        for got, want in zip((mean, var), expected.values(), strict=True):
+            assert not denormals.count(host(got))
+            np.testing.assert_array_equal(host(got), want)
+    assert not host(mean).any()
+    assert not host(var).any()
+
+
+def test_a_tiny_bias_leaves_no_denormal_in_the_running_mean(device, host, dtype):
+    b = denormals.small(dtype)
+    z, gamma, beta, mean, var = (np.zeros(shape, dtype) for shape in ((4, b.size), *[b.size] * 4))
+    running = {"running_mean": device(mean), "running_var": device(var)}
+    for _ in range(20):
+        vectors = (device(array) for array in (z, b, gamma, beta))
+        F.batchnorm_activation_dropout_forward(*vectors, **running, momentum=0.75)
+        assert not denormals.count(host(running["running_mean"]))

@@ -30,7 +30,7 @@ UFUNCS = (
     *("add", "subtract", "multiply", "divide", "maximum", "minimum", "exp", "log", "sqrt", "reciprocal", "sign"),
     *("negative", "tanh", "expm1", "log1p", "hypot"),
     "abs",
-    *("equal", "greater", "less_equal"),
+    *("equal", "greater", "greater_equal", "less_equal"),
 )
 
 

@@ -13,6 +13,7 @@ from fcnet.backends.caches import FusedCache
 from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.optim import RULES, limits, rules
+from tests import denormals
 from tests.backends.cuda_fake import fake_cupy
 from tests.tolerances import assert_close
 
@@ -363,6 +364,49 @@ def test_rules_give_the_bits_of_the_references(rule, rng, kernels, up, cupy, dty
     limits.decay_weights.reference(w, 0.1, 0.25, work=np.empty_like(w))
     for got, want in zip(arrays, (w, dw, *ms), strict=True):
         np.testing.assert_array_equal(down(got), want)
+
+
+@pytest.mark.parametrize("rule", sorted(set(MOMENTS) - {"sgd", "adagrad"}))
+@pytest.mark.parametrize("gradient", denormals.GRADIENTS)
+def test_moments_are_never_denormal_and_have_the_references_bits(rule, gradient, kernels, up, cupy, dtype):
+    start = denormals.small(dtype)
+    dw = denormals.GRADIENTS[gradient](start)
+    kinds = RULES[rule].moments
+    ms = [np.abs(start) if kind in ("v", "cache") else start.copy() for kind in kinds]
+    constants = dict.fromkeys(set(RULES[rule].defaults) - {"learning_rate", "epsilon"}, 0.8)
+    w, rate, step = np.ones(start.size, dtype), cupy.asarray(np.array([0.1])), cupy.asarray(np.array([0]))
+    on_device = [up(array) for array in (w, dw, *ms)]
+    for number in range(40):
+        step[...] = number
+        counts = [step] if rule == "adam" else []
+        run(kernels[rule], *on_device, *counts, rate, **constants, work=None)
+        numbers = [number] if counts else []
+        getattr(rules, rule).reference(w, dw, *ms, *numbers, 0.1, **constants, work=np.empty_like(w))
+        for got, want in zip(on_device[2:], ms, strict=True):
+            assert not denormals.count(down(got))
+            assert down(got).tobytes() == want.tobytes()
+    assert gradient != "zero" or not any(down(moment).any() for moment in on_device[2:])
+
+
+def test_weights_that_decay_are_never_denormal(kernels, up, cupy, dtype):
+    w, rate = up(denormals.small(dtype)), cupy.asarray(np.array([0.5]))
+    expected = denormals.small(dtype)
+    for _ in range(20):
+        run(kernels["decay_weights"], w, rate, 0.5, work=None)
+        limits.decay_weights.reference(expected, 0.5, 0.5, work=np.empty_like(expected))
+        assert not denormals.count(down(w))
+        assert down(w).tobytes() == expected.tobytes()
+    assert not down(w).any()
+
+
+def test_running_statistics_are_never_denormal(kernels, up, dtype):
+    start = denormals.small(dtype)
+    zeros = [up(np.zeros(shape, dtype)) for shape in ((4, start.size), *[start.size] * 3)]
+    running = {"running_mean": up(start), "running_var": up(np.abs(start))}
+    for _ in range(20):
+        run(kernels["batchnorm_activation_dropout_forward"], *zeros, "relu", **running, momentum=0.75)
+        assert [denormals.count(down(value)) for value in running.values()] == [0, 0]
+    assert not any(down(value).any() for value in running.values())
 
 
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])

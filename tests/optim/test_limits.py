@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fcnet.optim import clip_by_norm, clip_by_value, decay_weights, max_norm
+from tests import denormals
 from tests.tolerances import assert_close
 
 
@@ -128,3 +129,11 @@ def test_they_neither_wait_nor_copy(guard):
         max_norm(w, 0.5, work=work)
     assert max(event.nbytes for event in log.allocations) <= 8 * 64
     assert log.uploads == []
+
+
+def test_weights_that_decay_become_zero_and_are_never_denormal(device, host, dtype, xp):
+    w = device(denormals.small(dtype))
+    for _ in range(20):
+        decay_weights(w, 0.5, 0.5, work=xp.empty(7, dtype=dtype))
+        assert not denormals.count(host(w))
+    assert not host(w).any()

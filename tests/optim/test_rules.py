@@ -5,8 +5,9 @@ import inspect
 import numpy as np
 import pytest
 
+from fcnet.backends import get_backend
 from fcnet.optim import RULES, rules
-from tests import oracles
+from tests import denormals, oracles
 from tests.tolerances import assert_close
 
 STEPS, SIZE = 10, 23
@@ -48,12 +49,13 @@ class Setup:
         self.moments = [backend.xp.zeros(self.w.shape, dtype=dtype) for _ in RULES[name].moments]
         self.work = backend.xp.empty((block or self.w.size,), dtype=dtype)
         self.made = 0
+        self.update = RULES[name].update
 
     def step(self, gradient, step=None):
         dw = self.backend.asarray(np.array(gradient, dtype=self.w.dtype))
         before = self.backend.to_numpy(dw).tobytes()
         counter = [self.made if step is None else step] if RULES[self.name].counts else []
-        got = RULES[self.name].update(self.w, dw, *self.moments, *counter, self.rate, **self.hyper, work=self.work)
+        got = self.update(self.w, dw, *self.moments, *counter, self.rate, **self.hyper, work=self.work)
         assert got is self.w
         assert self.backend.to_numpy(dw).tobytes() == before, "dw was changed"
         self.made += 1
@@ -132,6 +134,53 @@ def test_a_zero_gradient_changes_nothing_at_first(name, rng, backend, dtype):
     setup = Setup(backend, name, w, dtype)
     setup.step(np.zeros(SIZE))
     np.testing.assert_array_equal(setup.value, w.astype(dtype))
+
+
+DECAYING = sorted(set(HYPER) - {"sgd", "adagrad"})  # whose moments do
+
+
+def decayed(setup, gradient, steps):
+    """The moments' bytes after each of these steps, none of which may leave a denormal."""
+    found = []
+    for number in range(steps):
+        setup.step(gradient)
+        moments = [np.array(setup.backend.to_numpy(moment)) for moment in setup.moments]
+        assert [denormals.count(moment) for moment in moments] == [0] * len(moments), f"step {number}"
+        found.append([moment.tobytes() for moment in moments])
+    return found
+
+
+@pytest.mark.parametrize("name", DECAYING, indirect=True)
+@pytest.mark.parametrize("gradient", denormals.GRADIENTS)
+def test_moments_are_never_denormal_and_have_the_references_bits(gradient, name, backend, dtype):
+    """A weight whose gradient has become 0 has moments that decay."""
+    start = denormals.small(dtype)
+    dw = denormals.GRADIENTS[gradient](start)
+    found = []
+    for each in (backend, get_backend("cpu")):
+        setup = Setup(each, name, np.ones(start.size), dtype)
+        for moment, kind in zip(setup.moments, RULES[name].moments, strict=True):
+            moment[...] = each.asarray(abs(start) if kind in ("v", "cache") else start)
+        if each is not backend:
+            setup.update = RULES[name].update.reference
+        found.append(decayed(setup, dw, 60))
+        if gradient == "zero":
+            assert not any(np.any(each.to_numpy(moment)) for moment in setup.moments), "all have decayed to 0"
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", DECAYING, indirect=True)
+def test_what_is_not_finite_stays_so(name, backend, dtype):
+    setup = Setup(backend, name, np.ones(3), dtype)
+    for moment in setup.moments:
+        moment[...] = backend.asarray(np.array([np.nan, np.inf, 1e-30], dtype))
+    with np.errstate(invalid="ignore"):
+        setup.step(np.zeros(3))
+    for moment in setup.moments:
+        value = backend.to_numpy(moment)
+        assert np.isnan(value[0])
+        assert value[1] == np.inf
+        assert value[2] > 0
 
 
 def test_it_minimises_a_quadratic(name, backend, dtype):
