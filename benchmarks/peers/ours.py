@@ -48,7 +48,8 @@ class Ours(Peer):
 
     def many(self, count: int) -> None:
         """So many steps, handed to the device at once."""
-        self.solver.step(count)
+        if count:
+            self.solver.step(count)
 
     def synchronize(self) -> None:
         self.model.backend.synchronize()

@@ -82,26 +82,32 @@ def assert_same_training(device, samples, net, **options):
         np.testing.assert_allclose(np.array(one.flat), other.flat, rtol=1e-4, atol=2e-6)
 
 
+def rarely(*values):
+    """A case that is left out but with -m slow: each compiles a kernel of its own for some seconds."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("loss", "targets", "weighted"),
     [
-        ("softmax", "labels", True),
-        ("svm", "labels", False),
+        rarely("softmax", "labels", True),
+        rarely("svm", "labels", False),
         ("svm", "labels", True),
         ("mse", "numbers", False),
-        ("bce", "on or off", False),
-        ("bce", "on or off", True),
+        rarely("bce", "on or off", False),
+        rarely("bce", "on or off", True),
     ],
 )
 def test_losses(loss, targets, weighted, device):
     assert_same_training(device, data(targets, weighted), {"loss": loss, "reg": 1e-2})
 
 
+@pytest.mark.slow
 def test_one_output(device):
     assert_same_training(device, data("numbers", True, outputs=1), {"loss": "mse", "outputs": 1, "hidden": (9,)})
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [False, rarely(True)])
 def test_label_smoothing(weighted, device):
     assert_same_training(device, data(weighted=weighted), {"label_smoothing": 0.2, "dropout_keep_ratio": 0.8})
 
@@ -119,24 +125,29 @@ def test_activation_and_slope(name):
     np.testing.assert_allclose(dx, kind.backward(np.ones_like(x), cache), rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("activation", ["leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu"])
+@pytest.mark.parametrize("activation", ["gelu", *map(rarely, ("leaky_relu", "elu", "sigmoid", "tanh", "silu"))])
 def test_activations(activation, device):
     assert_same_training(device, data(), {"activation": activation, "dropout_keep_ratio": 0.7})
 
 
-@pytest.mark.parametrize("activation", ["elu", "gelu"])
+@pytest.mark.parametrize("activation", ["elu", rarely("gelu")])
 def test_activations_after_batch_norm(activation, device):
     assert_same_training(device, data(), {"activation": activation, "normalization": "batchnorm"})
 
 
-@pytest.mark.parametrize("reg", [0, 1e-2])
+@pytest.mark.parametrize("reg", [rarely(0), 1e-2])
 def test_l1_penalty(reg, device):
     assert_same_training(device, data(), {"reg": reg, "reg_l1": 2e-2})
 
 
 @pytest.mark.parametrize(
     ("normalization", "dropout", "layers"),
-    [(None, "plain", 1), ("batchnorm", "inverted", 2), ("layernorm", "plain", 2), (None, "inverted", 3)],
+    [
+        ("batchnorm", "inverted", 2),
+        rarely(None, "plain", 1),
+        rarely("layernorm", "plain", 2),
+        rarely(None, "inverted", 3),
+    ],
 )
 def test_frozen_layers(normalization, dropout, layers, device):
     net = {"hidden": (9, 6, 5), "activation": "elu", "normalization": normalization, "reg": 1e-2}
@@ -156,13 +167,14 @@ def test_multipliers_that_differ_are_left_to_the_graph(device):
     assert device.not_persistent == "momentum is not among what the kernel does"
 
 
-@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize("activation", ["relu", rarely("silu")])
 def test_plain_dropout(activation, device):
     assert_same_training(device, data(), {"activation": activation, "dropout": "plain", "dropout_keep_ratio": 0.6})
 
 
 @pytest.mark.parametrize(
-    ("activation", "hidden", "keep"), [("relu", (9, 5), 1.0), ("relu", (6, 34, 3), 0.8), ("tanh", (5,), 0.7)]
+    ("activation", "hidden", "keep"),
+    [("relu", (6, 34, 3), 0.8), rarely("relu", (9, 5), 1.0), rarely("tanh", (5,), 0.7)],
 )
 def test_layer_norm(activation, hidden, keep, device):
     net = {"activation": activation, "hidden": hidden, "dropout_keep_ratio": keep, "reg": 1e-2}
@@ -181,8 +193,8 @@ def test_layers_that_differ_are_left_to_the_graph(device):
     [
         ("mse", "numbers", 1e17, False),
         ("mse", "numbers", 1e23, True),
-        ("bce", "on or off", 1e37, False),
-        ("bce", "on or off", np.finfo("float32").max, True),
+        rarely("bce", "on or off", 1e37, False),
+        rarely("bce", "on or off", np.finfo("float32").max, True),
         ("svm", "labels", np.finfo("float32").max, True),
     ],
 )
@@ -195,5 +207,6 @@ def test_ends_before_a_loss_that_is_not_finite(loss, targets, size, ends, device
         trained.step(3)  # an epoch
     losses = trained.loss_history
     assert np.isfinite(losses).all() == (not ends)
-    assert np.isfinite(np.array(trained.model.params.flat)).all()
+    assert np.isfinite(np.array(trained.model.params["W1"])).all()
+    assert np.isnan(np.array(trained.model.params["b1"])).all() == ends
     assert trained.optimizer.step_counter[0] == np.isfinite(losses).sum()

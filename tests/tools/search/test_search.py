@@ -192,16 +192,16 @@ def test_smaller_is_better_where_the_metric_says_so():
 def test_an_interrupted_study_goes_on_as_if_it_had_not_been(sampler, monkeypatch):
     how = {"sampler": sampler, "trials": 4, "prune": False, **QUICK}
     whole = fcnet.search(LR, blobs(), out="whole", **how)
-    step, calls = fcnet.Solver.step, []
+    make, calls = fcnet.Solver._make_steps, []
 
-    def interrupt(self):
+    def interrupt(self, most):
         calls.append(None)
         if len(calls) == 20:  # 2 steps an epoch, 4 epochs a trial
             raise KeyboardInterrupt
-        step(self)
+        return make(self, most)
 
     with monkeypatch.context() as patched:
-        patched.setattr(fcnet.Solver, "step", interrupt)
+        patched.setattr(fcnet.Solver, "_make_steps", interrupt)
         with pytest.raises(KeyboardInterrupt, match="after 2 of 4 trials; the same command goes on from there"):
             fcnet.search(LR, blobs(), out="o", **how)
     assert {path.name for path in Path("o/trials").iterdir()} == {"0000", "0001"}, "nothing half-done is left"
