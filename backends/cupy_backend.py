@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -224,12 +225,9 @@ class CupyBackend(Backend):
         """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the
         calls themselves, and a RuntimeWarning.
         """
-        if put_back is not None:
-            whole = self._persistent(calls)
-            if whole is not None:
-                put_back()
-                whole()
-                return whole
+        whole = self._persistent(calls, put_back)
+        if whole is not None:
+            return whole
         with self._device:
             ways: dict[str, Callable[[], AbstractContextManager]] = {
                 "two streams": self._forking,
@@ -241,16 +239,33 @@ class CupyBackend(Backend):
             step.keep(self._own_gemm(), getattr(self._local, "kept", None))
         return step
 
-    def _persistent(self, calls: Sequence[Callable[[], Any]]) -> PersistentStep | None:
-        """The step as launches of one kernel, or None where net or device do not fit: `not_persistent` says why."""
+    def _persistent(
+        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None
+    ) -> PersistentStep | None:
+        """The step as launches of one kernel, the first one made; None where net or device do not fit, and then
+        `not_persistent` says why.
+        """
+        self.not_persistent = None
         with self._device:
             try:
+                if put_back is None:
+                    raise Unfit("what a step changes is too large to be put back")
                 net, plan = plan_for(self.xp, calls, self.index)
-                self.not_persistent = None
-                return PersistentStep(self.xp, net, plan, self.index, self.upload)
+                step = PersistentStep(self.xp, net, plan, self.index, self.upload)
             except Unfit as why:
                 self.not_persistent = str(why)
                 return None
+            except Exception as error:  # whatever a library refuses: the step can be made otherwise
+                self.not_persistent = f"{type(error).__name__}: {error}"
+                warnings.warn(
+                    f"this training step is not made by one kernel, and so is slower: {self.not_persistent}",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+                return None
+            put_back()
+            step()
+        return step
 
     def memory(self) -> Memory:
         """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""

@@ -165,8 +165,8 @@ __device__ __forceinline__ double penalty_of(const Job& job, float w)
 // Shared memory, in floats from its start. The functions below are called once for each layer of one shape and not
 // inlined, because code that a step runs only once costs more to fetch than to run; so they take places, not pointers.
 const int JOB_FLOATS = fours((int)(sizeof(Job) + 3) / 4);
-const int SUMS = JOB_FLOATS;  // 16 floats a thread, or more: parts of sums
-const int SUM_FLOATS = most(16 * THREADS_, 2 * WIDEST);
+const int SUMS = JOB_FLOATS;  // parts of sums: of a gradient, of an exchange, of layer 1; the powers of the softmax
+const int SUM_FLOATS = most(most(16 * THREADS_, 2 * WIDEST), most(Z_WIDTH * R * FIRST_PARTS, fours((width(LAYERS) + 1) * R)));
 const int BOTH_END = SUMS + SUM_FLOATS;
 
 __device__ __forceinline__ const Job& the_job()
@@ -1275,11 +1275,11 @@ __device__ __forceinline__ void move_tiles(const Job& job, int block)
 #pragma unroll 1
         for (int e = threadIdx.x; e < TILE2_FLOATS + J2; e += THREADS_) {
             const bool bias = e >= TILE2_FLOATS;
-            const int k = k0 + (bias ? 0 : e / J2), j = j0 + e % J2, left = TILE2_FLOATS;
+            const int k = k0 + (bias ? 0 : e / J2), j = j0 + e % J2;
             if (k >= place.inputs || j >= place.outputs) continue;
             if (bias && (k0 || (NORM == 1 && place.column_out != Layer<LAYERS>::COLUMN))) continue;
             float* w = shared + OWN + i * OWN_FLOATS + (bias ? 2 * TILE2_FLOATS : 0) + e;
-            const int apart = bias ? fours(J2) : left;
+            const int apart = bias ? fours(J2) : TILE2_FLOATS;
             const i64 at = bias ? place.bias + j : place.flat + (i64)k * place.outputs + j;
             move<LOAD>(job, at, w, apart);
             if (LOAD && !bias) __stcg(job.padded + place.padded + k * pitch_of(place.outputs) + j, w[0]);

@@ -136,8 +136,10 @@ class Plan:
 
     def _common_floats(self) -> int:
         """The job, and parts of sums."""
-        threads, widest = self.threads, _fours(max(self.widths[1:]))
-        return _fours(JOB.itemsize // 4) + max(16 * threads, 2 * widest)
+        first = _fours(self.widths[1]) * self.rows_of_block * self.first_parts
+        powers = _fours((self.widths[-1] + 1) * self.rows_of_block)
+        sums = max(16 * self.threads, 2 * _fours(max(self.widths[1:])), first, powers)
+        return _fours(JOB.itemsize // 4) + sums
 
     def _tile_floats(self) -> int:
         columns = (self.x_buffers * self.k1 + self.j1) * self.pitch
@@ -273,12 +275,17 @@ def _later_tile(widths: Sequence[int], row_blocks: int) -> tuple[int, int]:
     pairs = list(pairwise(widths[1:]))
     if not pairs:
         return 4, 4
-    most_in, most_out = (max(8, *numbers) for numbers in zip(*pairs, strict=True))
-    k2, j2 = np.arange(4, most_in + 1)[:, None], np.arange(4, most_out + 1)
+    inputs_of, outputs_of = zip(*pairs, strict=True)
+    k2, j2 = _sizes(inputs_of)[:, None], _sizes(outputs_of)
     tiles = sum(-(-inputs // k2) * -(-outputs // j2) for inputs, outputs in pairs)
     work = -(-tiles // row_blocks) * (_fours(k2) * _fours(j2) + 8 * (k2 + j2))
     at_k, at_j = np.unravel_index(np.argmin(work), work.shape)
     return int(j2[at_j]), int(k2[at_k, 0])
+
+
+def _sizes(widths: Sequence[int]) -> np.ndarray:
+    """Sizes of parts that are worth trying, 4 or more: those that cut one of the widths evenly, but for the last."""
+    return np.unique(np.maximum(4, np.concatenate([-(-width // np.arange(1, width + 1)) for width in widths])))
 
 
 def _tile_cycles(plan: Plan) -> float:

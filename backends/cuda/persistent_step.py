@@ -13,6 +13,7 @@ from fcnet.backends.cuda.sources import source
 from fcnet.backends.device import Array
 
 STEPS_AT_ONCE = 1024
+OLDEST = 70  # compute capability that sync.cu compiles for
 
 
 def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple[Net, Plan]:
@@ -25,6 +26,8 @@ def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple
     properties = cupy.cuda.runtime.getDeviceProperties(index)
     if not properties.get("cooperativeLaunch"):
         raise Unfit("the device has no cooperative launches")
+    if int(cupy.cuda.Device(index).compute_capability) < OLDEST:
+        raise Unfit(f"its compute capability is below {OLDEST / 10}: blocks cannot await each other")
     plan = best_plan(
         net.widths,
         net.rows,
@@ -77,6 +80,7 @@ class PersistentStep:
         self._check_resident()
         self._own = {name: cupy.zeros(size, kind) for name, (size, kind) in plan.buffers().items()}
         self._table = cupy.zeros(STEPS_AT_ONCE, "float64")  # of the rates, where a launch has several
+        self._host_table = np.zeros(STEPS_AT_ONCE)
         job = np.zeros(1, JOB)
         for name, array in (self._own | net.arrays).items():
             job[name] = array.data.ptr - (4 * net.before if name in ("params", "moment1", "moment2") else 0)
@@ -109,7 +113,8 @@ class PersistentStep:
         """
         table: Array = self._net.rates
         if rates is not None:
-            self._upload(np.asarray(rates, np.float64), self._table[:count])
+            self._host_table[:count] = rates
+            self._upload(self._host_table, self._table)  # always whole: buffers are kept by size
             table = self._table
         arguments = (
             *(self._job, table, np.int32(1 if rates is None else count)),

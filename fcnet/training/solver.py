@@ -110,7 +110,8 @@ class Solver:
             optim_config: the rule's hyperparameters, such as {"learning_rate": 1e-3}.
             lr_decay: the learning rate is multiplied by it after each epoch.
             schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
-                that gives a factor on the initial learning rate. It has the last word on the rate.
+                that gives a factor on the initial learning rate; it is asked for steps ahead, so it must depend on
+                nothing else. It has the last word on the rate.
             schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
             lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
             weight_decay: strength of decoupled decay of the weight matrices; None: 0.01 for adamw, else 0.
@@ -261,6 +262,7 @@ class Solver:
 
     def _make_steps(self, most: int) -> int:
         """Make up to so many steps, as many at once as the device can, of batches of one size; how many."""
+        updates = self.updates
         self.model.backend.use()
         self._batches.ready()
         size = self._batches.size
@@ -270,25 +272,25 @@ class Solver:
             self._programs.clear()
             self._recorded_for = recorded_for
             self._grads.flat[...] = 0  # what is frozen now has none
-            self.updates.refreeze()
+            updates.refreeze()
         program, count = self._programs.get(size), 1
         if program is None:
             started = time.perf_counter()
-            self.updates.begin_steps(self.steps, 1)
+            updates.begin_steps(self.steps, 1)
             with model.backend.allocating():
                 self._programs[size] = self._record(size)
             self.speed.first(size, time.perf_counter() - started)
         elif isinstance(program, ManySteps):
             count = min(most, program.most, self._batches.alike, self._log.room)
-            program.steps(count, self.updates.begin_steps(self.steps, count))
+            program.steps(count, updates.begin_steps(self.steps, count))
         else:
-            self.updates.begin_steps(self.steps, 1)
+            updates.begin_steps(self.steps, 1)
             program()
         self.steps += count
         self._log.stepped(count)
         if self._batches.advance(count):
             self.epoch += 1
-            self.updates.end_epoch()
+            updates.end_epoch()
             self._batches.shuffle(self.epoch)
         return count
 

@@ -269,6 +269,28 @@ class TestWhoTakesIt:
     def test_what_a_large_net_changes_is_not_copied(self, device, graphs, monkeypatch):
         monkeypatch.setattr("fcnet.backends.cupy_backend.SNAPSHOT", 100)
         linear(device).step()
+        assert device.not_persistent == "what a step changes is too large to be put back"
+        assert len(graphs) == 1
+
+    def test_an_old_device(self, device, cupy, graphs, monkeypatch):
+        monkeypatch.setattr("fcnet.backends.cuda.persistent_step.OLDEST", 91)
+        linear(device).step()
+        assert device.not_persistent == "its compute capability is below 9.1: blocks cannot await each other"
+        assert len(graphs) == 1
+
+    def test_a_device_of_which_others_have_a_share(self, device, cupy, graphs):
+        cupy.fake.resident = 0
+        linear(device).step()
+        assert device.not_persistent.startswith("the device keeps 0 of the ")
+        assert len(graphs) == 1
+
+    def test_what_a_library_refuses_is_warned_of(self, device, graphs, monkeypatch):
+        def refused(*_):
+            raise RuntimeError("no room for a kernel")
+
+        monkeypatch.setattr("fcnet.backends.cupy_backend.PersistentStep", refused)
+        with pytest.warns(RuntimeWarning, match="not made by one kernel, and so is slower: RuntimeError: no room"):
+            linear(device).step()
         assert len(graphs) == 1
 
     @pytest.mark.parametrize(
@@ -293,7 +315,7 @@ class TestWhoTakesIt:
     )
     def test_calls_that_are_other_than_they_seem(self, change, why, device, cupy, monkeypatch):
         given = []
-        monkeypatch.setattr(CupyBackend, "_persistent", lambda self, calls: given.extend(calls))
+        monkeypatch.setattr(CupyBackend, "_persistent", lambda self, calls, put_back: given.extend(calls))
         monkeypatch.setattr(graph, "compile", lambda *_: InTurn([]))
         linear(device).step()
         assert read(given, cupy.ndarray).widths == (6, 3)

@@ -31,6 +31,7 @@ static float from_thread(float value, unsigned other)
     const unsigned lane = threadIdx.x % 32, turn = warp.turns[lane]++;
     warp.values[turn % 2][lane] = value;
     ++warp.arrived;
+    exchanged = true;
     while (warp.arrived < 32 * (turn + 1)) pause();
     return warp.values[turn % 2][other];
 }
@@ -101,6 +102,7 @@ struct Thread { Fiber fiber; bool waits; std::vector<Copy> copies; std::vector<s
 static std::vector<std::vector<Thread>> threads_of_block;
 static std::vector<int> votes;
 struct Warp { float values[2][32]; unsigned turns[32], arrived; };
+static bool exchanged;  // between the threads of a warp: somebody comes further, who pauses again at once
 static std::vector<Warp> warps;
 static Thread* running;
 static bool paused;
@@ -170,7 +172,8 @@ static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsi
                     current = &running->fiber;
                     paused = false;
                     swapcontext(&scheduler, &running->fiber.context);
-                    moved |= !paused;
+                    moved |= !paused || exchanged;
+                    exchanged = false;
                 }
                 waiting += running->waits || running->fiber.done;
             }

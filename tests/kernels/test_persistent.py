@@ -19,7 +19,8 @@ TRAIN_STEPS = "const Job* given, const double* rates, int rate_count, int steps,
 STEPS, SLOTS, BEYOND = 5, 8, 16
 BATCHNORM = {"normalization": "batchnorm"}
 ALL = "R=4, batch norm, dropout, L2"
-NETS = ["R=1, one buffer, batch norm", "R=2, no hidden layer, L2", ALL, "R=8, one buffer, bytes, dropout"]
+WIDE = "R=8, more columns of layer 1 than parts of sums have room for otherwise"
+NETS = ["R=1, one buffer, batch norm", "R=2, no hidden layer, L2", ALL, "R=8, one buffer, bytes, dropout", WIDE]
 
 #: The kernel's own idea of what `Plan` computes.
 CONSTANTS = """
@@ -37,6 +38,7 @@ def net_of(name: str) -> SimpleNamespace:
         "R=2, no hidden layer, L2": ([], {"reg": 1e-2}, 9, (2, 2, 9, 4, 4, 2)),
         ALL: ([12, 7], BATCHNORM | {"dropout_keep_ratio": 0.8, "reg": 1e-2}, 10, (4, 5, 8, 3, 5, 2)),
         "R=8, one buffer, bytes, dropout": ([13, 9, 7], {"dropout_keep_ratio": 0.7}, 11, (8, 7, 12, 5, 6, 1)),
+        WIDE: ([160, 5], {}, 11, (8, 40, 12, 5, 30, 2)),
     }[name]  # fmt: skip
     return SimpleNamespace(hidden=hidden, options=options, rows=rows, tiles=tiles, bytes="bytes" in name)
 
