@@ -17,7 +17,7 @@ train: $(VENV)/.train  ## train on the digits (the first time, most of it is com
 	$(BIN)/fcnet train --config examples/digits.toml
 
 test: $(VENV)/.dev  ## the whole test suite
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal  # no two pools on a processor
 
 lint: $(VENV)/.dev  ## ruff: style and likely mistakes
 	$(BIN)/ruff check .

@@ -251,6 +251,7 @@ def test_own_steps_that_there_is_no_time_for_are_told():
     assert "No time was left for small." in own.markdown(made)
 
 
+@pytest.mark.slow
 def test_kernels_are_measured_op_by_op_while_there_is_time():
     kept = []
     made = kernels.record_within(Clock(600), "quick", "cpu", threads=1, commit="abc", keep=kept.append)

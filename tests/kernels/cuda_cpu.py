@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -162,29 +164,43 @@ def _value(argument: object) -> ctypes.c_void_p | ctypes.Array:
 
 @functools.cache
 def _library(code: str) -> ctypes.CDLL:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        lacking("g++ is not installed: the CUDA source cannot be run on the CPU")
     entries = "".join(
         f'extern "C" void launch_{name}(dim3 grid, dim3 block, void** args) {{ launch({name}, grid, block, args); }}\n'
         for name in KERNELS.findall(code)
     )
-    with tempfile.TemporaryDirectory() as folder:
-        text, library = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
-        text.write_text(f"{SHIM}{code}\n{entries}", "utf-8")
-        flags = [
-            "-std=c++17",
-            "-O1",
-            "-march=native",
-            "-ffp-contract=fast",
-            "-fexpensive-optimizations",  # without which -O1 contracts nothing
-            "-shared",
-            "-fPIC",
-            "-Wall",
-            "-Wno-unknown-pragmas",
-            "-Wno-sign-compare",
-            "-Werror",
-        ]
-        built = subprocess.run([compiler, *flags, "-o", library, text], capture_output=True, text=True)
-        assert built.returncode == 0, built.stderr
-        return ctypes.CDLL(str(library))
+    return built(
+        f"{SHIM}{code}\n{entries}",
+        "-O1",
+        "-march=native",
+        "-ffp-contract=fast",
+        "-fexpensive-optimizations",  # without which -O1 contracts nothing
+        "-Wall",
+        "-Wno-unknown-pragmas",
+        "-Wno-sign-compare",
+        "-Werror",
+    )
+
+
+def built(text: str, *flags: str) -> ctypes.CDLL:
+    """The library of this C++ source. Processes that test at once share it, and so do those that come later."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        lacking("g++ is not installed: the CUDA source cannot be run on the CPU")
+    import fcntl  # where there is g++
+
+    folder = Path(tempfile.gettempdir(), f"fcnet-tests-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    assert folder.stat().st_uid == os.getuid(), f"{folder} is somebody else's; remove it, or set TMPDIR"
+    name = hashlib.sha256("\0".join([compiler, *flags, text]).encode()).hexdigest()[:24]
+    library = folder / f"{name}.so"
+    with open(folder / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not library.exists():
+            source, made = folder / f"{name}.cpp", folder / f"{name}.part"
+            source.write_text(text, "utf-8")
+            command = [compiler, "-std=c++17", "-shared", "-fPIC", *flags, "-o", made, source]
+            done = subprocess.run(command, capture_output=True, text=True)
+            source.unlink()
+            assert done.returncode == 0, done.stderr
+            made.replace(library)
+    return ctypes.CDLL(str(library))

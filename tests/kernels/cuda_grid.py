@@ -11,15 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 
 import numpy as np
 
-from tests.kernels.cuda_cpu import SHIM
-from tests.needed import lacking
+from tests.kernels.cuda_cpu import SHIM, built
 
 #: In place of sync.cu: counters in memory that all blocks share, and each block's own shared memory.
 SYNC = """
@@ -222,18 +217,9 @@ class GridKernel:
 
 @functools.cache
 def _library(code: str, name: str, parameters: str) -> ctypes.CDLL:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        lacking("g++ is not installed: the CUDA source cannot be run on the CPU")
     names = ", ".join(part.split()[-1].lstrip("*") for part in parameters.split(","))
     entry = (
         f'extern "C" const char* run(unsigned blocks, unsigned threads, size_t floats, unsigned order, {parameters})\n'
         f"{{ body = [=] {{ {name}({names}); }}; return run_grid(blocks, threads, floats, order); }}\n"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        text, library = Path(folder, "kernel.cpp"), Path(folder, "kernel.so")
-        text.write_text(f"{SHIM}{GRID}{code}\n{entry}", "utf-8")
-        flags = ["-std=c++17", "-O0", "-fno-exceptions", "-shared", "-fPIC", "-w"]
-        built = subprocess.run([compiler, *flags, "-o", library, text], capture_output=True, text=True)
-        assert built.returncode == 0, built.stderr
-        return ctypes.CDLL(str(library))
+    return built(f"{SHIM}{GRID}{code}\n{entry}", "-O0", "-fno-exceptions", "-w")
