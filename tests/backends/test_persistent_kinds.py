@@ -60,13 +60,16 @@ def solver(device, samples, net, freeze=0, **options):
     model = fcnet.FullyConnectedNet(
         net.pop("hidden", HIDDEN), INPUTS, net.pop("outputs", OUTPUTS), device=device, **net
     )
-    if freeze:
+    how = {"update_rule": "momentum", "optim_config": {"learning_rate": 3e-2}, "batch_size": 24}
+    found = fcnet.Solver(model, samples, **how, preprocess="none", verbose=False, **options)
+    if freeze:  # as after some training
         rng = np.random.default_rng(2)
         model.state.flat[...] = rng.uniform(0.5, 1.5, model.state.flat.size)
         model.params["b1"][...] = rng.standard_normal(model.params["b1"].size)
+        for velocity in found.optimizer.moments["velocity"].values():
+            velocity[...] = rng.uniform(-1e-2, 1e-2, velocity.shape)
         model.freeze(range(1, freeze + 1))
-    how = {"update_rule": "momentum", "optim_config": {"learning_rate": 3e-2}, "batch_size": 24}
-    return fcnet.Solver(model, samples, **how, preprocess="none", verbose=False, **options)
+    return found
 
 
 def assert_same_training(device, samples, net, **options):
