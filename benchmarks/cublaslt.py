@@ -41,7 +41,6 @@ _CONFIGURATION = {
     "inner_shape": (7, ctypes.c_uint16),
     "cluster": (8, ctypes.c_uint16),
 }
-_NAMES = ("libcublasLt.so.13", "libcublasLt.so.12", "cublasLt64_13.dll", "cublasLt64_12.dll")
 
 
 class LtError(RuntimeError):
@@ -84,28 +83,6 @@ class Problem(NamedTuple):
     operands: int
     result: int
     compute: int
-
-
-def library() -> Any:
-    """cuBLASLt, from where CuPy has cuBLAS.
-
-    Raises:
-        OSError: it cannot be loaded.
-    """
-    try:
-        from cuda.pathfinder import load_nvidia_dynamic_lib
-
-        return ctypes.CDLL(load_nvidia_dynamic_lib("cublasLt").abs_path)
-    except ImportError:  # CuPy before 14 did without it
-        pass
-    except RuntimeError as error:  # the pathfinder's own error for a library that is not there
-        raise OSError(str(error).splitlines()[0]) from error
-    for name in _NAMES:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise OSError(f"none of {', '.join(_NAMES)} can be loaded")
 
 
 def mask_row(columns: int) -> int:

@@ -148,7 +148,7 @@ class Bench:
 
     def __init__(self, cupy: Any, clock: Clock) -> None:
         self.cupy, self.clock = cupy, clock
-        self.lt = Lt(cublaslt.library())
+        self.lt = Lt(gemm.library("cublasLt"))
         self.gemm = gemm.Gemm(cupy, gemm.library())
         self.launcher = Launcher(cupy)
         self.hidden = HiddenKernels(self.launcher)

@@ -7,7 +7,6 @@ many steps a launch and one. Of the fastest, the time of each phase of a step is
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import numpy as np
 
 import fcnet
 from benchmarks import machine
+from benchmarks.command import Parser
 from fcnet.backends import Status, probe
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
 from fcnet.backends.cuda.persistent import JOB, ROWS_OF_BLOCK, Plan, plans
@@ -261,7 +261,7 @@ def table(content: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 all measured; 1 a variant failed; 2 no GPU can be used."""
-    parser = argparse.ArgumentParser(prog="benchmarks.gpu_variants", description=__doc__)
+    parser = Parser(prog="benchmarks.gpu_variants", description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=Path("."), help="where the JSON goes")
     parser.add_argument("--most", type=int, default=2, help="of each number of threads and rows")
     options = parser.parse_args(arguments)

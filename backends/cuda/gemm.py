@@ -20,15 +20,15 @@ _REAL = {"f": (_FLOAT32, 68), "d": (1, 70)}  # dtype -> cudaDataType, cublasComp
 _FAST_TF32 = 77  # cublasComputeType: float32 operands, rounded on their way into the tensor cores
 THREADS = 256  # per block of the kernel that rounds to bfloat16
 _DEFAULT_ALGORITHM = -1
-_NAMES = ("libcublas.so.13", "libcublas.so.12", "cublas64_13.dll", "cublas64_12.dll")
+_NAMES = ("lib{}.so.13", "lib{}.so.12", "{}64_13.dll", "{}64_12.dll")
 
 
 class CublasError(RuntimeError):
     """A cuBLAS function did not return CUBLAS_STATUS_SUCCESS."""
 
 
-def library() -> Any:
-    """cuBLAS, as CuPy finds it.
+def library(name: str = "cublas") -> Any:
+    """cuBLAS or what comes with it, such as "cublasLt", as CuPy finds it.
 
     Raises:
         OSError: it cannot be loaded.
@@ -36,17 +36,18 @@ def library() -> Any:
     try:
         from cuda.pathfinder import load_nvidia_dynamic_lib
 
-        return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+        return ctypes.CDLL(load_nvidia_dynamic_lib(name).abs_path)
     except ImportError:  # CuPy before 14 did without it
         pass
     except RuntimeError as error:  # the pathfinder's own error for a library that is not there
         raise OSError(str(error).splitlines()[0]) from error
-    for name in _NAMES:
+    files = [file.format(name) for file in _NAMES]
+    for file in files:
         try:
-            return ctypes.CDLL(name)
+            return ctypes.CDLL(file)
         except OSError:
             continue
-    raise OSError(f"none of {', '.join(_NAMES)} can be loaded")
+    raise OSError(f"none of {', '.join(files)} can be loaded")
 
 
 class Gemm:
