@@ -13,6 +13,7 @@ from fcnet.backends.cpu import loader
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.numpy_backend import NumpyBackend
 from fcnet.runs import rundir
+from tests import combinations
 from tests.guard import GuardBackend
 from tests.needed import lacking
 
@@ -23,14 +24,26 @@ def pytest_configure(config):
     select.keep(GUARD)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        combinations.OPTION, action="store_true", help="all combinations of parameters, not only every pair of values"
+    )
+
+
 LEFT_OUT = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc):
+    left_out = combinations.thin(metafunc, gpu=probe().status is Status.OK)
+    metafunc.config.stash[LEFT_OUT] = metafunc.config.stash.get(LEFT_OUT, 0) + left_out
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """Where no GPU can be used, tests that need one are left out at once: thousands of skips would take their time."""
     left_out = [item for item in items if item.get_closest_marker("gpu")] if probe().status is not Status.OK else []
-    config.stash[LEFT_OUT] = len(left_out)
+    config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, 0) + len(left_out)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("gpu")]
@@ -96,7 +109,7 @@ GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cupy", "cuda")]
 
 @pytest.fixture(params=["cpu", "numba", "guard", *GPU])
 def backend(request):
-    """Each device in turn: NumPy and the first GPU without and with kernels, and the guard."""
+    """Each device in turn: NumPy and the first GPU without kernels, the guard; with them in tests marked `kernels`."""
     if request.param in ("cpu", "cupy", "guard"):
         request.getfixturevalue("references_only")
     if request.param == "numba":
