@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 
 from fcnet.build import load_data, make_solver
-from fcnet.cli.evaluate import by_output, spelled
+from fcnet.cli.figures import by_output, in_short, spelled
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, say
 from fcnet.errors import counted
 from fcnet.runs.options import TrainOptions
+from fcnet.training.metrics import Figure, measure, outcome, own_figure
 from fcnet.training.solver import Solver
 
 
@@ -47,16 +48,18 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
     _report(solver, time.perf_counter() - started, tell)
     splits = dataset.splits()
     part = "test" if "test" in splits else "val"
+    said = outcome(solver.model, *splits[part])
     if dataset.targets == "numbers":
-        X, y = splits[part]
-        for line in by_output(solver.model, solver.model.predict(X), y, f"{part} "):
+        for line in by_output(solver.model, said, f"{part} "):
             tell(line)
     if options.loss == "mse":
         for line in _no_better_than_the_mean(solver, part):
             tell(line)
     if part == "test":
-        figure = spelled(solver.metric, solver.check_metric(*splits["test"]))
-        say(f"test {solver.metric.title} {figure}{_untrained(solver)}")
+        own, objective = solver.model.objective.metric, solver.model.objective
+        if isinstance(solver.metric, Figure):
+            say(in_short(solver.metric, solver.metric.measure(said), "test "))
+        say(f"{in_short(own, own_figure(objective, said), 'test ')}{_untrained(solver)}")
     else:
         say(_best(solver))
     return 0
@@ -111,8 +114,8 @@ def _no_better_than_the_mean(solver: Solver, part: str) -> Iterator[str]:
     y = y.reshape(len(y), -1).astype("float64")
     y_train = solver.data.y_train.reshape(-1, y.shape[1])
     constant = y_train.mean(axis=0, dtype="float64") + 0 * y
-    metric = solver.metric
-    plain, mine = metric.figure(float(metric.total(constant, y)), *y.shape), solver.check_metric(X, y)
+    metric = solver.model.objective.metric
+    plain, mine = metric.figure(float(metric.total(constant, y)), *y.shape), measure(solver.model, X, y)
     if not mine < plain:
         other = "a larger --lr or more --epochs"
         if solver.full_batch:

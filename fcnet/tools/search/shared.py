@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.functional.metric import Metric
+from fcnet.training.metrics import Figure
 from fcnet.runs.options import flag
 from fcnet.tools.search.optuna_quietly import need_optuna
 from fcnet.tools.search.plan import Plan, is_local
@@ -35,7 +36,7 @@ _VOID = ("interrupted", "killed", "surplus")  # outcomes of trials that do not c
 class Shared:
     """One study in its storage."""
 
-    def __init__(self, plan: Plan, find_metric: Callable[[], Metric]) -> None:
+    def __init__(self, plan: Plan, find_metric: Callable[[], Metric | Figure]) -> None:
         """Open the study, or make it: only then the metric is asked for.
 
         Raises:
