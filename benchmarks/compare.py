@@ -37,7 +37,7 @@ def one_by_one(
     effort: Effort = QUICK,
     say: Say = lambda text: None,
 ) -> Iterator[list[Row]]:
-    """The rows of every contender, workload by workload: each is built alone."""
+    """Yield the rows of every contender, workload by workload: each is built alone."""
     known: list[Answer] = []
     for workload in workloads:
         say(f"{workload.name}: {workload.describe()}")
@@ -45,7 +45,7 @@ def one_by_one(
 
 
 def ratios(workload: Workload, rows: Sequence[Row], contenders: Sequence[Contender]) -> list[Row]:
-    """The best frameworks' times over fcnet's, plain NumPy's over that of fcnet without Numba; those that there are."""
+    """Return the best frameworks' times over fcnet's and plain NumPy's over that of fcnet without Numba."""
     counting = [contender.name for contender in contenders if contender.counts]
     pairs = [
         (best(rows, counting), "fcnet", workload.goal),
@@ -160,7 +160,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says."""
+    """Return the command; exit codes as `command.run` says."""
     return command.run("compare", __doc__, arguments, _plan, markdown, picture=bars, add=_options)
 
 

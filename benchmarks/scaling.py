@@ -47,7 +47,7 @@ def points(threads: int, quick: bool) -> list[tuple[str, int, Workload, int]]:
 
 
 def markdown(record: Record) -> str:
-    """A table per variable."""
+    """Return a table per variable."""
     rows = record["rows"]
     lines = heading(f"Time of a step against size, {record['date']}", record)
     lines += [f"Microseconds, {record['threads']} threads unless said; base: {BASE.describe()}; Adam, float32."]
@@ -67,7 +67,7 @@ def markdown(record: Record) -> str:
 
 
 def picture(record: Record) -> bytes:
-    """A PNG of four panels, both axes logarithmic.
+    """Return a PNG of four panels, both axes logarithmic.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -121,7 +121,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says."""
+    """Return the command; exit codes as `command.run` says."""
     return command.run("scaling", __doc__, arguments, _plan, markdown, picture=picture, add=_options)
 
 

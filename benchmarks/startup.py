@@ -93,7 +93,7 @@ def whole_training(caches: Mapping[str, str]) -> float:
 
 
 def cold_and_warm(row: Row, repeats: int, seconds: Callable[[Mapping[str, str]], float]) -> Row:
-    """The row with the time for empty caches of compiled code, and the median for filled ones; or why there is none."""
+    """Return the row of times for empty and filled caches of compiled code, or why there is none."""
     with tempfile.TemporaryDirectory(prefix="fcnet-startup-") as folder:
         caches = {cache: str(Path(folder, cache)) for cache in CACHES}
         try:
@@ -105,7 +105,7 @@ def cold_and_warm(row: Row, repeats: int, seconds: Callable[[Mapping[str, str]],
 
 
 def requirements(names: Iterable[str]) -> dict[str, importlib.metadata.Distribution]:
-    """These distributions and all they need, as far as they are installed."""
+    """Return these distributions and all they need, as far as they are installed."""
     found: dict[str, importlib.metadata.Distribution] = {}
     todo = list(names)
     while todo:
@@ -205,7 +205,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says."""
+    """Return the command; exit codes as `command.run` says."""
     return command.run("startup", __doc__, arguments, _plan, markdown)
 
 

@@ -49,7 +49,7 @@ def make_data(path: Path, rows: int, test: int) -> None:
 
 
 def commands(data: Path, out: Path, device: str, epochs: int) -> dict[str, list[str]]:
-    """The command of each contender; both end with a line that holds `test accuracy`."""
+    """Return the command of each contender; both end with a line that holds `test accuracy`."""
     torch = [sys.executable, "-m", "benchmarks.peers.whole_torch", str(data), device, str(epochs), str(BATCH), HIDDEN]
     ours = [
         *(sys.executable, "-m", "fcnet", "train", "--data", str(data), "--hidden", HIDDEN, "--norm", "batchnorm"),
@@ -94,7 +94,7 @@ def measure(
     rounds: int = ROUNDS,
     clock: Clock | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each contender: seconds of each round, in turns, and the accuracy; or why there is none."""
+    """Return a row for each contender: seconds of each round, in turns, and the accuracy; or why there is none."""
     clock = clock or Clock(math.inf)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.npz"
@@ -139,7 +139,7 @@ def record(device: str, threads: int, commit: str | None = None, **how: Any) -> 
 
 
 def markdown(record: Record) -> str:
-    """The table."""
+    """Return the table."""
     cells = []
     for row in record["rows"]:
         if "refused" in row or "first" not in row:
@@ -169,7 +169,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says, but a contender that is not installed is a failure here."""
+    """Return the command; exit codes as `command.run` says, but a contender that is not installed is a failure here."""
     return command.run("whole", __doc__, arguments, _plan, markdown, add=_options, failed=lambda row: "refused" in row)
 
 

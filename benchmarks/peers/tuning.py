@@ -60,7 +60,7 @@ class Ways:
         return stepper
 
     def fastest(self, steps: int, choice: str | None = None) -> tuple[str, Stepper, dict[str, Any]]:
-        """The name and the stepper that took least in short turns of `steps`, and what was measured.
+        """Return the name and the stepper that took least in short turns of `steps`, and what was measured.
 
         `choice`: that one, whatever it takes.
 

@@ -44,7 +44,7 @@ def hand_written() -> tuple[Callable, Callable]:
 
 
 def from_optax() -> tuple[Callable, Callable]:
-    """The same by optax."""
+    """Return the same by optax."""
     import optax
 
     adam = optax.adam(LEARNING_RATE, BETA1, BETA2, EPSILON)
