@@ -43,7 +43,7 @@ def measure(device: str, side: int | None = None) -> dict[str, Any]:
     return {"side": side, "flops": flops, "bytes": 2 * source.nbytes / _seconds(copy, backend.synchronize)}
 
 
-def told(found: Mapping[str, Any]) -> str:
+def described(found: Mapping[str, Any]) -> str:
     """Return what `measure` found, in a line."""
     speeds = ", ".join(f"{name} {flops / 1e12:.1f} TFLOP/s" for name, flops in found["flops"].items())
     side, copied = found["side"], found["bytes"] / 1e9

@@ -140,7 +140,7 @@ def short(path: Path) -> str:
 def write(
     record: report.Record, path: Path, table: str, picture: Callable[[report.Record], bytes] | None
 ) -> list[Path]:
-    """Return the record, its table and its picture beside each other; each whole or not at all."""
+    """Write the record, its table and its picture beside each other, each whole or not at all."""
     write_atomically(path, report.to_json(record))
     write_atomically(path.with_suffix(".md"), table)
     files = [path, path.with_suffix(".md")]
@@ -148,7 +148,7 @@ def write(
 
 
 def write_picture(record: report.Record, path: Path, picture: Callable[[report.Record], bytes]) -> list[Path]:
-    """Return the file written; none without matplotlib, which is said."""
+    """Draw the picture and return its file; without matplotlib none, which is said."""
     try:
         write_atomically(path, picture(record))
     except MissingExtra as error:

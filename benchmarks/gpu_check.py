@@ -19,10 +19,10 @@ import numpy as np
 
 import fcnet
 from benchmarks import command, compare, gpu_tests, kernels, machine, own, report
-from benchmarks import whole as training
+from benchmarks import end_to_end as training
 from benchmarks.clock import Clock, deadlines
 from benchmarks.peers import CONTENDERS, PEERS, table, together
-from benchmarks.peers.duel import Effort
+from benchmarks.peers.compare_peers import Effort
 from benchmarks.peers.pool import stopped_cleanly
 from benchmarks.run import HERE
 from benchmarks.workloads import Workload, draw, workloads_for

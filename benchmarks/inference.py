@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import command
 from benchmarks.command import describe
-from benchmarks.peers.duel import QUICK, Effort, Row, ratio, take_turns
+from benchmarks.peers.compare_peers import QUICK, Effort, Row, ratio, take_turns
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.predicting import CHUNK, WAYS, rows, temporary
 from benchmarks.report import Record, digits, heading, table
@@ -122,7 +122,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the command; exit codes as `command.run` says."""
+    """Run the command and return its exit code, as `command.run` says."""
     return command.run("inference", __doc__, arguments, _plan, markdown)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import calls, ceiling
 from benchmarks.clock import Clock
 from benchmarks.peers import CONTENDERS
-from benchmarks.peers.duel import Effort, Say
+from benchmarks.peers.compare_peers import Effort, Say
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.training import Training
 from benchmarks.report import digits, table
@@ -172,7 +172,7 @@ def markdown(record: Mapping[str, Any], profile: bool = False) -> str:
             each = ", ".join(f"{digits(us)} ({count})" for count, us in row["at_a_time"].items())
             lines += ["", f"{row['workload']}, µs a step where so many are asked for at a time: {each}."]
     if "ceiling" in record:
-        lines += ["", ceiling.told(record["ceiling"])]
+        lines += ["", ceiling.described(record["ceiling"])]
     if "ceiling_refused" in record:
         lines += ["", f"The ceiling was not measured: {record['ceiling_refused']}."]
     if record["left_out"]:

@@ -18,7 +18,7 @@ from benchmarks import command
 from benchmarks.command import describe
 from benchmarks.machine import ROOT, child_environment
 from benchmarks.peers import CONTENDERS
-from benchmarks.peers.duel import JOB, Row
+from benchmarks.peers.compare_peers import JOB, Row
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.report import Record, heading, table
 from benchmarks.workloads import workloads_for
@@ -205,7 +205,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the command; exit codes as `command.run` says."""
+    """Run the command and return its exit code, as `command.run` says."""
     return command.run("startup", __doc__, arguments, _plan, markdown)
 
 

@@ -82,7 +82,7 @@ def _of_ceiling(record: Record) -> Iterable[str]:
         return
     found = record["ceiling"]
     yield from ("", "## Share of the ceiling, and memory of the device", "")
-    yield ceiling.told(found)
+    yield ceiling.described(found)
     yield "Share: floating-point operations of the step's products, over its time, over that speed."
     yield "Memory: fcnet's own pool without cuBLAS's workspace, over parameters x 4 + data + activations (goal: 1.20)."
     yield ""
@@ -143,7 +143,7 @@ def _compilation(record: Record, columns: list[str]) -> Iterable[str]:
 
 
 def bars(record: Record) -> bytes:
-    """Return a PNG: time of each contender over fcnet's, a group per workload, goals as dashes.
+    """Draw a PNG: time of each contender over fcnet's, a group per workload, goals as dashes.
 
     Raises:
         MissingExtra: matplotlib is not installed.

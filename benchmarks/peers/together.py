@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.clock import Clock
 from benchmarks.peers import FLOOR, Contender
-from benchmarks.peers.duel import JOB, Answer, Effort, Row, Say, take_turns
+from benchmarks.peers.compare_peers import JOB, Answer, Effort, Row, Say, take_turns
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.workloads import Workload
 from fcnet.backends import get_backend
@@ -37,7 +37,7 @@ def duels(
     clock: Clock,
     say: Say = lambda text: None,
 ) -> Iterator[list[Row]]:
-    """Yield the rows of workload after workload, as those of `duel`; kind "late" for what was not built in time."""
+    """Yield the rows of each workload, as `compare_peers` does; kind "late" for what was not built in time."""
     known: list[Answer] = []
     room = get_backend(device).memory().free
     for group in groups(workloads, contenders, room):

@@ -23,7 +23,7 @@ class Stepper(Protocol):
             self()
 
 
-class Ways:
+class Strategies:
     """Those ways to write the step that could be built; building may go on beside other work, choosing may not."""
 
     def __init__(

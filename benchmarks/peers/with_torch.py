@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.peers.base import Peer, threads
-from benchmarks.peers.tuning import Stepper, Ways
+from benchmarks.peers.tuning import Stepper, Strategies
 from benchmarks.workloads import (
     BETA1,
     BETA2,
@@ -302,8 +302,10 @@ class Torch(Peer):
         torch.set_num_threads(threads())
         torch._dynamo.reset()  # a process may train one net after the other, and the compiler counts
         torch.set_float32_matmul_precision("high" if workload.precision == "tf32" else "highest")
-        ways = {name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()}
-        self.workload, self._built = workload, Ways(ways, self.choice, self.limit_s)
+        strategies = {
+            name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()
+        }
+        self.workload, self._built = workload, Strategies(strategies, self.choice, self.limit_s)
 
     def settle(self) -> None:
         steps = max(2, self.workload.steps // 10)
@@ -331,10 +333,10 @@ class Eager(Torch):
     """As most people run it."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
-        ways: dict[str, Callable[..., Stepper]] = {"fused Adam": partial(Modules, fused=True)}
+        strategies: dict[str, Callable[..., Stepper]] = {"fused Adam": partial(Modules, fused=True)}
         if device == "cpu":  # on an H100 it took 6 to 30 % longer on every net
-            ways["foreach Adam"] = partial(Modules, foreach=True)
-        return ways
+            strategies["foreach Adam"] = partial(Modules, foreach=True)
+        return strategies
 
 
 class Compiled(Torch):

@@ -113,7 +113,7 @@ class Answer:
         return worst, ""
 
 
-def duel(
+def compare_peers(
     workload: Workload,
     contenders: Iterable[Contender],
     *,
