@@ -109,7 +109,7 @@ def _gone() -> NoReturn:
 
 
 def main() -> None:
-    """What a child does: read its work, and do it until it is done or the pipe is closed."""
+    """Run a child: read its work and do it until it is done or the pipe is closed."""
     pipe = sys.stdin.buffer
     plan = pickle.loads(pipe.read(int.from_bytes(pipe.read(8), "big")))
     stopped = threading.Event()

@@ -34,18 +34,18 @@ class _Hopeless(Exception):
 
 
 def make(values: dict[str, Any], out: Path, plan: Plan, dataset: Dataset) -> Solver:
-    """The Solver that `fcnet train` would make of the fixed options and these."""
+    """Return the Solver that `fcnet train` would make of the fixed options and these."""
     return build.make_solver(_options(plan, values | {"out": str(out)}), dataset, verbose=False)
 
 
 def _options(plan: Plan, values: dict[str, Any]) -> TrainOptions:
-    """The fixed options and these, over those of the network to start from, if there is one."""
+    """Return the fixed options and these, over those of the network to start from, if there is one."""
     source = (plan.fixed | values).get("from_")
     return merged({} if source is None else of_network(read_model(source).config), plan.fixed, values)
 
 
 def load(plan: Plan) -> Dataset:
-    """The data that all trials share; the names of files become their whole paths."""
+    """Return the data that all trials share; the names of files become their whole paths."""
     if plan.fixed.get("from_") is not None:
         plan.fixed["from_"] = str(Path(plan.fixed["from_"]).expanduser().resolve())
     if plan.dataset is not None:

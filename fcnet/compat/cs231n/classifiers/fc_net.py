@@ -50,7 +50,7 @@ class FullyConnectedNet:
         dropout: float | None = None,
         use_batchnorm: bool | None = None,
     ) -> None:
-        """A network with weights drawn from N(0, weight_scale²), biases and beta 0, gamma 1.
+        """Make a network with weights drawn from N(0, weight_scale²), biases and beta 0, gamma 1.
 
         The weights are drawn layer by layer from NumPy's global generator, so `np.random.seed` decides them.
 
@@ -160,7 +160,7 @@ class FullyConnectedNet:
         return out, caches
 
     def _backward(self, dout: Array, caches: list[dict[str, Any]]) -> dict[str, Array]:
-        """The gradient of the data loss in every parameter, from that in the scores."""
+        """Return the gradient of the data loss in every parameter, from that in the scores."""
         grads: dict[str, Array] = {}
         for i, cache in reversed(list(enumerate(caches, 1))):
             if "dropout" in cache:
@@ -186,7 +186,7 @@ class FullyConnectedNet:
         return number(total), grads
 
     def to_fcnet(self, device: str = "auto") -> fcnet.FullyConnectedNet:
-        """A copy as fcnet's own network, which trains on either device and is fast.
+        """Return a copy as fcnet's own network, which trains on either device and is fast.
 
         Raises:
             ValueError: normalisation with another eps or momentum than fcnet's.
@@ -230,7 +230,7 @@ class FullyConnectedNet:
 
 
 def _keep_ratio(dropout: float, use_batchnorm: bool | None) -> float:
-    """The probability to keep a unit that is meant by the keyword of the years until 2020."""
+    """Return the probability to keep a unit that is meant by the keyword of the years until 2020."""
     value = finite_real("dropout", dropout)
     told = use_batchnorm is not None or value == 0  # by the call: only 2016 and 2017 have these
     dropped = _year.p_is_dropped() if _year.known() else told
