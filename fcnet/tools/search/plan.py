@@ -20,7 +20,7 @@ TRIALS = 20  # of a search that does not say
 
 @dataclass
 class SearchOptions(TrainOptions):
-    """What `fcnet search` can be told: the options of every trial, and how to search."""
+    """Options of `fcnet search`: those of every trial, and how to search."""
 
     see: ClassVar[str] = "fcnet search --help"
 
@@ -105,7 +105,7 @@ class Plan:
             grid[name] = points
         return grid
 
-    def told(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return what makes two studies the same one: all but how many trials, by how many processes, kept where."""
         defaults = to_save(TrainOptions())
         given = {name: value for name, value in to_save(merged(self.fixed)).items() if defaults.get(name) != value}

@@ -44,7 +44,7 @@ class Shared:
         optuna = need_optuna()
         self.plan = plan
         storage = _storage(plan.storage)
-        told = plan.told()
+        description = plan.describe()
         known = plan.study in optuna.get_all_study_names(storage)
         if known:
             self.study = optuna.load_study(study_name=plan.study, storage=storage)
@@ -59,15 +59,16 @@ class Shared:
             )
             self.study.set_user_attr("metric", metric.title)
             if "fcnet" not in self.study.user_attrs:
-                self.study.set_user_attr("fcnet", told)
+                self.study.set_user_attr("fcnet", description)
         before = self.study.user_attrs.get("fcnet")
         if before is None:
             raise ValueError(f"study: {plan.study!r} in this storage is not one of fcnet search; choose another name")
-        if before != told:
-            odd = [key for key in {**before, **told} if before.get(key) != told.get(key)]
+        if before != description:
+            odd = [key for key in {**before, **description} if before.get(key) != description.get(key)]
+            given = ", ".join(str(description.get(key, "-")) for key in odd)
             differ = ", ".join(f"{key} {before.get(key, '(not given)')}" for key in odd)
             raise ValueError(
-                f"study: {plan.study!r} was begun with {differ}; got {', '.join(str(told.get(k, '-')) for k in odd)}; "
+                f"study: {plan.study!r} was begun with {differ}; got {given}; "
                 "give the same, or begin another with --study NAME"
             )
         self.study.pruner = (

@@ -65,7 +65,7 @@ class FullyConnectedNet:
             seed: of the dropout masks, which are then the same at every call (see `dropout_forward`); None: new
                 ones each time.
             dropout: instead of dropout_keep_ratio, as until 2020. From 2018 on it is the probability to keep a unit,
-                and 1 is none; in 2016 and 2017 it is the share dropped, and 0 is none. Which is meant is told by
+                and 1 is none; in 2016 and 2017 it is the share dropped, and 0 is none. Which is meant follows from
                 `install(year=...)`, else by the call: the latter beside use_batchnorm, or if it is 0.
             use_batchnorm: instead of normalization="batchnorm", as in 2016 and 2017.
 
@@ -232,8 +232,8 @@ class FullyConnectedNet:
 def _keep_ratio(dropout: float, use_batchnorm: bool | None) -> float:
     """Return the probability to keep a unit that is meant by the keyword of the years until 2020."""
     value = finite_real("dropout", dropout)
-    told = use_batchnorm is not None or value == 0  # by the call: only 2016 and 2017 have these
-    dropped = _year.p_is_dropped() if _year.known() else told
+    by_call = use_batchnorm is not None or value == 0  # by the call: only 2016 and 2017 have these
+    dropped = _year.p_is_dropped() if _year.known() else by_call
     if not (0 <= value < 1 if dropped else 0 < value <= 1):
         meaning = "the share of units dropped, 0 for none" if dropped else "the probability to keep a unit, 1 for none"
         raise ValueError(f"dropout: expected {meaning}, got {value:g}")
