@@ -9,7 +9,7 @@ from fcnet.backends import Array, Feed, Purpose, host_generator
 from fcnet.backends.step import Run
 from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet
-from fcnet.training.device_data import Part
+from fcnet.training.device_data import DeviceSplit
 
 
 def joined(model: FullyConnectedNet) -> bool:
@@ -42,7 +42,9 @@ class Batches:
         size: rows of the next batch.
     """
 
-    def __init__(self, model: FullyConnectedNet, part: Part, batch_size: int, seed: int, counters: Array) -> None:
+    def __init__(
+        self, model: FullyConnectedNet, part: DeviceSplit, batch_size: int, seed: int, counters: Array
+    ) -> None:
         """`counters` (2,) int64 on the device: the first is the cursor, moved on by the step, set to 0 by `shuffle`."""
         self.model, self.part, self.batch_size, self.seed = model, part, batch_size, seed
         self.counters = counters
@@ -93,7 +95,9 @@ class Batches:
 class StreamedBatches(Batches):
     """Batches gathered on the host, of data too large for the device; the next one travels while a step is made."""
 
-    def __init__(self, model: FullyConnectedNet, part: Part, batch_size: int, seed: int, counters: Array) -> None:
+    def __init__(
+        self, model: FullyConnectedNet, part: DeviceSplit, batch_size: int, seed: int, counters: Array
+    ) -> None:
         self._feeds: dict[int, Feed] = {}  # by batch size
         self._sent = False  # whether the next batch is on its way
         super().__init__(model, part, batch_size, seed, counters)
