@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     from fcnet import load
     from fcnet.data import inputs
     from fcnet.nn.objective import kind_of_targets
-    from fcnet.training.metrics import metric_named, outcome, own_figure
+    from fcnet.training.metrics import measure, metric_named, outcome
+    from fcnet.validation import check_input
 
     model = load(options.model, device=options.device)
     chosen = metric_named(options.metric, model.objective)
@@ -68,13 +69,14 @@ def run(options: argparse.Namespace) -> int:
     if model.loss_name == "bce":
         inputs.check_probabilities(source, target, [y])
     with inputs.naming(source):
+        check_input("X", X, model.input_dim, model.dtype)
         model.objective.check_targets("y", y, len(X), model.dtype)
         said = outcome(model, X, y)
     print(f"{source}{what}: {counted(len(y), 'sample')}")
     for line in [
         *(by_output if model.objective.numeric else by_class)(model, said),
         *in_all(model, said, part, chosen),
-        in_short(model.objective.metric, own_figure(model.objective, said), part),
+        in_short(model.objective.metric, measure(model, X, y), part),
     ]:
         print(line)
     return 0

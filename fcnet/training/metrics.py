@@ -148,10 +148,8 @@ def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
     return objective.metric.figure(float(backend.to_numpy(total)), len(X), objective.outputs)
 
 
-def outcome(
-    model: FullyConnectedNet, X: Array, y: np.ndarray, batch_size: int = 4096, *, prepared: bool = False
-) -> Outcome:
-    """What the network says of the samples X (N, ...), beside their targets y, which are on the host.
+def outcome(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> Outcome:
+    """What the network says of the samples X (N, ...), beside their targets y: on the host, wherever these are.
 
     `prepared` as in `measure`. Each batch's scores are read from the device.
     """
@@ -165,6 +163,7 @@ def outcome(
             predicted.append(backend.to_numpy(objective.predictions(backend, here)))
             if objective.loss != "mse":
                 scores.append(backend.to_numpy(here).astype("float64"))
+    y = y if isinstance(y, np.ndarray) else backend.to_numpy(y)
     return _outcome(objective, y, np.concatenate(predicted), np.concatenate(scores) if scores else None)
 
 

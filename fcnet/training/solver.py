@@ -34,7 +34,7 @@ from fcnet.runs.record import Record
 from fcnet.runs.rundir import RunDirectory, as_run_directory
 from fcnet.training.batches import Batches, StreamedBatches, per_epoch
 from fcnet.training.configuration import configuration, python_only
-from fcnet.training.device_data import DeviceData, Part, as_dataset
+from fcnet.training.device_data import DeviceData, DeviceSplit, as_dataset
 from fcnet.training.fullbatch import FULL_BATCH, FullBatch
 from fcnet.training.losslog import LossLog, to_scale
 from fcnet.training.metrics import Figure, measure, metric_named, outcome
@@ -176,9 +176,7 @@ class Solver:
                 self._updates = Updates(
                     model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
                 )
-        for part, (X, y) in self.data.splits().items():
-            check_input(f"X_{part}", X, model.input_dim, model.dtype)
-            model.objective.check_targets(f"y_{part}", y, len(X), model.dtype)
+        self._check_data()
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
@@ -215,6 +213,12 @@ class Solver:
         self.best_epoch = 0
         self._best_loss = math.inf
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
+
+    def _check_data(self) -> None:
+        """Every part suits the model. Raises ValueError or TypeError."""
+        for part, (X, y) in self.data.splits().items():
+            check_input(f"X_{part}", X, self.model.input_dim, self.model.dtype)
+            self.model.objective.check_targets(f"y_{part}", y, len(X), self.model.dtype)
 
     def _tell_model_of_data(self) -> None:
         """Give the model what it does not have yet: preprocessing, names of classes and features."""
@@ -344,7 +348,7 @@ class Solver:
             X, y = X[: positive_int("num_samples", num_samples)], y[:num_samples]
         batch_size = positive_int("batch_size", batch_size)
         if isinstance(self.metric, Figure):
-            return self.metric.measure(outcome(self.model, X, self.model.backend.to_numpy(y), batch_size))
+            return self.metric.measure(outcome(self.model, X, y, batch_size))
         return measure(self.model, X, y, batch_size)
 
     def _only_accuracy(self, name: str, instead: str) -> None:
@@ -565,7 +569,7 @@ class Solver:
         if self.after_epoch is not None:
             self.after_epoch()
 
-    def _figure(self, part: Part, y: Callable[[], np.ndarray]) -> float:
+    def _figure(self, part: DeviceSplit, y: Callable[[], np.ndarray]) -> float:
         """The metric of a part of the data; y() gives its targets on the host, for a figure that is computed there."""
         if isinstance(self.metric, Figure):
             return self.metric.measure(outcome(self.model, part.X, y(), prepared=part.prepared))

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from fcnet.functional.metric import Metric
-from fcnet.training.metrics import Figure
 from fcnet.runs.options import flag
 from fcnet.tools.search.optuna_quietly import need_optuna
 from fcnet.tools.search.plan import Plan, is_local
 from fcnet.tools.search.ranges import Choices, Range
 from fcnet.tools.search.rows import Row, ranked, row
+from fcnet.training.metrics import Figure
 
 SILENT = 900.0  # seconds without an epoch after which another machine's trial counts as dead
 _ATTEMPTS = 20  # to open a storage that another process is just making
