@@ -11,7 +11,7 @@ from fcnet.backends import Array, Feed, Purpose, host_generator
 from fcnet.backends.step import Run
 from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet
-from fcnet.training.device_data import Part
+from fcnet.training.device_data import DeviceSplit
 
 
 def joined(model: FullyConnectedNet) -> bool:
@@ -47,7 +47,7 @@ class Batches:
     def __init__(
         self,
         model: FullyConnectedNet,
-        part: Part,
+        part: DeviceSplit,
         batch_size: int,
         seed: int,
         counters: Array,
