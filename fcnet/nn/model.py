@@ -414,7 +414,8 @@ class FullyConnectedNet:
 
     def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
         """What the network says: with "softmax" and "svm" the class with the highest score, (N,) integers; with "mse"
-        the values in the targets' units (float64 where they were scaled, see `target_scaling`), with "bce" labels of 0 and 1 (1 where the probability is above 1/2), (N, C), or (N,) if C is 1.
+        the values in the targets' units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and
+        1 (1 where the probability is above 1/2); values and labels are (N, C), or (N,) if C is 1.
         """
         return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
 

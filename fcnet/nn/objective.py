@@ -16,7 +16,6 @@ from fcnet.backends import Array, Backend
 from fcnet.backends.step import Run
 from fcnet.validation import check_finite, check_labels, check_numbers, finite_real, one_of
 
-
 PLACES = 8  # decimal places of a scaled value, of about 1, that float32 can tell
 
 

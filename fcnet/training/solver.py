@@ -167,8 +167,10 @@ class Solver(Steps):
                 )
         for part, (X, y) in self.data.splits().items():
             check_input(f"X_{part}", X, model.input_dim, model.dtype)
-            # Targets that are scaled need not fit into the network's own dtype.
-            model.objective.check_targets(f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype)
+            # Targets that will be scaled need not fit into the network's own dtype.
+            model.objective.check_targets(
+                f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
+            )
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
@@ -200,7 +202,7 @@ class Solver(Steps):
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
 
     def _tell_model_of_data(self) -> None:
-        """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and features."""
+        """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
         model, data = self.model, self.data
         if model.loss_name == "mse" and model.target_scaling is None:
             targets = learn("standardize", data.y_train.reshape(len(data.y_train), -1), name="y_train")
