@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     from fcnet import load
     from fcnet.data import inputs
     from fcnet.nn.objective import kind_of_targets
-    from fcnet.training.metrics import measure, metric_named, outcome
+    from fcnet.training.metrics import metric_named, outcome, own_figure
     from fcnet.validation import check_input
 
     model = load(options.model, device=options.device)
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     for line in [
         *(by_output if model.objective.numeric else by_class)(model, said),
         *in_all(model, said, part, chosen),
-        in_short(model.objective.metric, measure(model, X, y), part),
+        in_short(model.objective.metric, own_figure(model.objective, said), part),
     ]:
         print(line)
     return 0

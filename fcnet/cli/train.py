@@ -13,7 +13,7 @@ from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, say
 from fcnet.errors import counted
 from fcnet.runs.options import TrainOptions
-from fcnet.training.metrics import Figure, Outcome, measure, outcome, own_figure
+from fcnet.training.metrics import Figure, Outcome, outcome, own_figure
 from fcnet.training.solver import Solver
 
 
@@ -54,14 +54,16 @@ def _judge(solver: Solver, tell: Callable[[str], None]) -> None:
     """Print what the network is worth; the last line holds the test accuracy or rmse if there is a test part."""
     splits, model, own = solver.data.splits(), solver.model, solver.model.objective.metric
     part = "test" if "test" in splits else "val"
-    said, figure = outcome(model, *splits[part]), measure(model, *splits[part])
+    said = outcome(model, *splits[part])
+    chosen = solver.metric if isinstance(solver.metric, Figure) else None
+    is_shown = part == "test" or chosen is not None  # else the last line is of the history
+    figure = own_figure(model.objective, said) if is_shown else solver.check_metric(*splits[part])
     if model.objective.numeric:
         for line in by_output(model, said, f"{part} "):
             tell(line)
     if model.loss_name == "mse":
         for line in _no_better_than_the_mean(solver, said, figure):
             tell(line)
-    chosen = solver.metric if isinstance(solver.metric, Figure) else None
     if part == "test":
         if chosen is not None:
             say(in_short(chosen, chosen.measure(said), "test "))
@@ -128,5 +130,5 @@ def _no_better_than_the_mean(solver: Solver, said: Outcome, mine: float) -> Iter
             other = "more --epochs" if solver.epoch == solver.num_epochs else "another --optimizer"
         yield (
             f"{metric.title} {mine:.4f} is no better than {plain:.4f}, which always predicting the mean of the "
-            f"training targets gives; scale the targets to a standard deviation of about 1, or try {other}"
+            f"training targets gives; try {other}"
         )

@@ -105,7 +105,7 @@ class TrainOptions:
         COMMON,
         "softmax",
         str,
-        "softmax or svm for classes, mse for numbers (not scaled), bce for labels of 0 and 1",
+        "softmax or svm for classes, mse for numbers, bce for labels of 0 and 1",
         names=("softmax", "svm", "mse", "bce"),
     )
     label_smoothing: float = option(
