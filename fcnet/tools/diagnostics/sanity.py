@@ -29,7 +29,6 @@ Array = Any
 SMALL = 1e-3  # standard deviation of "small" weights
 CLOSE = 0.01  # relative difference from an expected loss that is still "equal": small weights are not zero
 LARGE = 3  # how many times its expected value the loss may be as a network is initialised
-FAR = 10  # times a new network's outputs, about 1, or less by as much: targets that cost many steps to reach
 ALMOST = 0.99  # of the variance of a few targets, as good as all of it
 GRADIENT_ERROR = 1e-4  # between what kinks of ReLU cause (1e-5) and mistakes (1e-3 to 1)
 
@@ -108,8 +107,7 @@ class Overfit:
 
     samples: how many. score: at the end, of those samples, the share of right classes or labels; of numbers (mse) the
     share of their variance (of their squares, if all are equal) that is explained, R². target: the score to reach.
-    loss: the last. steps: made. deviation: of numbers (mse) their standard deviation, 1 for others. ended: how a method
-    on all samples at once ended, in SciPy's words, or why it did.
+    loss: the last. steps: made. ended: how a method on all samples at once ended, in SciPy's words, or why it did.
     """
 
     samples: int
@@ -117,7 +115,6 @@ class Overfit:
     target: float
     loss: float
     steps: int
-    deviation: float = 1.0
     ended: str | None = None
 
     @property
@@ -138,11 +135,6 @@ class Overfit:
             cause += (
                 ", units that are all dead or all start equal (--init zeros), too few hidden units, or equal inputs "
                 "with different labels"
-            )
-        if self.deviation > FAR or 0 < self.deviation < 1 / FAR:
-            cause = (
-                f"targets far from the size of a new network's outputs (standard deviation {self.deviation:.2g}; scale "
-                f"them to about 1), or {cause}"
             )
         return [
             Finding(
@@ -211,7 +203,7 @@ class Sanity:
 
 
 def check_initial_loss(model: FullyConnectedNet, X: Array, y: Array) -> InitialLoss:
-    """The loss before training, against what it must be.
+    """Return the loss before training, against what it must be.
 
     With small weights all scores are about equal, so every class has a chance of 1/C: the softmax loss is then ln C,
     the hinge loss C - 1, as each of the C - 1 wrong classes misses its margin by 1; the binary cross-entropy is ln 2,
@@ -273,13 +265,12 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
     trial = _small_solver(solver, data, steps)
     numbers = trial.model.config["loss"] == "mse"
     target = ALMOST if numbers else 1.0
-    deviation = float(y.std(axis=0, dtype=np.float64).max()) if numbers else 1.0
     score, loss = 0.0, math.inf
     title = f"overfitting {counted(len(X), 'sample')}"
     with quietly(), Progress(title, steps, 0, shown=verbose) as progress:
         if trial.full_batch is not None:
             loss, ended = _minimized(trial, progress)
-            return Overfit(len(X), _score(trial.model, X, y), target, loss, trial.steps, deviation, ended)
+            return Overfit(len(X), _score(trial.model, X, y), target, loss, trial.steps, ended)
         while trial.steps < steps and score < target:
             trial.step()
             progress.advance(len(X), lambda: trial.loss_history[-1])
@@ -288,7 +279,7 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
                 if not math.isfinite(loss):
                     break
                 score = _score(trial.model, X, y)
-    return Overfit(len(X), score, target, loss, trial.steps, deviation)
+    return Overfit(len(X), score, target, loss, trial.steps)
 
 
 def _minimized(trial: Solver, progress: Progress) -> tuple[float, str]:
@@ -306,7 +297,7 @@ def _minimized(trial: Solver, progress: Progress) -> tuple[float, str]:
 
 
 def _small_solver(solver: Solver, data: Dataset, steps: int) -> Solver:
-    """A solver of the same rule for a copy of the network on all samples of `data` at once."""
+    """Return a solver of the same rule for a copy of the network on all samples of `data` at once."""
     net = copy_of(solver.model, **UNREGULARISED)
     how: dict[str, Any] = {"update_rule": solver.update_rule, "num_epochs": steps, "seed": solver.seed}
     if solver.full_batch is not None:
@@ -352,7 +343,7 @@ def check_gradients(model: FullyConnectedNet, X: Array, y: Array) -> Gradients:
 
 
 def check(solver: Solver, *, overfit_steps: int = 1000, verbose: bool = False) -> Sanity:
-    """The three checks of a training that is about to begin; the solver and its network are left as they are.
+    """Return the three checks of a training that is about to begin; the solver and its network are left as they are.
 
     Args:
         overfit_steps: see `check_overfit`. verbose: show a progress bar (on a terminal only).
