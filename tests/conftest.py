@@ -54,7 +54,7 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"{count} gpu tests left out, no usable GPU: {probe().reason}")
 
 
-NAMES = {"cpu": "cpu", "numba": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
+NAMES = {"cpu": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
 
 
 @pytest.fixture
@@ -107,13 +107,11 @@ def cpu_kernels():
 GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cupy", "cuda")]
 
 
-@pytest.fixture(params=["cpu", "numba", "guard", *GPU])
+@pytest.fixture(params=["cpu", "guard", *GPU])
 def backend(request):
-    """Each device in turn: NumPy and the first GPU without kernels, the guard; with them in tests marked `kernels`."""
-    if request.param in ("cpu", "cupy", "guard"):
+    """Each device in turn: the CPU with its kernels, the guard, the first GPU without kernels and with them."""
+    if request.param in ("guard", "cupy"):
         request.getfixturevalue("references_only")
-    if request.param == "numba":
-        request.getfixturevalue("cpu_kernels")
     return get_backend(NAMES[request.param])
 
 
