@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from contextlib import contextmanager
 
@@ -22,6 +23,9 @@ GUARD = GuardBackend()
 
 def pytest_configure(config):
     select.keep(GUARD)
+    # What a script starts in the background is deaf to Ctrl-C, and so is what it starts: tests of Ctrl-C would hang.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
