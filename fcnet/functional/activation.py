@@ -22,6 +22,25 @@ CUBIC, SPREAD = 0.044715, math.sqrt(2 / math.pi)  # of GELU
 LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a number
 
 
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("identity_forward", x=x))
+def identity_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+    """No activation, out = x: with it, layers in a row make a linear map of low rank.
+
+    Args and returns: as `relu_forward`; the cache, which the backward pass needs for its shape only, is out.
+    """
+    if out is None:
+        out = x.copy()
+    elif out is not x:
+        out[...] = x
+    return out, out
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("identity_backward", dout, cache))
+def identity_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout; arguments as in `relu_backward`."""
+    return identity_forward.reference(dout, out=dx)[0]
+
+
 @accelerated("out", "cache", check=lambda x, **_: checks.floating("relu_forward", x=x))
 def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     """Rectified linear unit, out = max(x, 0). Source: Nair and Hinton, "Rectified Linear Units", 2010.
@@ -303,6 +322,7 @@ ACTIVATIONS = {
     "maxout": _maxout(2),
     "gelu": Activation(gelu_forward.reference, gelu_backward.reference, "he", True),
     "silu": Activation(silu_forward.reference, silu_backward.reference, "he", True),
+    "identity": Activation(identity_forward.reference, identity_backward.reference, "xavier"),
 }
 
 

@@ -89,7 +89,7 @@ class TrainOptions:
         "relu",
         CommaList,
         "{}; or one for each hidden layer, such as tanh,relu",
-        names=("relu", "leaky_relu", "elu", "sigmoid", "tanh", "maxout", "gelu", "silu"),
+        names=("relu", "leaky_relu", "elu", "sigmoid", "tanh", "maxout", "gelu", "silu", "identity"),
     )
     maxout_pieces: int | None = option(NETWORK, None, int, "pieces of each maxout unit (default: 2)")
     norm: str = option(NETWORK, "none", str, "{}", names=("none", "batchnorm", "layernorm"))
