@@ -10,7 +10,7 @@ from fcnet.data.columns import listed, printable
 from fcnet.errors import counted
 
 LEFT_OUT = "left out"
-KINDS = ("number", "boolean", "category", "ordinal", "date", LEFT_OUT)
+COLUMN_KINDS = ("number", "boolean", "category", "ordinal", "date", LEFT_OUT)
 DROPPED, NOT_AMONG = "as --drop says", "not among --only"  # reasons that the user gave
 
 

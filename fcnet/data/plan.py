@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import ORDERS, number
-from fcnet.data.column_plan import DROPPED, KINDS, LEFT_OUT, NOT_AMONG, ColumnPlan
+from fcnet.data.column_plan import DROPPED, COLUMN_KINDS, LEFT_OUT, NOT_AMONG, ColumnPlan
 from fcnet.data.columns import Columns, columns_of, listed, place_of, printable, shown, word_of
 from fcnet.data.fill_columns import fill
 from fcnet.data.learn_columns import Learner
@@ -189,7 +189,7 @@ class Plan:
         columns = tuple(
             ColumnPlan(**{k: _tuple(v) if k != "fill" else v for k, v in c.items()}) for c in values["columns"]
         )
-        if odd := {column.kind for column in columns} - set(KINDS):
+        if odd := {column.kind for column in columns} - set(COLUMN_KINDS):
             raise ValueError(f"unknown kinds of columns, {', '.join(sorted(odd))}")
         return cls(**{**{k: _tuple(v) for k, v in values.items()}, "columns": columns})
 
