@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import ORDERS, number
-from fcnet.data.column_plan import DROPPED, COLUMN_KINDS, LEFT_OUT, NOT_AMONG, ColumnPlan
+from fcnet.data.column_plan import COLUMN_KINDS, DROPPED, LEFT_OUT, NOT_AMONG, ColumnPlan
 from fcnet.data.columns import Columns, columns_of, listed, place_of, printable, shown, word_of
 from fcnet.data.fill_columns import fill
 from fcnet.data.learn_columns import Learner

@@ -105,7 +105,7 @@ class TrainOptions:
         COMMON,
         "softmax",
         str,
-        "softmax or svm for classes, mse for numbers (not scaled), bce for labels of 0 and 1",
+        "softmax or svm for classes, mse for numbers, bce for labels of 0 and 1",
         names=("softmax", "svm", "mse", "bce"),
     )
     label_smoothing: float = option(
@@ -163,6 +163,14 @@ class TrainOptions:
     epochs: int = option(COMMON, 20, int, "passes over the training data")
     patience: int | None = option(
         REGULARISATION, None, int, "stop after so many epochs without a better validation accuracy"
+    )
+    metric: str | None = option(
+        COMMON,
+        None,
+        str,
+        "what the best epoch is chosen by (default: accuracy, of numbers rmse): accuracy, balanced_accuracy, f1, "
+        "f1_macro, roc_auc or log_loss; rmse, mae or r2",
+        names=("accuracy", "balanced_accuracy", "f1", "f1_macro", "roc_auc", "log_loss", "rmse", "mae", "r2"),
     )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
