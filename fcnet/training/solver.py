@@ -228,6 +228,8 @@ class Solver(Steps):
             model.classes = data.classes
         if model.features is None:
             model.features = data.features
+        if model.plan is None:
+            model.plan = data.plan
 
     @property
     def _method(self) -> Updates | FullBatch:
