@@ -148,9 +148,7 @@ class TrainOptions:
         "{}",
         names=(*RULES, *FULL_BATCH),
     )
-    lr: float | None = option(
-        COMMON, None, float, f"learning rate (default: {_grouped(RULES, 'learning_rate')})"
-    )
+    lr: float | None = option(COMMON, None, float, f"learning rate (default: {_grouped(RULES, 'learning_rate')})")
     lr_decay: float = option(STEPS, 1.0, float, "factor on the learning rate after each epoch")
     schedule: str | None = option(
         STEPS,

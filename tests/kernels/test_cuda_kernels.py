@@ -296,7 +296,7 @@ class TestUnits:
 @pytest.mark.parametrize("shape", [(1, 2), (3, 1), (5, 3), (70, 10), (33, 70), (1500, 7), (2100, 33)], ids=str)
 def test_losses(name, shape, rng, kernels, up, dtype):
     scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
-    expected = F.LOSSES[name.removesuffix("_loss")].reference(scores.astype(np.float64), y)
+    expected = F.LOSSES[name.removesuffix("_loss")].function.reference(scores.astype(np.float64), y)
     loss, dscores = run(kernels[name], up(scores), up(y))
     assert_close(down(loss), expected[0], dtype, "loss")
     assert_close(down(dscores), expected[1], dtype, "loss")
@@ -319,7 +319,7 @@ def test_a_class_that_cannot_be_has_no_part_in_the_loss(kernels, up, dtype):
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
 def test_a_label_out_of_range_is_no_right_class(name, rng, kernels, up, dtype):
     scores, y = rng.standard_normal((3, 4)).astype(dtype), np.array([1, 10**12, -1])
-    expected = F.LOSSES[name.removesuffix("_loss")].reference(scores.astype(np.float64), y)
+    expected = F.LOSSES[name.removesuffix("_loss")].function.reference(scores.astype(np.float64), y)
     for got, want in zip(run(kernels[name], up(scores), up(y)), expected, strict=True):
         assert_close(down(got), want, dtype, "loss")
 

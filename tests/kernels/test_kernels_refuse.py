@@ -106,7 +106,7 @@ def test_units(kind, activation, keep, rng, dtype):
 @pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("name", ["softmax", "svm"])
 def test_losses(name, rng, dtype):
-    op, y = F.LOSSES[name], rng.integers(4, size=6)
+    op, y = F.LOSSES[name].function, rng.integers(4, size=6)
     one_hot = np.eye(4)[y]
     smooth = 0.7 * one_hot + 0.3 / 4 if name == "softmax" else one_hot
     targets = [y, y.astype("uint8"), y.astype("int32"), np.repeat(y, 2)[::2], one_hot.astype(dtype), one_hot > 0]
