@@ -18,7 +18,7 @@ from benchmarks.variants import Step
 
 
 def _grid(config: pytest.Config) -> Grid:
-    """What `benchmarks.run` left with the configuration, else the quick grid."""
+    """Return what `benchmarks.run` left with the configuration, else the quick grid."""
     return getattr(config, "fcnet_grid", None) or Grid.load("quick")
 
 
@@ -50,7 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def size(request: pytest.FixtureRequest) -> Iterator[Size]:
-    """The arrays of one size; gone before those of the next are made."""
+    """Yield the arrays of one size and free them before those of the next are made."""
     clock.backend = None
     op, width, batch = request.param
     yield Size(op, width, batch, _grid(request.config))

@@ -26,7 +26,7 @@ Calls = list[Callable[[], Any]]
 
 @contextmanager
 def recorded(backend: Backend) -> Iterator[Calls]:
-    """The calls of each step that is recorded meanwhile."""
+    """Yield the list that collects the calls of each step recorded meanwhile."""
     found: Calls = []
     compile = backend.compile
 
@@ -42,7 +42,7 @@ def recorded(backend: Backend) -> Iterator[Calls]:
 
 
 def profile(backend: Backend, calls: Iterable[Callable[[], Any]]) -> list[dict[str, Any]]:
-    """A row for each kind of call in order: its name, its shapes, how many there are, microseconds of each of them.
+    """Return a row for each kind of call, in order: name, shapes, count, microseconds of each.
 
     A call that cannot be timed alone has `refused` in place of `us`.
     """
@@ -62,7 +62,7 @@ def profile(backend: Backend, calls: Iterable[Callable[[], Any]]) -> list[dict[s
 
 
 def seconds_alone(backend: Backend, call: Callable[[], Any]) -> float:
-    """The median time of the call; it is made many times, and then the step's counters are as they were."""
+    """Return the median time of the call; it is made many times, and then the step's counters are as they were."""
     counters = [(array, array.copy()) for array in _counters(call)]
     time_launch = _in_turn(call) if backend.name == "cpu" else _in_graph(backend, call)
     taken = []
@@ -101,7 +101,7 @@ def _in_graph(backend: Backend, call: Callable[[], Any]) -> Callable[[], float]:
 
 
 def _captured(backend: Backend, call: Callable[[], Any]) -> tuple[Any, Any]:
-    """A graph of the call, `REPEATS` times, and the memory of what it allocates."""
+    """Return a graph of the call, `REPEATS` times, and the memory of what it allocates."""
     cupy = backend.xp
     call()  # nothing is left to be compiled in the capture
     backend.synchronize()
@@ -146,7 +146,7 @@ def _counters(call: Any) -> list[Array]:
 
 
 def markdown(rows: Sequence[Mapping[str, Any]], steps: Mapping[str, float]) -> str:
-    """The calls of each workload, and their sum beside the step. `steps`: microseconds of a step by workload."""
+    """Return the calls of each workload, and their sum beside the step. `steps`: microseconds of a step by workload."""
     lines = ["## Call by call", "", f"Each recorded call alone, {REPEATS} times in a graph; microseconds a call.", ""]
     for workload in dict.fromkeys(row["workload"] for row in rows):
         own = [row for row in rows if row["workload"] == workload]

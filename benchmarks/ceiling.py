@@ -43,15 +43,15 @@ def measure(device: str, side: int | None = None) -> dict[str, Any]:
     return {"side": side, "flops": flops, "bytes": 2 * source.nbytes / _seconds(copy, backend.synchronize)}
 
 
-def told(found: Mapping[str, Any]) -> str:
-    """What `measure` found, in a line."""
+def described(found: Mapping[str, Any]) -> str:
+    """Return what `measure` found, in a line."""
     speeds = ", ".join(f"{name} {flops / 1e12:.1f} TFLOP/s" for name, flops in found["flops"].items())
     side, copied = found["side"], found["bytes"] / 1e9
     return f"One product of random {side} x {side} matrices: {speeds}; a copy: {copied:.0f} GB/s."
 
 
 def _long(backend: Backend, size: int) -> Array:
-    """A long random array; a drawn piece of it, repeated: drawing it all would take the host seconds."""
+    """Return a long random array; a drawn piece of it, repeated: drawing it all would take the host seconds."""
     piece = np.random.default_rng(0).standard_normal(min(size, 1 << 20), dtype=np.float32)
     return backend.xp.tile(backend.asarray(piece), size // len(piece))
 
@@ -100,7 +100,7 @@ def _of_torch(backend: Backend, side: int, precisions: list[str]) -> dict[str, f
 
 
 def _seconds(call: Callable[[], object], synchronize: Callable[[], object]) -> float:
-    """The median of a call's time over rounds that are each waited for."""
+    """Return the median of a call's time over rounds that are each waited for."""
     call(), synchronize()
     start = time.perf_counter()
     call(), synchronize()

@@ -17,7 +17,7 @@ class Clock:
         return self._end - time.monotonic()
 
     def within(self, seconds: float) -> Clock:
-        """A clock that is over in so many seconds, or with this one."""
+        """Return a clock that is over in so many seconds, or with this one."""
         return Clock(min(seconds, self.left()))
 
 

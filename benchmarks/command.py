@@ -69,7 +69,7 @@ def run(
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
-    """The options that all commands over `run` have."""
+    """Add the options that all commands over `run` have."""
     cores = machine.cores()
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record there; table and picture beside it")
     parser.add_argument("--threads", type=int, default=cores, metavar="T", help="of each contender; default: all")
@@ -101,12 +101,12 @@ def try_writing(path: Path) -> None:
 
 
 def names(text: str) -> list[str]:
-    """A list as the options take it: "torch,jax" -> its parts, each once."""
+    """Return a list as the options take it: "torch,jax" -> its parts, each once."""
     return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def chosen(option: str, given: Sequence[str], valid: Sequence[str]) -> list[str]:
-    """The names given, checked.
+    """Return the names given, checked.
 
     Raises:
         ValueError: none, or one that is not valid.
@@ -140,7 +140,7 @@ def short(path: Path) -> str:
 def write(
     record: report.Record, path: Path, table: str, picture: Callable[[report.Record], bytes] | None
 ) -> list[Path]:
-    """The record, its table and its picture beside each other; each whole or not at all."""
+    """Write the record, its table and its picture beside each other, each whole or not at all."""
     write_atomically(path, report.to_json(record))
     write_atomically(path.with_suffix(".md"), table)
     files = [path, path.with_suffix(".md")]
@@ -148,7 +148,7 @@ def write(
 
 
 def write_picture(record: report.Record, path: Path, picture: Callable[[report.Record], bytes]) -> list[Path]:
-    """The file written; none without matplotlib, which is said."""
+    """Draw the picture and return its file; without matplotlib none, which is said."""
     try:
         write_atomically(path, picture(record))
     except MissingExtra as error:

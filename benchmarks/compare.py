@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks import ceiling, command
 from benchmarks.command import chosen, describe, names, say
 from benchmarks.peers import AHEAD, CONTENDERS, FLOOR, OWN, PEERS, Contender
-from benchmarks.peers.duel import JOB, QUICK, Answer, Effort, Row, Say, best, duel, ratio
+from benchmarks.peers.compare_peers import JOB, QUICK, Answer, Effort, Row, Say, best, compare_peers, ratio
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.table import bars, markdown
 from benchmarks.workloads import Workload, workloads_for
@@ -37,15 +37,15 @@ def one_by_one(
     effort: Effort = QUICK,
     say: Say = lambda text: None,
 ) -> Iterator[list[Row]]:
-    """The rows of every contender, workload by workload: each is built alone."""
+    """Yield the rows of every contender, workload by workload: each is built alone."""
     known: list[Answer] = []
     for workload in workloads:
         say(f"{workload.name}: {workload.describe()}")
-        yield duel(workload, contenders, device=device, threads=threads, effort=effort, say=say, known=known)
+        yield compare_peers(workload, contenders, device=device, threads=threads, effort=effort, say=say, known=known)
 
 
 def ratios(workload: Workload, rows: Sequence[Row], contenders: Sequence[Contender]) -> list[Row]:
-    """The best frameworks' times over fcnet's, plain NumPy's over that of fcnet without Numba; those that there are."""
+    """Return the best frameworks' times over fcnet's and plain NumPy's over that of fcnet without Numba."""
     counting = [contender.name for contender in contenders if contender.counts]
     pairs = [
         (best(rows, counting), "fcnet", workload.goal),
@@ -160,7 +160,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says."""
+    """Run the command and return its exit code, as `command.run` says."""
     return command.run("compare", __doc__, arguments, _plan, markdown, picture=bars, add=_options)
 
 

@@ -162,7 +162,7 @@ class Product:
         self._out = self._layout(problem.result, problem.rows, problem.columns)
 
     def algorithms(self, count: int) -> list[Algorithm]:
-        """The first that cuBLASLt's heuristics name, the one thought fastest first; none if it has none."""
+        """Return the first that cuBLASLt's heuristics name, the one thought fastest first; none if it has none."""
         found, number = (_Found * count)(), ctypes.c_int()
         layouts = self._b, self._a, self._out, self._out
         with self._preference() as preference:

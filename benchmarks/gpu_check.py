@@ -19,10 +19,10 @@ import numpy as np
 
 import fcnet
 from benchmarks import command, compare, gpu_tests, kernels, machine, own, report
-from benchmarks import whole as training
+from benchmarks import end_to_end as training
 from benchmarks.clock import Clock, deadlines
 from benchmarks.peers import CONTENDERS, PEERS, table, together
-from benchmarks.peers.duel import Effort
+from benchmarks.peers.compare_peers import Effort
 from benchmarks.peers.pool import stopped_cleanly
 from benchmarks.run import HERE
 from benchmarks.workloads import Workload, draw, workloads_for
@@ -42,7 +42,7 @@ Keep = Callable[[Any], None]
 
 
 def parity(device: str, clock: Clock, keep: Keep) -> dict[str, Any]:
-    """The largest relative difference of a small net's losses from the CPU's over the first steps, by rule."""
+    """Return the largest relative difference of a small net's losses from the CPU's over the first steps, by rule."""
     drawn = draw(PARITY)
     data = fcnet.data.Dataset(X_train=drawn.X, y_train=drawn.y, X_val=drawn.X[:100], y_val=drawn.y[:100])
     rows: list[dict[str, Any]] = []
@@ -83,7 +83,7 @@ def peers(
     keep: Keep,
     ceiling: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What `python -m benchmarks.compare --device cuda` writes: whole steps beside PyTorch's and JAX's, the ceiling."""
+    """Return what `python -m benchmarks.compare --device cuda` writes: steps beside the peers', the ceiling."""
     contenders = compare.contenders_for(device, [name for name in PEERS if "cuda" in CONTENDERS[name].devices])
     threads = machine.cores()
     duels = together.duels(workloads, contenders, device=device, threads=threads, effort=effort, clock=clock, say=say)
@@ -110,7 +110,7 @@ def say(text: str) -> None:
 
 
 def head(device: str, commit: str | None) -> dict[str, Any]:
-    """The head of the JSON file."""
+    """Return the head of the JSON file."""
     found = machine.describe(["cpu", device])
     return {
         "date": machine.today(),
@@ -123,7 +123,7 @@ def head(device: str, commit: str | None) -> dict[str, Any]:
 
 
 def earlier(content: Mapping[str, Any], files: Iterable[Path]) -> dict[str, Any]:
-    """What another command found of the same commit on the same GPU, to be added to; else what is given."""
+    """Return what another command found of the same commit on the same GPU, to be added to; else what is given."""
     for file in files:
         try:
             found = json.loads(file.read_text("utf-8"))
@@ -135,7 +135,7 @@ def earlier(content: Mapping[str, Any], files: Iterable[Path]) -> dict[str, Any]
 
 
 def merged(before: Any, found: Any) -> Any:
-    """A part with what an earlier command found of other workloads; any other part is the new one alone."""
+    """Return a part with what an earlier command found of other workloads; any other part is the new one alone."""
     if not isinstance(before, dict) or not isinstance(found, dict) or "workloads" not in found:
         return found
     done = {workload["name"] for workload in found["workloads"]}
@@ -183,7 +183,7 @@ def check(
 
 
 def tables(content: Mapping[str, Any], profile: bool = False) -> str:
-    """What was found, for people; with `profile`, the calls of fcnet's steps too."""
+    """Return what was found, for people; with `profile`, the calls of fcnet's steps too."""
     lines = []
     for name in (part for part in PARTS if part in content["errors"]):
         lines.append(f"{name} failed: {content['errors'][name]}")

@@ -99,7 +99,7 @@ class Case(NamedTuple):
 
 
 def cases(name: str, net: Net, precision: str) -> list[Case]:
-    """The products of a step, those that take longest first; `padded` stands for an output layer with more columns."""
+    """Return the products of a step, the longest first; `padded`: an output layer with more columns."""
     layers = {
         "inner": (net.hidden - 1, net.width, net.width),
         "first": (1, net.inputs, net.width),
@@ -160,17 +160,17 @@ class Bench:
         self.best: dict[tuple[Case, str, str], Algorithm] = {}  # of a case, a result and an epilogue
 
     def launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
-        """A kernel of gpu_products.cu."""
+        """Launch a kernel of gpu_products.cu."""
         if name not in self._kernels:
             self._kernels[name] = self._module.get_function(name)
         self._kernels[name](grid, block, arguments)
 
     def each(self, name: str, size: int, *arguments: Any) -> None:
-        """A thread for each of `size` elements."""
+        """Launch a thread for each of `size` elements."""
         self.launch(name, (-(-size // THREADS),), (THREADS,), *arguments)
 
     def normal(self, shape: tuple[int, ...], seed: int, scale: float = 1.0, zeros: int = NO_ZEROS) -> Any:
-        """Normal numbers in float32; half of them may be zero."""
+        """Draw normal numbers in float32; half of them may be zero."""
         out = self.cupy.empty(shape, np.float32)
         self.each("fill", out.size, out, np.int64(out.size), np.uint32(seed), np.float32(scale), np.int32(zeros))
         return out
@@ -184,7 +184,7 @@ class Bench:
         return out
 
     def mask(self, x: Any) -> Any:
-        """The bits of x > 0, as cuBLASLt has them."""
+        """Return the bits of x > 0, as cuBLASLt has them."""
         row = cublaslt.mask_row(x.shape[1])
         out = self.cupy.empty((x.shape[0], row // 8), np.uint8)
         self.each("pack_mask", out.size, out, x, np.int64(x.shape[0]), np.int32(x.shape[1]), np.int32(row))
@@ -198,7 +198,7 @@ class Bench:
         x.data.memset(255, x.nbytes)
 
     def copied(self, x: Any) -> Any:
-        """A copy that needs no kernel of CuPy's, whose first takes a second to compile."""
+        """Return a copy that needs no kernel of CuPy's, whose first takes a second to compile."""
         out = self.cupy.empty(x.shape, x.dtype)
         out.data.copy_from_device_async(x.data, x.nbytes)
         return out
@@ -214,7 +214,7 @@ class Bench:
         return self.cupy.cuda.get_current_stream().ptr
 
     def captured(self, call: Callable[[int], object], calls: int) -> tuple[Any, Any]:
-        """A graph of call(0), call(1), ... and the memory that belongs to it."""
+        """Return a graph of call(0), call(1), ... and the memory that belongs to it."""
         cupy = self.cupy
         cupy.cuda.get_current_stream().synchronize()
         pool, stream = cupy.cuda.MemoryPool(), cupy.cuda.Stream(non_blocking=True)
@@ -307,18 +307,18 @@ class Data:
         self.scale = float(np.sqrt(np.mean(self.answer**2)))
 
     def results(self, storage: str) -> list[Any]:
-        """An array for each set."""
+        """Return an array for each set."""
         if storage not in self._results:
             shape = self.case.rows, self.case.columns
             self._results[storage] = [self.bench.empty(shape, storage) for _ in range(self.sets)]
         return self._results[storage]
 
     def sampled(self, x: Any) -> np.ndarray:
-        """What of an array of the result's shape is compared."""
+        """Return what of an array of the result's shape is compared."""
         return np.stack([host(x[line]) for line in self.lines])[:, :: self.step]
 
     def project(self, i: int, out: Any = None) -> None:
-        """The product as fcnet makes it."""
+        """Compute the product as fcnet makes it."""
         a, b = self.full[i % self.sets]
         turned = self.case.turned
         out = self.results("float32")[i % self.sets] if out is None else out
@@ -326,7 +326,7 @@ class Data:
         self.bench.gemm(a.T if turned[0] else a, b.T if turned[1] else b, out=out, precision=precision)
 
     def caller(self, product: Product, algorithm: Algorithm, storage: str) -> Callable[[int], None]:
-        """The product of set i by cuBLASLt."""
+        """Return the product of set i by cuBLASLt."""
         outs, workspace, bench = self.results(storage), self.bench.workspace.data.ptr, self.bench
 
         def call(i: int) -> None:
@@ -337,7 +337,7 @@ class Data:
 
 
 def difference(found: np.ndarray, expected: np.ndarray, scale: float) -> float:
-    """The largest, in units of `scale`; infinite if there is a NaN."""
+    """Return the largest, in units of `scale`; infinite if there is a NaN."""
     worst = float(np.max(np.abs(found - expected))) / scale
     return worst if np.isfinite(worst) else 1e30
 
@@ -444,7 +444,7 @@ def summary(case: Case, rows: list[dict[str, Any]], best: dict[str, Any] | None)
 
 
 def separate_pass(bench: Bench, data: Data, epilogue: str) -> Callable[[int], None]:
-    """What fcnet does, after the product, in place of an epilogue: on float32, in an array of the result's shape."""
+    """Return what fcnet does after the product instead of an epilogue: float32, in the result's shape."""
     outs, case, on = data.results("float32"), data.case, bench.launcher
     shape = np.int32(case.rows), np.int32(case.columns)
     cache = FusedCache(data.hidden, np.float32(1))
@@ -471,7 +471,7 @@ def separate_pass(bench: Bench, data: Data, epilogue: str) -> Callable[[int], No
 
 
 def expected(bench: Bench, data: Data, epilogue: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """What an epilogue makes of the answer, and its gradient of the bias."""
+    """Return what an epilogue makes of the answer, and its gradient of the bias."""
     if epilogue == "bgrada":
         return data.answer, data.sums
     if epilogue.startswith("drelu"):
@@ -493,7 +493,7 @@ def mask_fits(data: Data, mask: Any, out: Any) -> bool:
 
 
 def fused(bench: Bench, case: Case, data: Data, wanted: Fused) -> dict[str, Any]:
-    """An epilogue beside the best plain product and the pass that it would save."""
+    """Return an epilogue beside the best plain product and the pass that it would save."""
     until = bench.clock.left() - PIECE_S
     epilogue, result, kind = wanted
     made = epilogue in ("drelu_bgrad", "bgrada")  # the gradient of a bias
@@ -542,14 +542,14 @@ def fused(bench: Bench, case: Case, data: Data, wanted: Fused) -> dict[str, Any]
 
 
 def results_of(case: Case) -> list[str]:
-    """The types in which a product's result is wanted."""
+    """Return the types in which a product's result is wanted."""
     if case.precision != "bf16":
         return ["float32"]
     return ["float32"] if case.way == "dw" else ["bf16", "float32"]
 
 
 def pieces(case: Case, bench: Bench) -> Iterator[tuple[str, Callable[[Data], dict[str, Any]]]]:
-    """What is measured of a product, and its name."""
+    """Yield what is measured of a product, and its name."""
     name = f"{case.net} {case.precision} {case.layer} {case.way}"
     for result in results_of(case):
         yield f"{name} -> {result}", partial(_plain, bench, case, result)
@@ -635,7 +635,7 @@ class Layer:
 
 
 def project_layer(bench: Bench, net: str, precision: str) -> Callable[[int], None]:
-    """An inner layer as fcnet makes it: three products and two passes over float32."""
+    """Return an inner layer as fcnet makes it: three products and two passes over float32."""
     shape = NETS[net]
     batch = shape.batch, shape.width
     x, below = (bench.normal(batch, seed, zeros=NEGATIVE) for seed in (1, 4))
@@ -655,7 +655,7 @@ def project_layer(bench: Bench, net: str, precision: str) -> Callable[[int], Non
 
 
 def chains(bench: Bench, net: str) -> list[dict[str, Any]]:
-    """An inner layer, forward and backward, in each way."""
+    """Return an inner layer, forward and backward, in each way."""
     ways: dict[str, Callable[[int], object]] = {
         f"fcnet {precision}": project_layer(bench, net, precision) for precision in ("tf32", "bf16")
     }
@@ -780,7 +780,7 @@ def _near(a: Any, b: Any) -> bool:
 def backward(
     bench: Bench, name: str, vector: int, high: int, parts: int, dz: Any, db: Any, work: Any, dout: Any, out: Any
 ) -> None:
-    """The two kernels of a backward pass."""
+    """Run the two kernels of a backward pass."""
     rows, width = dz.shape
     grid = -(-width // (32 * vector)), parts
     bench.launch(name, grid, (32, high), dz, work, dout, out, np.int32(rows), np.int32(width))
@@ -876,7 +876,7 @@ def _append(rows: list[Any], piece: Callable[[Data], dict[str, Any]], data: Data
 
 
 def measure(bench: Bench, content: dict[str, Any], chosen: Sequence[str], keep: Keep) -> None:
-    """The chosen parts, in the order of PARTS."""
+    """Measure the chosen parts, in the order of PARTS."""
 
     def products(net: str, precision: str) -> None:
         measure_products(bench, content, net, precision, keep)
@@ -958,7 +958,7 @@ def _text(number: float | None) -> str:
 
 
 def step_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A step's products with their passes, added up: as they are, by the best algorithms, with epilogues."""
+    """Return a step's products with their passes, added up: as they are, by the best algorithms, with epilogues."""
     lines = ["| net | products + passes now us | best algorithms us | with epilogues us |", "|---|--:|--:|--:|"]
     for net, precision in dict.fromkeys((row["net"], row["precision"]) for row in rows):
         those = [row for row in rows if (row["net"], row["precision"]) == (net, precision) and row["times"]]
@@ -989,7 +989,7 @@ def _costs(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """What was found, for people."""
+    """Return what was found, for people."""
     products, left = content["products"], content["left_out"]
     parts = [
         [f"{content['gpu']['name']}, cuBLASLt {content['cublas_lt']}"],

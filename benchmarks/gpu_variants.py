@@ -132,7 +132,7 @@ class Variant:
         self.arrays["counters"][...] = 0
 
     def proof(self) -> dict[str, float]:
-        """The largest differences from the CPU's after the first steps."""
+        """Return the largest differences from the CPU's after the first steps."""
         for steps in (1, 1, PROOF - 2):
             self.launch(steps)
         expected = self.net.expected
@@ -232,19 +232,19 @@ def measure(cupy: Any, keep: Any, most: int) -> None:
 
 
 def head_of(net: Net, plan: Plan) -> str:
-    """The source for this plan."""
+    """Return the source for this plan."""
     return plan.definitions(net.offsets()) + source("persistent")
 
 
 def described(plan: Plan) -> dict[str, Any]:
-    """The plan and what follows from it."""
+    """Return the plan and what follows from it."""
     derived = {name: getattr(plan, name) for name in ("row_blocks", "tile_blocks", "k_slices", "later_tiles", "shared")}
     names = ("rows_of_block", "j1", "k1", "j2", "k2", "x_buffers", "threads")
     return {name: getattr(plan, name) for name in names} | derived
 
 
 def table(content: dict[str, Any]) -> str:
-    """What was found, for people."""
+    """Return what was found, for people."""
     lines = []
     for row in content["variants"]:
         plan = " ".join(f"{name}={value}" for name, value in row["plan"].items())

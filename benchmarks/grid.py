@@ -33,7 +33,7 @@ class Grid:
 
     @classmethod
     def load(cls, name: str, **replace: Any) -> Grid:
-        """The grid of that name in grids.toml, with some fields replaced (None: left as they are).
+        """Return the grid of that name in grids.toml, with some fields replaced (None: left as they are).
 
         Raises:
             ValueError: no such grid, op or variant; a size below 1; an empty list.

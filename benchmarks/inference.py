@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks import command
 from benchmarks.command import describe
-from benchmarks.peers.duel import QUICK, Effort, Row, ratio, take_turns
+from benchmarks.peers.compare_peers import QUICK, Effort, Row, ratio, take_turns
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.predicting import CHUNK, WAYS, rows, temporary
 from benchmarks.report import Record, digits, heading, table
@@ -25,7 +25,7 @@ TIE = 1e-4  # scores closer than this, relative to the largest, may be ordered e
 
 
 def right_answer(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
-    """The classes in float64, and where the two best scores are so close that rounding may decide."""
+    """Return the classes in float64, and where the two best scores are so close that rounding may decide."""
     weights = {name: value.astype(np.float64) for name, value in initial(workload).items()}
     classes, ties = [], []
     X = rows(workload)
@@ -41,7 +41,7 @@ def right_answer(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
 
 
 def objection(predicted: np.ndarray, right: np.ndarray, ties: np.ndarray) -> str:
-    """What is wrong with the predictions, or ""."""
+    """Return what is wrong with the predictions, or ""."""
     if predicted.shape != right.shape:
         return f"{predicted.shape} predictions, expected {right.shape}"
     wrong = int(np.count_nonzero((predicted != right) & ~ties))
@@ -49,7 +49,7 @@ def objection(predicted: np.ndarray, right: np.ndarray, ties: np.ndarray) -> str
 
 
 def measure(workload: Workload, threads: int, effort: Effort) -> list[Row]:
-    """A row for every way to predict."""
+    """Return a row for every way to predict."""
     found: dict[str, Row] = {}
     workers: dict[str, Worker] = {}
     right, ties = right_answer(workload)
@@ -84,7 +84,7 @@ def measure(workload: Workload, threads: int, effort: Effort) -> list[Row]:
 
 
 def markdown(record: Record) -> str:
-    """The table."""
+    """Return the table."""
     net = Workload.from_dict(record["workload"])
     cells = []
     for row in record["rows"]:
@@ -122,7 +122,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says."""
+    """Run the command and return its exit code, as `command.run` says."""
     return command.run("inference", __doc__, arguments, _plan, markdown)
 
 

@@ -27,7 +27,7 @@ def cores() -> int:
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment, in which Python also finds this checkout."""
+    """Return this process's environment, in which Python also finds this checkout."""
     path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
 
@@ -46,12 +46,12 @@ def head(devices: Sequence[str], commit: str | None = None, prefix: str = "") ->
 
 
 def today() -> str:
-    """The date in UTC, as records have it."""
+    """Return the date in UTC, as records have it."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def describe(devices: Iterable[str] = ("cpu",)) -> dict[str, Any]:
-    """The machine as a flat dictionary; CuPy and the GPU are looked at only if a CUDA device is named."""
+    """Return the machine as a flat dictionary; CuPy and the GPU are looked at only if a CUDA device is named."""
     found: dict[str, Any] = {
         "cpu": _cpu_model(),
         "cores": cores(),
@@ -78,7 +78,7 @@ def describe(devices: Iterable[str] = ("cpu",)) -> dict[str, Any]:
 
 
 def git_commit() -> tuple[str | None, bool | None]:
-    """The git commit of the tree, and whether files other than benchmark results differ from it; None: no git."""
+    """Return the git commit of the tree and whether files other than results differ from it; None: no git."""
     head = _lines("git", "-C", str(ROOT), "rev-parse", "HEAD")
     if not head:
         return None, None
@@ -87,7 +87,7 @@ def git_commit() -> tuple[str | None, bool | None]:
 
 
 def _lines(*command: str) -> list[str]:
-    """What a command prints, or nothing if it is not there or fails."""
+    """Return what a command prints, or nothing if it is not there or fails."""
     if shutil.which(command[0]) is None:
         return []
     try:

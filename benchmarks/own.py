@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import calls, ceiling
 from benchmarks.clock import Clock
 from benchmarks.peers import CONTENDERS
-from benchmarks.peers.duel import Effort, Say
+from benchmarks.peers.compare_peers import Effort, Say
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.training import Training
 from benchmarks.report import digits, table
@@ -58,7 +58,7 @@ class Own(Training):
         return found
 
     def look(self) -> dict[str, Any]:
-        """The loss of one more step, and what is known of the program."""
+        """Return the loss of one more step, and what is known of the program."""
         return {"loss": self.peer.losses(1)[0], "about": self.peer.about}
 
     def profile(self) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def record(
     say: Say = lambda text: None,
     keep: Callable[[dict[str, Any]], object] = lambda made: None,
 ) -> dict[str, Any]:
-    """The steps of every workload, their calls, the ceiling. `keep` is given what there is after each of them."""
+    """Measure the steps of every workload, their calls, the ceiling; call `keep` with what there is after each."""
     made: dict[str, Any] = {
         "device": device,
         "workloads": [],
@@ -123,7 +123,7 @@ def _loaded(device: str, threads: int) -> Worker:
 def measure(
     workload: Workload, worker: Worker, effort: Effort, clock: Clock, at_a_time: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The row of one workload, and the rows of its calls; what could not be measured is told in the row."""
+    """Return the row of one workload, and the rows of its calls; what could not be measured is told in the row."""
     row: dict[str, Any] = {"workload": workload.name}
     found: list[dict[str, Any]] = []
 
@@ -152,7 +152,7 @@ def _timed(workload: Workload, ask: Callable[..., Any], effort: Effort) -> dict[
 
 
 def markdown(record: Mapping[str, Any], profile: bool = False) -> str:
-    """The steps, and with `profile` their calls."""
+    """Return the steps, and with `profile` their calls."""
     nets = {fields["name"]: Workload.from_dict(fields) for fields in record["workloads"]}
     lines = [
         f"# fcnet's own steps on {record['device']}",
@@ -172,7 +172,7 @@ def markdown(record: Mapping[str, Any], profile: bool = False) -> str:
             each = ", ".join(f"{digits(us)} ({count})" for count, us in row["at_a_time"].items())
             lines += ["", f"{row['workload']}, µs a step where so many are asked for at a time: {each}."]
     if "ceiling" in record:
-        lines += ["", ceiling.told(record["ceiling"])]
+        lines += ["", ceiling.described(record["ceiling"])]
     if "ceiling_refused" in record:
         lines += ["", f"The ceiling was not measured: {record['ceiling_refused']}."]
     if record["left_out"]:

@@ -28,7 +28,7 @@ COLORS = {
 
 
 def new_figure(need: str, width: float, height: float, dpi: int = 110) -> Any:
-    """An empty figure, its size in inches.
+    """Return an empty figure, its size in inches.
 
     Raises:
         MissingExtra: matplotlib is not installed; `need` says what for.
@@ -53,7 +53,7 @@ def mark(axis: Any, values: Sequence[float], text: str | Callable[[float, int], 
 
 
 def time_text(microseconds: float, _position: int) -> str:
-    """A power of ten as people say it: "100 µs", "1 ms"."""
+    """Return a power of ten as people say it: "100 µs", "1 ms"."""
     for size, unit in ((1e6, "s"), (1e3, "ms"), (1.0, "µs")):
         if microseconds >= size * 0.999:
             return f"{microseconds / size:g} {unit}"

@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
 
 def draw(width: int, batch: int) -> Host:
-    """Inputs of all the problems at one size."""
+    """Draw the inputs of all problems at one size."""
     rng = np.random.default_rng([width, batch])
 
     def normal(*shape: int) -> np.ndarray:
@@ -101,7 +101,7 @@ def _batchnorm_forward_answer(host: Host, columns: np.ndarray) -> Host:
 
 
 def _batchnorm_backward_answer(host: Host, columns: np.ndarray) -> Host:
-    """The chain rule of Ioffe and Szegedy, 2015, section 3; fcnet's kernels use the simplified form."""
+    """Return the chain rule of Ioffe and Szegedy, 2015, section 3; fcnet's kernels use the simplified form."""
     x, gamma, dout = (host[name][..., columns].astype(np.float64) for name in ("x", "gamma", "dout"))
     count = len(x)
     centred, var = x - x.mean(axis=0), x.var(axis=0) + EPS

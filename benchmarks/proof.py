@@ -32,7 +32,7 @@ class Contender(NamedTuple):
 
 
 def tolerance(width: int, batch: int) -> float:
-    """Allowed error for sums of up to `width` or `batch` float32 terms.
+    """Return the allowed error for sums of up to `width` or `batch` float32 terms.
 
     Rounding errors of a sum of n random terms grow like sqrt(n) next to the sum; 8 leaves room for the worst of
     millions of elements. A kernel that rounds its inputs to fewer bits (TF32, bfloat16) does not pass.
@@ -41,7 +41,7 @@ def tolerance(width: int, batch: int) -> float:
 
 
 def compare(name: str, got: np.ndarray, want: np.ndarray, limit: float, against: str) -> float:
-    """The largest error of `got` over the root mean square of `want` (or over 0.1 if that is larger).
+    """Return the largest error of `got` over the root mean square of `want` (or over 0.1 if that is larger).
 
     Raises:
         WrongResult: it is above `limit` or not a number; or shape or dtype are not as expected.

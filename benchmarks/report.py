@@ -41,7 +41,7 @@ def rows_from(measured: Mapping[str, Any]) -> list[Row]:
 
 
 def to_json(record: Record) -> str:
-    """The record with one row a line, so that two of them compare well."""
+    """Return the record with one row a line, so that two of them compare well."""
 
     def dump(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
@@ -61,7 +61,7 @@ def contenders(rows: Iterable[Row]) -> dict[tuple[str, str], str]:
 
 
 def heading(title: str, record: Record, versions: Mapping[str, str] | None = None) -> list[str]:
-    """The title of a table, and the machine for people, with the versions of what was measured."""
+    """Return the title of a table, and the machine for people, with the versions of what was measured."""
     machine = record["machine"]
     parts = [
         f"{machine['cpu']}, {machine['cores']} cores, BLAS threads: {machine['blas_threads'] or 'unknown'}",
@@ -80,7 +80,7 @@ def heading(title: str, record: Record, versions: Mapping[str, str] | None = Non
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[int] = (0,)) -> list[str]:
-    """The lines of a table; the columns in `left` are text, the others numbers.
+    """Return the lines of a table; the columns in `left` are text, the others numbers.
 
     >>> table(["", "µs"], [["a", "1"]])
     ['|  | µs |', '| --- | --: |', '| a | 1 |']
@@ -90,7 +90,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], left: Iterable[in
 
 
 def markdown(record: Record) -> str:
-    """The tables: one per op, a line per width and batch, the devices side by side."""
+    """Return the tables: one per op, a line per width and batch, the devices side by side."""
     rows: Sequence[Row] = record["rows"]
     names = contenders(rows)
     lines = [
@@ -143,7 +143,7 @@ def digits(value: float) -> str:
 
 
 def picture(record: Record) -> bytes:
-    """A PNG: time against width, both logarithmic, a panel per op, colour by batch, stroke by device.
+    """Return a PNG: time against width, both logarithmic, a panel per op, colour by batch, stroke by device.
 
     Raises:
         MissingExtra: matplotlib is not installed.

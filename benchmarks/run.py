@@ -51,12 +51,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def usable_devices() -> list[str]:
-    """The CPU and, if CuPy can use it, the first GPU."""
+    """Return the CPU and, if CuPy can use it, the first GPU."""
     return ["cpu", "cuda:0"] if probe().status is Status.OK else ["cpu"]
 
 
 def write(record: report.Record, out: Path, name: str) -> list[Path]:
-    """The JSON, the table and the picture, each whole or not at all; no picture if nothing was timed."""
+    """Return the JSON, the table and the picture, each whole or not at all; no picture if nothing was timed."""
     files: dict[str, bytes | str] = {
         f"{name}.json": report.to_json(record),
         "kernels.md": report.markdown(record),
@@ -93,7 +93,7 @@ def _plan(options: argparse.Namespace) -> tuple[Grid, Path]:
 
 
 def check_needed(needed: Sequence[tuple[str, str]] = NEEDED) -> None:
-    """Raises MissingExtra for the first package that is not installed; `needed`: modules and their packages."""
+    """Raise MissingExtra for the first package that is not installed; `needed`: modules and their packages."""
     for module, package in needed:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra("the benchmark", package, "dev")

@@ -11,7 +11,7 @@ from benchmarks import command
 from benchmarks.command import chosen, describe, names, say
 from benchmarks.machine import cores
 from benchmarks.peers import CONTENDERS, FLOOR, OWN, PEERS
-from benchmarks.peers.duel import Effort, Row, duel
+from benchmarks.peers.compare_peers import Effort, Row, compare_peers
 from benchmarks.peers.table import SHORT
 from benchmarks.pictures import COLORS, mark, new_figure, time_text, to_png
 from benchmarks.report import Record, digits, heading, table
@@ -47,7 +47,7 @@ def points(threads: int, quick: bool) -> list[tuple[str, int, Workload, int]]:
 
 
 def markdown(record: Record) -> str:
-    """A table per variable."""
+    """Return a table per variable."""
     rows = record["rows"]
     lines = heading(f"Time of a step against size, {record['date']}", record)
     lines += [f"Microseconds, {record['threads']} threads unless said; base: {BASE.describe()}; Adam, float32."]
@@ -67,7 +67,7 @@ def markdown(record: Record) -> str:
 
 
 def picture(record: Record) -> bytes:
-    """A PNG of four panels, both axes logarithmic.
+    """Return a PNG of four panels, both axes logarithmic.
 
     Raises:
         MissingExtra: matplotlib is not installed.
@@ -112,7 +112,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
         record |= {"versions": {}, "rows": []}
         for panel, value, net, threads in points(options.threads, options.quick):
             say(f"{panel} {value}")
-            for row in duel(net, contenders, threads=threads, effort=effort):
+            for row in compare_peers(net, contenders, threads=threads, effort=effort):
                 record["versions"] |= row.pop("versions", {})
                 record["rows"].append({"panel": panel, "value": value, **row})
         return record
@@ -121,7 +121,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says."""
+    """Run the command and return its exit code, as `command.run` says."""
     return command.run("scaling", __doc__, arguments, _plan, markdown, picture=picture, add=_options)
 
 

@@ -18,7 +18,7 @@ from benchmarks import command
 from benchmarks.command import describe
 from benchmarks.machine import ROOT, child_environment
 from benchmarks.peers import CONTENDERS
-from benchmarks.peers.duel import JOB, Row
+from benchmarks.peers.compare_peers import JOB, Row
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.report import Record, heading, table
 from benchmarks.workloads import workloads_for
@@ -93,7 +93,7 @@ def whole_training(caches: Mapping[str, str]) -> float:
 
 
 def cold_and_warm(row: Row, repeats: int, seconds: Callable[[Mapping[str, str]], float]) -> Row:
-    """The row with the time for empty caches of compiled code, and the median for filled ones; or why there is none."""
+    """Return the row of times for empty and filled caches of compiled code, or why there is none."""
     with tempfile.TemporaryDirectory(prefix="fcnet-startup-") as folder:
         caches = {cache: str(Path(folder, cache)) for cache in CACHES}
         try:
@@ -105,7 +105,7 @@ def cold_and_warm(row: Row, repeats: int, seconds: Callable[[Mapping[str, str]],
 
 
 def requirements(names: Iterable[str]) -> dict[str, importlib.metadata.Distribution]:
-    """These distributions and all they need, as far as they are installed."""
+    """Return these distributions and all they need, as far as they are installed."""
     found: dict[str, importlib.metadata.Distribution] = {}
     todo = list(names)
     while todo:
@@ -205,7 +205,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says."""
+    """Run the command and return its exit code, as `command.run` says."""
     return command.run("startup", __doc__, arguments, _plan, markdown)
 
 

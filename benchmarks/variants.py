@@ -32,18 +32,18 @@ def _with_outputs(function: Callable, op: Op, call: Arguments) -> Step:
 
 
 def reference(backend: Backend, op: Op, call: Arguments) -> Step:
-    """The readable function in `fcnet.functional`."""
+    """Return the readable function in `fcnet.functional`."""
     return _with_outputs(op.reference, op, call)
 
 
 def fused(backend: Backend, op: Op, call: Arguments) -> Step | None:
-    """The kernel that fcnet chooses for these arrays; None where that is the reference."""
+    """Return the kernel that fcnet chooses for these arrays; None where that is the reference."""
     chosen = op.choose(*call[0], **call[1])
     return None if chosen is op.reference else _with_outputs(chosen, op, call)
 
 
 def captured(backend: Backend, op: Op, call: Arguments) -> Step | None:
-    """The chosen function, recorded by the device; None where the device does not record."""
+    """Return the chosen function, recorded by the device; None where the device does not record."""
     step = fused(backend, op, call) or reference(backend, op, call)
     compiled = backend.compile([step.run])
     left_as_it_was = isinstance(compiled, InTurn) and compiled.calls == (step.run,)

@@ -63,7 +63,7 @@ class Workload:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Workload:
-        """The inverse of `to_dict`."""
+        """Return the inverse of `to_dict`."""
         return cls(**(dict(fields) | {"hidden": tuple(fields["hidden"])}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Workload:
         return 4 * (5 * self.parameters + self.count * self.inputs + activations) + 8 * self.count
 
     def describe(self) -> str:
-        """The net in a few words: 784-4x100-10, batch 100."""
+        """Return the net in a few words: 784-4x100-10, batch 100."""
         same = len(set(self.hidden)) == 1 and len(self.hidden) > 1
         middle = f"{len(self.hidden)}x{self.hidden[0]}" if same else "-".join(map(str, self.hidden))
         parts = [f"{self.inputs}-{middle}-{self.outputs}" if middle else f"{self.inputs}-{self.outputs}"]
@@ -156,7 +156,7 @@ WORKLOADS: dict[str, dict[str, Workload]] = {"cpu": _CPU, "cuda": _CUDA}  # by t
 
 
 def workloads_for(device: str) -> dict[str, Workload]:
-    """What is compared on a device such as "cuda:0", by name."""
+    """Return what is compared on a device such as "cuda:0", by name."""
     return WORKLOADS[device.partition(":")[0]]
 
 
@@ -198,12 +198,12 @@ def initial(workload: Workload) -> dict[str, np.ndarray]:
 
 
 def permutation(workload: Workload, epoch: int) -> np.ndarray:
-    """The order of the rows in this epoch, as `fcnet.Solver` draws it; batches are consecutive parts of it."""
+    """Return the order of the rows in this epoch, as `fcnet.Solver` draws it; batches are consecutive parts of it."""
     return host_generator(SEED, Purpose.SHUFFLE, step=epoch).permutation(workload.count)
 
 
 def batches(workload: Workload) -> Iterator[np.ndarray]:
-    """The row numbers of batch after batch, without end."""
+    """Yield the row numbers of batch after batch, without end."""
     epoch = 0
     while True:
         order = permutation(workload, epoch)

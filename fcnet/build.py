@@ -17,7 +17,7 @@ from fcnet.training.solver import Solver
 
 
 def load_data(options: TrainOptions) -> Dataset:
-    """The data set that the options name; the name of a file becomes its whole path."""
+    """Return the data set that the options name; the name of a file becomes its whole path."""
     if inputs.is_file(options.data) and Path(options.data).is_file():
         options.data = str(Path(options.data).resolve())  # so that the run can be made again from anywhere
     targets = kind_of_targets(options.loss)
@@ -33,7 +33,7 @@ def load_data(options: TrainOptions) -> Dataset:
 
 
 def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> Solver:
-    """The network and Solver that the options ask for. Raises ValueError or TypeError naming the option."""
+    """Return the network and Solver that the options ask for. Raises ValueError or TypeError naming the option."""
     directory = (
         RunDirectory.numbered(dataset.name) if options.out is None else RunDirectory(options.out, force=options.force)
     )

@@ -32,7 +32,7 @@ warnings.simplefilter("always", TrainingWarning, append=True)
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
-    """A number of things; `nouns` is the plural where that is not `noun` with an s.
+    """Return a number of things; `nouns` is the plural where that is not `noun` with an s.
 
     >>> counted(1, "epoch"), counted(2000, "epoch"), counted(0, "class", "classes")
     ('1 epoch', '2000 epochs', '0 classes')
@@ -41,7 +41,7 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra of fcnet, which no package index has.
+    """Return the command that installs an extra of fcnet, which no package index has.
 
     In a checkout it names its folder, and keeps an editable installation editable. Elsewhere fcnet is installed, and of
     that pip takes the extras without looking for it in an index.
@@ -112,7 +112,7 @@ def either(names: Sequence[str]) -> str:
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name, however they are joined and whatever case they have: --batch_Size -> batch, size."""
+    """Return the words of a name, however they are joined and whatever case they have: --batch_Size -> batch, size."""
     return re.findall(r"[^\W_]+", name.lower())
 
 

@@ -130,7 +130,7 @@ class Progress:
         self._looked = time.perf_counter()
 
     def advance(self, samples: int, loss: Callable[[], float], *, steps: int = 1, first: bool = False) -> None:
-        """Steps done with so many samples; `loss` fetches the latest loss and is called now and then.
+        """Count finished steps and their samples; `loss` fetches the latest loss and is called now and then.
 
         `first` says that the step compiled, or was recorded: it is not in the samples per second.
         """
@@ -146,7 +146,7 @@ class Progress:
             self._show(f"{loss():.4f}", self._samples / (now - self._looked))
 
     def epoch(self, number: int, row: Mapping[str, float], rate: float | None = None) -> None:
-        """An epoch has ended with this row of the history; so many samples a second, if that is known."""
+        """Report an epoch's row of the history, with samples per second if known."""
         if self._lines is not None:
             self._lines.add(number, row, rate)
         if not self._bar:
@@ -193,12 +193,12 @@ def write(text: str) -> None:
 
 
 def _figure(row: Mapping[str, float], part: str) -> float:
-    """The metric on a part of the data: what the history calls train_acc, val_rmse and so on."""
+    """Return the metric on a part of the data: what the history calls train_acc, val_rmse and so on."""
     return next(value for name, value in row.items() if name.startswith(f"{part}_"))
 
 
 def epoch_line(number: int, epochs: int, row: Mapping[str, float], rate: float | None) -> str:
-    """What a log says of an epoch: the figures by their names in the history.
+    """Return what a log says of an epoch: the figures by their names in the history.
 
     >>> epoch_line(3, 40, {"epoch": 3, "step": 36, "loss": 0.25, "val_acc": 0.96, "seconds": 0.5}, 2874.0)
     'epoch 3/40: loss 0.25, val_acc 0.96, 0.50 s, 2,874 samples/s'
@@ -211,7 +211,7 @@ def epoch_line(number: int, epochs: int, row: Mapping[str, float], rate: float |
 
 
 def line(title: str, done: float, figures: Mapping[str, str], clock: str, columns: int) -> str:
-    """What the bar shows in so many columns: what matters less is left out, and the bar has the room that is left.
+    """Return the bar's text for so many columns, without what matters less where there is no room.
 
     >>> line("digits on cpu", 0.5, {"epoch": "epoch 2", "loss": "loss 0.1"}, "0:03<0:03", 60)
     'digits on cpu  50%|######      | epoch 2 loss 0.1 0:03<0:03'

@@ -60,7 +60,7 @@ def _check_fits(name: str, X: Array, dtype: Any) -> None:
 
 
 def to_numbers(name: str, array: Array) -> str:
-    """What makes real numbers of an array of another dtype, for a message."""
+    """Return what makes real numbers of an array of another dtype, for a message."""
     if array.dtype.kind == "c":
         return f"give {name}.real and {name}.imag as features of their own"
     if array.dtype.kind in "mM":
@@ -69,7 +69,7 @@ def to_numbers(name: str, array: Array) -> str:
 
 
 def to_labels(name: str, y: Array) -> str:
-    """What makes integer labels of an array of another dtype, for a message."""
+    """Return what makes integer labels of an array of another dtype, for a message."""
     if y.dtype.kind == "b" or (
         y.dtype.kind == "f" and isinstance(y, np.ndarray) and ((abs(y) < 2.0**63) & (y == np.floor(y))).all()
     ):
@@ -158,7 +158,7 @@ def check_weights(name: str, weights: Array, count: int) -> None:
 
 
 def positive_int(name: str, value: object) -> int:
-    """An integer of 1 or more. Raises TypeError or ValueError."""
+    """Return an integer of 1 or more. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     if value < 1:
@@ -167,7 +167,7 @@ def positive_int(name: str, value: object) -> int:
 
 
 def finite_real(name: str, value: object) -> float:
-    """A finite number. Raises TypeError or ValueError."""
+    """Return a finite number. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a number, got {value!r}")
     try:
@@ -180,7 +180,7 @@ def finite_real(name: str, value: object) -> float:
 
 
 def nonnegative_real(name: str, value: object, what: str = "0 or more") -> float:
-    """A finite number of 0 or more; `what` says it in the message. Raises TypeError or ValueError."""
+    """Return a finite number of 0 or more; `what` says it in the message. Raises TypeError or ValueError."""
     number = finite_real(name, value)
     if number < 0:
         raise ValueError(f"{name}: expected {what}, got {value}")
@@ -188,7 +188,7 @@ def nonnegative_real(name: str, value: object, what: str = "0 or more") -> float
 
 
 def step_number(name: str, value: object) -> int:
-    """A training step, 0 to 2**63 - 1. Raises TypeError or ValueError."""
+    """Return a training step, 0 to 2**63 - 1. Raises TypeError or ValueError."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     number = int(value)
@@ -198,7 +198,7 @@ def step_number(name: str, value: object) -> int:
 
 
 def one_of(name: str, value: object, valid: Iterable[str]) -> None:
-    """A string among `valid`. Raises ValueError with the nearest one."""
+    """Check that a string is among `valid`; raise ValueError with the nearest one."""
     names = list(valid)
     if not isinstance(value, str) or value not in names:
         raise unknown(name, value, names)

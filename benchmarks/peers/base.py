@@ -68,6 +68,6 @@ def threads() -> int:
 
 
 def each_batch(workload: Workload) -> Iterator[np.ndarray]:
-    """The row numbers of each batch in fcnet's order, contiguous."""
+    """Yield the row numbers of each batch in fcnet's order, contiguous."""
     for rows in batches(workload):
         yield np.ascontiguousarray(rows)

@@ -105,7 +105,7 @@ class Naive(Peer):
         ]
 
     def loss(self, x: np.ndarray, y: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
-        """The loss of a batch and the gradient of every parameter."""
+        """Return the loss of a batch and the gradient of every parameter."""
         params, keep, last = self.params, self.workload.keep, self.workload.layers
         caches, grads = [], {}
         for i in range(1, last):

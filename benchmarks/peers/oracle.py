@@ -26,7 +26,7 @@ from benchmarks.workloads import (
 def losses(
     workload: Workload, data: Data, count: int, mask_seed: int | None = None, *, raw_epsilon: bool = False
 ) -> list[float]:
-    """The losses of the first `count` steps; without dropout, or with masks drawn from `mask_seed`.
+    """Return the losses of the first `count` steps; without dropout, or with masks drawn from `mask_seed`.
 
     raw_epsilon: Adam's epsilon is added before the correction of bias and not after (see `Peer.raw_epsilon`).
     """

@@ -62,7 +62,7 @@ class Worker:
             raise self._crashed() from None
 
     def answer(self, call: str, limit_s: float = 600) -> Any:
-        """What comes back of `call`, posted before. Raises Failure as `ask` does."""
+        """Return what comes back of `call`, posted before. Raises Failure as `ask` does."""
         answer = json.loads(self._line(call, limit_s))
         if "error" in answer:
             raise Failure(answer["error"], answer["kind"])

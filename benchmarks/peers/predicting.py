@@ -17,12 +17,12 @@ CHUNK = 4096  # rows at a time, where the rows are divided; fcnet's own default
 
 
 def rows(workload: Workload) -> np.ndarray:
-    """What is predicted: seeded noise."""
+    """Return what is predicted: seeded noise."""
     return np.random.default_rng(SEED).standard_normal((workload.count, workload.inputs), dtype=np.float32)
 
 
 def chunked(predict: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """The same function, some rows at a time."""
+    """Return the same function, some rows at a time."""
     return lambda X: np.concatenate([predict(X[at : at + CHUNK]) for at in range(0, len(X), CHUNK)])
 
 

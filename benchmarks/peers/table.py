@@ -17,7 +17,7 @@ SHORT = {"unavailable": "n/a", "unsupported": "–", "wrong": "refused"}  # othe
 
 
 def markdown(record: Record) -> str:
-    """Times, ratios with their goals, memory, and what was not timed."""
+    """Return the tables of times, ratios with their goals, memory, and what was not timed."""
     rows = {(row["workload"], row["contender"]): row for row in record["rows"]}
     workloads = [Workload.from_dict(fields) for fields in record["workloads"]]
     columns = list(dict.fromkeys(contender for _, contender in rows))
@@ -47,7 +47,7 @@ def markdown(record: Record) -> str:
 
 
 def _late(record: Record) -> Iterable[str]:
-    """The ways to write a step that there was no time to build, or that failed; another one was timed."""
+    """Yield the ways to write a step that there was no time to build, or that failed; another one was timed."""
     for row in record["rows"]:
         about = row.get("about", {})
         for way in about.get("no_time_for", []):
@@ -82,7 +82,7 @@ def _of_ceiling(record: Record) -> Iterable[str]:
         return
     found = record["ceiling"]
     yield from ("", "## Share of the ceiling, and memory of the device", "")
-    yield ceiling.told(found)
+    yield ceiling.described(found)
     yield "Share: floating-point operations of the step's products, over its time, over that speed."
     yield "Memory: fcnet's own pool without cuBLAS's workspace, over parameters x 4 + data + activations (goal: 1.20)."
     yield ""
@@ -143,7 +143,7 @@ def _compilation(record: Record, columns: list[str]) -> Iterable[str]:
 
 
 def bars(record: Record) -> bytes:
-    """A PNG: time of each contender over fcnet's, a group per workload, goals as dashes.
+    """Draw a PNG: time of each contender over fcnet's, a group per workload, goals as dashes.
 
     Raises:
         MissingExtra: matplotlib is not installed.

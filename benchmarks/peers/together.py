@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.clock import Clock
 from benchmarks.peers import FLOOR, Contender
-from benchmarks.peers.duel import JOB, Answer, Effort, Row, Say, take_turns
+from benchmarks.peers.compare_peers import JOB, Answer, Effort, Row, Say, take_turns
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.workloads import Workload
 from fcnet.backends import get_backend
@@ -37,7 +37,7 @@ def duels(
     clock: Clock,
     say: Say = lambda text: None,
 ) -> Iterator[list[Row]]:
-    """The rows of workload after workload, as those of `duel`; kind "late" for what was not built in time."""
+    """Yield the rows of each workload, as `compare_peers` does; kind "late" for what was not built in time."""
     known: list[Answer] = []
     room = get_backend(device).memory().free
     for group in groups(workloads, contenders, room):
@@ -113,7 +113,7 @@ class Side:
         return bool(self.workers)
 
     def refuse(self, failure: Failure, say: Say = lambda text: None) -> None:
-        """It takes no part any more: the row tells why."""
+        """Drop a contender; its row says why."""
         self.row |= {"refused": str(failure), "kind": failure.kind}
         self.close()
         if failure.kind != "unsupported":
@@ -177,7 +177,7 @@ class Side:
 
 
 def timed(workload: Workload, answer: Answer, sides: Sequence[Side], effort: Effort, say: Say) -> list[Row]:
-    """The rows of a workload whose contenders are built; their processes are ended."""
+    """Return the rows of a workload whose contenders are built; their processes are ended."""
     for side in sides:
         if side.there:
             side.prove(answer, effort.limit_s, say)

@@ -83,7 +83,7 @@ class Training:
         return {"losses": losses, "about": self.peer.about, "raw_epsilon": self.peer.raw_epsilon}
 
     def prove(self, count: int) -> dict[str, Any]:
-        """The first losses: without dropout those of a second net, its masks being the contender's own affair."""
+        """Return the first losses; with dropout those of a second net without, since masks differ by contender."""
         found = self.first_losses(count)
         if self._workload.keep < 1:
             plain = dataclasses.replace(self._workload, keep=1.0)
@@ -154,7 +154,7 @@ def resident() -> int:
 
 
 def peak() -> int:
-    """The most bytes in use since the last `reset_peak`, or in this process's life."""
+    """Return the most bytes in use since the last `reset_peak`, or in this process's life."""
     if found := _status("VmHWM"):
         return found
     import resource

@@ -23,7 +23,7 @@ class Stepper(Protocol):
             self()
 
 
-class Ways:
+class Strategies:
     """Those ways to write the step that could be built; building may go on beside other work, choosing may not."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Ways:
         return stepper
 
     def fastest(self, steps: int, choice: str | None = None) -> tuple[str, Stepper, dict[str, Any]]:
-        """The name and the stepper that took least in short turns of `steps`, and what was measured.
+        """Return the name and the stepper that took least in short turns of `steps`, and what was measured.
 
         `choice`: that one, whatever it takes.
 

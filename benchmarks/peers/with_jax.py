@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.peers.base import Peer
-from benchmarks.peers.tuning import Stepper, Ways
+from benchmarks.peers.tuning import Stepper, Strategies
 from benchmarks.workloads import (
     BETA1,
     BETA2,
@@ -44,7 +44,7 @@ def hand_written() -> tuple[Callable, Callable]:
 
 
 def from_optax() -> tuple[Callable, Callable]:
-    """The same by optax."""
+    """Return the same by optax."""
     import optax
 
     adam = optax.adam(LEARNING_RATE, BETA1, BETA2, EPSILON)
@@ -182,7 +182,7 @@ class Scanned(Jitted):
 class Jax(Peer):
     """Adam from optax or by hand, whichever is faster. Steps are queued: the next begins before the last is read."""
 
-    ways: Mapping[str, Callable[..., Jitted]] = {
+    strategies: Mapping[str, Callable[..., Jitted]] = {
         "Adam by hand": partial(Jitted, adam=hand_written),
         "optax": partial(Jitted, adam=from_optax),
     }
@@ -191,8 +191,8 @@ class Jax(Peer):
         # "highest" is float32, also where TF32 is the default
         precision = {"tf32": "tensorfloat32", "bf16": "default"}.get(workload.precision, "highest")
         jax.config.update("jax_default_matmul_precision", precision)
-        ways = {name: partial(way, workload, data, weights, device) for name, way in self.ways.items()}
-        self.workload, self._built = workload, Ways(ways, self.choice, self.limit_s)
+        strategies = {name: partial(way, workload, data, weights, device) for name, way in self.strategies.items()}
+        self.workload, self._built = workload, Strategies(strategies, self.choice, self.limit_s)
 
     def settle(self) -> None:
         steps = max(2, self.workload.steps // 10)
@@ -217,7 +217,9 @@ class Jax(Peer):
 class Scan(Jax):
     """An epoch a call, for a device on which a step may be shorter than a call."""
 
-    ways: Mapping[str, Callable[..., Jitted]] = {"Adam by hand, an epoch a call": partial(Scanned, adam=hand_written)}
+    strategies: Mapping[str, Callable[..., Jitted]] = {
+        "Adam by hand, an epoch a call": partial(Scanned, adam=hand_written)
+    }
 
 
 class Synchronous(Jax):

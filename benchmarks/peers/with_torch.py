@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.peers.base import Peer, threads
-from benchmarks.peers.tuning import Stepper, Ways
+from benchmarks.peers.tuning import Stepper, Strategies
 from benchmarks.workloads import (
     BETA1,
     BETA2,
@@ -51,7 +51,7 @@ class Rows:
         self.order.copy_(torch.from_numpy(permutation(self.workload, self.epoch)))
 
     def next(self, batches: int = 1) -> torch.Tensor:
-        """A view of the epoch's order: the next batch, or so many of this epoch."""
+        """Return a view of the epoch's order: the next batch, or so many of this epoch."""
         if self.position == self.workload.count:
             self.epoch, self.position = self.epoch + 1, 0
             self._shuffle()
@@ -60,7 +60,7 @@ class Rows:
 
 
 def build(workload: Workload) -> nn.Sequential:
-    """The net as a PyTorch user writes it."""
+    """Return the net as a PyTorch user writes it."""
     layers: list[nn.Module] = []
     widths = workload.widths
     for before, after in pairwise(widths[:-1]):
@@ -272,7 +272,7 @@ class CapturedSteps(Captured):
         self._ahead: list[float] = []  # losses of steps made and not yet asked for
 
     def _go(self, most: int) -> torch.Tensor:
-        """The losses of the steps made, up to `most`: all that a graph has, or one."""
+        """Return the losses of the steps made, up to `most`: all that a graph has, or one."""
         begun = self.rows.position // self.rows.workload.batch % self.length
         if most < self.length or begun:
             return self()[None]
@@ -295,15 +295,17 @@ class Torch(Peer):
     """What the peers have in common."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
-        """The ways to write the step, by name."""
+        """Return the ways to write the step, by name."""
         raise NotImplementedError
 
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
         torch.set_num_threads(threads())
         torch._dynamo.reset()  # a process may train one net after the other, and the compiler counts
         torch.set_float32_matmul_precision("high" if workload.precision == "tf32" else "highest")
-        ways = {name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()}
-        self.workload, self._built = workload, Ways(ways, self.choice, self.limit_s)
+        strategies = {
+            name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()
+        }
+        self.workload, self._built = workload, Strategies(strategies, self.choice, self.limit_s)
 
     def settle(self) -> None:
         steps = max(2, self.workload.steps // 10)
@@ -331,10 +333,10 @@ class Eager(Torch):
     """As most people run it."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
-        ways: dict[str, Callable[..., Stepper]] = {"fused Adam": partial(Modules, fused=True)}
+        strategies: dict[str, Callable[..., Stepper]] = {"fused Adam": partial(Modules, fused=True)}
         if device == "cpu":  # on an H100 it took 6 to 30 % longer on every net
-            ways["foreach Adam"] = partial(Modules, foreach=True)
-        return ways
+            strategies["foreach Adam"] = partial(Modules, foreach=True)
+        return strategies
 
 
 class Compiled(Torch):

@@ -47,9 +47,9 @@ def as_flags(**flags: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, OSError) as error:
         names, colon, rest = str(error).partition(": ")
-        told = [flags.get(name) for name in names.split(" and ")]
-        if colon and None not in told:
-            error.args = (f"{' and '.join(f'--{name}' for name in told)}: {rest}",)
+        parsed = [flags.get(name) for name in names.split(" and ")]
+        if colon and None not in parsed:
+            error.args = (f"{' and '.join(f'--{name}' for name in parsed)}: {rest}",)
         raise
 
 

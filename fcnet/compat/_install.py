@@ -58,7 +58,7 @@ _ABSENT = _Absent()
 
 
 def without(names: Iterable[str], module: str, namespace: dict[str, Any]) -> Callable[[str], object]:
-    """A `__getattr__` for a module of a course that fcnet has but for these names.
+    """Return a `__getattr__` for a module of a course that fcnet has but for these names.
 
     Asked for by `from module import name` or as an attribute, such a name raises ImportError with the reason. A star
     import brings all names at once, most of them wanted: there it is an object that raises the same when it is used.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def parser_of_scripts(package: str, course: str) -> argparse.ArgumentParser:
-    """The parser of `python -m PACKAGE script.py ...`; options of a course's own can be added."""
+    """Return the parser of `python -m PACKAGE script.py ...`; options of a course's own can be added."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {package}",
         description=f"Run a script of {course} unmodified: its modules are fcnet's.",

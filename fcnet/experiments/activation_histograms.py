@@ -30,7 +30,7 @@ COUNTS = tuple(f"count_{i}" for i in range(BINS))
 
 
 def run(settings: Settings) -> Table:
-    """A row per activation, initialisation and layer.
+    """Return a row per activation, initialisation and layer.
 
     Mean, standard deviation, the share of values within 0.01 of where the gradient dies, the share that is 0, and the
     counts of a histogram of the others over the range low to high, which need not hold all of them; for ReLU the bins
@@ -61,7 +61,7 @@ def edges(activation: str, low: float, high: float) -> np.ndarray:
 
 
 def draw(figure: Any, table: Table) -> None:
-    """A panel per activation and initialisation; in it a histogram per layer, the first on top."""
+    """Draw a panel per activation and initialisation, in it a histogram per layer, the first on top."""
     activations, inits = table.values("activation"), table.values("init")
     panels = figure.subplots(len(activations), len(inits), sharex="row", sharey=True)
     for row, activation in zip(panels, activations, strict=True):

@@ -36,12 +36,12 @@ class Settings:
         self.backend.use()
 
     def table(self, *columns: str) -> Table:
-        """An empty table for what is trained; it says so if it is of made-up data."""
+        """Return an empty table for what is trained; it says so if it is of made-up data."""
         note = "--quick: made-up data, few steps" if self.quick else ""
         return Table(columns, [], [note] if note else [], note)
 
     def progress(self, steps: int) -> Progress:
-        """A bar over so many training steps."""
+        """Return a bar over so many training steps."""
         return Progress(f"{self.title} on {self.backend.name}", steps, 0, shown=self.verbose)
 
 
@@ -60,11 +60,11 @@ class Table:
         return [row[at] for row in self.rows]
 
     def values(self, name: str) -> list[Any]:
-        """The different values of a column, in the order in which they come."""
+        """Return the different values of a column, in the order in which they come."""
         return list(dict.fromkeys(self.column(name)))
 
     def where(self, **wanted: Any) -> Table:
-        """The rows whose columns have these values."""
+        """Return the rows whose columns have these values."""
         at = {self.columns.index(name): value for name, value in wanted.items()}
         return Table(self.columns, [row for row in self.rows if all(row[i] == value for i, value in at.items())])
 

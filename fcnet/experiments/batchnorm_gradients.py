@@ -24,7 +24,7 @@ LEAST = 1e-14  # what is drawn of smaller differences, such as 0
 
 
 def run(settings: Settings) -> Table:
-    """A row per parameter: how many elements were checked, and the mean size of gradient and difference."""
+    """Return a row per parameter: how many elements were checked, and the mean size of gradient and difference."""
     most = 20 if settings.quick else 500
     dataset = mnist(settings, IMAGES)
     X = dataset.X_train.reshape(IMAGES, -1) / 255

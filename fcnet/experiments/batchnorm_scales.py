@@ -18,7 +18,7 @@ NORMS = {"with batch norm": "batchnorm", "without": None}
 
 
 def run(settings: Settings) -> Table:
-    """A row per scale, net and epoch: the accuracy on the training images."""
+    """Return a row per scale, net and epoch: the accuracy on the training images."""
     count, epochs, scales = (300, 2, 3) if settings.quick else (1000, 20, 16)
     dataset = mnist(settings, count)
     per_epoch = count // 100
@@ -41,7 +41,7 @@ def run(settings: Settings) -> Table:
 
 
 def draw(figure: Any, table: Table) -> None:
-    """A panel per scale."""
+    """Draw a panel per scale."""
     scales = table.values("weight_scale")
     columns = min(4, len(scales))
     rows = -(-len(scales) // columns)

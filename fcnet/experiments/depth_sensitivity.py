@@ -20,7 +20,7 @@ OVERFITTED = 0.95  # training accuracy
 
 
 def run(settings: Settings) -> Table:
-    """A row per network, weight scale and rate: the accuracy on the 50 images in the end."""
+    """Return a row per network, weight scale and rate: the accuracy on the 50 images in the end."""
     scales, rates, epochs = (3, 2, 2) if settings.quick else (25, 9, 20)
     dataset = mnist(settings, IMAGES)
     steps = epochs * IMAGES // BATCH
@@ -49,7 +49,7 @@ def working_scales(table: Table, net: str) -> list[int]:
 
 
 def draw(figure: Any, table: Table) -> None:
-    """A map of the accuracy for each network, and the number of scales that work by rate."""
+    """Draw a map of the accuracy for each network, and the number of scales that work by rate."""
     scales, rates = table.values("weight_scale"), table.values("learning_rate")
     *maps, counts = figure.subplots(1, len(NETS) + 1)
     for axes, name, colour in zip(maps, NETS, COLOURS, strict=False):

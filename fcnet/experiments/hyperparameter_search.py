@@ -20,7 +20,7 @@ LINES = ("val_acc", "validation", "-", COLOURS[0]), ("train_acc", "training", "-
 
 
 def run(settings: Settings) -> Table:
-    """A row per trial and epoch: rate, weight decay and both accuracies."""
+    """Return a row per trial and epoch: rate, weight decay and both accuracies."""
     trials, epochs = (4, 2) if settings.quick else (100, 50)
     full = mnist(settings, 500)
     dataset = Dataset(
@@ -57,7 +57,7 @@ def parameters(seed: int, trial: int) -> tuple[float, float]:
 
 
 def best_trials(table: Table) -> list[int]:
-    """The trials by validation accuracy in the end, the best first."""
+    """Return the trials by validation accuracy in the end, the best first."""
     last = {row[0]: row[-1] for row in table.rows}
     return sorted(last, key=lambda trial: -last[trial])
 

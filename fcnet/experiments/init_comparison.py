@@ -16,13 +16,13 @@ INITS: dict[str, dict[str, Any]] = {
 
 
 def run(settings: Settings) -> Table:
-    """A row per initialisation and step: the loss on its mini-batch."""
+    """Return a row per initialisation and step: the loss on its mini-batch."""
     variants = {name: {"net": how, "update_rule": "sgd"} for name, how in INITS.items()}
     return compare_losses(settings, variants, "initial weights")
 
 
 def draw(figure: Any, table: Table) -> None:
-    """The loss curves."""
+    """Draw the loss curves."""
     loss_curves(figure, table, "initial weights", "MNIST, 784-4x100-10, ReLU, SGD 0.01, batches of 128")
 
 

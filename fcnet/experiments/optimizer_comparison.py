@@ -18,7 +18,7 @@ OPTIMIZERS = {
 
 
 def run(settings: Settings) -> Table:
-    """A row per optimizer and step: the loss on its mini-batch."""
+    """Return a row per optimizer and step: the loss on its mini-batch."""
     variants = {
         name: {"update_rule": rule, "optim_config": {"learning_rate": rate}}
         for name, (rule, rate) in OPTIMIZERS.items()
@@ -27,7 +27,7 @@ def run(settings: Settings) -> Table:
 
 
 def draw(figure: Any, table: Table) -> None:
-    """The loss curves."""
+    """Draw the loss curves."""
     labels = {name: f"{name}, rate {rate:g}" for name, (_, rate) in OPTIMIZERS.items()}
     loss_curves(figure, table, "optimizer", "MNIST, 784-4x100-10, ReLU, He, batches of 128", labels)
 

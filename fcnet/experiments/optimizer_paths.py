@@ -24,7 +24,7 @@ def height(x: Any, y: Any) -> Any:
 
 
 def run(settings: Settings) -> Table:
-    """A row per optimizer and update: where it is then, and how high."""
+    """Return a row per optimizer and update: where it is then, and how high."""
     backend = settings.backend
     slope = backend.asarray(np.array([1 / 10, 2.0]))  # the gradient is (x/10, 2y)
     table = Table(("optimizer", "update", "x", "y", "f"), [])
@@ -40,7 +40,7 @@ def run(settings: Settings) -> Table:
 
 
 def draw(figure: Any, table: Table) -> None:
-    """A map of the valley for each optimizer, with its path."""
+    """Draw a map of the valley for each optimizer, with its path."""
     across, along = np.meshgrid(np.linspace(-10, 10, 201), np.linspace(-4, 4, 161))
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     for axes, name in zip(panels.flat, table.values("optimizer"), strict=True):

@@ -16,7 +16,7 @@ DPI = 130
 
 @contextlib.contextmanager
 def results_folder(name: str, out: str | Path | None, *, force: bool = False) -> Iterator[Path]:
-    """A folder for the results, made if need be; None: the first free of runs/NAME-0001, runs/NAME-0002, ....
+    """Yield a folder for the results, made if need be; None: the first free of runs/NAME-0001, -0002, ....
 
     What was made is taken away again if nothing came of the experiment.
 
@@ -70,7 +70,7 @@ def write_results(name: str, experiment: Experiment, table: Table, folder: Path)
 
 
 def picture(experiment: Experiment, table: Table) -> bytes:
-    """The table as a PNG. Raises ImportError without Matplotlib."""
+    """Return the table as a PNG. Raises ImportError without Matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

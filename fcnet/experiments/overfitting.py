@@ -14,7 +14,7 @@ IMAGES, BATCH = 300, 100
 
 
 def compare(settings: Settings, column: str, nets: Mapping[str, Mapping[str, Any]], epochs: int) -> Table:
-    """A row per net and epoch: the accuracies on the 300 training images and on the test images.
+    """Return a row per net and epoch: the accuracies on the 300 training images and on the test images.
 
     784-6x100-10, ReLU, He, SGD 0.01, batches of 100.
 
@@ -41,7 +41,7 @@ def compare(settings: Settings, column: str, nets: Mapping[str, Mapping[str, Any
 
 
 def draw(figure: Any, table: Table) -> None:
-    """A panel per net: both accuracies over the epochs."""
+    """Draw a panel per net: both accuracies over the epochs."""
     column = table.columns[0]
     names = table.values(column)
     panels = figure.subplots(1, len(names), sharey=True)

@@ -56,7 +56,7 @@ def trainer(
     net: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Solver:
-    """A Solver with a network of its own, of `hidden` layers of 100 units; the same weights for the same seed.
+    """Return a Solver with a network of its own, of `hidden` layers of 100 units; the same weights for the same seed.
 
     Args:
         net: keywords of `FullyConnectedNet`. options: keywords of `Solver`.
@@ -88,7 +88,7 @@ def accuracy(solver: Solver, part: str) -> float:
 
 
 def compare_losses(settings: Settings, variants: Mapping[str, Mapping[str, Any]], column: str) -> Table:
-    """The loss of each of 2000 steps, for networks 784-4x100-10 that differ in one thing, on the same batches of 128.
+    """Return the loss of each of 2000 steps, for nets 784-4x100-10 that differ in one thing, on the same batches.
 
     Args:
         variants: name -> keywords of `trainer`. column: what the names are.

@@ -20,7 +20,7 @@ from fcnet.nn.init import initial_weights, weight_std
 from fcnet.nn.layers import Hidden, Output, hidden_activations
 from fcnet.nn.objective import Objective
 from fcnet.nn.params import ParamBuffer
-from fcnet.nn.penalties import Strength, add_penalties
+from fcnet.nn.penalties import NonNegative, add_penalties
 from fcnet.runs.checkpoint import find_model, read_model, write_model
 from fcnet.validation import check_finite, check_input, check_weights, finite_real, one_of, positive_int, step_number
 
@@ -40,7 +40,7 @@ class FullyConnectedNet:
         config: the arguments that make this network again.
     """
 
-    reg, reg_l1 = Strength(), Strength()
+    reg, reg_l1 = NonNegative(), NonNegative()
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from fcnet.backends.step import Run
 from fcnet.validation import nonnegative_real
 
 
-class Strength:
+class NonNegative:
     """An attribute that holds a finite number of 0 or more; setting another raises ValueError or TypeError."""
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -70,11 +70,11 @@ def curves_png(record: Record) -> bytes:
     right.plot(epochs, record.val_metric, marker="o", markersize=3, label="validation")
     if record.best is not None:
         epoch, figure_of_it = record.best
-        why, told = "best validation", f"best {figure_of_it:.5g}, epoch {epoch}"
+        why, caption = "best validation", f"best {figure_of_it:.5g}, epoch {epoch}"
         if not math.isfinite(figure_of_it):
-            why, told = "least training loss", f"{figure_of_it}; epoch {epoch} by its loss"
+            why, caption = "least training loss", f"{figure_of_it}; epoch {epoch} by its loss"
         right.axvline(epoch, linewidth=0.8, linestyle=":", color="grey", label=why)
-        right.set_title(f"{title[:1].upper()}{title[1:]} ({told})")
+        right.set_title(f"{title[:1].upper()}{title[1:]} ({caption})")
     right.set(xlabel="epoch", ylabel=title)
     right.legend(loc="best")
     png = io.BytesIO()

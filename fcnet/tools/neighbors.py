@@ -33,7 +33,7 @@ QUERIES = 1024  # samples looked up at a time, where memory allows
 
 
 def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str = "float64") -> Array:
-    """The distance of every row of X to every row of Y, (N, M).
+    """Return the distance of every row of X to every row of Y, (N, M).
 
     l1: Σ_d |x_d - y_d|.  l2: √Σ_d (x_d - y_d)², by the expansion |x|² + |y|² - 2 x·y, one matrix product.
 
@@ -85,7 +85,7 @@ class KNearestNeighbors:
         dtype: str = "float64",
         device: str | Backend = "auto",
     ) -> None:
-        """A classifier that knows no samples yet.
+        """Make a classifier that knows no samples yet.
 
         Args:
             k: neighbours that vote; of equal distances the sample with the lower index counts as nearer, and equal
@@ -163,12 +163,12 @@ class KNearestNeighbors:
         return self._by_blocks(X, lambda known, squares, indices: (known.metric.finish(squares), indices))
 
     def predict(self, X: Array) -> Array:
-        """The label that most of the k nearest have, (N,) integers; see `kneighbors` for X and errors."""
+        """Return the label that most of the k nearest have, (N,) integers; see `kneighbors` for X and errors."""
         xp = self.backend.xp
         return self._by_blocks(X, lambda known, _, indices: (xp.argmax(self._votes(known, indices), axis=1),))[0]
 
     def predict_proba(self, X: Array) -> Array:
-        """The share of the k nearest that has each label, (N, C); see `kneighbors` for X and errors."""
+        """Return the share of the k nearest that has each label, (N, C); see `kneighbors` for X and errors."""
         return self._by_blocks(X, lambda known, _, indices: (self._votes(known, indices) / self.k,))[0]
 
     def _votes(self, known: _Known, indices: Array) -> Array:
@@ -245,7 +245,7 @@ class _Metric:
         )
 
     def rows(self, samples: Array) -> Array:
-        """Samples (n, D) of any real dtype, measured from the origin."""
+        """Return samples (n, D) of any real dtype, measured from the origin."""
         return self.backend.xp.subtract(samples, self.origin).astype(self.dtype, copy=False)
 
     def between(self, x: Array, y: Array) -> Array:
@@ -295,7 +295,7 @@ class _Metric:
         return self.dtype == "float64" and all(array.dtype.kind in "iub" for array in samples)
 
     def error(self, x: Array, y: Array) -> Array:
-        """The largest error that the expansion can make, of squared lengths x = |x|² and y = |y|² from the origin."""
+        """Return the largest error of the expansion, for squared lengths x = |x|² and y = |y|² from the origin."""
         return float(np.finfo(self.dtype).eps) * (len(self.origin) + 2) * (x + y)
 
     def refine(self, squares: Array, x: Array, y: Array) -> None:
@@ -311,7 +311,7 @@ class _Metric:
             squares[i, j] = xp.sum(xp.multiply(off, off, out=off), axis=1)
 
     def longest(self, samples: Array) -> Array:
-        """The largest |y|² of these samples, measured from the origin."""
+        """Return the largest |y|² of these samples, measured from the origin."""
         xp, largest = self.backend.xp, self.backend.xp.zeros((), dtype=self.dtype)
         step = max(1, self.differences // samples.shape[1])
         for start in range(0, len(samples), step):
@@ -320,7 +320,7 @@ class _Metric:
         return largest
 
     def finish(self, out: Array) -> Array:
-        """The distances, of what `between` gives; in place."""
+        """Return the distances, of what `between` gives; in place."""
         return self.backend.xp.sqrt(out, out=out) if self.distance == "l2" else out
 
 
@@ -338,7 +338,7 @@ def _origin(backend: Backend, samples: Array) -> Array:
 
 
 def _nearest_known(known: _Known, x: Array, k: int) -> tuple[Array, Array]:
-    """What `between` gives for the k nearest known samples of each x, (n, k), and their indices.
+    """Return what `between` gives for the k nearest known samples of each x, (n, k), and their indices.
 
     The expansion of a squared distance has an error of up to (D + 2) eps (|x|² + |y|²). Where that leaves no doubt
     which k are the nearest, their distances are computed once more, by differences; else those to all known samples.
@@ -362,7 +362,7 @@ def _nearest_known(known: _Known, x: Array, k: int) -> tuple[Array, Array]:
 
 
 def _nearest(known: _Known, x: Array, k: int, distances: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
-    """The k smallest of these distances of rows x (n, D) to all known samples, (n, k), and their indices."""
+    """Return the k smallest of these distances of rows x (n, D) to all known samples, (n, k), and their indices."""
     metric, xp, count = known.metric, known.metric.backend.xp, len(known.samples)
     best = indices = None
     for start in range(0, count, known.blocks[1]):
@@ -380,12 +380,12 @@ def _nearest(known: _Known, x: Array, k: int, distances: Callable[[Array, Array]
 
 
 def _in_order(xp: Any, indices: Array) -> Array:
-    """Indices (n, k), each row from the smallest to the largest."""
+    """Return indices (n, k), each row from the smallest to the largest."""
     return _smallest(xp, indices.astype("float64"), indices.shape[1])[0].astype("int64")
 
 
 def _smallest(xp: Any, values: Array, k: int) -> tuple[Array, Array]:
-    """The k smallest of each row of (n, m), in order, the first of equals first, and where they are: two (n, k).
+    """Return the k smallest of each row of (n, m), in order, the first of equals first, and where they are: two (n, k).
 
     `values` is used up. One pass for each of k: against a sort, and k is small.
     """

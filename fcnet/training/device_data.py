@@ -18,7 +18,7 @@ ROWS = 4096  # preprocessed at once
 
 
 @dataclass(frozen=True)
-class Part:
+class DeviceSplit:
     """A part of a data set: X (n, D), y labels (n,) or one row (n, C) for each sample.
 
     weights: (n,) of the samples, or None. prepared: X has been through `model.prepare`.
@@ -34,7 +34,7 @@ class Part:
     def __len__(self) -> int:
         return self.X.shape[0]
 
-    def some(self, rows: np.ndarray, model: FullyConnectedNet) -> Part:
+    def some(self, rows: np.ndarray, model: FullyConnectedNet) -> DeviceSplit:
         """These rows."""
         if self.streamed:
             return replace(self, X=self.X[rows], y=self.y[rows])
@@ -54,20 +54,22 @@ class DeviceData:
     """
 
     def __init__(self, model: FullyConnectedNet, data: Dataset) -> None:
-        self.train = _part(model, data.X_train, data.y_train, data.sample_weight)
-        self.val = _part(model, data.X_val, data.y_val)
+        self.train = _device_split(model, data.X_train, data.y_train, data.sample_weight)
+        self.val = _device_split(model, data.X_val, data.y_val)
 
 
-def _part(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> Part:
+def _device_split(
+    model: FullyConnectedNet, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None
+) -> DeviceSplit:
     X = X.reshape(len(X), -1)
     width = 1 if X.dtype == np.uint8 else model.dtype.itemsize
     targets = y.size * (model.dtype.itemsize if y.ndim > 1 else 8)
     if model.backend.has_room(X.size * width + targets + 4 * model.params.flat.nbytes):
         on_device = None if weights is None else model.backend.asarray(weights, model.dtype)
-        return Part(*_to_device(model, X, y), on_device, X.dtype != np.uint8, False)
+        return DeviceSplit(*_to_device(model, X, y), on_device, X.dtype != np.uint8, False)
     to_device, to_numpy = model.objective.to_device, model.backend.to_numpy
     parts = [to_numpy(to_device(model.backend, y[at : at + ROWS], model.dtype)) for at in range(0, len(y), ROWS)]
-    return Part(X, np.concatenate(parts), None if weights is None else weights.astype(model.dtype), False, True)
+    return DeviceSplit(X, np.concatenate(parts), None if weights is None else weights.astype(model.dtype), False, True)
 
 
 def _to_device(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> tuple[Array, Array]:

@@ -1,33 +1,30 @@
 """Training: shuffled epochs, evaluation, the best parameters kept, progress.
 
-`Solver.step` must be fast: recorded once for each batch size (`fcnet.backends.step`), it allocates nothing when
-repeated and never waits for the device. What looks at results (losses, accuracies, progress) is in `train` and reads
-in bulk.
+The steps are those of `fcnet.training.steps`. What looks at results (losses, accuracies, progress) is in `train` and
+reads in bulk.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import fcnet.functional as F
 from fcnet.backends import Array, Purpose, check_seed, host_generator
-from fcnet.backends.device import ManySteps
 from fcnet.backends.notices import watched_by
 from fcnet.backends.signals import Deferred, DeferredInterrupt
-from fcnet.backends.step import Program, direct
+from fcnet.backends.step import direct
 from fcnet.data import Dataset, learn
 from fcnet.errors import DivergedError
 from fcnet.functional import Metric
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.nn.objective import kind_of_targets
-from fcnet.optim import RULES, Optimizer
+from fcnet.optim import RULES
 from fcnet.progress import Progress
 from fcnet.runs.options import IN_PYTHON
 from fcnet.runs.record import Record
@@ -36,17 +33,17 @@ from fcnet.training.batches import Batches, StreamedBatches, per_epoch
 from fcnet.training.configuration import configuration, python_only
 from fcnet.training.device_data import DeviceData, as_dataset
 from fcnet.training.fullbatch import FULL_BATCH, FullBatch
-from fcnet.training.losslog import LossLog, to_scale
+from fcnet.training.losslog import to_scale
 from fcnet.training.metrics import measure
 from fcnet.training.notfinite import NotFinite
-from fcnet.training.speed import Speed
+from fcnet.training.steps import Steps
 from fcnet.training.updates import Updates
 from fcnet.validation import check_input, one_of, positive_int
 
 LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
 
 
-class Solver:
+class Solver(Steps):
     """Trains a network on a data set with mini-batches.
 
     It never writes to the arrays of the data set and may share them: what a training does after they were changed is
@@ -157,16 +154,15 @@ class Solver:
             "max_norm": max_norm,
         }
         one_of("update_rule", update_rule, (*RULES, *FULL_BATCH))
-        self.update_rule = update_rule
         self.full_batch: FullBatch | None = None
-        self._updates: Updates | None = None
+        updates: Updates | None = None
         steps_per_epoch = 1 if update_rule in FULL_BATCH else per_epoch(model, len(self.data.X_train), self.batch_size)
         if update_rule in FULL_BATCH:
             self.full_batch = FullBatch(model, update_rule, optim_config)
             self.full_batch.refuse({"batch_size": batch_size, **how})
         else:
             with model.backend.allocating():
-                self._updates = Updates(
+                updates = Updates(
                     model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
                 )
         for part, (X, y) in self.data.splits().items():
@@ -186,20 +182,14 @@ class Solver:
             train = self._parts.train
             shown = min(count, num_train_samples or count)
             self._train_sample = train.some(host_generator(self.seed, Purpose.DATA).permutation(count)[:shown], model)
-            self._grads = model.params.like()
-            self._log = LossLog(model.backend, model.dtype, LOSS_CHUNK)
             kind = StreamedBatches if train.streamed else Batches
-            self._batches = kind(model, train, self.batch_size, self.seed, self._log.counters)
-        self._programs: dict[int, Any] = {}  # by batch size
-        self._recorded_for: tuple[Any, ...] | None = None
+            batches = partial(kind, model, train, self.batch_size, self.seed)
+            super().__init__(model, update_rule, updates, batches, log_length=LOSS_CHUNK)
 
         self._python_only: list[str] = []  # what no option says; known when the training begins
         self.converged = False
         self.message: str | None = None
-        self.speed = Speed()
         self.after_epoch: Callable[[], None] | None = None
-        self.steps = 0
-        self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.train_metric_history: list[float] = []
         self.val_metric_history: list[float] = []
@@ -221,100 +211,13 @@ class Solver:
             model.features = data.features
 
     @property
-    def updates(self) -> Updates:
-        """What a step does with its gradients. Raises ValueError under "lbfgs" and "bfgs", which make no such steps."""
-        if self._updates is None:
-            raise ValueError(
-                f"update_rule: {self.update_rule!r} takes all samples at once and makes no steps by itself; "
-                f"call train(), or use one of {', '.join(RULES)}"
-            )
-        return self._updates
-
-    @property
     def _method(self) -> Updates | FullBatch:
         return self.full_batch or self.updates
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer; its `learning_rate` may be set at any time, unless a schedule sets it."""
-        return self.updates.optimizer
 
     @property
     def first_learning_rate(self) -> float:
         """The learning rate at the start, which the factors of a schedule multiply."""
         return self.updates.first_learning_rate
-
-    # One step
-
-    def step(self, count: int = 1) -> None:
-        """Gather a mini-batch, compute, update, `count` times; at an epoch's end decay the rate and shuffle again.
-
-        Never evaluates, prints or waits for the device. Some devices make many steps of a small network at once, with
-        the same bits. Ctrl-C comes after the steps that are being made; pressed twice, at once.
-
-        Raises:
-            ValueError: "lbfgs" and "bfgs" make no steps by themselves; use `train`.
-        """
-        left = positive_int("count", count)
-        while left:
-            with DeferredInterrupt():
-                left -= self._make_steps(left)
-
-    def _make_steps(self, most: int) -> int:
-        """Make up to so many steps, as many at once as the device can, of batches of one size; how many."""
-        updates = self.updates
-        self.model.backend.use()
-        self._batches.ready()
-        size = self._batches.size
-        model = self.model
-        recorded_for = model.reg, model.reg_l1, model.preprocessing is None, model.frozen
-        if recorded_for != self._recorded_for:  # what a recorded step has as a constant was changed
-            self._programs.clear()
-            self._recorded_for = recorded_for
-            self._grads.flat[...] = 0  # what is frozen now has none
-            updates.refreeze()
-        program, count = self._programs.get(size), 1
-        if program is None:
-            started = time.perf_counter()
-            updates.begin_steps(self.steps, 1)
-            with model.backend.allocating():
-                self._programs[size] = self._record(size)
-            self.speed.first(size, time.perf_counter() - started)
-        elif isinstance(program, ManySteps):
-            count = min(most, program.most, self._batches.alike, self._log.room)
-            program.steps(count, updates.begin_steps(self.steps, count))
-        else:
-            updates.begin_steps(self.steps, 1)
-            program()
-        self.steps += count
-        self._log.stepped(count)
-        if self._batches.advance(count):
-            self.epoch += 1
-            updates.end_epoch()
-            self._batches.shuffle(self.epoch)
-        return count
-
-    def _record(self, size: int) -> Callable[[], None]:
-        """Make the next step of this batch size; the program that repeats it."""
-        model, backend = self.model, self.model.backend
-        moments = [buffer.flat for buffer in self.optimizer.moments.values()]
-        changed = [model.params.flat, model.state.flat, *moments, self.optimizer.step_counter, self._log.counters]
-        put_back = backend.snapshot(changed)
-        run = Program(backend)
-        x, targets, weights = self._batches.record(run, size)
-        streams = model.mask_streams(self.optimizer.step_counter)
-        loss = model.loss_and_grads(run, x, targets, streams, self._grads, weights)
-        self.updates.apply(run, self._grads)
-        run(F.record_step, self._log.buffer, self._log.counters, backend.asarray(np.array([size, 1])), loss)
-        return backend.compile(run.calls, put_back)
-
-    @property
-    def how_steps_are_made(self) -> list[str]:
-        """In which way the device makes the steps of each batch size so far, and why not in a faster one; nothing where
-        there is but one way.
-        """
-        told = [getattr(program, "description", None) for program in self._programs.values()]
-        return sorted({line for line in told if line is not None})
 
     # What is measured
 
@@ -358,14 +261,9 @@ class Solver:
         self._only_accuracy("best_val_acc", "best_val_metric")
         return self.best_val_metric
 
-    @property
-    def loss_history(self) -> list[float]:
-        """The loss of each step so far. Reading it waits for the device if there are losses not yet read."""
-        return list(self._log.fetched())
-
     def __getstate__(self) -> dict[str, Any]:
-        """Copied and pickled without the recorded steps, which hold views of this solver's own arrays."""
-        return self.__dict__ | {"_programs": {}, "_recorded_for": None, "after_epoch": None}
+        """Copied and pickled without the recorded steps, as `Steps`, and without what is called after epochs."""
+        return super().__getstate__() | {"after_epoch": None}
 
     # Training
 

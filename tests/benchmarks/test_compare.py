@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 import fcnet
-from benchmarks import command, compare, inference, scaling, startup, whole
+from benchmarks import command, compare, end_to_end, inference, scaling, startup
 from benchmarks.peers import CONTENDERS, PEERS, Contender, oracle
-from benchmarks.peers.duel import JOB, Answer, Effort, duel, ratio
+from benchmarks.peers.compare_peers import JOB, Answer, Effort, compare_peers, ratio
 from benchmarks.peers.naive import Naive
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.pool import Failure, Worker
@@ -156,7 +156,7 @@ def test_losses_that_are_refused(losses):
 
 def test_all_that_is_here_agrees_and_is_timed():
     here = [CONTENDERS[name] for name in ("fcnet", "fcnet-numpy", "naive", "gemm")]
-    rows = by_name(duel(NORMED, here, effort=EFFORT))
+    rows = by_name(compare_peers(NORMED, here, effort=EFFORT))
     assert list(rows) == [c.name for c in here]
     for name, row in rows.items():
         assert "refused" not in row, row
@@ -175,7 +175,7 @@ def test_all_that_is_here_agrees_and_is_timed():
 def test_a_framework_agrees_or_is_reported_missing(name, module):
     if name == "torch-compile" and importlib.util.find_spec("torch"):
         pytest.skip("compiling takes a minute; python -m benchmarks.compare proves it each time")
-    row = duel(SMALL, [CONTENDERS[name]], effort=Effort(rounds=1, pause=0.0))[0]
+    row = compare_peers(SMALL, [CONTENDERS[name]], effort=Effort(rounds=1, pause=0.0))[0]
     if importlib.util.find_spec(module):
         assert row["loss_difference"] < 1e-5
         assert row["median_us"] > 0
@@ -187,7 +187,7 @@ def test_a_framework_agrees_or_is_reported_missing(name, module):
 def test_bad_contenders_are_reported_and_the_others_go_on():
     said = []
     bad = [contender(cls) for cls in (Wrong, Dies, Raises, Absent)]
-    rows = by_name(duel(SMALL, [CONTENDERS["naive"], *bad, contender(Talks)], effort=EFFORT, say=said.append))
+    rows = by_name(compare_peers(SMALL, [CONTENDERS["naive"], *bad, contender(Talks)], effort=EFFORT, say=said.append))
     assert rows["Wrong"]["kind"] == "wrong"
     assert "expected" in rows["Wrong"]["refused"]
     assert rows["Dies"]["kind"] == "crashed"
@@ -202,7 +202,7 @@ def test_bad_contenders_are_reported_and_the_others_go_on():
 
 def test_dropout_is_proved_without_and_checked_with_it():
     here = [CONTENDERS[name] for name in ("fcnet", "naive", "sklearn")]
-    rows = by_name(duel(DROPPED, [*here, contender(NoDropout)], effort=EFFORT))
+    rows = by_name(compare_peers(DROPPED, [*here, contender(NoDropout)], effort=EFFORT))
     assert "median_us" in rows["fcnet"]
     assert "median_us" in rows["naive"]
     assert rows["NoDropout"]["refused"] == "wrong result: dropout changes nothing"
@@ -302,7 +302,7 @@ def test_the_table_tells_what_was_not_timed(quick):
         (inference.main, ["--threads", "0"], "--threads: expected 1 to"),
         (scaling.main, ["--peers", "pytorch"], "did you mean 'torch'"),
         (startup.main, ["--threads", "0"], "--threads: expected 1 to"),
-        (whole.main, ["--device", "gpu"], "device"),
+        (end_to_end.main, ["--device", "gpu"], "device"),
     ],
 )
 def test_bad_options_are_one_line(main, arguments, message, capsys):

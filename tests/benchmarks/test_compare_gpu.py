@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmarks.peers.duel import Answer
+from benchmarks.peers.compare_peers import Answer
 from benchmarks.workloads import draw, initial
 from tests.benchmarks.test_compare import NORMED, SMALL
 

@@ -9,11 +9,11 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import calls, ceiling, gpu_check, gpu_tests, kernels, own, whole
+from benchmarks import calls, ceiling, end_to_end, gpu_check, gpu_tests, kernels, own
 from benchmarks.clock import Clock, deadlines
 from benchmarks.grid import GRIDS
 from benchmarks.peers import CONTENDERS, table
-from benchmarks.peers.duel import Effort
+from benchmarks.peers.compare_peers import Effort
 from benchmarks.workloads import Workload
 from fcnet.backends import Probe, Status, get_backend
 from fcnet.backends.device import Call
@@ -192,23 +192,23 @@ def test_every_peer_of_a_gpu_is_among_the_contenders():
 
 
 def test_a_whole_training_is_timed_to_its_accuracy(monkeypatch):
-    commands = whole.commands
+    commands = end_to_end.commands
 
     def only_ours(*arguments):
         made = commands(*arguments)
         return {"fcnet": made["fcnet"], "torch": [*made["torch"][:2], "benchmarks.peers.no_such_module"]}
 
-    monkeypatch.setattr(whole, "commands", only_ours)
-    made = whole.record("cpu", 1, rows=300, test=60, epochs=1, rounds=1)
+    monkeypatch.setattr(end_to_end, "commands", only_ours)
+    made = end_to_end.record("cpu", 1, rows=300, test=60, epochs=1, rounds=1)
     ours, theirs = made["rows"]
     assert 0.1 < ours["accuracy"] <= 1
     assert len(ours["seconds"]) == 1
     assert "no_such_module" in theirs["refused"]
     assert made["ratio"] is None
-    assert "| fcnet |" in whole.markdown(made)
-    late = whole.record("cpu", 1, rows=300, test=60, epochs=1, rounds=1, clock=Clock(0.5))
+    assert "| fcnet |" in end_to_end.markdown(made)
+    late = end_to_end.record("cpu", 1, rows=300, test=60, epochs=1, rounds=1, clock=Clock(0.5))
     assert "not done in" in late["rows"][0]["late"]
-    assert "| fcnet | not done in" in whole.markdown(late)
+    assert "| fcnet | not done in" in end_to_end.markdown(late)
 
 
 SMALL = Workload("small", 6, (5,), 8, 10, outputs=3, rows=40)

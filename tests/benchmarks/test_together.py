@@ -13,9 +13,9 @@ import pytest
 
 from benchmarks.clock import Clock
 from benchmarks.peers import CONTENDERS, together
-from benchmarks.peers.duel import Effort, ratio, take_turns
+from benchmarks.peers.compare_peers import Effort, ratio, take_turns
 from benchmarks.peers.naive import Naive
-from benchmarks.peers.tuning import Stepper, Ways
+from benchmarks.peers.tuning import Stepper, Strategies
 from benchmarks.workloads import Workload
 from tests.benchmarks.test_compare import DROPPED, SMALL, NoDropout, Wrong, contender
 
@@ -155,17 +155,17 @@ def fails():
 
 
 def test_the_fastest_way_is_taken_and_what_failed_is_told():
-    ways = Ways({"slow": lambda: Way(0.005), "failed": fails, "fast": Way})
+    ways = Strategies({"slow": lambda: Way(0.005), "failed": fails, "fast": Way})
     name, stepper, about = ways.fastest(4)
     assert (name, stepper.resets, about["variant"]) == ("fast", 1, "fast")
     assert "no such option" in about["failed"]["failed"]
     assert ways.fastest(4, "slow")[0] == "slow"
     with pytest.raises(RuntimeError, match="no such option"):
-        Ways({"failed": fails})
+        Strategies({"failed": fails})
 
 
 def test_no_way_is_begun_when_the_time_for_building_is_over():
-    name, _, about = Ways({"first": lambda: Way(0.01), "second": Way}, limit_s=0.0).fastest(1)
+    name, _, about = Strategies({"first": lambda: Way(0.01), "second": Way}, limit_s=0.0).fastest(1)
     assert (name, about["no_time_for"]) == ("first", ["second"])
 
 

@@ -12,7 +12,7 @@ Array = Any
 
 
 def promoted(function: str, **arrays: Any) -> list[Array]:
-    """The arrays in one floating dtype, the one NumPy would compute in; integers alone become float64.
+    """Return the arrays in one floating dtype, the one NumPy would compute in; integers alone become float64.
 
     Course code mixes float32, float64 and integers; `fcnet.functional` wants one dtype.
 
@@ -35,7 +35,7 @@ def promoted(function: str, **arrays: Any) -> list[Array]:
 
 
 def number(value: Array) -> float:
-    """An array without axes, on any device, as a Python float."""
+    """Return an array without axes, on any device, as a Python float."""
     return float(backend_of(value).to_numpy(value))
 
 

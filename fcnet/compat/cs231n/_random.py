@@ -23,7 +23,7 @@ def generator(seed: int | None = None) -> Any:
 
 
 def checked(seed: object) -> int:
-    """The seed as an int that NumPy's legacy generator takes. Raises TypeError or ValueError."""
+    """Return the seed as an int that NumPy's legacy generator takes. Raises TypeError or ValueError."""
     if check_seed(seed) > MAX_SEED:
         raise ValueError(f"seed: expected 0 to 2**32 - 1, got {seed}")
     return int(seed)  # type: ignore[call-overload]  # check_seed knows that it is an integer

@@ -29,7 +29,7 @@ def write(fname: str | os.PathLike[str], params: Mapping[str, Array]) -> None:
 
 
 def read(fname: str | os.PathLike[str], names: Iterable[str]) -> dict[str, np.ndarray] | None:
-    """The arrays, or None if there is no such file; either is said as the course does.
+    """Return the arrays, or None if there is no such file; either is said as the course does.
 
     Raises:
         ValueError: damaged, or not arrays of these names; nothing that it may tell Python to run is run.

@@ -9,7 +9,7 @@ _year: int | None = None
 
 
 def set_year(year: int | None) -> None:
-    """The year from now on; None for the conventions of 2018 and later.
+    """Set the course's year; None for the conventions of 2018 and later.
 
     Raises:
         TypeError, ValueError: no year of `YEARS`.

@@ -82,7 +82,7 @@ def _images(pixels: np.ndarray) -> np.ndarray:
 
 
 def load_CIFAR_batch(filename: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The images (10000, 32, 32, 3) float64 and labels (10000,) of one file of CIFAR-10; else as `load_CIFAR10`."""
+    """Return the images (10000, 32, 32, 3) float64 and labels (10000,) of one file, as `load_CIFAR10` does."""
     path = Path(filename)
     if not path.is_file() and path.name in catalogue.wanted_files("cifar10"):
         path = _files(path.parent, [path.name])[path.name]
@@ -92,7 +92,7 @@ def load_CIFAR_batch(filename: str | os.PathLike[str]) -> tuple[np.ndarray, np.n
 
 
 def load_pickle(f: BinaryIO) -> dict[str, Any]:
-    """The dictionary in an open file of CIFAR-10's Python version, its texts as strings.
+    """Return the dictionary in an open file of CIFAR-10's Python version, its texts as strings.
 
     Raises ValueError if the file is damaged or asks for anything but arrays of bytes; nothing of it is run.
     """
@@ -101,7 +101,7 @@ def load_pickle(f: BinaryIO) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> Any:
-    """What Python 2 wrote as bytes as text, in dictionaries and lists, too."""
+    """Return what Python 2 wrote as bytes as text, in dictionaries and lists, too."""
     if isinstance(value, bytes):
         return value.decode("latin1")
     if isinstance(value, dict):
@@ -110,7 +110,7 @@ def _texts(value: Any) -> Any:
 
 
 def _read(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The five training files in order and the test file: pixels (n, 3072) uint8, labels (n,)."""
+    """Return the five training files in order and the test file: pixels (n, 3072) uint8, labels (n,)."""
     names = catalogue.wanted_files("cifar10")
     found = _files(Path(folder), names)
     size = cifar.RECORDS
@@ -124,7 +124,7 @@ def _read(folder: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def _files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """The files of CIFAR-10 by their names, from the folder or, if it lacks one of them, from where fcnet has them."""
+    """Return the files of CIFAR-10 by name, from the folder or, if it lacks one, from where fcnet has them."""
     found = catalogue.files_in(folder, "cifar10")
     if not (missing := [name for name in names if name not in found]):
         return found

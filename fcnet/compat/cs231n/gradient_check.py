@@ -61,7 +61,7 @@ def eval_numerical_gradient_blobs(
 
 
 def eval_numerical_gradient_net(net: Any, inputs: Sequence[Any], output: Any, h: float = 1e-5) -> list[np.ndarray]:
-    """The same for a net whose `forward()` reads `inputs` and writes `output`."""
+    """Return the same for a net whose `forward()` reads `inputs` and writes `output`."""
     return eval_numerical_gradient_blobs(lambda *_: net.forward(), inputs, output, h=h)
 
 

@@ -152,7 +152,7 @@ def batchnorm_forward(
 
 
 def _running(bn_param: Mapping[str, Any], name: str, x: Array) -> Array:
-    """A running statistic in the dtype of x, as an array that may be changed."""
+    """Return a running statistic in the dtype of x, as an array that may be changed."""
     value = bn_param.get(name)
     if value is None:
         return zeros(x, x.shape[1])
@@ -177,7 +177,7 @@ def batchnorm_backward(dout: Array, cache: F.NormCache) -> tuple[Array, Array, A
 
 
 def batchnorm_backward_alt(dout: Array, cache: F.NormCache) -> tuple[Array, Array, Array]:
-    """The same gradients as `batchnorm_backward`, by the formula simplified on paper."""
+    """Return the same gradients as `batchnorm_backward`, by the formula simplified on paper."""
     return F.batchnorm_backward(*_norm_arguments("batchnorm_backward_alt", dout, cache))
 
 

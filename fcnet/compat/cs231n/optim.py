@@ -80,7 +80,7 @@ def _array(value: Any) -> Array:
 
 
 def _moment(function: str, config: Config, key: str, w: Array) -> Array:
-    """The state called `key`, flat, in the dtype of w, as an array that may be changed."""
+    """Return the state called `key`, flat, in the dtype of w, as an array that may be changed."""
     if config.get(key) is None:
         return zeros(w, w.size)
     (state,) = promoted(function, **{f"config[{key!r}]": _array(config[key])})

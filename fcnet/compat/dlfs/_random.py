@@ -26,5 +26,5 @@ def own_generator(seed: Any) -> np.random.RandomState | None:
 
 
 def generator(own: np.random.RandomState | None) -> Any:
-    """What to draw from: `own`, or the global generator, asked for at each draw lest a copied network copy it too."""
+    """Return what to draw from: `own`, or the global generator, looked up at each draw so that copies share it."""
     return np.random if own is None else own

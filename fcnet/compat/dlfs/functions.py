@@ -78,7 +78,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def sigmoid_grad(x: Any) -> Any:
-    """The derivative of `sigmoid`, out = sigmoid(x) (1 - sigmoid(x))."""
+    """Return the derivative of `sigmoid`, out = sigmoid(x) (1 - sigmoid(x))."""
 
     def derivative(x: Array) -> Array:
         return F.sigmoid_backward(array_module(x).ones_like(x), F.sigmoid_forward(x)[1])
@@ -93,7 +93,7 @@ def relu(x: Any) -> Any:
 
 
 def relu_grad(x: Any) -> Any:
-    """The derivative of `relu`, out = 1 where x >= 0, else 0: at 0 it is 1 here, 0 in the book's layer `Relu`."""
+    """Return the derivative of `relu`: 1 where x >= 0, else 0 (at 0, the book's layer `Relu` has 0)."""
     x = _array(x)
     return _each("relu_grad", x, lambda floats: (floats >= 0).astype(x.dtype))
 

@@ -38,7 +38,7 @@ def _rows(x: Array) -> Array:
 
 
 def _seen(layer: object, cache: Any) -> Any:
-    """The cache of the forward pass, if there was one."""
+    """Return the cache of the forward pass, if there was one."""
     if cache is None:
         raise ValueError(f"{type(layer).__name__}.backward: expected a forward pass in training before it, got none")
     return cache
@@ -88,7 +88,7 @@ class _Activation:
         self.out: Array = None
 
     def forward(self, x: Array) -> Array:
-        """The activation of x, any shape, in a new array."""
+        """Return the activation of x, any shape, in a new array."""
         self.out, _ = F.ACTIVATIONS[self.name].forward(*promoted(type(self).__name__, x=x))
         return self.out
 
@@ -136,7 +136,7 @@ class SoftmaxWithLoss:
         self.t: Array = None
 
     def forward(self, x: Array, t: Array) -> float:
-        """The loss of scores x (N, C), or (C,) for one sample, for t as in `functions.cross_entropy_error`."""
+        """Return the loss of scores x (N, C), or (C,) for one sample, for t as in `functions.cross_entropy_error`."""
         self.t = t if hasattr(t, "dtype") else np.asarray(t)
         self.y = functions.softmax(x)
         self.loss = functions.cross_entropy_error(self.y, self.t)
@@ -214,7 +214,7 @@ class Dropout:
     """
 
     def __init__(self, dropout_ratio: float = 0.5, *, seed: Any = None) -> None:
-        """The book's argument, and the seed of the masks; None, the book's way, draws from NumPy's global generator.
+        """Take the book's argument and the masks' seed; None draws from NumPy's global generator, as the book does.
 
         Raises:
             ValueError: dropout_ratio is not in [0, 1).

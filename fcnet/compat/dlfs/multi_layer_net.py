@@ -52,7 +52,7 @@ class MultiLayerNet:
         *,
         seed: Any = None,
     ) -> None:
-        """A network with biases 0 and normal weights.
+        """Make a network with biases 0 and normal weights.
 
         Args:
             input_size: D. hidden_size_list: width of each hidden layer. output_size: C.
@@ -101,7 +101,7 @@ class MultiLayerNet:
         return Affine(self.params[f"W{idx}"], self.params[f"b{idx}"])
 
     def _add_hidden(self, idx: int, activation: Any) -> None:
-        """What follows the affine layer of hidden layer `idx`."""
+        """Add what follows the affine layer of hidden layer `idx`."""
         self.layers[f"Activation_function{idx}"] = activation
 
     def predict(self, x: Array) -> Array:
@@ -109,7 +109,7 @@ class MultiLayerNet:
         return self._predict(x, False)
 
     def loss(self, x: Array, t: Array) -> float:
-        """The loss for labels t, (N,) or one-hot (N, C), and the term of the weight decay."""
+        """Return the loss for labels t, (N,) or one-hot (N, C), and the term of the weight decay."""
         return self._loss(x, t, False)
 
     def accuracy(self, x: Array, t: Array) -> float:
@@ -118,7 +118,7 @@ class MultiLayerNet:
         return float(np.mean(np.argmax(self._predict(x, False), axis=1) == labels))
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
-        """The gradient of the training loss in each of `params`, by backpropagation."""
+        """Return the gradient of the training loss in each of `params`, by backpropagation."""
         self._loss(x, t, True)
         dout = self.last_layer.backward()
         for layer in reversed(self.layers.values()):
@@ -128,7 +128,7 @@ class MultiLayerNet:
         return grads
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
-        """The same by central differences, h = 1e-4: slow, to check `gradient`."""
+        """Return the same by central differences, h = 1e-4: slow, to check `gradient`."""
 
         def loss(_: Array) -> float:
             return self._loss(x, t, True)
@@ -139,7 +139,7 @@ class MultiLayerNet:
         return {name: numerical_gradient(loss, self.params[name]) for name in self._by_layer()}
 
     def _by_layer(self) -> list[str]:
-        """The names in `params` in the order of the book's dictionaries of gradients: W1, b1, gamma1, beta1, W2...."""
+        """Return the names in `params` in the order of the book's gradients: W1, b1, gamma1, beta1, W2...."""
         return sorted(self.params, key=lambda name: int(name.lstrip("Wabegmt")))
 
     def _predict(self, x: Array, train_flg: bool) -> Array:
@@ -155,7 +155,7 @@ class MultiLayerNet:
         return layer.dW if name[0] == "W" else layer.db
 
     def _decay(self, loss: float, grads: dict[str, Array]) -> float:
-        """The loss with the weight decay; its gradient is added to the matrices in `grads`."""
+        """Return the loss with the weight decay; its gradient is added to the matrices in `grads`."""
         if not self.weight_decay_lambda:
             return loss
         total = np.array(loss)

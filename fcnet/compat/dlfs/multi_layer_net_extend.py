@@ -71,11 +71,11 @@ class MultiLayerNetExtend(MultiLayerNet):
         return self._predict(x, train_flg)
 
     def loss(self, x: Array, t: Array, train_flg: bool = False) -> float:
-        """The loss for labels t, (N,) or one-hot (N, C), and the term of the weight decay."""
+        """Return the loss for labels t, (N,) or one-hot (N, C), and the term of the weight decay."""
         return self._loss(x, t, train_flg)
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
-        """The gradient by central differences, with the masks and the running statistics that `gradient` comes to next.
+        """Return the gradient by central differences, with the masks and statistics that `gradient` uses next.
 
         In the book every evaluation draws new masks, and the result is noise. Here the random numbers and statistics
         are put back each time.

@@ -93,7 +93,7 @@ class _Optimizer:
                 array[...] = changed.reshape(array.shape)
 
     def _count(self) -> None:
-        """An update begins."""
+        """Count an update."""
 
     def _rule(self, w: Array, dw: Array, *moments: Array, work: Array) -> None:
         raise NotImplementedError
@@ -104,7 +104,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _array(name: str, value: Any) -> Array:
-    """An array is itself; of a number or a list of them, a new array of floats."""
+    """Return an array is itself; of a number or a list of them, a new array of floats."""
     if not _is_number(value) and not isinstance(value, list | tuple):
         return value
     try:
@@ -114,7 +114,7 @@ def _array(name: str, value: Any) -> Array:
 
 
 def _parameter(name: str, value: Any) -> Array:
-    """A parameter as an array of floats that may be changed."""
+    """Return a parameter as an array of floats that may be changed."""
     array = _array(f"params[{name!r}]", value)
     if not hasattr(array, "dtype") or array.dtype not in ("float32", "float64"):
         got = getattr(array, "dtype", None)

@@ -23,7 +23,7 @@ def conv_output_size(input_size: int, filter_size: int, stride: int = 1, pad: in
 
 
 def shuffle_dataset(x: np.ndarray, t: np.ndarray, *, seed: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Samples x (n, d1, ..., dk) and labels t, (n,) or (n, C), in a new order, the same for both; in new arrays.
+    """Return samples x (n, d1, ..., dk) and labels t, (n,) or (n, C), both in the same new order, as new arrays.
 
     seed: of the order; None, the book's way, draws it from NumPy's global generator.
 

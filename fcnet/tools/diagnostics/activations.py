@@ -96,7 +96,7 @@ def _statistics(layer: int, activation: str, values: np.ndarray) -> LayerStatist
 
 
 def table(statistics: Sequence[LayerStatistics]) -> str:
-    """A line per layer, for people."""
+    """Return a line per layer, for people."""
     rows = [("layer", "activation", "units", "mean", "std", "dead", "saturated")]
     rows += [
         (f"{s.layer}", s.activation, f"{s.units}", f"{s.mean:.4f}", f"{s.std:.4f}", _share(s.dead), _share(s.saturated))
@@ -117,13 +117,13 @@ def _share(value: float | None) -> str:
 
 
 def statistics_csv(statistics: Sequence[LayerStatistics]) -> str:
-    """A row per layer; shares as fractions, empty where they do not apply."""
+    """Return a row per layer; shares as fractions, empty where they do not apply."""
     names = ("layer", "activation", "units", "mean", "std", "dead", "saturated")
     return _csv(names, ([getattr(s, name) for name in names] for s in statistics))
 
 
 def histograms_csv(statistics: Sequence[LayerStatistics]) -> str:
-    """A row per bin of each layer: layer, low, high, count."""
+    """Return a row per bin of each layer: layer, low, high, count."""
     return _csv(
         ("layer", "low", "high", "count"),
         (

@@ -36,7 +36,7 @@ def lr_range_png(found: LrRange, title: str) -> bytes:
 
 
 def activations_png(statistics: Sequence[LayerStatistics], title: str) -> bytes:
-    """A histogram for each hidden layer."""
+    """Return a histogram for each hidden layer."""
     columns = min(COLUMNS, len(statistics))
     rows = math.ceil(len(statistics) / columns)
     figure, png = _figure(max(2.6 * columns, 6), 0.5 + 2.7 * rows)
@@ -78,7 +78,7 @@ def _histogram(axes: Any, layer: LayerStatistics) -> None:
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
-    """A figure of so many inches, and a function that gives it as PNG."""
+    """Return a figure of so many inches, and a function that gives it as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -39,7 +39,7 @@ class LrRange:
     diverged: bool
 
     def csv(self) -> str:
-        """A row per step: learning_rate, loss, smoothed."""
+        """Return a row per step: learning_rate, loss, smoothed."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["learning_rate", "loss", "smoothed"])
@@ -110,14 +110,14 @@ def lr_range(
 
 
 def _trial(solver: Solver) -> Solver:
-    """A copy of the solver that shares its data, lets its rate be set and writes nothing."""
+    """Return a copy of the solver that shares its data, lets its rate be set and writes nothing."""
     trial = copy.deepcopy(solver, {id(shared): shared for shared in (solver.data, solver._parts)})
     trial.run, trial.updates.schedule = None, None
     return trial
 
 
 def suggest(rates: list[float], smoothed: list[float], diverged: bool) -> tuple[float | None, str]:
-    """A learning rate and how it was derived, or None and why, from a sweep's smoothed losses."""
+    """Return a learning rate and how it was derived, or None and why, from a sweep's smoothed losses."""
     if not smoothed:
         return None, "the loss is not finite before the first step; look at the data and the initial weights"
     least = int(np.argmin(smoothed))

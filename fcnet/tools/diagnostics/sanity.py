@@ -211,7 +211,7 @@ class Sanity:
 
 
 def check_initial_loss(model: FullyConnectedNet, X: Array, y: Array) -> InitialLoss:
-    """The loss before training, against what it must be.
+    """Return the loss before training, against what it must be.
 
     With small weights all scores are about equal, so every class has a chance of 1/C: the softmax loss is then ln C,
     the hinge loss C - 1, as each of the C - 1 wrong classes misses its margin by 1; the binary cross-entropy is ln 2,
@@ -306,7 +306,7 @@ def _minimized(trial: Solver, progress: Progress) -> tuple[float, str]:
 
 
 def _small_solver(solver: Solver, data: Dataset, steps: int) -> Solver:
-    """A solver of the same rule for a copy of the network on all samples of `data` at once."""
+    """Return a solver of the same rule for a copy of the network on all samples of `data` at once."""
     net = copy_of(solver.model, **UNREGULARISED)
     how: dict[str, Any] = {"update_rule": solver.update_rule, "num_epochs": steps, "seed": solver.seed}
     if solver.full_batch is not None:
@@ -352,7 +352,7 @@ def check_gradients(model: FullyConnectedNet, X: Array, y: Array) -> Gradients:
 
 
 def check(solver: Solver, *, overfit_steps: int = 1000, verbose: bool = False) -> Sanity:
-    """The three checks of a training that is about to begin; the solver and its network are left as they are.
+    """Return the three checks of a training that is about to begin; the solver and its network are left as they are.
 
     Args:
         overfit_steps: see `check_overfit`. verbose: show a progress bar (on a terminal only).

@@ -28,8 +28,8 @@ _PATIENCE = 30.0  # seconds for a child to end when it is told to
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def run(plan: Plan, told: Callable[[], None]) -> None:
-    """Let `plan.jobs` processes work on the study; `told` is called now and then.
+def run(plan: Plan, on_update: Callable[[], None]) -> None:
+    """Let `plan.jobs` processes work on the study; `on_update` is called now and then.
 
     The processes share the cores: each has its part of the threads unless OMP_NUM_THREADS says otherwise.
 
@@ -49,7 +49,7 @@ def run(plan: Plan, told: Callable[[], None]) -> None:
                 children.append(_child(plan.jobs, work, errors))
             while any(child.poll() is None for child in children):
                 time.sleep(_POLL)
-                told()
+                on_update()
         finally:
             _end(children)
         codes = [child.returncode for child in children if child.returncode]
@@ -109,7 +109,7 @@ def _gone() -> NoReturn:
 
 
 def main() -> None:
-    """What a child does: read its work, and do it until it is done or the pipe is closed."""
+    """Run a child: read its work and do it until it is done or the pipe is closed."""
     pipe = sys.stdin.buffer
     plan = pickle.loads(pipe.read(int.from_bytes(pipe.read(8), "big")))
     stopped = threading.Event()

@@ -11,7 +11,7 @@ from fcnet.errors import MissingExtra
 
 
 def need_optuna() -> Any:
-    """The module. Raises MissingExtra."""
+    """Return the module. Raises MissingExtra."""
     try:
         import optuna
     except ImportError:
@@ -21,7 +21,7 @@ def need_optuna() -> Any:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """What Optuna would say stays unsaid; its level and Python's warnings are as before afterwards."""
+    """Silence Optuna within the context; afterwards its level and Python's warnings are as before."""
     optuna = need_optuna()
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)

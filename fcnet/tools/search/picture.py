@@ -16,7 +16,7 @@ SPANS = 2  # how far below the median the picture goes, in distances from the me
 
 
 def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: str, title: str) -> bytes:
-    """A small picture for each parameter, a dot for each finished trial. Raises ImportError without matplotlib.
+    """Return a small picture for each parameter, a dot for each finished trial. Raises ImportError without matplotlib.
 
     Trials far worse than the median are marked at the edge: with them in view the good ones could not be told apart.
     """
@@ -105,14 +105,14 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _beyond(far: Sequence[Row], edge: float) -> str:
-    """What stands at the edge, for the legend."""
+    """Return what stands at the edge, for the legend."""
     values = sorted(float(r.value) for r in far if r.value is not None)
     range_ = f"{values[0]:.3g}" if len(values) == 1 else f"{values[0]:.3g} to {values[-1]:.3g}"
     return f"{len(far)} worse, beyond the edge: {range_}"
 
 
 def _log_axis(axes: Any, what: Range) -> None:
-    """The whole range, with plain numbers where it spans few decades."""
+    """Show the whole range, with plain numbers where it spans few decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     decades = math.log10(what.high / what.low)

@@ -20,7 +20,7 @@ TRIALS = 20  # of a search that does not say
 
 @dataclass
 class SearchOptions(TrainOptions):
-    """What `fcnet search` can be told: the options of every trial, and how to search."""
+    """Options of `fcnet search`: those of every trial, and how to search."""
 
     see: ClassVar[str] = "fcnet search --help"
 
@@ -90,11 +90,11 @@ class Plan:
         return slot * (self.refine + 1) // self.trials
 
     def grid_size(self) -> int:
-        """The number of points in the grid. Raises ValueError naming a range that does not say."""
+        """Return the number of points in the grid. Raises ValueError naming a range that does not say."""
         return math.prod(len(points) for points in self.grid().values())
 
     def grid(self) -> dict[str, list[Any]]:
-        """The points of the grid, by option."""
+        """Return the points of the grid, by option."""
         grid = {}
         for name, what in sorted(self.space.items()):
             points = what.grid()
@@ -105,8 +105,8 @@ class Plan:
             grid[name] = points
         return grid
 
-    def told(self) -> dict[str, Any]:
-        """What makes two studies the same one: all but how many trials, by how many processes, kept where."""
+    def describe(self) -> dict[str, Any]:
+        """Return what makes two studies the same one: all but how many trials, by how many processes, kept where."""
         defaults = to_save(TrainOptions())
         given = {name: value for name, value in to_save(merged(self.fixed)).items() if defaults.get(name) != value}
         given["data"] = merged(self.fixed).data if self.dataset is None else self.dataset.summary()
@@ -117,7 +117,7 @@ class Plan:
 
 
 def make(given: Mapping[str, Any], dataset: Dataset | None = None) -> Plan:
-    """A plan from the values of `SearchOptions` that were given.
+    """Return a plan from the values of `SearchOptions` that were given.
 
     Raises:
         ValueError, TypeError: a name, range or number that is none, or two that contradict each other.
@@ -171,7 +171,7 @@ def make(given: Mapping[str, Any], dataset: Dataset | None = None) -> Plan:
 
 
 def saved(plan: Plan) -> dict[str, Any]:
-    """What OUT/search.toml holds, in the spelling of TOML: `fcnet search --config` with it goes on with the study."""
+    """Return OUT/search.toml's text: `fcnet search --config` with it continues the search."""
     fixed = {flag(name): value for name, value in plan.fixed.items() if value is not None}
     how: dict[str, Any] = {
         "vary": [f"{flag(name)}={what}" for name, what in plan.space.items()],
@@ -194,7 +194,7 @@ def is_local(storage: str) -> bool:
 
 
 def _storage(given: str | None, out: Path) -> str:
-    """A database URL or the absolute path of a journal."""
+    """Return a database URL or the absolute path of a journal."""
     if given is not None and "://" in given:
         path = given.removeprefix("sqlite:///")
         return given if path == given or not path else f"sqlite:///{Path(path).expanduser().resolve()}"

@@ -31,7 +31,7 @@ class Range:
         return ":".join([str(self.low), str(self.high), *log, *points])
 
     def grid(self) -> list[Any] | None:
-        """The points of a grid, or None if nobody said how many."""
+        """Return the points of a grid, or None if nobody said how many."""
         if self.points is None:
             return list(range(int(self.low), int(self.high) + 1)) if self.integer and not self.log else None
         low, high = self._scaled(self.low), self._scaled(self.high)
@@ -76,7 +76,7 @@ Space = Mapping[str, Range | Choices]
 
 
 def space(vary: Mapping[str, Any] | Iterable[str]) -> dict[str, Range | Choices]:
-    """What to vary, by option.
+    """Return what to vary, by option.
 
     Args:
         vary: {"lr": "1e-4:1e-2:log", "dropout_keep": (0.5, 1.0), "reg": (1e-6, 1e-2, "log"),
@@ -115,7 +115,7 @@ def space(vary: Mapping[str, Any] | Iterable[str]) -> dict[str, Range | Choices]
 
 
 def spelled(value: Any) -> str:
-    """A value as the command line spells it: 100,100 or 0.0012 or batchnorm."""
+    """Return a value as the command line spells it: 100,100 or 0.0012 or batchnorm."""
     if isinstance(value, list):
         return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):

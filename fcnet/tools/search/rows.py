@@ -44,7 +44,7 @@ class Row:
 
 
 def row(trial: Any, names: Iterable[str], maximize: bool) -> Row:
-    """The row of an Optuna trial that `fcnet.tools.search` made, its values in this order."""
+    """Return the row of an Optuna trial that `fcnet.tools.search` made, its values in this order."""
     kept, sign = trial.user_attrs, -1 if maximize else 1
     # Of equal epochs the first, as in the Solver, which keeps its parameters.
     finite = ((sign * v, e) for e, v in trial.intermediate_values.items() if math.isfinite(v))
@@ -65,7 +65,7 @@ def row(trial: Any, names: Iterable[str], maximize: bool) -> Row:
 
 
 def ranked(rows: Iterable[Row], maximize: bool) -> list[Row]:
-    """The finished ones, the best first; of equals the earlier one first."""
+    """Return the finished ones, the best first; of equals the earlier one first."""
     finished = [r for r in rows if r.state == "finished" and r.value is not None]
     return sorted(finished, key=lambda r: (-r.value if maximize else r.value, r.number))  # type: ignore[operator]
 
@@ -76,14 +76,14 @@ def values_text(values: dict[str, Any]) -> str:
 
 
 def line(r: Row) -> str:
-    """What is said of a trial when it ends."""
+    """Return what is said of a trial when it ends."""
     value = "-" if r.value is None else f"{r.value:.4f}"
     how = {"finished": f"at epoch {r.best_epoch}", "pruned": f"pruned after epoch {r.epochs}"}.get(r.state, r.state)
     return f"trial {r.number}: {value} {how}; {values_text(r.values)}" + (f" ({r.why})" if r.why else "")
 
 
 def table(rows: Sequence[Row], metric: str, maximize: bool, top: int) -> str:
-    """The best trials, aligned; then how many of the others there are, by state."""
+    """Return the best trials, aligned; then how many of the others there are, by state."""
     best = ranked(rows, maximize)[:top]
     lines = []
     if best:

@@ -56,11 +56,11 @@ class Result:
         return next(iter(ranked(self.trials, self.maximize)), None)
 
     def model(self, device: str = "auto") -> FullyConnectedNet:
-        """The best network. Raises FileNotFoundError if no trial has finished."""
+        """Return the best network. Raises FileNotFoundError if no trial has finished."""
         return load(self.out / BEST, device=device)
 
     def table(self, top: int = TOP) -> str:
-        """The best trials as text."""
+        """Return the best trials as text."""
         return table(self.trials, self.metric, self.maximize, top)
 
     def __repr__(self) -> str:
@@ -191,7 +191,7 @@ def _put_best(plan: Plan, run: Path) -> None:
 
 
 def _write(shared: Any, plan: Plan) -> Result:
-    """The table, the picture and the best run, from what is there."""
+    """Return the table, the picture and the best run, from what is there."""
     rows = shared.rows()
     write_atomically(plan.out / TRIALS, csv_text(rows))
     no_picture = None

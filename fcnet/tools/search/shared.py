@@ -44,7 +44,7 @@ class Shared:
         optuna = need_optuna()
         self.plan = plan
         storage = _storage(plan.storage)
-        told = plan.told()
+        description = plan.describe()
         known = plan.study in optuna.get_all_study_names(storage)
         if known:
             self.study = optuna.load_study(study_name=plan.study, storage=storage)
@@ -59,15 +59,16 @@ class Shared:
             )
             self.study.set_user_attr("metric", metric.title)
             if "fcnet" not in self.study.user_attrs:
-                self.study.set_user_attr("fcnet", told)
+                self.study.set_user_attr("fcnet", description)
         before = self.study.user_attrs.get("fcnet")
         if before is None:
             raise ValueError(f"study: {plan.study!r} in this storage is not one of fcnet search; choose another name")
-        if before != told:
-            odd = [key for key in {**before, **told} if before.get(key) != told.get(key)]
+        if before != description:
+            odd = [key for key in {**before, **description} if before.get(key) != description.get(key)]
+            given = ", ".join(str(description.get(key, "-")) for key in odd)
             differ = ", ".join(f"{key} {before.get(key, '(not given)')}" for key in odd)
             raise ValueError(
-                f"study: {plan.study!r} was begun with {differ}; got {', '.join(str(told.get(k, '-')) for k in odd)}; "
+                f"study: {plan.study!r} was begun with {differ}; got {given}; "
                 "give the same, or begin another with --study NAME"
             )
         self.study.pruner = (
@@ -127,7 +128,7 @@ class Shared:
                 self.study.enqueue_trial(self._grid_point(slot), user_attrs=attributes)
 
     def _grid_point(self, slot: int) -> dict[str, Any]:
-        """What the trial in this slot tries, as Optuna holds it; nothing if that is left to a sampler."""
+        """Return what the trial in this slot tries, as Optuna holds it; nothing if that is left to a sampler."""
         if self.plan.sampler != "grid":
             return {}
         grid = self.plan.grid()
@@ -148,14 +149,14 @@ class Shared:
                 shutil.rmtree(self.plan.trial_folder(t.number), ignore_errors=True)
 
     def void(self, trial: Any, outcome: str) -> None:
-        """A trial that came to nothing; its slot is free again."""
+        """Void a trial that came to nothing and free its slot."""
         trial.set_user_attr("outcome", outcome)
         self.study.tell(trial, state=need_optuna().trial.TrialState.FAIL)
 
     # What a trial tries
 
     def suggested(self, trial: Any) -> dict[str, Any]:
-        """The values of a trial, by option."""
+        """Return the values of a trial, by option."""
         space = self.space_of(trial.user_attrs["stage"])
         values: dict[str, Any] = {}
         for name, what in sorted(space.items()):
@@ -170,7 +171,7 @@ class Shared:
         return values
 
     def space_of(self, stage: int) -> dict[str, Range | Choices]:
-        """What a stage searches: the first all, each further one half of the one before, around the best so far.
+        """Return what a stage searches: the first all, each further one half of the one before, around the best so far.
 
         The best are the best quarter of the finished trials, three at least. What a stage searches is settled, in
         the storage, when its first trial begins.
@@ -205,7 +206,7 @@ class Shared:
     # What came of it
 
     def rows(self) -> list[Row]:
-        """The trials that are done or running, by number."""
+        """Return the trials that are done or running, by number."""
         return [row(t, self.plan.space, self.maximize) for t in self._counted() if "values" in t.user_attrs]
 
 
@@ -269,7 +270,7 @@ def _storage(where: str) -> Any:
 
 
 def _lacking(where: str, error: ImportError) -> str:
-    """What to install for a database whose driver cannot be imported; Optuna wraps the error that names it."""
+    """Return what to install for a database whose driver cannot be imported; Optuna wraps the error that names it."""
     cause = error.__cause__ or error.__context__ or error
     module = getattr(cause, "name", None)
     expected = f"expected a database whose driver is installed, got {_shown(where)}"

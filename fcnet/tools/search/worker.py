@@ -34,18 +34,18 @@ class _Hopeless(Exception):
 
 
 def make(values: dict[str, Any], out: Path, plan: Plan, dataset: Dataset) -> Solver:
-    """The Solver that `fcnet train` would make of the fixed options and these."""
+    """Return the Solver that `fcnet train` would make of the fixed options and these."""
     return build.make_solver(_options(plan, values | {"out": str(out)}), dataset, verbose=False)
 
 
 def _options(plan: Plan, values: dict[str, Any]) -> TrainOptions:
-    """The fixed options and these, over those of the network to start from, if there is one."""
+    """Return the fixed options and these, over those of the network to start from, if there is one."""
     source = (plan.fixed | values).get("from_")
     return merged({} if source is None else of_network(read_model(source).config), plan.fixed, values)
 
 
 def load(plan: Plan) -> Dataset:
-    """The data that all trials share; the names of files become their whole paths."""
+    """Return the data that all trials share; the names of files become their whole paths."""
     if plan.fixed.get("from_") is not None:
         plan.fixed["from_"] = str(Path(plan.fixed["from_"]).expanduser().resolve())
     if plan.dataset is not None:
@@ -96,9 +96,9 @@ def _check_value(name: str, values: dict[str, Any], metric: Metric, plan: Plan, 
         # A loss that wants other targets than these would be refused for the data's sake.
         other = METRICS[values["loss"]] if name == "loss" else make(values, plan.trial_folder(0), plan, dataset).metric
     except _REFUSALS as error:
-        told = in_users_words(str(error), None, ())
-        if told.startswith((f"--{flag(name)}: ", f"{name}: ")):
-            raise ValueError(f"vary {told.removeprefix('--')}") from None
+        parsed = in_users_words(str(error), None, ())
+        if parsed.startswith((f"--{flag(name)}: ", f"{name}: ")):
+            raise ValueError(f"vary {parsed.removeprefix('--')}") from None
         return
     if other.key != metric.key:
         raise ValueError(
@@ -108,9 +108,9 @@ def _check_value(name: str, values: dict[str, Any], metric: Metric, plan: Plan, 
 
 
 def work(
-    shared: Shared, dataset: Dataset, told: Callable[[], None], stopping: Callable[[], bool] = lambda: False
+    shared: Shared, dataset: Dataset, on_update: Callable[[], None], stopping: Callable[[], bool] = lambda: False
 ) -> None:
-    """Make trials until none is left, or `stopping` says so; `told` is called after each epoch and each trial.
+    """Make trials until none is left, or `stopping` says so; `on_update` is called after each epoch and each trial.
 
     Raises:
         KeyboardInterrupt: passed on; the trial it came in is queued again.
@@ -119,11 +119,13 @@ def work(
         trial = shared.claim()
         if trial is None:
             return
-        _run(shared, trial, dataset, told, stopping)
-        told()
+        _run(shared, trial, dataset, on_update, stopping)
+        on_update()
 
 
-def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None], stopping: Callable[[], bool]) -> None:
+def _run(
+    shared: Shared, trial: Any, dataset: Dataset, on_update: Callable[[], None], stopping: Callable[[], bool]
+) -> None:
     optuna = need_optuna()
     states = optuna.trial.TrialState
     folder = shared.plan.trial_folder(trial.number)
@@ -132,9 +134,9 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
         values = shared.suggested(trial)
         try:
             solver = make(values, folder, shared.plan, dataset)
-            solver.after_epoch = lambda: _report(shared, trial, solver, told, stopping)
+            solver.after_epoch = lambda: _report(shared, trial, solver, on_update, stopping)
             with np.errstate(over="ignore", invalid="ignore", divide="ignore"), warnings.catch_warnings():
-                warnings.simplefilter("ignore", TrainingWarning)  # as a loss that overflows, it is told of
+                warnings.simplefilter("ignore", TrainingWarning)  # reported like a loss that overflows
                 solver.train()
             best = solver.best_val_metric
             if best is None or not math.isfinite(best):
@@ -159,7 +161,7 @@ def _run(shared: Shared, trial: Any, dataset: Dataset, told: Callable[[], None],
     except BaseException:
         with Deferred():
             shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(Exception):  # if it cannot be told now, the next process finds this one gone
+            with contextlib.suppress(Exception):  # if it cannot be reported now, the next process finds this one gone
                 shared.void(trial, "interrupted")
         raise
 
@@ -171,12 +173,14 @@ def _without_figure(solver: Solver) -> str:
     return f"the validation {solver.metric.title} was not finite in any epoch"
 
 
-def _report(shared: Shared, trial: Any, solver: Solver, told: Callable[[], None], stopping: Callable[[], bool]) -> None:
+def _report(
+    shared: Shared, trial: Any, solver: Solver, on_update: Callable[[], None], stopping: Callable[[], bool]
+) -> None:
     """Tell the study how the epoch went. Raises _Hopeless if that is no good, KeyboardInterrupt if all shall stop."""
     with Deferred():
         trial.report(solver.val_metric_history[-1], solver.epoch)
         trial.set_user_attr("alive", time.time())
-    told()
+    on_update()
     if stopping():
         raise KeyboardInterrupt
     if solver.epoch < solver.num_epochs and trial.should_prune():

@@ -50,7 +50,7 @@ class FullyConnectedNet:
         dropout: float | None = None,
         use_batchnorm: bool | None = None,
     ) -> None:
-        """A network with weights drawn from N(0, weight_scale²), biases and beta 0, gamma 1.
+        """Make a network with weights drawn from N(0, weight_scale²), biases and beta 0, gamma 1.
 
         The weights are drawn layer by layer from NumPy's global generator, so `np.random.seed` decides them.
 
@@ -65,7 +65,7 @@ class FullyConnectedNet:
             seed: of the dropout masks, which are then the same at every call (see `dropout_forward`); None: new
                 ones each time.
             dropout: instead of dropout_keep_ratio, as until 2020. From 2018 on it is the probability to keep a unit,
-                and 1 is none; in 2016 and 2017 it is the share dropped, and 0 is none. Which is meant is told by
+                and 1 is none; in 2016 and 2017 it is the share dropped, and 0 is none. Which is meant follows from
                 `install(year=...)`, else by the call: the latter beside use_batchnorm, or if it is 0.
             use_batchnorm: instead of normalization="batchnorm", as in 2016 and 2017.
 
@@ -160,7 +160,7 @@ class FullyConnectedNet:
         return out, caches
 
     def _backward(self, dout: Array, caches: list[dict[str, Any]]) -> dict[str, Array]:
-        """The gradient of the data loss in every parameter, from that in the scores."""
+        """Return the gradient of the data loss in every parameter, from that in the scores."""
         grads: dict[str, Array] = {}
         for i, cache in reversed(list(enumerate(caches, 1))):
             if "dropout" in cache:
@@ -186,7 +186,7 @@ class FullyConnectedNet:
         return number(total), grads
 
     def to_fcnet(self, device: str = "auto") -> fcnet.FullyConnectedNet:
-        """A copy as fcnet's own network, which trains on either device and is fast.
+        """Return a copy as fcnet's own network, which trains on either device and is fast.
 
         Raises:
             ValueError: normalisation with another eps or momentum than fcnet's.
@@ -230,10 +230,10 @@ class FullyConnectedNet:
 
 
 def _keep_ratio(dropout: float, use_batchnorm: bool | None) -> float:
-    """The probability to keep a unit that is meant by the keyword of the years until 2020."""
+    """Return the probability to keep a unit that is meant by the keyword of the years until 2020."""
     value = finite_real("dropout", dropout)
-    told = use_batchnorm is not None or value == 0  # by the call: only 2016 and 2017 have these
-    dropped = _year.p_is_dropped() if _year.known() else told
+    by_call = use_batchnorm is not None or value == 0  # by the call: only 2016 and 2017 have these
+    dropped = _year.p_is_dropped() if _year.known() else by_call
     if not (0 <= value < 1 if dropped else 0 < value <= 1):
         meaning = "the share of units dropped, 0 for none" if dropped else "the probability to keep a unit, 1 for none"
         raise ValueError(f"dropout: expected {meaning}, got {value:g}")

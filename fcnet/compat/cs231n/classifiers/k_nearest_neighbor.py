@@ -54,15 +54,15 @@ class KNearestNeighbor:
         return pairwise_distances(X, self.X_train)
 
     def compute_distances_one_loop(self, X: Array) -> Array:
-        """The same as `compute_distances_no_loops`, by the same code: the course's loop is there to be slow."""
+        """Return the same as `compute_distances_no_loops`, by the same code: the course's loop is there to be slow."""
         return self.compute_distances_no_loops(X)
 
     def compute_distances_two_loops(self, X: Array) -> Array:
-        """The same as `compute_distances_no_loops`, by the same code: the course's loops are there to be slow."""
+        """Return what `compute_distances_no_loops` does, by the same code: the course's loops are slow on purpose."""
         return self.compute_distances_no_loops(X)
 
     def predict_labels(self, dists: Array, k: int = 1) -> Array:
-        """The label that most of the k nearest have, (N,), from distances dists (N, M).
+        """Return the label that most of the k nearest have, (N,), from distances dists (N, M).
 
         Equal votes go to the smaller label; of equal distances the sample with the lower index counts as nearer. The
         votes are counted on the host.

@@ -28,7 +28,7 @@ class LinearClassifier:
     """
 
     def __init__(self, *, seed: int | None = None) -> None:
-        """A classifier without weights yet.
+        """Make a classifier without weights.
 
         seed is of the initial weights and the mini-batches; None: they come from NumPy's global generator, as in the
         course, so that `np.random.seed` decides them.
@@ -78,13 +78,13 @@ class LinearClassifier:
         return losses
 
     def predict(self, X: Array) -> Array:
-        """The class of the largest score for each sample X (N, D): (N,) integers."""
+        """Return the class of the largest score for each sample X (N, D): (N,) integers."""
         if self.W is None:
             raise ValueError(f"{type(self).__name__}: expected train(X, y) before this call, it has no weights yet")
         return array_module(X, self.W).argmax(X @ self.W, axis=1)
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
-        """The loss of a batch X (N, D), y (N,), and its gradient in W (D, C). Here: NotImplementedError."""
+        """Return the loss of a batch X (N, D), y (N,) and its gradient dW (D, C). Here: NotImplementedError."""
         raise NotImplementedError("LinearClassifier.loss: expected a class with a loss; use LinearSVM or Softmax")
 
     def save(self, fname: str | os.PathLike[str]) -> None:

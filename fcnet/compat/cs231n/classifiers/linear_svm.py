@@ -31,7 +31,7 @@ def svm_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[float
 
 
 def svm_loss_naive(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
-    """The same as `svm_loss_vectorized`, by the same code: the course's loops are there to be slow.
+    """Return the same as `svm_loss_vectorized`, by the same code: the course's loops are there to be slow.
 
     Source: CS231n, assignment 1.
     """

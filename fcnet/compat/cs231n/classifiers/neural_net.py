@@ -77,5 +77,5 @@ class TwoLayerNet(fc_net.TwoLayerNet):
         return history
 
     def predict(self, X: Array) -> Array:
-        """The class of the largest score for each sample X (N, D): (N,) integers."""
+        """Return the class of the largest score for each sample X (N, D): (N,) integers."""
         return self.loss(X).argmax(axis=1)

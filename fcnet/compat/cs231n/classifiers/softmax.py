@@ -20,7 +20,7 @@ def softmax_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[f
 
 
 def softmax_loss_naive(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
-    """The same as `softmax_loss_vectorized`, by the same code: the course's loops are there to be slow.
+    """Return the same as `softmax_loss_vectorized`, by the same code: the course's loops are there to be slow.
 
     Source: CS231n, assignment 1.
     """

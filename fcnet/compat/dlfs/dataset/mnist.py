@@ -56,7 +56,7 @@ def load_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool
 
 
 def download_mnist() -> None:
-    """What `fcnet fetch mnist` does: files that are there already are kept; see `fcnet.data.fetch`."""
+    """Do what `fcnet fetch mnist` does, keeping files that are there; see `fcnet.data.fetch`."""
     fetch("mnist")
 
 

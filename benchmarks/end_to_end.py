@@ -1,8 +1,8 @@
-"""A whole training, from the start of the process to its printed accuracy: `python -m benchmarks.whole`.
+"""A whole training, from the start of the process to its printed accuracy: `python -m benchmarks.end_to_end`.
 
 CIFAR-10's shape in seeded bytes, a batch-normalised net of 3072-3x100-10 trained by Adam with batches of 256: fcnet by
-its command line, PyTorch by a script as its users write one (`benchmarks.peers.whole_torch`). What that leaves out of
-no other table: imports, compilation, reading the file, the first step, evaluation.
+its command line, PyTorch by a script as its users write one (`benchmarks.peers.end_to_end_torch`). What that leaves
+out of no other table: imports, compilation, reading the file, the first step, evaluation.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,17 @@ def make_data(path: Path, rows: int, test: int) -> None:
 
 
 def commands(data: Path, out: Path, device: str, epochs: int) -> dict[str, list[str]]:
-    """The command of each contender; both end with a line that holds `test accuracy`."""
-    torch = [sys.executable, "-m", "benchmarks.peers.whole_torch", str(data), device, str(epochs), str(BATCH), HIDDEN]
+    """Return the command of each contender; both end with a line that holds `test accuracy`."""
+    torch = [
+        sys.executable,
+        "-m",
+        "benchmarks.peers.end_to_end_torch",
+        str(data),
+        device,
+        str(epochs),
+        str(BATCH),
+        HIDDEN,
+    ]
     ours = [
         *(sys.executable, "-m", "fcnet", "train", "--data", str(data), "--hidden", HIDDEN, "--norm", "batchnorm"),
         *("--optimizer", "adam", "--lr", "0.001", "--batch-size", str(BATCH), "--epochs", str(epochs)),
@@ -94,7 +103,7 @@ def measure(
     rounds: int = ROUNDS,
     clock: Clock | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each contender: seconds of each round, in turns, and the accuracy; or why there is none."""
+    """Return a row for each contender: seconds of each round, in turns, and the accuracy; or why there is none."""
     clock = clock or Clock(math.inf)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data.npz"
@@ -139,7 +148,7 @@ def record(device: str, threads: int, commit: str | None = None, **how: Any) -> 
 
 
 def markdown(record: Record) -> str:
-    """The table."""
+    """Return the table."""
     cells = []
     for row in record["rows"]:
         if "refused" in row or "first" not in row:
@@ -163,14 +172,19 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda or cuda:N")
 
 
+def is_refused(row: Mapping[str, Any]) -> bool:
+    """Return whether a contender could not run at all."""
+    return "refused" in row
+
+
 def _plan(options: argparse.Namespace) -> Callable[[], Record]:
     size: dict[str, Any] = {"rows": 2000, "test": 500, "epochs": 2} if options.quick else {}
     return partial(record, get_backend(options.device).name, options.threads, **size)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; exit codes as `command.run` says, but a contender that is not installed is a failure here."""
-    return command.run("whole", __doc__, arguments, _plan, markdown, add=_options, failed=lambda row: "refused" in row)
+    """Run the command and return its exit code; a contender that is not installed is a failure here."""
+    return command.run("end_to_end", __doc__, arguments, _plan, markdown, add=_options, failed=is_refused)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Answer:
 
     @classmethod
     def of(cls, workload: Workload, known: list[Answer]) -> Answer:
-        """That of a workload; what is `known` of the same one in another precision is used again, and added to."""
+        """Return the oracle of a workload, using and extending what is `known` of it from another precision."""
         answer = cls(workload)
         for other in known:
             if cls._problem(other.workload) == cls._problem(workload):
@@ -69,7 +69,7 @@ class Answer:
         return {name: value for name, value in workload.to_dict().items() if name not in leave}
 
     def losses(self, raw_epsilon: bool = False) -> tuple[np.ndarray, float | None]:
-        """The first losses without dropout; and with dropout, the mean of them over several drawings of masks."""
+        """Return the first losses without dropout and, with dropout, their mean over several draws of masks."""
         if raw_epsilon not in self._found:
             from benchmarks.peers import oracle
 
@@ -83,7 +83,7 @@ class Answer:
         return self._found[raw_epsilon]
 
     def objection(self, proof: dict[str, Any]) -> tuple[float, str]:
-        """The largest relative difference of the losses, and what is wrong with them or "".
+        """Return the largest relative difference of the losses, and what is wrong with them or "".
 
         >>> answer = Answer(Workload("w", 4, (3,), 2, 1), {False: (np.array([2.0, 1.0]), None)})
         >>> answer.objection({"losses": [2.0, 1.1]})[1]
@@ -113,7 +113,7 @@ class Answer:
         return worst, ""
 
 
-def duel(
+def compare_peers(
     workload: Workload,
     contenders: Iterable[Contender],
     *,
@@ -123,7 +123,7 @@ def duel(
     say: Say = lambda text: None,
     known: list[Answer] | None = None,
 ) -> list[Row]:
-    """A row for each contender: its rounds and their median, or why it was not timed.
+    """Return a row for each contender: its rounds and their median, or why it was not timed.
 
     A row has workload, contender, and either `refused` (with `kind`: unavailable, unsupported, failed, crashed or
     wrong), or median_us, iqr_us, rounds, rounds_us; and what is known beside: import_s, make_s, about, versions,
@@ -227,7 +227,7 @@ def ratio(rows: Sequence[Row], above: str, below: str) -> dict[str, Any] | None:
 
 
 def best(rows: Sequence[Row], among: Iterable[str]) -> str | None:
-    """The contender with the lowest median."""
+    """Return the contender with the lowest median."""
     names = set(among)
     timed = [row for row in rows if "median_us" in row and row["contender"] in names]
     return min(timed, key=lambda row: row["median_us"])["contender"] if timed else None

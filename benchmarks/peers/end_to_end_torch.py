@@ -1,6 +1,6 @@
-"""A training script as PyTorch's users write one, for `benchmarks.whole`: data on the device, fused Adam.
+"""A training script as PyTorch's users write one, for `benchmarks.end_to_end`: data on the device, fused Adam.
 
-python -m benchmarks.peers.whole_torch DATA.npz DEVICE EPOCHS BATCH HIDDEN
+python -m benchmarks.peers.end_to_end_torch DATA.npz DEVICE EPOCHS BATCH HIDDEN
 """
 
 from __future__ import annotations
