@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from fcnet.backends.device import Array
-from fcnet.backends.ops import REGISTRY
+from fcnet.backends.registry import REGISTRY
 
 
 class Roles(NamedTuple):

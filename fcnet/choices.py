@@ -1,4 +1,4 @@
-"""What a table of rules, activations or losses offers, read from its source: `fcnet --help` shall not wait for NumPy."""
+"""What a table of rules, activations or losses offers, read from its source: `fcnet --help` does not wait for NumPy."""
 
 from __future__ import annotations
 

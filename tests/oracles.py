@@ -298,8 +298,9 @@ class Oracle(NamedTuple):
 
     after: (w, gradients, learning_rate, **hyper) -> w; and with a weight_decay if the rule has one by itself.
     hyper: other values than the defaults: a constant that is not read shows; None: the rule is the function of another
-    row, with decay beside it. torch: (torch.optim, [tensor], rate, hyper) -> PyTorch's own, where it has it. parity: the relative difference
-    that two devices' float32 losses may have in the first steps, see tests/training/test_parity.py.
+    row, with decay beside it. torch: (torch.optim, [tensor], rate, **hyper) -> PyTorch's own, where it has it.
+    parity: the relative difference that two devices' float32 losses may have in the first steps, see
+    tests/training/test_parity.py.
     """
 
     after: Callable[..., np.ndarray]

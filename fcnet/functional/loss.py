@@ -3,8 +3,8 @@
 Shapes: scores (..., N, C), N batch, C classes or outputs. Targets y of the classification losses are integer labels
 (..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Those of `NUMERIC` are (..., N, C).
 
-Each formula is a function of the rows, `_NAME_rows`; what the loss does with them (a mean, or a weighted one) is written
-once.
+Each formula is a function of the rows, `_NAME_rows`; what the loss does with them (a mean, or a weighted one) is
+written once.
 """
 
 from __future__ import annotations

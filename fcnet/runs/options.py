@@ -61,13 +61,13 @@ LOSSES = rows("functional/loss.py", "LOSSES")
 SCHEMES = rows("nn/init.py", "SCHEMES")
 
 
-def _grouped(table: Mapping[str, Mapping[str, Any]], key: str) -> str:
+def grouped(table: Mapping[str, Mapping[str, Any]], key: str, said: str = "{value} for {names}") -> str:
     """Return which rows say what of `key`: "0.01 for sgd or momentum, 0.001 for adam"; those that say nothing aside."""
     found: dict[Any, list[str]] = {}
     for name, row in table.items():
         if key in row:
             found.setdefault(row[key], []).append(name)
-    return ", ".join(f"{value} for {either(names)}" for value, names in found.items())
+    return ", ".join(said.format(value=value, names=either(names)) for value, names in found.items())
 
 
 _METAVARS = {str: "NAME", CommaList: "NAME", int: "N", float: "X", list: "N,N"}
@@ -123,7 +123,7 @@ class TrainOptions:
         COMMON,
         "softmax",
         str,
-        _grouped(LOSSES, "targets"),
+        grouped(LOSSES, "targets", "{names} for {value}"),
         names=tuple(LOSSES),
     )
     label_smoothing: float = option(
@@ -135,7 +135,7 @@ class TrainOptions:
         START,
         None,
         str,
-        f"{{}} (default: {_grouped(ACTIVATIONS, 'init')})",
+        f"{{}} (default: {grouped(ACTIVATIONS, 'init')})",
         names=tuple(SCHEMES),
     )
     weight_scale: float | None = option(
@@ -148,7 +148,7 @@ class TrainOptions:
         "{}",
         names=(*RULES, *FULL_BATCH),
     )
-    lr: float | None = option(COMMON, None, float, f"learning rate (default: {_grouped(RULES, 'learning_rate')})")
+    lr: float | None = option(COMMON, None, float, f"learning rate (default: {grouped(RULES, 'learning_rate')})")
     lr_decay: float = option(STEPS, 1.0, float, "factor on the learning rate after each epoch")
     schedule: str | None = option(
         STEPS,
@@ -170,7 +170,7 @@ class TrainOptions:
         REGULARISATION,
         None,
         float,
-        f"decoupled weight decay (default: {_grouped(RULES, 'weight_decay')}, else 0)",
+        f"decoupled weight decay (default: {grouped(RULES, 'weight_decay')}, else 0)",
     )
     clip_norm: float | None = option(STEPS, None, float, "longest gradient, all parameters together")
     clip_value: float | None = option(STEPS, None, float, "largest element of a gradient")
