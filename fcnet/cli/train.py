@@ -119,5 +119,5 @@ def _no_better_than_the_mean(solver: Solver, part: str) -> Iterator[str]:
             other = "more --epochs" if solver.epoch == solver.num_epochs else "another --optimizer"
         yield (
             f"{metric.title} {mine:.4f} is no better than {plain:.4f}, which always predicting the mean of the "
-            f"training targets gives; scale the targets to a standard deviation of about 1, or try {other}"
+            f"training targets gives; try {other}"
         )

@@ -250,7 +250,7 @@ class Loss(NamedTuple):
 LOSSES = {
     "softmax": Loss(softmax_loss, _softmax_rows, ACCURACY, targets="classes"),
     "svm": Loss(svm_loss, _svm_rows, ACCURACY, targets="classes"),
-    "mse": Loss(mse_loss, _mse_rows, RMSE, targets="numbers (not scaled)", numeric=True),
+    "mse": Loss(mse_loss, _mse_rows, RMSE, targets="numbers", numeric=True),
     "bce": Loss(bce_loss, _bce_rows, LABEL_ACCURACY, targets="labels of 0 and 1", numeric=True),
 }
 #: The losses whose targets are numbers (N, C), not the labels of classes.

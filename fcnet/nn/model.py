@@ -35,6 +35,9 @@ class FullyConnectedNet:
         state: batch norm's running statistics by name: running_mean1, running_var1, ...
         preprocessing: shift and scale (D,) applied to every input, or None; a Solver learns it from its training
             split. It is saved with the model.
+        target_scaling: with the loss "mse" shift and scale (C,) of the targets, or None; a Solver learns it from its
+            training split, and it is saved with the model. The loss, its gradients and `scores` are those of
+            (y - shift) * scale, on which the network is trained; `predict` speaks in the targets' own units.
         classes, features: names of the classes and of the input columns, or None.
         reg, reg_l1: strengths of the L2 and L1 terms, 0 or more; may be set at any time.
         config: the arguments that make this network again.
@@ -257,6 +260,22 @@ class FullyConnectedNet:
         for mine, value in zip(self._preprocessing, arrays, strict=True):
             mine[...] = value  # in place: recorded steps see it
 
+    @property
+    def target_scaling(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """shift and scale (C,) of the targets of the loss "mse", float64 on the host, or None."""
+        return self.objective.scaling
+
+    def set_target_scaling(self, shift: Any, scale: Any) -> None:
+        """Train on (y - shift) * scale from now on, and give predictions back in the units of y; (C,) each.
+
+        A Solver sets it to the targets' mean and 1 / standard deviation unless it is set: zeros and ones keep the
+        targets as they are.
+
+        Raises:
+            ValueError: another loss than "mse", another shape, a scale of 0.
+        """
+        self.objective = self.objective.scaled(shift, scale)
+
     def copy(self, **changes: Any) -> FullyConnectedNet:
         """Return a copy with some of the constructor's arguments changed; weights, statistics, preprocessing stay.
 
@@ -272,6 +291,8 @@ class FullyConnectedNet:
                 others[name] = self.backend.to_numpy(mine[name])
         if self.preprocessing is not None:
             other.set_preprocessing(*(self.backend.to_numpy(array) for array in self.preprocessing))
+        if self.target_scaling is not None and other.loss_name == "mse":
+            other.set_target_scaling(*self.target_scaling)
         other.classes, other.features = self.classes, self.features
         return other
 
@@ -364,7 +385,8 @@ class FullyConnectedNet:
 
         Returns:
             The loss, mean over the batch plus the penalties, and a gradient for every name in `params`, in arrays of
-            their own; zeros for what is frozen.
+            their own; zeros for what is frozen. It is the loss that is trained with: of targets with a
+            `target_scaling`, that of the scaled ones.
 
         Raises:
             ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or labels out of range.
@@ -385,12 +407,15 @@ class FullyConnectedNet:
     # Predictions. Inputs may be host or device arrays; results are of the same kind as X.
 
     def scores(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """Scores (N, C) in evaluation mode, before softmax; N is worked on in parts of `batch_size` rows."""
+        """Scores (N, C) in evaluation mode, before softmax and as the loss takes them, so before a `target_scaling` is
+        undone; N is worked on in parts of `batch_size` rows.
+        """
         return self._evaluate(X, batch_size, lambda scores: scores)
 
     def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
         """What the network says: with "softmax" and "svm" the class with the highest score, (N,) integers; with "mse"
-        the values, with "bce" labels of 0 and 1 (1 where the probability is above 1/2), (N, C), or (N,) if C is 1.
+        the values in the targets' units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and
+        1 (1 where the probability is above 1/2); values and labels are (N, C), or (N,) if C is 1.
         """
         return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
 
@@ -479,7 +504,14 @@ class FullyConnectedNet:
         if self.preprocessing is not None:
             for name, value in zip(("shift", "scale"), self.preprocessing, strict=True):
                 tensors[f"preprocessing.{name}"] = to_numpy(value)
-        description = {"config": self.config, "classes": self.classes, "features": self.features}
+        if self.target_scaling is not None:
+            tensors |= zip(("targets.shift", "targets.scale"), self.target_scaling, strict=True)
+        description = {
+            "config": self.config,
+            "classes": self.classes,
+            "features": self.features,
+            "scales_targets": self.target_scaling is not None,
+        }
         write_model(path, description, tensors)
 
     def __repr__(self) -> str:
@@ -516,6 +548,8 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
     try:
         model = FullyConnectedNet(**description["config"], device=backend)
         _fill(model, tensors)
+        if "scales_targets" not in description and model.loss_name == "mse":  # from before there was a scaling
+            model.set_target_scaling(np.zeros(model.num_classes), np.ones(model.num_classes))
         model.classes, model.features = _names(description["classes"]), _names(description["features"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
@@ -524,6 +558,7 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
 
 def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
     preprocessing = tensors.pop("preprocessing.shift", None), tensors.pop("preprocessing.scale", None)
+    scaling = tensors.pop("targets.shift", None), tensors.pop("targets.scale", None)
     wanted = {**model.params.shapes, **model.state.shapes}
     if set(wanted) != set(tensors):
         odd = ", ".join(sorted(set(wanted) ^ set(tensors)))
@@ -532,6 +567,8 @@ def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
         (model.params if name in model.params else model.state)[name] = tensor
     if preprocessing[0] is not None and preprocessing[1] is not None:
         model.set_preprocessing(*preprocessing)
+    if scaling[0] is not None and scaling[1] is not None:
+        model.set_target_scaling(*scaling)
 
 
 def _names(names: list[str] | None) -> tuple[str, ...] | None:

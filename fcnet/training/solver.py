@@ -167,7 +167,10 @@ class Solver(Steps):
                 )
         for part, (X, y) in self.data.splits().items():
             check_input(f"X_{part}", X, model.input_dim, model.dtype)
-            model.objective.check_targets(f"y_{part}", y, len(X), model.dtype)
+            # Targets that will be scaled need not fit into the network's own dtype.
+            model.objective.check_targets(
+                f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
+            )
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
@@ -199,8 +202,11 @@ class Solver(Steps):
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
 
     def _tell_model_of_data(self) -> None:
-        """Give the model what it does not have yet: preprocessing, names of classes and features."""
+        """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
         model, data = self.model, self.data
+        if model.loss_name == "mse" and model.target_scaling is None:
+            targets = learn("standardize", data.y_train.reshape(len(data.y_train), -1), name="y_train")
+            model.set_target_scaling(targets.shift, targets.scale)
         if model.preprocessing is None:
             learned = learn(self.preprocess, data.X_train)
             if learned.kind != "none":
@@ -237,7 +243,9 @@ class Solver(Steps):
         self.model.objective.check_targets("y", y, len(X), self.model.dtype)
         if num_samples is not None:
             X, y = X[: positive_int("num_samples", num_samples)], y[:num_samples]
-        return measure(self.model, X, y, positive_int("batch_size", batch_size))
+        self.model.backend.use()
+        targets = self.model.objective.to_device(self.model.backend, y, self.model.dtype)
+        return measure(self.model, X, targets, positive_int("batch_size", batch_size))
 
     def _only_accuracy(self, name: str, instead: str) -> None:
         if self.metric.key != "acc":

@@ -9,7 +9,7 @@ import pytest
 
 from fcnet import functional as F
 from fcnet.backends import REGISTRY, MaskStream, get_backend
-from fcnet.backends.caches import FusedCache
+from fcnet.backends.caches import HiddenCache, relu_cache
 from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.optim import RULES, limits, rules
@@ -209,7 +209,7 @@ class TestUnits:
         """Sums of parts of the rows, where there are many, and the width is one of whole units."""
         monkeypatch.setattr("fcnet.backends.cuda.hidden.MANY", 1)
         out, dout = rng.standard_normal((2, *shape)).astype(dtype)
-        cache = FusedCache(up(np.maximum(out, 0)), np.dtype(dtype).type(1.25))
+        cache = relu_cache(up(np.maximum(out, 0)), np.dtype(dtype).type(1.25), None, up(out[0]))
         cupy.fake.log.clear()
         dz, db = run(kernels["bias_activation_dropout_backward"], up(dout), cache)
         launched = [entry[1] for entry in cupy.fake.log]
@@ -251,9 +251,9 @@ class TestUnits:
         out, cache = run(forward, *args, **overwritten)
         first, gradients = down(out), [down(g) for g in run(backward, dout, cache)]
         args[0][...] = up(host[0])
-        again, same = run(forward, *args, **overwritten, out=out, cache=cache)
+        again, refilled = run(forward, *args, **overwritten, out=out, cache=cache)
         assert again is out
-        assert same is cache
+        assert refilled.hidden is cache.hidden
         np.testing.assert_array_equal(down(out), first)
         names = ("dz", "db", "dgamma", "dbeta") if norm else ("dz", "db")
         given = {n: up(np.full_like(g, np.nan)) for n, g in zip(names, gradients, strict=True)}
@@ -286,10 +286,10 @@ class TestUnits:
             (up(np.ones((0, 3))), b),
         ]:
             assert not fits(*args)
-        assert not fits(z, b, cache=object())
         backward = kernels["bias_activation_dropout_backward"].fits
-        assert not backward(z, object())
-        assert backward(z, FusedCache(z, 1.0))
+        assert backward(z, relu_cache(z, 1.0, None, b))
+        assert not backward(z, HiddenCache("tanh", z, z, None, None, b))
+        assert not backward(z, HiddenCache("relu", z, z, z, None, b))
 
 
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
