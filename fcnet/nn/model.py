@@ -5,6 +5,7 @@ Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import fcnet.functional as F
 from fcnet.backends import Array, Backend, MaskStream, check_seed, get_backend
 from fcnet.backends.caches import STEPS
 from fcnet.backends.step import Run, direct
+from fcnet.data.columns import columns_of, is_frame, is_table, listed
+from fcnet.data.plan import Plan, as_numbers
+from fcnet.errors import counted
 from fcnet.nn.arguments import check_without_hidden, dropout_kind, dtype_of, precision_of, widths
 from fcnet.nn.init import initial_weights, weight_std
 from fcnet.nn.layers import Hidden, Output, hidden_activations
@@ -39,6 +43,8 @@ class FullyConnectedNet:
             training split, and it is saved with the model. The loss, its gradients and `scores` are those of
             (y - shift) * scale, on which the network is trained; `predict` speaks in the targets' own units.
         classes, features: names of the classes and of the input columns, or None.
+        plan: what becomes of a table's columns before they are inputs (`fcnet.data.Plan`), or None; it is saved with
+            the model, and lets it take data frames.
         reg, reg_l1: strengths of the L2 and L1 terms, 0 or more; may be set at any time.
         config: the arguments that make this network again.
     """
@@ -125,6 +131,7 @@ class FullyConnectedNet:
         self._frozen: tuple[int, ...] = ()
         self.classes: tuple[str, ...] | None = None
         self.features: tuple[str, ...] | None = None
+        self.plan: Plan | None = None
         self._options: dict[str, Any] = {
             "activation": activation if isinstance(activation, str) else list(activation),
             "maxout_pieces": None if maxout_pieces is None else int(maxout_pieces),
@@ -293,7 +300,7 @@ class FullyConnectedNet:
             other.set_preprocessing(*(self.backend.to_numpy(array) for array in self.preprocessing))
         if self.target_scaling is not None and other.loss_name == "mse":
             other.set_target_scaling(*self.target_scaling)
-        other.classes, other.features = self.classes, self.features
+        other.classes, other.features, other.plan = self.classes, self.features, self.plan
         return other
 
     def astype(self, dtype: Any) -> FullyConnectedNet:
@@ -474,6 +481,8 @@ class FullyConnectedNet:
 
     def _of_parts(self, X: Array, batch_size: int, function: Any) -> Array:
         """What `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
+        if is_frame(X) or (self.plan is not None and is_table(X)):
+            X = self._planned(X)
         check_input("X", X, self.input_dim, self.dtype)
         batch_size = positive_int("batch_size", batch_size)
         on_host = isinstance(X, np.ndarray)
@@ -486,6 +495,16 @@ class FullyConnectedNet:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
+
+    def _planned(self, table: Any) -> np.ndarray:
+        """The inputs (N, D) that the plan makes of a table; without a plan, the columns `features`, all numbers."""
+        if self.plan is not None:
+            return self.plan.apply(table)
+        if self.features is None:
+            raise TypeError(
+                "X: expected an array (N, D), for this network was trained on arrays, got a table; use X.to_numpy()"
+            )
+        return as_numbers(columns_of(table), self.features)
 
     # On disk
 
@@ -512,7 +531,20 @@ class FullyConnectedNet:
             "features": self.features,
             "scales_targets": self.target_scaling is not None,
         }
+        if self.plan is not None:
+            description["plan"] = self.plan.to_json()
         write_model(path, description, tensors)
+
+    def describe(self) -> str:
+        """Return what the network is, in lines: its layers, and what becomes of a table's columns before it."""
+        lines = [repr(self), f"{counted(sum(math.prod(shape) for shape in self.params.shapes.values()), 'parameter')}"]
+        if self.classes is not None:
+            lines.append(f"{'outputs' if self.objective.numeric else 'classes'}: {listed(self.classes)}")
+        if self.plan is not None:
+            lines += ["", self.plan.describe()]
+        elif self.features is not None:
+            lines.append(f"inputs: {listed(self.features)}")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         widths = "-".join(str(width) for width in (self.input_dim, *self.hidden_dims, self.num_classes))
@@ -551,6 +583,8 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
         if "scales_targets" not in description and model.loss_name == "mse":  # from before there was a scaling
             model.set_target_scaling(np.zeros(model.num_classes), np.ones(model.num_classes))
         model.classes, model.features = _names(description["classes"]), _names(description["features"])
+        if description.get("plan") is not None:  # models saved before there were plans have none
+            model.plan = Plan.from_json(description["plan"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
     return model

@@ -123,6 +123,10 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         inputs = check_inputs(self, X, reset=first or not hasattr(self, "n_features_in_"))
         self._random = check_random_state(self.random_state)
+        if y is None:
+            raise ValueError(
+                f"y: {type(self).__name__} requires y to be passed, but the target y is None; give one for each row"
+            )
         targets = self._check_targets(y, first=first, incremental=incremental)
         if len(targets) != len(inputs):
             raise ValueError(
@@ -196,7 +200,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         count = len(inputs)
         batch = self._batch_size(count)
         scale = mapping.loss_scale(self._loss_name, self._outputs)
-        model = self._network(inputs, weights, first=first)
+        model = self._network(inputs, targets, weights, first=first)
         mean = 1.0 if weights is None else float(weights.mean())
         model.reg = self.alpha / (scale * batch * mean)
         relative = None if weights is None else weights / mean
@@ -204,6 +208,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         validation = None if val is None else self._validation(model, *val)
         most = 1 if incremental else self._most_iterations(math.ceil(count / batch))
         self.n_iter_ = 0
+        self._stop_by(by_score)
         followed = Followed(self, most, *told)
         if self.solver in FULL_BATCH:
             method = FullBatch(model, self.solver, self._full_batch_config())
@@ -245,7 +250,9 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             "evaluations": self.max_fun,
         }
 
-    def _network(self, inputs: Inputs, weights: np.ndarray | None, *, first: bool) -> FullyConnectedNet:
+    def _network(
+        self, inputs: Inputs, targets: np.ndarray, weights: np.ndarray | None, *, first: bool
+    ) -> FullyConnectedNet:
         """The network to train: a new one, the one so far, or one made of `coefs_` that somebody set."""
         by_hand = not first and not hasattr(self, "_fitted")
         if first or by_hand:
@@ -255,6 +262,9 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
                     model.params[f"W{number}"], model.params[f"b{number}"] = np.asarray(w), np.asarray(b)
             elif len(inputs) > 1:  # a lone row has no spread to learn
                 self._learn_preprocessing(model, inputs, weights)
+            if self._loss_name == "mse":
+                learned = learn("standardize", _repeated(targets, weights), name="y")
+                model.set_target_scaling(learned.shift, learned.scale)
             self._fitted = Fitted(model)
             self._begin_attributes(len(model.hidden_dims) + 2)
         model = self._fitted.model
@@ -267,15 +277,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     def _new_network(self, inputs: Inputs) -> FullyConnectedNet:
         smoothing = getattr(self, "label_smoothing", 0.0) if self._loss_name == "softmax" else 0.0
-        names = self.activation if isinstance(self.activation, str) else list(self.activation)
-        one = isinstance(names, str)
-        activation = [mapping.ACTIVATIONS.get(name, name) for name in ([names] if one else names)]
         hidden = mapping.hidden_widths(self.hidden_layer_sizes)
         return FullyConnectedNet(
             hidden,
             inputs.X.shape[1],
             self._outputs,
-            activation=activation[0] if one else activation,
+            activation=mapping.activations(self.activation),
             loss=self._loss_name,
             label_smoothing=smoothing,
             normalization=self.normalization,
@@ -295,13 +302,11 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         if kind == "none":
             return
         if isinstance(inputs.X, SparseRows):
-            learned = [learn(kind, part) for part in inputs.X.columns()]
+            learned = [learn(kind, _repeated(part, weights)) for part in inputs.X.columns()]
             shift, factor = (np.concatenate([getattr(p, name) for p in learned]) for name in ("shift", "scale"))
         else:
             X = inputs.X if inputs.backend is None else inputs.backend.to_numpy(inputs.X)
-            if weights is not None and (weights == np.floor(weights)).all() and weights.sum() < 1e6:
-                X = np.repeat(X, weights.astype(int), axis=0)
-            one = learn(kind, X)
+            one = learn(kind, _repeated(X, weights))
             shift, factor = one.shift, one.scale
         model.set_preprocessing(shift, factor)
 
@@ -318,10 +323,24 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         self.val_loss_curve_: list[float] | None = None
         self._no_improvement_count = 0
 
+    def _stop_by(self, score: bool) -> None:
+        """Have the attributes of a training that stops by the validation score, or by the training loss."""
+        if score and self.validation_scores_ is None:
+            self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -math.inf
+        elif not score and self.best_loss_ is None:
+            self.best_loss_, self.validation_scores_, self.best_validation_score_ = math.inf, None, None
+
+    @property
+    def _optimizer(self) -> Any:
+        """What scikit-learn's estimators call the optimizer, whose `learning_rate` is the latest one."""
+        updates = self._fitted.updates
+        return None if updates is None else updates.optimizer
+
     def _validation(
         self, model: FullyConnectedNet, inputs: Inputs, targets: np.ndarray, weights: np.ndarray | None
     ) -> Validation:
-        self.val_loss_curve_ = self.val_loss_curve_ or []
+        if self.val_loss_curve_ is None:
+            self.val_loss_curve_ = []
         return Validation(model, device_split(model, inputs.X, targets, weights), weights)
 
     def _steps(
@@ -399,3 +418,10 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _repeated(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Each row as often as its weight says, if those are whole numbers: what is learned of it is then weighted."""
+    if weights is None or (weights != np.floor(weights)).any():
+        return X
+    return np.repeat(X, weights.astype(int), axis=0)

@@ -16,10 +16,10 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 import fcnet.functional as F
-from fcnet.backends import Array
+from fcnet.backends import Array, backend_of
 from fcnet.sklearn.base import Base
 from fcnet.sklearn.inputs import check_weights, device_of
-from fcnet.sklearn.targets import Classes, Units, check_labels
+from fcnet.sklearn.targets import Classes, check_labels
 from fcnet.training.fullbatch import FULL_BATCH
 
 
@@ -148,7 +148,7 @@ class FCNetClassifier(ClassifierMixin, Base):
         labels = check_labels(y)
         if first and not incremental:
             self._classes = Classes.of(labels)
-            self.classes_ = self._classes.labels
+            self.classes_: np.ndarray = self._classes.labels
         elif self.warm_start and not incremental and not np.array_equal(np.unique(labels), self.classes_):
             raise ValueError(
                 f"warm_start: expected the classes of the fit before, {self.classes_}, got {np.unique(labels)}; "
@@ -193,7 +193,7 @@ class FCNetClassifier(ClassifierMixin, Base):
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
         if self._classes.multilabel:
             return None
-        return targets.ravel() > 0.5 if targets.ndim == 2 else targets
+        return targets > 0.5 if targets.ndim == 2 else targets
 
     def _row_weights(self, sample_weight: Any, y: Any, count: int) -> np.ndarray | None:
         weights = None if sample_weight is None else check_weights(sample_weight, count)
@@ -352,8 +352,7 @@ class FCNetRegressor(RegressorMixin, Base):
     def _check_targets(self, y: Any, *, first: bool, incremental: bool) -> np.ndarray:
         numbers = self._numbers(y)
         if first:
-            self._several = numbers.ndim == 2
-            self._units = Units.of(numbers.reshape(len(numbers), -1), None)
+            self._columns = numbers.shape[1:]
         return self._encoded(numbers)
 
     def _check_more_targets(self, y: Any) -> np.ndarray:
@@ -365,10 +364,11 @@ class FCNetRegressor(RegressorMixin, Base):
         return column_or_1d(numbers, warn=True) if numbers.ndim == 2 and numbers.shape[1] == 1 else numbers
 
     def _encoded(self, numbers: np.ndarray) -> np.ndarray:
-        rows = numbers.reshape(len(numbers), -1)
-        if rows.shape[1] != len(self._units.shift):
-            raise ValueError(f"y: expected {len(self._units.shift)} columns as before, got {rows.shape[1]}; fit anew")
-        return self._units.encode(rows)
+        if numbers.shape[1:] != self._columns:
+            raise ValueError(
+                f"y: expected shape (n, {', '.join(map(str, self._columns))}) as before, got {numbers.shape}; fit anew"
+            )
+        return numbers.reshape(len(numbers), -1)
 
     @property
     def _loss_name(self) -> str:
@@ -376,7 +376,7 @@ class FCNetRegressor(RegressorMixin, Base):
 
     @property
     def _outputs(self) -> int:
-        return len(self._units.shift)
+        return self._columns[0] if self._columns else 1
 
     @property
     def _out_activation(self) -> str:
@@ -388,9 +388,10 @@ class FCNetRegressor(RegressorMixin, Base):
     def predict(self, X: Any) -> Array:
         """Return the values (n,), or (n, n_outputs)."""
         check_is_fitted(self)
-        scores, inputs = self._scores(X)
-        values = self._units.decode(inputs.backend, scores)
-        return values if self._several else values.reshape(-1)
+        scores, _ = self._scores(X)
+        model = self._fitted.model
+        values = model.objective.predictions(backend_of(scores), scores)
+        return values.astype(scores.dtype)  # the network's, also where the units were worked out in float64
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

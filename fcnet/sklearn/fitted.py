@@ -51,11 +51,13 @@ class Fitted:
             (model.params if name in model.params else model.state)[name] = tensor
         if host["preprocessing"] is not None:
             model.set_preprocessing(*host["preprocessing"])
+        if host["target_scaling"] is not None:
+            model.set_target_scaling(*host["target_scaling"])
         return model
 
     def __getstate__(self) -> dict[str, Any]:
         """Host arrays only."""
-        state = {"steps": self.steps, "epoch": self.epoch}
+        state: dict[str, Any] = {"steps": self.steps, "epoch": self.epoch}
         if self._model is None:
             return state | self._host
         model, to_numpy = self._model, self._model.backend.to_numpy
@@ -64,6 +66,7 @@ class Fitted:
             "device": model.device,
             "tensors": {name: _host(to_numpy(t)) for part in (model.params, model.state) for name, t in part.items()},
             "preprocessing": None,
+            "target_scaling": model.target_scaling,
         }
         if model.preprocessing is not None:
             state["preprocessing"] = tuple(_host(to_numpy(array)) for array in model.preprocessing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -79,14 +80,14 @@ def check_weights(sample_weight: Any, count: int) -> np.ndarray:
     backend = device_of(sample_weight)
     if backend is not None:
         sample_weight = backend.to_numpy(sample_weight)
-    if np.ndim(sample_weight) == 0:
+    if isinstance(sample_weight, Real):
         sample_weight = np.full(count, sample_weight)
     weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weights.shape != (count,):
         raise ValueError(f"sample_weight: expected {counted(count, 'number')}, one for each row, got {weights.shape}")
     if weights.min() < 0 or not weights.any():
         raise ValueError(
-            f"sample_weight: expected numbers of 0 or more, not all of them 0, got {weights.min():g} to "
+            f"sample_weight: expected numbers of zero or more, not all of them zero, got {weights.min():g} to "
             f"{weights.max():g}; leave out the rows that do not count"
         )
     return weights

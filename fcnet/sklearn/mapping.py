@@ -12,6 +12,7 @@ gradient makes up for, and epsilon for the others.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fcnet.optim import RULES
@@ -31,6 +32,13 @@ def hidden_widths(hidden_layer_sizes: Any) -> list[int]:
     if any(size <= 0 for size in sizes):
         raise ValueError(f"hidden_layer_sizes: expected widths of 1 or more (must be > 0), got {sizes}")
     return [int(size) for size in sizes]
+
+
+def activations(given: str | Sequence[str]) -> str | list[str]:
+    """fcnet's names of the hidden layers' activations: one for all, or one for each."""
+    if isinstance(given, str):
+        return ACTIVATIONS.get(given, given)
+    return [ACTIVATIONS.get(name, name) for name in given]
 
 
 def rule_of(solver: str, momentum: float, nesterovs_momentum: bool) -> str:

@@ -81,31 +81,4 @@ def check_labels(y: Any) -> np.ndarray:
             "y: expected one column of classes, or columns of 0 and 1 (multi-label), got several columns of classes; "
             "use sklearn.multioutput.MultiOutputClassifier"
         )
-    return column_or_1d(y)
-
-
-@dataclass(frozen=True)
-class Units:
-    """Targets of regression are standardised for the network: (y - shift) / scale, column by column, float64 (K,)."""
-
-    shift: np.ndarray
-    scale: np.ndarray
-
-    @staticmethod
-    def of(y: np.ndarray, weights: np.ndarray | None) -> Units:
-        """Learn mean and standard deviation of y (N, K), weighted; a constant column is only shifted."""
-        mean = np.average(y, axis=0, weights=weights)
-        std = np.sqrt(np.average((y - mean) ** 2, axis=0, weights=weights))
-        varied = std > 1e-12 * np.abs(mean)
-        return Units(mean, np.where(varied, std, 1.0))
-
-    def encode(self, y: np.ndarray) -> np.ndarray:
-        """Return y (N, K) as the network has it."""
-        return (y - self.shift) / self.scale
-
-    def decode(self, backend: Backend | None, scores: Array) -> Array:
-        """Return scores (N, K) in the units of y, in their own dtype."""
-        if backend is None:
-            return (scores * self.scale + self.shift).astype(scores.dtype)
-        scale, shift = (backend.asarray(array, scores.dtype) for array in (self.scale, self.shift))
-        return scores * scale + shift
+    return column_or_1d(y, warn=True)
