@@ -49,7 +49,9 @@ LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a
 
 @accelerated("out", "cache", check=lambda x, **_: checks.floating("identity_forward", x=x))
 def identity_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """No activation, out = x: with it, layers in a row make a linear map of low rank.
+    """No activation, out = x: layers in a row then make a linear map of low rank.
+
+    Source: Baldi and Hornik, "Neural Networks and Principal Component Analysis", 1989.
 
     Args and returns: as `relu_forward`; the cache, which the backward pass needs for its shape only, is out.
     """
