@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fcnet.cli.parser import Parser
+from fcnet.cli.parser import Parser, say
 from fcnet.cli.reports import as_flags
 from fcnet.errors import counted
 from fcnet.runs.options import names_of
@@ -72,9 +72,9 @@ def run(options: argparse.Namespace) -> int:
     with inputs.naming(source):
         model.objective.check_targets("y", y, len(X), model.dtype)
         predicted = model.predict(X)
-    print(f"{source}{what}: {counted(len(y), 'sample')}")
+    say(f"{source}{what}: {counted(len(y), 'sample')}")
     report = _outputs if targets == "numbers" else _classes
-    print(f"{part}{report(model, predicted, y)}")
+    say(f"{part}{report(model, predicted, y)}")
     return 0
 
 
@@ -84,17 +84,17 @@ def _classes(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray) -> 
     right = predicted == y
     names = model.classes or [str(number) for number in range(model.num_classes)]
     width = max(5, *(len(name) for name in names))
-    print(f"{'class':<{width}}  samples  accuracy")
+    say(f"{'class':<{width}}  samples  accuracy")
     for number, name in enumerate(names):
         mine = right[y == number]
-        print(f"{name:<{width}}  {len(mine):7}  {f'{mine.mean():.4f}' if len(mine) else '-':>8}")
+        say(f"{name:<{width}}  {len(mine):7}  {f'{mine.mean():.4f}' if len(mine) else '-':>8}")
     return f"accuracy {right.mean():.4f}"
 
 
 def _outputs(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray) -> str:
     """Print the rmse or the share of right labels by output, if there are several; that in all."""
     for line in by_output(model, predicted, y):
-        print(line)
+        say(line)
     return f"{model.objective.metric.title} {_figure(model, predicted, y, slice(None))}"
 
 
