@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import fcnet.functional as F
 from fcnet.backends import Array, Feed, Purpose, host_generator
 from fcnet.backends.step import Run
@@ -43,13 +45,35 @@ class Batches:
     """
 
     def __init__(
-        self, model: FullyConnectedNet, part: DeviceSplit, batch_size: int, seed: int, counters: Array
+        self,
+        model: FullyConnectedNet,
+        part: DeviceSplit,
+        batch_size: int,
+        seed: int,
+        counters: Array,
+        *,
+        epoch: int = 0,
+        shuffled: bool = True,
     ) -> None:
-        """`counters` (2,) int64 on the device: the first is the cursor, moved on by the step, set to 0 by `shuffle`."""
+        """Begin `epoch`; without `shuffled` the rows come as they are in the part, in every epoch.
+
+        `counters` (2,) int64 on the device: the first is the cursor, moved on by the step, set to 0 by `shuffle`.
+        """
         self.model, self.part, self.batch_size, self.seed = model, part, batch_size, seed
-        self.counters = counters
-        self.order = model.backend.xp.zeros((len(part),), dtype="int64")
-        self.shuffle(0)
+        self.counters, self.shuffled = counters, shuffled
+        self.position = 0
+        self._prepare(epoch)
+
+    def _prepare(self, epoch: int) -> None:
+        """Arrays for the order, and the first epoch's in them."""
+        backend = self.model.backend
+        self.order = backend.xp.arange(len(self.part), dtype="int64")
+        if self.shuffled:
+            backend.upload(self._permutation(epoch), self.order)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        """The rows' order in an epoch: a function of the seed and the epoch, drawn on the host."""
+        return host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
 
     def __len__(self) -> int:
         return len(self.part)
@@ -60,9 +84,9 @@ class Batches:
         return left if left == self.batch_size + 1 and joined(self.model) else min(self.batch_size, left)
 
     def shuffle(self, epoch: int) -> None:
-        """Begin an epoch: its order is a function of the seed and the epoch, drawn on the host."""
-        order = host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
-        self.model.backend.upload(order, self.order)
+        """Begin an epoch."""
+        if self.shuffled:
+            self.model.backend.upload(self._permutation(epoch), self.order)
         self.counters[:1] = 0
         self.position = 0
 
@@ -95,15 +119,14 @@ class Batches:
 class StreamedBatches(Batches):
     """Batches gathered on the host, of data too large for the device; the next one travels while a step is made."""
 
-    def __init__(
-        self, model: FullyConnectedNet, part: DeviceSplit, batch_size: int, seed: int, counters: Array
-    ) -> None:
+    def _prepare(self, epoch: int) -> None:
         self._feeds: dict[int, Feed] = {}  # by batch size
         self._sent = False  # whether the next batch is on its way
-        super().__init__(model, part, batch_size, seed, counters)
+        self._host_order = self._permutation(epoch) if self.shuffled else np.arange(len(self))
 
     def shuffle(self, epoch: int) -> None:
-        self._host_order = host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
+        if self.shuffled:
+            self._host_order = self._permutation(epoch)
         self.counters[:1] = 0
         self.position = 0
         if self._feeds:  # training has begun
