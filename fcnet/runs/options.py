@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fcnet.choices import rows
-from fcnet.errors import either, unknown
+from fcnet.errors import either, shown, unknown
 
 
 class CommaList(str):
@@ -336,8 +336,12 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
         raise FileNotFoundError(f"config: no such file: {path}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"config: expected a TOML file, got the folder {path}; name the file in it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"config: {path}: expected options and values, got lists nested without end") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        long = "Exceeds the limit" in str(error)
+        why = "a number of thousands of digits" if long else error
+        raise ValueError(f"config: {path} is not valid TOML: {why}") from None
     fields = {flag(field.name): field for field in dataclasses.fields(table)}
     values: dict[str, Any] = {}
     for key, value in given.items():
@@ -405,7 +409,9 @@ def typed(where: str, value: Any, kind: type) -> Any:
     if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {value!r}")
+        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {shown(value)}")
+    if kind is int and isinstance(value, int) and abs(value) >= 2**64:
+        raise ValueError(f"{where}: expected an integer of at most 64 bits, got one of {value.bit_length()}")
     return value
 
 
