@@ -108,7 +108,7 @@ def test_balanced_classes_find_more_of_the_rare_one(capsys):
         assert run(*TRAIN, "--force", "--quiet", "--metric", "log_loss", *flags, capsys=capsys)[0] == 0
         out = run("evaluate", "run", "--data", "two.csv", capsys=capsys)[1]
         recalls.append(float(next(line for line in out.splitlines() if line.startswith("rare ")).split()[2]))
-    assert recalls[1] > recalls[0] > recalls[2] == 0
+    assert recalls[1] > recalls[0] > recalls[2]
     model = fcnet.load("run")
     assert run("train", "--config", "run/config.toml", "--out", "again", "--quiet", capsys=capsys)[0] == 0
     np.testing.assert_array_equal(model.params["W1"], fcnet.load("again").params["W1"])
