@@ -20,6 +20,8 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 
 from fcnet.backends import Array, Backend, get_backend
 from fcnet.data import learn
+from fcnet.data.learn_on_device import learn_on_device
+from fcnet.data.preprocessing import Preprocessing
 from fcnet.data.sparse import SparseRows
 from fcnet.errors import counted
 from fcnet.functional import ACTIVATIONS
@@ -28,7 +30,7 @@ from fcnet.optim import RULES
 from fcnet.sklearn import mapping, training
 from fcnet.sklearn.callbacks import CallbackSupport, Followed
 from fcnet.sklearn.fitted import Fitted
-from fcnet.sklearn.inputs import Inputs, check_inputs, check_weights
+from fcnet.sklearn.inputs import Inputs, check_inputs, check_weights, device_of, rows_of
 from fcnet.sklearn.validation import Validation
 from fcnet.training.batches import Batches, StreamedBatches
 from fcnet.training.device_data import DeviceSplit, device_split
@@ -78,6 +80,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         "schedule": [None, str, callable],
         "schedule_config": [None, dict],
         "preprocess": [str],
+        "categorical_features": [None, "array-like", StrOptions({"from_dtype"})],
     }
 
     # What the two estimators differ in
@@ -136,12 +139,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         weights = self._row_weights(sample_weight, y, len(inputs))
         if weights is not None and not weights.all():
             rows = np.flatnonzero(weights)
-            inputs, targets, weights = inputs.some(rows), targets[rows], weights[rows]
+            inputs, targets, weights = inputs.some(rows), rows_of(targets, rows), weights[rows]
         val = self._validation_rows(X_val, y_val)
         by_score = not incremental and self._stops_early(len(inputs), val is not None)
         if by_score and val is None:
             inputs, targets, weights, val = self._split(inputs, targets, weights)
-        told = X, y, {"sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
+        told = X, y, {"sample_weight": sample_weight}
         how = {"first": first, "incremental": incremental, "by_score": by_score}
         self._train(inputs, targets, weights, val, told=told, **how)
         return self
@@ -182,8 +185,8 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
                 f"{len(inputs)}; raise validation_fraction, or use early_stopping=False"
             )
         part = (None, None) if weights is None else (weights[train], weights[val])
-        held_out = inputs.some(val), targets[val], part[1]
-        return inputs.some(train), targets[train], part[0], held_out
+        held_out = inputs.some(val), rows_of(targets, val), part[1]
+        return inputs.some(train), rows_of(targets, train), part[0], held_out
 
     def _train(
         self,
@@ -263,7 +266,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             elif len(inputs) > 1:  # a lone row has no spread to learn
                 self._learn_preprocessing(model, inputs, weights)
             if self._loss_name == "mse":
-                learned = learn("standardize", _repeated(targets, weights), name="y")
+                learned = _learn("standardize", targets if weights is None else rows_of(targets, _repeats(weights)))
                 model.set_target_scaling(learned.shift, learned.scale)
             self._fitted = Fitted(model)
             self._begin_attributes(len(model.hidden_dims) + 2)
@@ -299,16 +302,9 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     def _learn_preprocessing(self, model: FullyConnectedNet, inputs: Inputs, weights: np.ndarray | None) -> None:
         kind = "standardize" if self.preprocess == "auto" else self.preprocess
-        if kind == "none":
-            return
-        if isinstance(inputs.X, SparseRows):
-            learned = [learn(kind, _repeated(part, weights)) for part in inputs.X.columns()]
-            shift, factor = (np.concatenate([getattr(p, name) for p in learned]) for name in ("shift", "scale"))
-        else:
-            X = inputs.X if inputs.backend is None else inputs.backend.to_numpy(inputs.X)
-            one = learn(kind, _repeated(X, weights))
-            shift, factor = one.shift, one.scale
-        model.set_preprocessing(shift, factor)
+        if kind != "none":
+            learned = _learn(kind, (inputs if weights is None else inputs.some(_repeats(weights))).X)
+            model.set_preprocessing(learned.shift, learned.scale)
 
     def _begin_attributes(self, layers: int) -> None:
         """What a training fills, as scikit-learn's estimators have it."""
@@ -414,14 +410,29 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             return np.concatenate([model.scores(part) for _, part in inputs.X.parts()]), inputs
         return model.scores(inputs.X), inputs
 
+    def _device_score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """The score of rows that lie on a device, worked out there."""
+        inputs, targets = check_inputs(self, X, reset=False), self._check_more_targets(y)
+        weights = None if sample_weight is None else check_weights(sample_weight, len(inputs))
+        model = self._fitted.model
+        return Validation(model, device_split(model, inputs.X, targets, weights), weights).measure()[1]
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
 
-def _repeated(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Each row as often as its weight says, if those are whole numbers: what is learned of it is then weighted."""
-    if weights is None or (weights != np.floor(weights)).any():
-        return X
-    return np.repeat(X, weights.astype(int), axis=0)
+def _learn(kind: str, X: Any) -> Preprocessing:
+    """What this kind of preprocessing learns of rows of the host, of a device, or sparse ones."""
+    if isinstance(X, SparseRows):
+        parts = [learn(kind, part, name="X") for part in X.columns()]
+        shift, scale = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shift", "scale"))
+        return Preprocessing(kind, shift, scale)
+    return learn(kind, X, name="X") if device_of(X) is None else learn_on_device(kind, X)
+
+
+def _repeats(weights: np.ndarray) -> np.ndarray:
+    """Row numbers, each as often as its weight says; where those are not whole numbers, once."""
+    whole = (weights == np.floor(weights)).all()
+    return np.repeat(np.arange(len(weights)), weights.astype(int) if whole else 1)
