@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABCMeta, abstractmethod
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -136,7 +137,9 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
                 f"X and y: expected as many rows in both, got inconsistent numbers of samples, {len(inputs)} and "
                 f"{len(targets)}"
             )
-        weights = self._row_weights(sample_weight, y, len(inputs))
+        if sample_weight is not None:
+            inputs = replace(inputs, counts=check_weights(sample_weight, len(inputs)))
+        weights = self._row_weights(inputs.counts, y)
         if weights is not None and not weights.all():
             rows = np.flatnonzero(weights)
             inputs, targets, weights = inputs.some(rows), rows_of(targets, rows), weights[rows]
@@ -149,8 +152,9 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         self._train(inputs, targets, weights, val, told=told, **how)
         return self
 
-    def _row_weights(self, sample_weight: Any, y: Any, count: int) -> np.ndarray | None:
-        return None if sample_weight is None else check_weights(sample_weight, count)
+    def _row_weights(self, counts: np.ndarray | None, y: Any) -> np.ndarray | None:
+        """What each row's loss is multiplied by."""
+        return counts
 
     def _stops_early(self, count: int, has_rows: bool) -> bool:
         """Whether the validation score says when to stop."""
@@ -203,7 +207,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         count = len(inputs)
         batch = self._batch_size(count)
         scale = mapping.loss_scale(self._loss_name, self._outputs)
-        model = self._network(inputs, targets, weights, first=first)
+        model = self._network(inputs, targets, first=first)
         mean = 1.0 if weights is None else float(weights.mean())
         model.reg = self.alpha / (scale * batch * mean)
         relative = None if weights is None else weights / mean
@@ -253,28 +257,24 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             "evaluations": self.max_fun,
         }
 
-    def _network(
-        self, inputs: Inputs, targets: np.ndarray, weights: np.ndarray | None, *, first: bool
-    ) -> FullyConnectedNet:
+    def _network(self, inputs: Inputs, targets: Array, *, first: bool) -> FullyConnectedNet:
         """The network to train: a new one, the one so far, or one made of `coefs_` that somebody set."""
-        by_hand = not first and not hasattr(self, "_fitted")
-        if first or by_hand:
+        if first or not hasattr(self, "_fitted"):
             model = self._new_network(inputs)
-            if by_hand:
+            if first:
+                self._learn_scales(model, inputs, targets)
+            else:  # as for weights that somebody set, which are meant for inputs and targets as they come
                 for number, (w, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
                     model.params[f"W{number}"], model.params[f"b{number}"] = np.asarray(w), np.asarray(b)
-            elif len(inputs) > 1:  # a lone row has no spread to learn
-                self._learn_preprocessing(model, inputs, weights)
-            if self._loss_name == "mse":
-                learned = _learn("standardize", targets if weights is None else rows_of(targets, _repeats(weights)))
-                model.set_target_scaling(learned.shift, learned.scale)
             self._fitted = Fitted(model)
             self._begin_attributes(len(model.hidden_dims) + 2)
         model = self._fitted.model
-        if model.input_dim != self.n_features_in_ or model.num_classes != self._outputs:
+        wanted = inputs.X.shape[1], *mapping.hidden_widths(self.hidden_layer_sizes), self._outputs
+        found = model.input_dim, *model.hidden_dims, model.num_classes
+        if wanted != found:
             raise ValueError(
-                f"warm_start: expected the {model.input_dim} features and {model.num_classes} outputs of the network "
-                f"so far, got {self.n_features_in_} and {self._outputs}; use warm_start=False"
+                f"hidden_layer_sizes: expected the widths of the network so far, {'-'.join(map(str, found))}, got "
+                f"{'-'.join(map(str, wanted))}; use warm_start=False, and fit"
             )
         return model
 
@@ -300,11 +300,18 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         """Where the network lives: with inputs that lie on a device, unless another one is asked for."""
         return get_backend(self.device) if backend is None or self.device != "auto" else backend
 
-    def _learn_preprocessing(self, model: FullyConnectedNet, inputs: Inputs, weights: np.ndarray | None) -> None:
+    def _learn_scales(self, model: FullyConnectedNet, inputs: Inputs, targets: Array) -> None:
+        """Give the network what the training rows say of inputs and targets, each counted as its weight says."""
+        if inputs.counts is not None:
+            rows = _repeats(inputs.counts)
+            inputs, targets = inputs.some(rows), rows_of(targets, rows)
         kind = "standardize" if self.preprocess == "auto" else self.preprocess
-        if kind != "none":
-            learned = _learn(kind, (inputs if weights is None else inputs.some(_repeats(weights))).X)
+        if kind != "none" and len(inputs) > 1:  # a lone row has no spread to learn
+            learned = _learn(kind, inputs.X)
             model.set_preprocessing(learned.shift, learned.scale)
+        if self._loss_name == "mse":
+            learned = _learn("standardize", targets)
+            model.set_target_scaling(learned.shift, learned.scale)
 
     def _begin_attributes(self, layers: int) -> None:
         """What a training fills, as scikit-learn's estimators have it."""

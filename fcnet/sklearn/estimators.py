@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 import fcnet.functional as F
 from fcnet.backends import Array, backend_of
 from fcnet.sklearn.base import Base
-from fcnet.sklearn.inputs import Inputs, check_weights, device_of, imported
+from fcnet.sklearn.inputs import Inputs, device_of, imported
 from fcnet.sklearn.targets import Classes, check_labels, check_numbers, distinct
 from fcnet.training.fullbatch import FULL_BATCH
 
@@ -147,7 +147,7 @@ class FCNetClassifier(ClassifierMixin, Base):
 
     def _check_targets(self, y: Any, *, first: bool, incremental: bool) -> np.ndarray:
         labels = check_labels(y)
-        if first and not incremental:
+        if not hasattr(self, "_classes") or (first and not incremental):
             self._classes = Classes.of(labels)
             self.classes_: np.ndarray = self._classes.labels
         elif self.warm_start and not incremental and not self._classes.multilabel:
@@ -200,12 +200,19 @@ class FCNetClassifier(ClassifierMixin, Base):
         codes = targets if backend is None else backend.to_numpy(targets)
         return codes > 0.5 if codes.ndim == 2 else codes
 
-    def _row_weights(self, sample_weight: Any, y: Any, count: int) -> np.ndarray | None:
-        weights = None if sample_weight is None else check_weights(sample_weight, count)
+    def _row_weights(self, counts: np.ndarray | None, y: Any) -> np.ndarray | None:
         if self.class_weight is None:
-            return weights
-        of_class = compute_sample_weight(self.class_weight, y)
-        return of_class if weights is None else weights * of_class
+            return counts
+        labels = check_labels(y)
+        backend = device_of(labels)
+        labels = labels if backend is None else backend.to_numpy(labels)
+        if self.class_weight != "balanced" or labels.ndim == 2:
+            of_class = compute_sample_weight(self.class_weight, labels)
+        else:  # a row that weighs twice counts as two in its class
+            codes = np.unique(labels, return_inverse=True)[1]
+            totals = np.bincount(codes, counts)
+            of_class = (totals.sum() / (np.count_nonzero(totals) * np.where(totals > 0, totals, 1)))[codes]
+        return of_class if counts is None else counts * of_class
 
     def decision_function(self, X: Any) -> Array:
         """Return the scores (n, n_classes), or (n,) of the second of two classes."""
@@ -362,7 +369,7 @@ class FCNetRegressor(RegressorMixin, Base):
 
     def _check_targets(self, y: Any, *, first: bool, incremental: bool) -> np.ndarray:
         numbers = check_numbers(y)
-        if first:
+        if first or not hasattr(self, "_columns"):
             self._columns = numbers.shape[1:]
         return self._encoded(numbers)
 

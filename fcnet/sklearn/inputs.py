@@ -29,11 +29,13 @@ class Inputs:
         X: (n, D): an array of the host or a device, or sparse rows.
         backend: the device that X lives on; None for the host.
         back: makes an array of the caller's library of a result.
+        counts: the weights that the caller gave the rows, or None: what is learned of X counts them as so many rows.
     """
 
     X: Any
     backend: Backend | None
     back: Callable[[Any], Any]
+    counts: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.X.shape[0]
@@ -45,7 +47,8 @@ class Inputs:
 
     def some(self, rows: np.ndarray) -> Inputs:
         """Return these rows."""
-        return replace(self, X=rows_of(self.X, rows))
+        counts = None if self.counts is None else self.counts[rows]
+        return replace(self, X=rows_of(self.X, rows), counts=counts)
 
 
 def rows_of(X: Any, rows: np.ndarray) -> Any:

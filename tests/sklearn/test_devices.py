@@ -89,7 +89,7 @@ def test_shapes_and_labels_of_device_arrays_are_checked(guard):
     x = guard.asarray(X)
     with pytest.raises(ValueError, match=r"X: expected numbers of shape .* on guard"):
         FCNetClassifier(**FEW).fit(x.reshape(-1), guard.asarray(y))
-    with pytest.raises(ValueError, match="expected labels of classes, got numbers such as 0.5"):
+    with pytest.raises(ValueError, match=r"expected labels of classes, got numbers such as 0\.5"):
         FCNetClassifier(**FEW).fit(x, guard.asarray(y + 0.5))
     found = FCNetClassifier(**FEW).fit(x, guard.asarray(y))
     with pytest.raises(ValueError, match=r"expected the classes known so far, \[0 1 2\], got \[7\] too"):
