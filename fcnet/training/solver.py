@@ -450,7 +450,7 @@ class Solver(Steps):
             self.speed.begin()
             return self._out_of_patience()
 
-        ending = method.minimize(x, y, self.num_epochs - self.epoch, report, weights)
+        ending = method.minimize(lambda: [(x, y, weights)], self.num_epochs - self.epoch, report)
         self.converged, self.message = ending
         if self.epoch == before:
             progress.say(
