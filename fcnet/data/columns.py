@@ -290,7 +290,7 @@ def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
     if kind == "b" or kind == "M":
         return values if kind == "b" else values.astype("datetime64[s]")
     if kind in "iuf":
-        return _without(values.astype(np.float64), missing)
+        return without_missing(values.astype(np.float64), missing)
     if kind == "m":
         return np.where(np.isnat(values), np.nan, values / np.timedelta64(1, "s"))
     if kind == "S":
@@ -300,7 +300,7 @@ def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
     raise TypeError(f"{where}: expected numbers, text, truth values or dates; got dtype {values.dtype}; convert it")
 
 
-def _without(values: np.ndarray, missing: frozenset[str]) -> np.ndarray:
+def without_missing(values: np.ndarray, missing: frozenset[str]) -> np.ndarray:
     """Numbers with NaN for those that `missing` names."""
     for word in missing:
         if (value := number(word)) is not None:
@@ -342,7 +342,7 @@ def _of_objects(where: str, values: np.ndarray, missing: frozenset[str]) -> Cell
         if len(present) == len(values):
             return values.astype(bool)
     elif kinds and all(_is_number(kind) for kind in kinds):
-        return _without(np.array([np.nan if _is_none(v) else float(v) for v in values.tolist()]), missing)
+        return without_missing(np.array([np.nan if _is_none(v) else float(v) for v in values.tolist()]), missing)
     elif kinds and all(hasattr(kind, "isoformat") and hasattr(kind, "year") for kind in kinds):
         return np.array([np.datetime64("NaT") if _is_none(v) else np.datetime64(v, "s") for v in values.tolist()])
     return _text_of_objects(values, missing)

@@ -124,8 +124,10 @@ class Plan:
         """The columns whose cells are words, even if these are all numbers in another file."""
         return frozenset(column.name for column in self.used if column.kind != "number")
 
-    def apply(self, table: Any, rows: np.ndarray | None = None) -> np.ndarray:
+    def apply(self, table: Any, rows: np.ndarray | None = None, *, largest: float = LARGEST) -> np.ndarray:
         """Return the columns of numbers (N, D), float64, of a table with the same columns; others are ignored.
+
+        rows: those of these numbers. largest: how large a number may be.
 
         Raises ValueError for a column that is not there, or that holds another kind of values than in training.
         """
@@ -140,7 +142,7 @@ class Plan:
         for column, width in zip(used, widths, strict=True):
             fill(X[:, at : at + width], column, read[column.name], read)
             at += width
-        self._check_size(X, read, widths)
+        self._check_size(X, read, widths, largest)
         return X
 
     def check_names(self, read: Columns) -> None:
@@ -158,22 +160,20 @@ class Plan:
             + (hint or "; add it, with empty cells where its value is not known")
         )
 
-    def _check_size(self, X: np.ndarray, read: Columns, widths: list[int]) -> None:
+    def _check_size(self, X: np.ndarray, read: Columns, widths: list[int], largest: float) -> None:
         with np.errstate(invalid="ignore"):
-            if not X.size or max(float(X.max()), -float(X.min())) <= LARGEST:
+            if not X.size or max(float(X.max()), -float(X.min())) <= largest:
                 return
-        row, place = (int(i) for i in np.argwhere(~(np.abs(X) <= LARGEST))[0])
+        row, place = (int(i) for i in np.argwhere(~(np.abs(X) <= largest))[0])
         column = self.used[int(np.searchsorted(np.cumsum(widths), place, side="right"))]
-        raise ValueError(
-            f"{read.where(row, column.name)}: expected a "
-            + (f"number of size {LARGEST:g} or less" if np.isfinite(X[row, place]) else "finite number")
-            + f"; got {X[row, place]:g}; "
-            + (
-                "use smaller units, or remove the row"
-                if np.isfinite(X[row, place])
-                else "correct it, or leave it empty"
-            )
-        )
+        value = X[row, place]
+        if np.isnan(value):
+            what, got, remedy = "finite number", "none, it is missing", "fill it in or remove the row"
+        elif np.isinf(value):
+            what, got, remedy = "finite number", f"{value}", "correct it, or remove the row"
+        else:
+            what, got, remedy = f"number of size {largest:g} or less", f"{value:g}", "use smaller units or remove the row"
+        raise ValueError(f"{read.where(row, column.name)}: expected a {what}; got {got}; {remedy}")
 
     # As plain values
 
@@ -263,6 +263,6 @@ def _chosen(
     return dropped
 
 
-def as_numbers(read: Columns, names: Sequence[str]) -> np.ndarray:
+def as_numbers(read: Columns, names: Sequence[str], largest: float = LARGEST) -> np.ndarray:
     """Return these columns, all numbers, as (N, D) float64, in this order. Raises ValueError for anything else."""
-    return Plan(tuple(ColumnPlan(name, "number", fill=np.nan) for name in names)).apply(read)
+    return Plan(tuple(ColumnPlan(name, "number", fill=np.nan) for name in names)).apply(read, largest=largest)
