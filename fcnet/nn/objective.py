@@ -111,7 +111,7 @@ class Objective:
         if self.label_smoothing:
             y = run(F.smooth_labels, y, self.outputs, self.label_smoothing, scores.dtype)
         if weights is None:
-            loss, dscores = run(F.LOSSES[self.loss], scores, y)
+            loss, dscores = run(F.LOSSES[self.loss].function, scores, y)
         else:
             loss, dscores = run(F.weighted_loss, scores, y, weights, self.loss)
         return loss, dscores

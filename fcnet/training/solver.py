@@ -102,9 +102,9 @@ class Solver(Steps):
             model: trained in place.
             data: a `Dataset`, or a dictionary of its arrays (X_train, y_train, X_val, y_val and optional X_test,
                 y_test, sample_weight).
-            update_rule: a name in `fcnet.optim.RULES`: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or
-                "adamw"; or "lbfgs" or "bfgs", SciPy's, of which an epoch is an iteration on all samples at once, and
-                which end before `num_epochs` when the loss falls no more (`converged` and `message` tell).
+            update_rule: a name in `fcnet.optim.RULES`, such as "sgd" or "adam"; or "lbfgs" or "bfgs", SciPy's, of which
+                an epoch is an iteration on all samples at once, and which end before `num_epochs` when the loss falls
+                no more (`converged` and `message` tell).
             optim_config: the rule's hyperparameters, such as {"learning_rate": 1e-3}.
             lr_decay: the learning rate is multiplied by it after each epoch.
             schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
@@ -112,7 +112,7 @@ class Solver(Steps):
                 nothing else. It has the last word on the rate.
             schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
             lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
-            weight_decay: strength of decoupled decay of the weight matrices; None: 0.01 for adamw, else 0.
+            weight_decay: strength of decoupled decay of the weight matrices; None: the rule's own, 0 for most.
             clip_norm: the gradient of all parameters together, penalties included, is shortened to this length.
             clip_value: and before that, each of its elements held within plus and minus this.
             max_norm: after each step, every unit's incoming weights are shortened to this length.
