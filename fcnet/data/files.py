@@ -27,7 +27,6 @@ def other_kind(path: Path) -> str:
     if suffix in packed:
         return f"unpack it: {packed[suffix]} {shlex.quote(str(path))}"
     if suffix in (".npy", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".pt"):
-
         return "save its arrays with np.savez('data.npz', X=X, y=y)"
     if suffix in (".feather", ".arrow"):
         return "save the table as .parquet"

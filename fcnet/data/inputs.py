@@ -23,7 +23,7 @@ from fcnet.data.labels import encode_as, plain_labels
 from fcnet.data.loading import load, read_file, read_labelled
 from fcnet.data.npz import read_npz
 from fcnet.data.plan import Plan, as_numbers
-from fcnet.data.table import SUFFIXES_TOLD, Choices, is_table_file, read_for, read_table
+from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_for, read_table
 from fcnet.errors import DataNotice, counted
 
 
@@ -64,7 +64,11 @@ def naming(source: str) -> Iterator[None]:
 
 
 def check_probabilities(
-    source: str, target: str | None, arrays: Iterable[np.ndarray], choices: Choices | None = None, plan: Plan | None = None
+    source: str,
+    target: str | None,
+    arrays: Iterable[np.ndarray],
+    choices: TableChoices | None = None,
+    plan: Plan | None = None,
 ) -> None:
     """These targets, read from the file `source`, are from 0 to 1.
 
@@ -75,7 +79,7 @@ def check_probabilities(
         return
     path = Path(source).expanduser()
     if target is not None and is_table_file(path):
-        read = read_labelled(path, target, choices or Choices(), plan, numbers=True)
+        read = read_labelled(path, target, choices or TableChoices(), plan, numbers=True)
         names = targets.find_targets(read, target, numbers=True)
         targets.check_probabilities(targets.with_targets(read, names)[0], names)
     for name, y in read_npz(path).items():
@@ -190,7 +194,7 @@ def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray,
         if target is None:
             raise ValueError(f"target: expected the label column of {path}; name it with --target")
         numbers = names.targets == "numbers"
-        read = read_labelled(path, target, Choices(), names.plan, numbers=numbers)
+        read = read_labelled(path, target, TableChoices(), names.plan, numbers=numbers)
         found = targets.find_targets(read, target, numbers=numbers)
         known = tuple(names.classes or ())
         if numbers and found != known and sorted(found) == sorted(known):
@@ -226,7 +230,9 @@ def _existing(source: str) -> Path:
     path = Path(source).expanduser()
     if not is_table_file(path) and path.suffix.lower() != ".npz":
         hint = f"; {other_kind(path)}" if path.is_file() else ""
-        raise ValueError(f"expected one of {', '.join(NAMES)}, an .npz file, or a table: {SUFFIXES_TOLD}; got {source!r}{hint}")
+        raise ValueError(
+            f"expected one of {', '.join(NAMES)}, an .npz file, or a table: {SUFFIXES_TOLD}; got {source!r}{hint}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     return path

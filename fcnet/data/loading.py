@@ -22,7 +22,7 @@ from fcnet.data.npz import read_npz
 from fcnet.data.plan import Plan, as_numbers
 from fcnet.data.splits import TooFew, hold_out, split_rows
 from fcnet.data.synthetic import spirals
-from fcnet.data.table import SUFFIXES_TOLD, TABLE_SUFFIXES, Choices, is_table_file, read_for, read_table, table_name
+from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_for, read_table, table_name
 from fcnet.data.targets import (
     check_count_of_classes,
     codes_of,
@@ -82,7 +82,7 @@ def load(
     message says where it looked and how to get them), fcnet.errors.MissingExtra (digits without
     scikit-learn, Parquet without pyarrow).
     """
-    choices = Choices.of(header, sep, decimal, missing, drop, only, ordinal)
+    choices = TableChoices.of(header, sep, decimal, missing, drop, only, ordinal)
     if targets not in (None, *TARGETS):
         raise errors.unknown("targets", targets, TARGETS)
     if is_frame(name):
@@ -96,11 +96,20 @@ def load(
     path = Path(name).expanduser()
     is_table = key not in catalogue.NAMES and is_table_file(path)
     if key not in catalogue.NAMES and not is_table and path.suffix.lower() != ".npz" and not (key and path.exists()):
-        raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", *(f"PATH{s}" for s in TABLE_SUFFIXES)])
-    for argument, given in (("target", target), ("header, sep, decimal, missing, drop, only and ordinal", choices or None)):
-        if given is not None and not is_table and (key in catalogue.NAMES or path.suffix.lower() == ".npz"):
-            got = f"got {target!r} with" if argument == "target" else "got some with"
-            raise ValueError(f"{argument}: expected only with a table; {got} {os.fspath(name)!r}; leave it out")
+        raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv"])
+    given: list[tuple[str, Any]] = [
+        ("target", target),
+        ("header", header),
+        ("sep", sep),
+        ("decimal", decimal),
+        ("missing", missing),
+    ]
+    given += [("drop", drop), ("only", only), ("ordinal", ordinal)]
+    for argument, value in given:
+        if value and not is_table and (key in catalogue.NAMES or path.suffix.lower() == ".npz"):
+            raise ValueError(
+                f"{argument}: expected only with a table; got {value!r} with {os.fspath(name)!r}; leave it out"
+            )
     if targets == "numbers" and key in catalogue.NAMES:
         raise ValueError(f"data: expected a table or an .npz file of numbers to predict; got {key}, which has classes")
     if key == "digits":
@@ -181,7 +190,7 @@ def read_file(
     classes: Sequence[str] | None = None,
     targets: str | None = None,
     plan: Plan | None = None,
-    choices: Choices | None = None,
+    choices: TableChoices | None = None,
 ) -> Dataset:
     """Return an .npz file or a table as a data set, as `load` says.
 
@@ -198,7 +207,7 @@ def read_file(
     try:
         if not is_table:
             return _npz(path, split_seed, classes, targets)
-        choices = choices or Choices()
+        choices = choices or TableChoices()
         read = read_labelled(path, target, choices, plan, numbers=targets == "numbers")
         return _table(read, target, split_seed, targets, choices, table_name(path), features, classes, plan)
     except (ValueError, TypeError) as error:  # what Dataset has against a file's content is the file's fault
@@ -206,15 +215,18 @@ def read_file(
         raise ValueError(message if message.startswith(str(path)) else f"{path}: {message}") from None
 
 
-def read_labelled(path: Path, target: str | None, choices: Choices, plan: Plan | None, *, numbers: bool) -> Columns:
+def read_labelled(
+    path: Path, target: str | None, choices: TableChoices, plan: Plan | None, *, numbers: bool
+) -> Columns:
     """Return the columns of a table, the targets' cells as they are spelled."""
 
-    def as_text(names: tuple[str, ...]) -> set[str]:
-        return {*() if target is None else target_names(names, target, several=numbers), *(choices.ordinal or {})}
+    def kept(names: tuple[str, ...]) -> set[str]:
+        return set() if target is None else set(target_names(names, target, several=numbers))
 
     if plan is not None:
-        return read_for(plan, path, plan.targets if target is None else target_names(plan.names, target, several=numbers))
-    return read_table(path, choices.reading, as_text)
+        return read_for(plan, path, kept)
+    ordinal = (choices.ordinal or {}).keys()
+    return read_table(path, choices.reading, lambda names: kept(names) | ordinal)
 
 
 def _table(
@@ -222,7 +234,7 @@ def _table(
     target: str | None,
     split_seed: int,
     targets: str | None,
-    choices: Choices,
+    choices: TableChoices,
     name: str,
     features: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
@@ -262,7 +274,7 @@ def _table(
         notes += learned.said()
         for note in notes:
             warnings.warn(f"{read.begin}{note}", errors.DataNotice, stacklevel=2)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, rows in parts.items():
         some = read.take(rows)
         arrays[f"X_{part}"] = learned.apply(some) if learned is not None else as_numbers(some, features or ())
@@ -284,9 +296,7 @@ def _held_out(
     try:
         return hold_out(X, y, parts, split_seed, stratify=not numbers)
     except TooFew as error:
-        raise ValueError(
-            f"{where}: {error.needs}; give more, or parts of your own: X_train, X_val and so on"
-        ) from None
+        raise ValueError(f"{where}: {error.needs}; give more, or parts of your own: X_train, X_val and so on") from None
 
 
 def _check_classes(where: str, values: np.ndarray, classes: Sequence[str] | None) -> None:

@@ -172,7 +172,11 @@ class Plan:
         elif np.isinf(value):
             what, got, remedy = "finite number", f"{value}", "correct it, or remove the row"
         else:
-            what, got, remedy = f"number of size {largest:g} or less", f"{value:g}", "use smaller units or remove the row"
+            what, got, remedy = (
+                f"number of size {largest:g} or less",
+                f"{value:g}",
+                "use smaller units or remove the row",
+            )
         raise ValueError(f"{read.where(row, column.name)}: expected a {what}; got {got}; {remedy}")
 
     # As plain values

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fcnet.data.cells import MISSING, number
 
@@ -166,7 +167,9 @@ def _named_by_numbers(first: Sequence[str], body: Sequence[Sequence[str]], decim
         if list(first) in below:
             return None
         return Header(True, False, f"it counts the columns, {first[0]} to {first[-1]}")
-    if len(whole) < 3 or any(number(cell, decimal) is not None for cell in first if not re.fullmatch(r"[+-]?\d+", cell)):
+    if len(whole) < 3 or any(
+        number(cell, decimal) is not None for cell in first if not re.fullmatch(r"[+-]?\d+", cell)
+    ):
         return None
     if not _evenly_stepped(values):
         return None
@@ -183,7 +186,8 @@ def _named_by_numbers(first: Sequence[str], body: Sequence[Sequence[str]], decim
 
 
 def _evenly_stepped(values: Sequence[float | None]) -> bool:
-    if None in values or len(values) < 2:
+    found = [value for value in values if value is not None]
+    if len(found) < max(len(values), 2):
         return False
-    steps = {b - a for a, b in zip(values, values[1:], strict=False)}  # type: ignore[operator]
+    steps = {b - a for a, b in pairwise(found)}
     return len(steps) == 1 and 0 not in steps

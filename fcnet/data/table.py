@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from fcnet.data.columns import Columns, columns_of, shown
 from fcnet.data.plan import LARGEST, Plan, as_numbers
-from fcnet.data.text_files import Reading, read_text, separator_named
+from fcnet.data.text_files import AsText, Reading, read_text, separator_named
 from fcnet.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def is_table_file(path: Path) -> bool:
 
 def table_name(path: Path) -> str:
     """Return a table's name: its file's without suffixes."""
-    return path.name[: -len(next(s for s in sorted(TABLE_SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)))]
+    return path.name[
+        : -len(next(s for s in sorted(TABLE_SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)))
+    ]
 
 
-def read_table(
-    path: Path, reading: Reading | None = None, as_text: Callable[[tuple[str, ...]], Collection[str]] = lambda names: ()
-) -> Columns:
+def read_table(path: Path, reading: Reading | None = None, as_text: AsText = lambda names: ()) -> Columns:
     """Read a table's columns; see `fcnet.data.text_files.read_text`. Raises ValueError for whatever is no table."""
     reading = reading or Reading()
     if path.suffix.lower() != ".parquet":
@@ -53,19 +53,25 @@ def read_table(
     return columns_of(frame, reading.missing, name=str(path))
 
 
-def read_for(plan: Plan, path: Path, targets: Sequence[str] = ()) -> Columns:
-    """Read another table for a plan, as the one was read that it was learned from.
+def read_for(plan: Plan, path: Path, kept: AsText = lambda names: ()) -> Columns:
+    """Return another table for a plan, read as the one was that it was learned from.
 
-    targets: columns that are kept as they are spelled.
+    kept: the columns, besides those that are words to the plan, whose cells are kept as they are spelled.
     """
     reading = Reading(
-        plan.header, None, plan.decimal, frozenset(plan.missing), () if plan.header else plan.names, plan.targets, plan.sep
+        plan.header,
+        None,
+        plan.decimal,
+        frozenset(plan.missing),
+        () if plan.header else plan.names,
+        plan.targets,
+        plan.sep,
     )
-    return read_table(path, reading, lambda names: plan.text_columns | set(targets))
+    return read_table(path, reading, lambda names: {*plan.text_columns, *kept(names)})
 
 
 @dataclass(frozen=True)
-class Choices:
+class TableChoices:
     """What the user says of a table: how it is read, and which columns are used how; as `fcnet.data.load` takes it."""
 
     reading: Reading = Reading()
@@ -83,7 +89,7 @@ class Choices:
         drop: Any = None,
         only: Any = None,
         ordinal: Any = None,
-    ) -> Choices:
+    ) -> TableChoices:
         """Return them checked. Raises TypeError or ValueError naming the argument."""
         if isinstance(header, str) and header.lower() in ("yes", "no"):
             header = header.lower() == "yes"
@@ -103,7 +109,7 @@ class Choices:
         )
 
     def __bool__(self) -> bool:
-        return self != Choices()
+        return self != TableChoices()
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...] | None:
@@ -114,13 +120,15 @@ def _names(argument: str, value: Any) -> tuple[str, ...] | None:
         return tuple(part.strip() for part in value.split(",") if part.strip())
     if isinstance(value, int):
         return (str(value),)
-    if not isinstance(value, Sequence | set | frozenset) or not all(isinstance(name, str | int | float) for name in value):
+    if not isinstance(value, Sequence | set | frozenset) or not all(
+        isinstance(name, str | int | float) for name in value
+    ):
         raise TypeError(f"{argument}: expected names such as 'a,b' or ['a', 'b']; got {value!r}")
     return tuple(str(name) for name in value)
 
 
 def _ordinal(value: Any) -> dict[str, tuple[str, ...]] | None:
-    """ ["col=a,b,c"] or {"col": ["a", "b", "c"]} as the latter."""
+    """["col=a,b,c"] or {"col": ["a", "b", "c"]} as the latter."""
     if not value:
         return None
     if isinstance(value, str):
@@ -131,7 +139,9 @@ def _ordinal(value: Any) -> dict[str, tuple[str, ...]] | None:
     for text in value:
         name, equals, levels = str(text).partition("=")
         if not equals:
-            raise ValueError(f"ordinal: expected a column and its levels, such as size=small,large; got {shown(str(text))}")
+            raise ValueError(
+                f"ordinal: expected a column and its levels, such as size=small,large; got {shown(str(text))}"
+            )
         found[name.strip()] = _names("ordinal", levels) or ()
     return found
 

@@ -24,7 +24,7 @@ _LEADING_ZERO = re.compile(r"[+-]?0\d")
 
 
 def target_names(names: Sequence[str], target: str, *, several: bool) -> tuple[str, ...]:
-    """Return the columns that `target` means: names or numbers; "a,b" is two with `several`, if there is no such one."""
+    """Return the columns that `target` means, names or numbers; "a,b" is two with `several`, unless it is a name."""
     found = [target] if target in names or not several else [part.strip() for part in target.split(",")]
     known = set(names)
     return tuple(
@@ -59,7 +59,9 @@ def with_targets(read: Columns, targets: Sequence[str]) -> tuple[Columns, list[s
     if not absent.any():
         return read, []
     if absent.all():
-        raise ValueError(f"{read.begin}column {shown(targets[0])}: expected targets; got none, all are missing; fill them in")
+        raise ValueError(
+            f"{read.begin}column {shown(targets[0])}: expected targets; got none, all are missing; fill them in"
+        )
     rows = int(np.count_nonzero(absent))
     said = f"{rows} of {read.count} rows are left out: their target ({listed(targets)}) is missing"
     return read.take(~absent), [said]
@@ -180,7 +182,7 @@ def first_row(text: Text, word: str) -> int:
 
 
 def whole_number(cell: str, decimal: str = ".") -> int | None:
-    """Return the whole number that a cell spells, 1, 1.0 or 1e3, exactly; None if it is none, or as large as infinity."""
+    """Return the whole number that a cell spells, 1, 1.0 or 1e3, exactly; None if it is none, or infinite."""
     value = number(cell, decimal)
     if value is None or not math.isfinite(value):
         return None

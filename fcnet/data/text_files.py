@@ -109,7 +109,9 @@ def _encoding(path: Path) -> str:
     with _binary(path) as stream:
         start = stream.read(4096)
     if start.startswith(b"PK\x03\x04"):
-        raise ValueError(f"{path}: expected text; got a spreadsheet or a zip archive; save the sheet as CSV, or unpack it")
+        raise ValueError(
+            f"{path}: expected text; got a spreadsheet or a zip archive; save the sheet as CSV, or unpack it"
+        )
     if start.startswith(b"PAR1"):
         raise ValueError(f"{path}: expected text; got a Parquet file; give it a name that ends in .parquet")
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -132,7 +134,9 @@ def _binary(path: Path) -> Iterator[IO[bytes]]:
             with gzip.GzipFile(fileobj=stream) as unpacked:
                 yield unpacked  # type: ignore[misc]
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: expected a complete gzip file; got a damaged one ({error}); copy it again") from None
+            raise ValueError(
+                f"{path}: expected a complete gzip file; got a damaged one ({error}); copy it again"
+            ) from None
 
 
 @contextmanager
@@ -169,9 +173,7 @@ class _Layout:
         return len(self.names)
 
 
-def _has_header(
-    path: Path, rows: Sequence[Sequence[str]], decimal: str, reading: Reading, notes: list[str]
-) -> bool:
+def _has_header(path: Path, rows: Sequence[Sequence[str]], decimal: str, reading: Reading, notes: list[str]) -> bool:
     found = header(rows, decimal)
     if reading.header is None:
         if not found.plain:
@@ -206,13 +208,12 @@ def _layout(path: Path, rows: Sequence[Sequence[str]], sep: str, has_header: boo
             f", or {least} without the target" if reading.optional else ""
         )
         raise ValueError(f"{path}: expected {either}; got {width}; give the same columns in the same order")
-    names = [cell.strip() for cell in rows[0]]
+    titles = [cell.strip() for cell in rows[0]]
     if all(len(row) == width + 1 for row in body) and any(row[-1].strip() for row in body):
-        names.insert(0, "")  # R writes names of the rows, and no name above them
-    elif width > 1 and not names[-1] and all(len(row) < width or not row[-1].strip() for row in body):
-        del names[-1]
-    names = [name or f"Unnamed: {at}" for at, name in enumerate(names)]
-    return _Layout(tuple(names), 1)
+        titles.insert(0, "")  # R writes names of the rows, and no name above them
+    elif width > 1 and not titles[-1] and all(len(row) < width or not row[-1].strip() for row in body):
+        del titles[-1]
+    return _Layout(tuple(title or f"Unnamed: {at}" for at, title in enumerate(titles)), 1)
 
 
 # All rows, in blocks
