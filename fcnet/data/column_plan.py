@@ -11,6 +11,7 @@ from fcnet.errors import counted
 
 LEFT_OUT = "left out"
 COLUMN_KINDS = ("number", "boolean", "category", "ordinal", "date", LEFT_OUT)
+COUNTS = "it counts the rows"
 DROPPED, NOT_AMONG = "as --drop says", "not among --only"  # reasons that the user gave
 
 

@@ -124,7 +124,7 @@ class Columns:
         if (at := place_of(text)) is not None and -len(self.names) <= at < len(self.names):
             return self.names[at]
         near = alike(text, self.names, most=1) if len(self.names) <= 2000 else []
-        told = f"; did you mean {shown(near[0])}?" if near else hint(text)
+        told = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
         raise ValueError(
             f"{self.begin}{argument}: expected one of {listed(self.names)}{self.unnamed}; got {shown(text)}{told}"
         )

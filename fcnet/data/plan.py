@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import ORDERS, number
-from fcnet.data.column_plan import COLUMN_KINDS, DROPPED, LEFT_OUT, NOT_AMONG, ColumnPlan
+from fcnet.data.column_plan import COLUMN_KINDS, COUNTS, DROPPED, LEFT_OUT, NOT_AMONG, ColumnPlan
 from fcnet.data.columns import Columns, columns_of, listed, place_of, printable, shown, word_of
 from fcnet.data.fill_columns import fill
 from fcnet.data.learn_columns import Learner
@@ -81,6 +81,12 @@ class Plan:
             for name, cells in read
             if name not in targets
         ]
+        if not any(column.outputs for column in columns):  # then a count of the rows may be time
+            learner.prune_counts = False
+            columns = [
+                learner.column(column.name, read[column.name]) if column.reason == COUNTS else column
+                for column in columns
+            ]
         plan = cls(
             tuple(columns), targets, read.names, read.header, read.decimal, read.sep, tuple(sorted(read.missing))
         )

@@ -147,7 +147,8 @@ def header(rows: Sequence[Sequence[str]], decimal: str) -> Header:
                 weak_names += 1
     if names or data:
         if names and data:
-            return Header(names > data, False, f"{names} of its cells are text above numbers, {data} numbers")
+            different = len(set(first)) == len(first)
+            return Header(different, False, f"{names} of its cells are text above numbers, {data} are numbers")
         return Header(bool(names), True, "text above numbers" if names else "numbers above numbers")
     if weak_names and weak_data:
         return Header(weak_names > weak_data, False, "some of its cells come again below, others do not")
@@ -164,7 +165,8 @@ def _named_by_numbers(first: Sequence[str], body: Sequence[Sequence[str]], decim
     values = [value for _, value in whole]
     below = [[row[at].strip() for at, _ in whole] for row in body]
     if len(whole) == len(first) and values[0] in (0, 1) and values == list(range(values[0], values[0] + len(values))):
-        if list(first) in below:
+        alike = sum(_evenly_stepped([number(cell, decimal) for cell in cells]) for cells in below)
+        if list(first) in below or alike > len(below) / 2:
             return None
         return Header(True, False, f"it counts the columns, {first[0]} to {first[-1]}")
     if len(whole) < 3 or any(
