@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import all_numbers, is_missing, number
-from fcnet.errors import alike
+from fcnet.errors import alike, printable, shown
 
 NONE = -1  # the code of a missing cell
 
@@ -143,20 +143,15 @@ def place_of(text: str) -> int | None:
         return None
 
 
-def shown(text: str, most: int = 60) -> str:
-    """Return a text for a message, quoted, with its control characters escaped, cut where it is long."""
-    return repr(text if len(text) <= most else f"{text[:most]}...")
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters escaped, for a terminal; without quotes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def in_line(text: str) -> str:
+    """Return a text for a line of a message or a table: its control characters and line ends spelled."""
+    return printable(text).replace("\t", "\\t").replace("\n", "\\n")
 
 
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Return names for a message: all of them, or the first few and how many more."""
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(map(printable, names[:most])) + more
+    return ", ".join(map(in_line, names[:most])) + more
 
 
 class Numbering(dict[str, int]):

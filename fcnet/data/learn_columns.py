@@ -9,8 +9,8 @@ import numpy as np
 
 from fcnet.data.cells import DATE_PARTS, date_part, dates, instead_of_a_number, number, truth_words
 from fcnet.data.column_plan import COUNTS, LEFT_OUT, ColumnPlan
-from fcnet.data.columns import Cells, Columns, Text, as_text, listed, shown
-from fcnet.errors import counted
+from fcnet.data.columns import Cells, Columns, Text, as_text, listed
+from fcnet.errors import counted, shown
 
 MOST_LEVELS = 100  # of a category; the others are one
 MANY_NUMBERS = 20  # a text or two among more different numbers than this is a mistake, not a level

@@ -15,10 +15,10 @@ import numpy as np
 
 from fcnet.data.cells import ORDERS, number
 from fcnet.data.column_plan import COLUMN_KINDS, COUNTS, DROPPED, LEFT_OUT, NOT_AMONG, ColumnPlan
-from fcnet.data.columns import Columns, columns_of, listed, place_of, printable, shown, word_of
+from fcnet.data.columns import Columns, columns_of, in_line, listed, place_of, word_of
 from fcnet.data.fill_columns import fill
 from fcnet.data.learn_columns import Learner
-from fcnet.errors import alike, counted
+from fcnet.errors import alike, counted, shown
 
 LARGEST = 1e150  # squares of larger numbers cannot be summed in float64, as figures of targets and outputs are
 
@@ -209,9 +209,9 @@ class Plan:
         for column in self.columns:
             kind = "" if column.kind == LEFT_OUT else column.kind
             rows.append(
-                (printable(column.name), kind, f"{column.missing:.1%}" if column.missing else "", column.becomes())
+                (in_line(column.name), kind, f"{column.missing:.1%}" if column.missing else "", column.becomes())
             )
-        rows += [(printable(target), "target", "", "what is predicted") for target in self.targets]
+        rows += [(in_line(target), "target", "", "what is predicted") for target in self.targets]
         first, second = (max(len(row[at]) for row in rows) for at in (0, 1))
         first = min(first, 40)
         lines = [f"{a:<{first}}  {b:<{second}}  {c:>7}  {d}".rstrip() for a, b, c, d in rows]
@@ -226,7 +226,7 @@ class Plan:
         unasked = [column for column in self.left_out if column.reason not in (DROPPED, NOT_AMONG)]
         by_reason: dict[str, list[str]] = {}
         for column in unasked:
-            by_reason.setdefault(column.reason, []).append(printable(column.name))
+            by_reason.setdefault(column.reason, []).append(in_line(column.name))
         told = [f"{listed(names, 8)} ({reason})" for reason, names in by_reason.items()]
         lines = [f"left out: {'; '.join(told)}"] if told else []
         lines += [

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcnet.data.columns import Columns, columns_of, shown
+from fcnet.data.columns import Columns, columns_of
 from fcnet.data.plan import LARGEST, Plan, as_numbers
 from fcnet.data.text_files import AsText, Reading, read_text, separator_named
-from fcnet.errors import MissingExtra
+from fcnet.errors import MissingExtra, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import instead_of_a_number, number, truth_words
-from fcnet.data.columns import Columns, Text, as_text, listed, place_of, shown
+from fcnet.data.columns import Columns, Text, as_text, listed, place_of
 from fcnet.data.plan import LARGEST
+from fcnet.errors import shown
 
 MOST_CLASSES = 50  # of whole numbers, unless classes are asked for: more are probably numbers to predict
 _LEADING_ZERO = re.compile(r"[+-]?0\d")

@@ -16,9 +16,9 @@ from typing import IO
 import numpy as np
 
 from fcnet.data.cells import all_numbers, is_missing, number
-from fcnet.data.columns import Cells, Columns, Numbering, normalised, printable, shown, without_missing
+from fcnet.data.columns import Cells, Columns, Numbering, in_line, normalised, without_missing
 from fcnet.data.sniffing import BLANKS, SEPARATORS, cells_of, decimal_sign, header, sample_rows, separator
-from fcnet.errors import counted
+from fcnet.errors import counted, shown
 
 BLOCK = 1 << 18  # cells
 SAMPLE = 1 << 16  # characters
@@ -177,7 +177,7 @@ def _has_header(path: Path, rows: Sequence[Sequence[str]], decimal: str, reading
     found = header(rows, decimal)
     if reading.header is None:
         if not found.plain:
-            first = ", ".join(printable(cell.strip()[:20]) for cell in rows[0][:4])
+            first = ", ".join(in_line(cell.strip()[:20]) for cell in rows[0][:4])
             taken = "for names" if found.found else "for data"
             notes.append(
                 f"the first row ({first}{', ...' if len(rows[0]) > 4 else ''}) is taken {taken}: {found.why}; "
@@ -187,7 +187,7 @@ def _has_header(path: Path, rows: Sequence[Sequence[str]], decimal: str, reading
     if not reading.header and reading.names and found.found and found.plain:
         raise ValueError(
             f"{path}: expected a file without header, as in training; got names in its first row "
-            f"({', '.join(printable(cell.strip()[:20]) for cell in rows[0][:4])}); remove that row"
+            f"({', '.join(in_line(cell.strip()[:20]) for cell in rows[0][:4])}); remove that row"
         )
     return reading.header
 
