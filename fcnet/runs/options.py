@@ -526,7 +526,9 @@ def to_save(options: TrainOptions) -> dict[str, Any]:
     return {
         flag(field.name): getattr(options, field.name)
         for field in dataclasses.fields(options)
-        if field.name not in _NOT_SAVED and getattr(options, field.name) is not None
+        if field.name not in _NOT_SAVED
+        and getattr(options, field.name) is not None
+        and (field.metadata["kind"] is not tuple or getattr(options, field.name))  # none of what may come again
     }
 
 
