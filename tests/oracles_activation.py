@@ -55,6 +55,7 @@ NUMBERS = {
     "sigmoid": Oracle(sigmoid, lambda x: sigmoid(x) * sigmoid(-x), "xavier", (0.0, 1.0)),
     "tanh": Oracle(math.tanh, lambda x: 1.0 / math.cosh(x) ** 2, "xavier", (-1.0, 1.0)),
     "gelu": Oracle(gelu, gelu_slope, torch={"approximate": "tanh"}),
+    "softplus": Oracle(lambda x: math.log1p(math.exp(x)) if x < 30 else x + math.exp(-x), sigmoid),
     "silu": Oracle(lambda x: x * sigmoid(x), lambda x: sigmoid(x) + x * sigmoid(x) * sigmoid(-x)),
 }
 

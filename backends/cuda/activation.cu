@@ -62,3 +62,9 @@ struct Silu {
     STATIC real slope(real x) { return gated_slope(x, x); }
 };
 ELEMENTWISE(silu, Silu)
+
+struct Softplus {
+    STATIC real of(real x) { return (x > 0 ? x : (real)0) + log1p(exp(-fabs(x))); }
+    STATIC real slope(real x) { return Sigmoid::of(x); }
+};
+ELEMENTWISE(softplus, Softplus)
