@@ -33,14 +33,14 @@ class Oracle(NamedTuple):
 
     init: the initialiser that its row names: Xavier for what is linear around 0, He for what halves the variance.
     ends: what it tends to at minus infinity and at plus infinity, where None is the number itself; None: at neither.
-    torch: what the function of its name in torch.nn.functional has to be told.
+    torch: what the function of its name in torch.nn.functional has to be told; None: there is no such function.
     """
 
     of: Callable[[float], float]
     slope: Callable[[float], float]
     init: str = "he"
     ends: tuple[float, float | None] | None = (0.0, None)
-    torch: Mapping[str, Any] = MappingProxyType({})
+    torch: Mapping[str, Any] | None = MappingProxyType({})
 
 
 #: One for each activation but maxout; one without a line here fails the tests.
@@ -56,6 +56,7 @@ NUMBERS = {
     "tanh": Oracle(math.tanh, lambda x: 1.0 / math.cosh(x) ** 2, "xavier", (-1.0, 1.0)),
     "gelu": Oracle(gelu, gelu_slope, torch={"approximate": "tanh"}),
     "softplus": Oracle(lambda x: math.log1p(math.exp(x)) if x < 30 else x + math.exp(-x), sigmoid),
+    "identity": Oracle(lambda x: x, lambda x: 1.0, "xavier", ends=None, torch=None),
     "silu": Oracle(lambda x: x * sigmoid(x), lambda x: sigmoid(x) + x * sigmoid(x) * sigmoid(-x)),
 }
 

@@ -68,3 +68,9 @@ struct Softplus {
     STATIC real slope(real x) { return Sigmoid::of(x); }
 };
 ELEMENTWISE(softplus, Softplus)
+
+struct Identity {
+    STATIC real of(real x) { return x; }
+    STATIC real slope(real) { return 1; }
+};
+ELEMENTWISE(identity, Identity)

@@ -8,7 +8,7 @@ import pytest
 
 import fcnet
 from fcnet.cli import main
-from fcnet.cli.evaluate import spelled
+from fcnet.cli.figures import spelled
 from fcnet.functional import METRICS
 
 
@@ -119,12 +119,15 @@ def test_several_outputs(capsys):
     code, trained, _ = run("train", "--data", "two.npz", "--loss", "mse", *QUICK, capsys=capsys)
     assert code == 0
     code, out, _ = run("evaluate", "run", capsys=capsys)
-    _, names, *rows, last = out.splitlines()
-    assert names.split() == ["output", "rmse"]
-    each = [float(row.split()[1]) for row in rows]
+    _, names, *rows, mae, r2, last = out.splitlines()
+    assert names.split() == ["output", "rmse", "mae", "r2"]
+    each, maes, r2s = np.array([row.split()[1:] for row in rows], float).T
     assert len(each) == 2
+    assert float(mae.removeprefix("test mae ")) == pytest.approx(np.mean(maes), abs=2e-4)
+    assert float(r2.removeprefix("test r2 ")) == pytest.approx(np.mean(r2s), abs=2e-4)
     assert float(last.split()[-1]) == pytest.approx(np.sqrt(np.mean(np.square(each))), abs=2e-4)
-    assert trained.splitlines()[-4:] == ["output  test rmse", *rows, last]
+    again = [line.split() for line in trained.splitlines()[-4:]]
+    assert again == [["test", *names.split()], *map(str.split, rows), last.split()]
     assert run("predict", "run", "two.npz", capsys=capsys)[1].startswith("prediction(0),prediction(1)\n")
 
 
@@ -161,7 +164,13 @@ def test_several_labels(capsys):
     assert last.startswith("test label accuracy ")
     assert float(last.split()[-1]) > 0.85
     code, out, _ = run("evaluate", "run", capsys=capsys)
-    assert out.splitlines()[1].split() == ["output", "label", "accuracy"]
+    assert out.splitlines()[1].split() == [
+        "output",
+        "accuracy",
+        "balanced",
+        "accuracy",
+        *("f1", "roc", "auc", "log", "loss"),
+    ]
     assert out.splitlines()[-1] == last
     code, out, _ = run("predict", "run", "labels.npz", "--proba", capsys=capsys)
     rows = list(csv.reader(io.StringIO(out)))
@@ -229,7 +238,7 @@ def test_several_columns_of_a_table(capsys):
     options = ["--data", "two.csv", "--target", "area,price", "--loss", "mse"]
     assert run("train", *options, *QUICK, capsys=capsys)[0] == 0
     out = run("evaluate", "run", "--data", "two.csv", capsys=capsys)[1]
-    assert [line.split()[0] for line in out.splitlines()[1:]] == ["output", "area", "price", "rmse"]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["output", "area", "price", "mae", "r2", "rmse"]
     rows = list(csv.reader(io.StringIO(run("predict", "run", "two.csv", capsys=capsys)[1])))
     assert rows[0] == ["prediction(area)", "prediction(price)"]
     off = np.array(rows[1:], float) - np.c_[2 - table[:, 0], table[:, 3]]

@@ -75,6 +75,8 @@ def test_backward_is_the_numerical_gradient(activation, rng, device, host):
 def test_it_is_torchs(activation, rng, device, host, dtype):
     torch = pytest.importorskip("torch")
     k = pieces(activation)
+    if k == 1 and oracles.NUMBERS[activation].torch is None:
+        pytest.skip(f"PyTorch has no {activation}")
     if k > 1:
         theirs = lambda x: x.reshape(*x.shape[:-1], k, -1).amax(-2)  # noqa: E731
     else:
