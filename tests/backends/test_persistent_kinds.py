@@ -37,8 +37,8 @@ def device(monkeypatch):
     library = fake_cublas(cupy)
     monkeypatch.setattr(cupy_backend, "library", lambda: library)
     monkeypatch.setattr(persistent_step, "THREADS", 64)
-    backend, owner = cupy_backend.CupyBackend(0), select._owner
-    monkeypatch.setattr(select, "_owner", lambda array: backend if isinstance(array, cupy.ndarray) else owner(array))
+    backend, owner = cupy_backend.CupyBackend(0), select.array_owner
+    monkeypatch.setattr(select, "array_owner", lambda array: backend if isinstance(array, cupy.ndarray) else owner(array))
     return backend
 
 
