@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fcnet.data import Dataset, inputs
 from fcnet.data import load as load_dataset
+from fcnet.data.folds import all_rows
 from fcnet.errors import counted, unknown
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet, load
 from fcnet.nn.objective import kind_of_targets
@@ -38,15 +39,26 @@ def load_data(options: TrainOptions) -> Dataset:
     dataset = load_dataset(options.data, data_dir=options.data_dir, target=options.target, targets=targets)
     if options.loss == "bce":
         inputs.check_probabilities(options.data, options.target, (y for _, y in dataset.splits().values()))
-    return dataset
+    return dataset if options.cv is None else all_rows(dataset)
 
 
 def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> Solver:
-    """Return the network and Solver that the options ask for. Raises ValueError or TypeError naming the option."""
+    """Return the network and Solver that the options ask for, with a run directory.
+
+    Raises:
+        ValueError, TypeError: naming the option.
+    """
     directory = (
         RunDirectory.numbered(dataset.name) if options.out is None else RunDirectory(options.out, force=options.force)
     )
     directory.config = to_save(options)
+    return make_solver_without_run(options, dataset, directory, verbose=verbose)
+
+
+def make_solver_without_run(
+    options: TrainOptions, dataset: Dataset, directory: RunDirectory | None = None, *, verbose: bool = False
+) -> Solver:
+    """As `make_solver`, but nothing is written unless a directory is given."""
     if options.norm not in ("none", *NORMALIZATIONS):
         raise unknown("norm", options.norm, ("none", *NORMALIZATIONS))
     try:

@@ -214,6 +214,13 @@ class TrainOptions:
         names=("auto",),
         metavar="X|auto",
     )
+    cv: int | None = option(
+        COMMON,
+        None,
+        int,
+        "cross-validation: each of so many folds is the test part of a training; that of all rows is kept",
+        metavar="K",
+    )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
     dtype: str = option(MACHINE, "float32", str, "{}", names=("float32", "float64"))
