@@ -38,7 +38,7 @@ def device(monkeypatch):
     monkeypatch.setattr(cupy_backend, "library", lambda: library)
     monkeypatch.setattr(persistent_step, "THREADS", 64)
     backend, owner = cupy_backend.CupyBackend(0), select.array_owner
-    monkeypatch.setattr(select, "array_owner", lambda array: backend if isinstance(array, cupy.ndarray) else owner(array))
+    monkeypatch.setattr(select, "array_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
     return backend
 
 
