@@ -87,7 +87,7 @@ const int Z_WIDTH = fours(width(1));
 
 struct alignas(R % 4 == 0 ? 16 : 4 * R) Rows { float v[R]; };  // a value for each row of a row block
 
-// What a launch works on; made by the host, one struct, read only. `beta1` is momentum's mu and rmsprop's rho, too.
+// What a launch works on; made by the host, one struct, read only. `constants` are the update rule's.
 struct Job {
     const X_TYPE* x; const float* shift; const float* scale; const Y_TYPE* y; const i64* order; i64 count;
     i64* counters;  // rows of the epoch used; losses in the log
@@ -97,7 +97,7 @@ struct Job {
     ulonglong2* exchange; unsigned* sync;
     const float* sample_weights;
     u64 seed, purpose, net;
-    double beta1, beta2, epsilon, weight_decay, reg, l1; float clip, momentum, eps;
+    double constants[3], weight_decay, reg, l1; float clip, momentum, eps;
     float target_keep, target_add;  // label smoothing: a target's factor, and what is added
     int threshold; float keep_scale;
     float frozen_scale;  // of the units of frozen layers, which are never dropped
@@ -114,22 +114,22 @@ struct Job {
 enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, SYNC_WORDS = 160 };  // a line each
 
 const bool PENALTY = REG || L1;
+const bool RECTIFIED = is_relu<ACTIVATION>;  // the slope is known from the output
 
 enum { SOFTMAX, SVM, MSE, BCE };
 const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, not labels
 
-enum { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
-const int MOMENTS = RULE == SGD ? 0 : RULE == ADAM ? 2 : 1;  // numbers that the rule keeps for a weight
+const int MOMENTS = RULE::MOMENTS;  // numbers that the rule keeps for a weight
 
 // What all weights share in a step's update.
-struct Rate { float rate, decayed, mu, rest, epsilon, clip; Adam adam; };
+struct Rate { float decayed, clip; RULE rule; };
 const int RATE_FLOATS = 12;
+static_assert(sizeof(Rate) <= 4 * RATE_FLOATS, "the rule shares more than there is room for");
 
 __device__ __noinline__ void set_rate(Rate* to, const Job& job, i64 step, int s)
 {
     const double rate = job.rates[least(s, job.rate_count - 1)];
-    *to = {(float)rate, (float)(rate * job.weight_decay), (float)job.beta1, (float)(1 - job.beta1), (float)job.epsilon, job.clip};
-    if (RULE == ADAM) to->adam = adam_of(step + s, rate, job.beta1, job.beta2, job.epsilon);
+    *to = {(float)(rate * job.weight_decay), job.clip, RULE::of(step + s, rate, job.constants)};
 }
 
 // The update of one weight, by the formulas of rules.cu.
@@ -138,12 +138,7 @@ __device__ __forceinline__ void apply_rule(float& w, float& m, float& v, float g
     if (CLIP) {
         g = g < -rate.clip ? -rate.clip : g > rate.clip ? rate.clip : g;  // NaN stays NaN
     }
-    if (RULE == SGD) apply_sgd(w, g, rate.rate);
-    if (RULE == MOMENTUM) apply_momentum(w, m, g, rate.rate, rate.mu);
-    if (RULE == NESTEROV) apply_nesterov(w, m, g, rate.rate, rate.mu);
-    if (RULE == ADAGRAD) apply_adagrad(w, m, g, rate.rate, rate.epsilon);
-    if (RULE == RMSPROP) apply_rmsprop(w, m, g, rate.rate, rate.mu, rate.rest, rate.epsilon);
-    if (RULE == ADAM) apply_adam(w, m, v, g, rate.adam);
+    rate.rule.apply(w, m, v, g);
 }
 
 // The same of a matrix's element: with the penalties' gradients, and decoupled decay.
@@ -492,7 +487,7 @@ const int ROW_RATE = PLACES + 8 * TILES_OF_ROW_BLOCK;
 const int TARGETS = ROW_RATE + RATE_FLOATS;  // where they are numbers: (C, R)
 const int SAMPLE_WEIGHTS = TARGETS + (NUMBERS ? width(LAYERS) * R : 0);
 const int SLOPES = SAMPLE_WEIGHTS + (WEIGHTED ? R : 0);  // of the hidden units, with dropout's factor
-const int INVERSES = SLOPES + (ACTIVATION == RELU ? 0 : HIDDEN_COLUMNS * R);  // layer norm's 1 / deviation: (layer, R)
+const int INVERSES = SLOPES + (RECTIFIED ? 0 : HIDDEN_COLUMNS * R);  // layer norm's 1 / deviation: (layer, R)
 const int ROW_END = INVERSES + (NORM == 2 ? (LAYERS - 1) * R : 0);
 
 static_assert(4 * most(TILE_END, ROW_END) <= SHARED_BYTES, "the plan's shared memory is less than the kernel's");
@@ -657,11 +652,11 @@ __device__ __forceinline__ void finish_unit(
     const bool frozen = FROZEN && (int)dropout.layer <= FROZEN;
     const bool kept = frozen || dropout.keeps(words, (i64)first * units / 16, (i64)(first + r) * units + j);
     const float scale = frozen ? job.frozen_scale : job.keep_scale;
-    if constexpr (ACTIVATION == RELU) {
+    if constexpr (RECTIFIED) {
         value = value <= 0 || !kept ? 0.0f : value * scale;
     } else {
-        shared[SLOPES + (column + j) * R + r] = kept && r < rows_of(job, block) ? slope(value) * scale : 0.0f;
-        value = kept ? activate(value) * scale : 0.0f;
+        shared[SLOPES + (column + j) * R + r] = kept && r < rows_of(job, block) ? ACTIVATION::slope(value) * scale : 0.0f;
+        value = kept ? ACTIVATION::of(value) * scale : 0.0f;
     }
     if (r >= rows_of(job, block)) value = 0;
     shared[OUT + (column + j) * R + r] = value;
@@ -1009,7 +1004,7 @@ __device__ __noinline__ void backward(int block, int l, int column, int weights,
             const int j = k + (from + i) / R, r = (from + i) % R;
             if (j >= K || (R == 1 && part % 2)) continue;
             float d;
-            if constexpr (ACTIVATION == RELU) d = out[j * R + r] > 0 ? sum[i] * scale : 0.0f;
+            if constexpr (RECTIFIED) d = out[j * R + r] > 0 ? sum[i] * scale : 0.0f;
             else d = sum[i] * shared[SLOPES + (column + j) * R + r];
             shared[below + r * WIDEST + j] = d;
             if (NORM == 0) __stcg(to + (i64)j * NP + r, d);

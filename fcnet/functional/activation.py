@@ -17,9 +17,57 @@ from fcnet.functional import checks
 
 Array = Any
 
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "activate",
+    "activation_named",
+    "elu_backward",
+    "elu_forward",
+    "gelu_backward",
+    "gelu_forward",
+    "identity_backward",
+    "identity_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
+    "maxout_backward",
+    "maxout_forward",
+    "relu_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "silu_backward",
+    "silu_forward",
+    "softplus_backward",
+    "softplus_forward",
+    "tanh_backward",
+    "tanh_forward",
+]
+
 LEAK = 0.01  # slope of leaky ReLU below 0
 CUBIC, SPREAD = 0.044715, math.sqrt(2 / math.pi)  # of GELU
 LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a number
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("identity_forward", x=x))
+def identity_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+    """No activation, out = x: layers in a row then make a linear map of low rank.
+
+    Source: Baldi and Hornik, "Neural Networks and Principal Component Analysis", 1989.
+
+    Args and returns: as `relu_forward`; the cache, which the backward pass needs for its shape only, is out.
+    """
+    if out is None:
+        out = x.copy()
+    elif out is not x:
+        out[...] = x
+    return out, out
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("identity_backward", dout, cache))
+def identity_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout; arguments as in `relu_backward`."""
+    return identity_forward.reference(dout, out=dx)[0]
 
 
 @accelerated("out", "cache", check=lambda x, **_: checks.floating("relu_forward", x=x))
@@ -129,6 +177,33 @@ def tanh_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Arra
     slope = xp.multiply(cache, cache, out=None if dx is dout else dx)
     xp.subtract(1, slope, out=slope)
     return xp.multiply(dout, slope, out=dx)
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("softplus_forward", x=x))
+def softplus_forward(x: Array, *, out: Array | None = None, cache: Array | None = None) -> tuple[Array, Array]:
+    """Softplus, a smooth ReLU, out = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|)): nothing overflows.
+
+    Source: Dugas et al., "Incorporating Second-Order Functional Knowledge for Better Option Pricing", 2001.
+
+    Args and returns: as `relu_forward`; the cache is the derivative, σ(x) = 1 - exp(-out).
+    """
+    xp = array_module(x)
+    slope = xp.abs(x, out=cache)
+    xp.negative(slope, out=slope)
+    xp.exp(slope, out=slope)
+    xp.log1p(slope, out=slope)
+    out = xp.maximum(x, 0, out=out)
+    xp.add(out, slope, out=out)
+    xp.negative(out, out=slope)
+    xp.expm1(slope, out=slope)
+    xp.negative(slope, out=slope)
+    return out, slope
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("softplus_backward", dout, cache))
+def softplus_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout σ(x); arguments as in `relu_backward`."""
+    return array_module(dout, cache).multiply(dout, cache, out=dx)
 
 
 class GatedCache(NamedTuple):
@@ -287,22 +362,24 @@ class Activation(NamedTuple):
     pieces: int = 1
 
 
-def _maxout(pieces: int) -> Activation:
-    # Xavier: the larger of two normal numbers has the mean square that each of them has.
+def _maxout(pieces: int, init: str) -> Activation:
     forward = partial(maxout_forward.reference, pieces=pieces)
-    return Activation(forward, maxout_backward.reference, "xavier", True, pieces)
+    return Activation(forward, maxout_backward.reference, init, own_cache=True, pieces=pieces)
 
 
 #: Activations by name.
 ACTIVATIONS = {
-    "relu": Activation(relu_forward.reference, relu_backward.reference, "he"),
-    "leaky_relu": Activation(leaky_relu_forward.reference, leaky_relu_backward.reference, "he", True),
-    "elu": Activation(elu_forward.reference, elu_backward.reference, "he", True),
-    "sigmoid": Activation(sigmoid_forward.reference, sigmoid_backward.reference, "xavier"),
-    "tanh": Activation(tanh_forward.reference, tanh_backward.reference, "xavier"),
-    "maxout": _maxout(2),
-    "gelu": Activation(gelu_forward.reference, gelu_backward.reference, "he", True),
-    "silu": Activation(silu_forward.reference, silu_backward.reference, "he", True),
+    "relu": Activation(relu_forward.reference, relu_backward.reference, init="he"),
+    "leaky_relu": Activation(leaky_relu_forward.reference, leaky_relu_backward.reference, init="he", own_cache=True),
+    "elu": Activation(elu_forward.reference, elu_backward.reference, init="he", own_cache=True),
+    "sigmoid": Activation(sigmoid_forward.reference, sigmoid_backward.reference, init="xavier"),
+    "tanh": Activation(tanh_forward.reference, tanh_backward.reference, init="xavier"),
+    # Xavier: the larger of two normal numbers has the mean square that each of them has.
+    "maxout": _maxout(pieces=2, init="xavier"),
+    "gelu": Activation(gelu_forward.reference, gelu_backward.reference, init="he", own_cache=True),
+    "silu": Activation(silu_forward.reference, silu_backward.reference, init="he", own_cache=True),
+    "softplus": Activation(softplus_forward.reference, softplus_backward.reference, init="he", own_cache=True),
+    "identity": Activation(identity_forward.reference, identity_backward.reference, init="xavier"),
 }
 
 
@@ -317,7 +394,7 @@ def activation_named(argument: str, name: str) -> Activation:
             return ACTIVATIONS[name]
         kind, _, pieces = name.partition(":")
         if kind == "maxout" and pieces.isdecimal() and int(pieces) >= 2:
-            return _maxout(int(pieces))
+            return _maxout(int(pieces), ACTIVATIONS[kind].init)
     raise unknown(argument, name, ACTIVATIONS)
 
 

@@ -5,6 +5,7 @@ Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import fcnet.functional as F
 from fcnet.backends import Array, Backend, MaskStream, check_seed, get_backend
 from fcnet.backends.caches import STEPS
 from fcnet.backends.step import Run, direct
+from fcnet.data.columns import columns_of, is_frame, is_table, listed
+from fcnet.data.plan import Plan, as_numbers
+from fcnet.errors import counted
 from fcnet.nn.arguments import check_without_hidden, dropout_kind, dtype_of, precision_of, widths
 from fcnet.nn.init import initial_weights, weight_std
 from fcnet.nn.layers import Hidden, Output, hidden_activations
@@ -38,7 +42,11 @@ class FullyConnectedNet:
         target_scaling: with the loss "mse" shift and scale (C,) of the targets, or None; a Solver learns it from its
             training split, and it is saved with the model. The loss, its gradients and `scores` are those of
             (y - shift) * scale, on which the network is trained; `predict` speaks in the targets' own units.
+        threshold: of two classes the second is predicted where its probability is above this, as is a label that may be
+            on or off if it is the only one; None: 1/2. It may be set at any time and is saved with the model.
         classes, features: names of the classes and of the input columns, or None.
+        plan: what becomes of a table's columns before they are inputs (`fcnet.data.Plan`), or None; it is saved with
+            the model, and lets it take data frames.
         reg, reg_l1: strengths of the L2 and L1 terms, 0 or more; may be set at any time.
         config: the arguments that make this network again.
     """
@@ -72,8 +80,8 @@ class FullyConnectedNet:
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
             input_dim: D. num_classes: C, at least 2; with the losses "mse" and "bce" the number of outputs, at least 1.
-            activation: of the hidden layers, one for all or a list of one for each: "relu", "leaky_relu", "elu",
-                "sigmoid", "tanh", "maxout", "gelu" or "silu".
+            activation: of the hidden layers, one for all or a list of one for each: names in
+                `fcnet.functional.ACTIVATIONS`, such as "relu" or "gelu".
             maxout_pieces: pieces of each maxout unit, 2 if not given; only with "maxout".
             loss: of classes "softmax" (cross-entropy) or "svm" (multiclass hinge); of numbers "mse" (mean squared
                 error); of labels that may each be on or off "bce" (binary cross-entropy).
@@ -125,6 +133,7 @@ class FullyConnectedNet:
         self._frozen: tuple[int, ...] = ()
         self.classes: tuple[str, ...] | None = None
         self.features: tuple[str, ...] | None = None
+        self.plan: Plan | None = None
         self._options: dict[str, Any] = {
             "activation": activation if isinstance(activation, str) else list(activation),
             "maxout_pieces": None if maxout_pieces is None else int(maxout_pieces),
@@ -276,6 +285,15 @@ class FullyConnectedNet:
         """
         self.objective = self.objective.scaled(shift, scale)
 
+    @property
+    def threshold(self) -> float | None:
+        """The probability above which the second of two classes, or the label, is predicted; None: 1/2."""
+        return self.objective.threshold
+
+    @threshold.setter
+    def threshold(self, value: float | None) -> None:
+        self.objective = self.objective.deciding(value)
+
     def copy(self, **changes: Any) -> FullyConnectedNet:
         """Return a copy with some of the constructor's arguments changed; weights, statistics, preprocessing stay.
 
@@ -293,7 +311,9 @@ class FullyConnectedNet:
             other.set_preprocessing(*(self.backend.to_numpy(array) for array in self.preprocessing))
         if self.target_scaling is not None and other.loss_name == "mse":
             other.set_target_scaling(*self.target_scaling)
-        other.classes, other.features = self.classes, self.features
+        if other.objective.two_sided:
+            other.threshold = self.threshold
+        other.classes, other.features, other.plan = self.classes, self.features, self.plan
         return other
 
     def astype(self, dtype: Any) -> FullyConnectedNet:
@@ -474,6 +494,8 @@ class FullyConnectedNet:
 
     def _of_parts(self, X: Array, batch_size: int, function: Any) -> Array:
         """What `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
+        if is_frame(X) or (self.plan is not None and is_table(X)):
+            X = self._planned(X)
         check_input("X", X, self.input_dim, self.dtype)
         batch_size = positive_int("batch_size", batch_size)
         on_host = isinstance(X, np.ndarray)
@@ -486,6 +508,16 @@ class FullyConnectedNet:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
+
+    def _planned(self, table: Any) -> np.ndarray:
+        """The inputs (N, D) that the plan makes of a table; without a plan, the columns `features`, all numbers."""
+        if self.plan is not None:
+            return self.plan.apply(table)
+        if self.features is None:
+            raise TypeError(
+                "X: expected an array (N, D), for this network was trained on arrays, got a table; use X.to_numpy()"
+            )
+        return as_numbers(columns_of(table), self.features)
 
     # On disk
 
@@ -506,13 +538,31 @@ class FullyConnectedNet:
                 tensors[f"preprocessing.{name}"] = to_numpy(value)
         if self.target_scaling is not None:
             tensors |= zip(("targets.shift", "targets.scale"), self.target_scaling, strict=True)
-        description = {
+        description: dict[str, Any] = {
             "config": self.config,
             "classes": self.classes,
             "features": self.features,
             "scales_targets": self.target_scaling is not None,
         }
+        if self.threshold is not None:
+            description["threshold"] = self.threshold
+        if self.plan is not None:
+            description["plan"] = self.plan.to_json()
         write_model(path, description, tensors)
+
+    def describe(self) -> str:
+        """Return what the network is, in lines: its layers, and what becomes of a table's columns before it."""
+        lines = [repr(self), f"{counted(sum(math.prod(shape) for shape in self.params.shapes.values()), 'parameter')}"]
+        if self.classes is not None:
+            lines.append(f"{'outputs' if self.objective.numeric else 'classes'}: {listed(self.classes)}")
+        if self.threshold is not None:
+            which = self.classes[-1] if self.classes is not None else "1"
+            lines.append(f"threshold: {which} where its probability is above {self.threshold:.6g}")
+        if self.plan is not None:
+            lines += ["", self.plan.describe()]
+        elif self.features is not None:
+            lines.append(f"inputs: {listed(self.features)}")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         widths = "-".join(str(width) for width in (self.input_dim, *self.hidden_dims, self.num_classes))
@@ -551,6 +601,9 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
         if "scales_targets" not in description and model.loss_name == "mse":  # from before there was a scaling
             model.set_target_scaling(np.zeros(model.num_classes), np.ones(model.num_classes))
         model.classes, model.features = _names(description["classes"]), _names(description["features"])
+        model.threshold = description.get("threshold")
+        if description.get("plan") is not None:  # models saved before there were plans have none
+            model.plan = Plan.from_json(description["plan"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
     return model

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fcnet.errors import either, unknown
+from fcnet.choices import rows
+from fcnet.errors import either, shown, unknown
 
 
 class CommaList(str):
@@ -52,6 +53,24 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+# Rows of the tables that say what there is of each kind.
+RULES = rows("optim/rules.py", "RULES")
+FULL_BATCH = rows("training/fullbatch.py", "FULL_BATCH")
+ACTIVATIONS = rows("functional/activation.py", "ACTIVATIONS")
+LOSSES = rows("functional/loss.py", "LOSSES")
+DEFAULT_LOSS = "softmax"  # said by None, which tells it from a softmax that was asked for
+SCHEMES = rows("nn/init.py", "SCHEMES")
+
+
+def grouped(table: Mapping[str, Mapping[str, Any]], key: str, said: str = "{value} for {names}") -> str:
+    """Return which rows say what of `key`: "0.01 for sgd or momentum, 0.001 for adam"; those that say nothing aside."""
+    found: dict[Any, list[str]] = {}
+    for name, row in table.items():
+        if key in row:
+            found.setdefault(row[key], []).append(name)
+    return ", ".join(said.format(value=value, names=either(names)) for value, names in found.items())
+
+
 _METAVARS = {str: "NAME", CommaList: "NAME", int: "N", float: "X", list: "N,N"}
 
 
@@ -65,7 +84,7 @@ class TrainOptions:
         COMMON,
         "digits",
         str,
-        "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file",
+        "digits, mnist, fashion-mnist, cifar10, spirals, an .npz file, or a table: .csv .tsv .txt .data [.gz] .parquet",
         names=("digits", "mnist", "fashion-mnist", "cifar10", "spirals"),
         metavar="NAME|FILE",
     )
@@ -76,7 +95,34 @@ class TrainOptions:
         COMMON,
         None,
         CommaList,
-        "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)",
+        "the column of a table that holds the labels, or the numbers to predict (several: a,b): its name, or its "
+        "number, 0 for the first and -1 for the last",
+        metavar="NAME|NUMBER",
+    )
+    header: str | None = option(
+        DATA, None, str, "whether a table's first row holds names, {} (default: found out)", names=("yes", "no")
+    )
+    sep: str | None = option(
+        DATA, None, str, "between a table's cells: a character, tab or blank (default: found out)", metavar="SEP"
+    )
+    decimal: str | None = option(
+        DATA, None, str, "a table's decimal sign, . or , (default: found out)", names=(".", ","), metavar="SIGN"
+    )
+    missing: str | None = option(
+        DATA,
+        None,
+        CommaList,
+        "what stands for a missing value, besides an empty cell, NA, N/A, nan, null and ?",
+        metavar="WORD,WORD",
+    )
+    drop: str | None = option(DATA, None, CommaList, "columns of a table to leave out", metavar="NAME,NAME")
+    only: str | None = option(DATA, None, CommaList, "the only columns of a table to use", metavar="NAME,NAME")
+    ordinal: list[str] = option(
+        DATA,
+        (),
+        tuple,
+        "an ordered column and its levels from low to high; again for another column",
+        metavar="NAME=LOW,HIGH",
     )
     preprocess: str | None = option(
         DATA, None, str, "{} (default: by data set)", names=("none", "scale", "center", "standardize")
@@ -89,7 +135,7 @@ class TrainOptions:
         "relu",
         CommaList,
         "{}; or one for each hidden layer, such as tanh,relu",
-        names=("relu", "leaky_relu", "elu", "sigmoid", "tanh", "maxout", "gelu", "silu"),
+        names=tuple(ACTIVATIONS),
     )
     maxout_pieces: int | None = option(NETWORK, None, int, "pieces of each maxout unit (default: 2)")
     norm: str = option(NETWORK, "none", str, "{}", names=("none", "batchnorm", "layernorm"))
@@ -101,12 +147,12 @@ class TrainOptions:
         "inverted (scaled while training) or plain (scaled while evaluating)",
         names=("inverted", "plain"),
     )
-    loss: str = option(
+    loss: str | None = option(
         COMMON,
-        "softmax",
+        None,
         str,
-        "softmax or svm for classes, mse for numbers, bce for labels of 0 and 1",
-        names=("softmax", "svm", "mse", "bce"),
+        f"{grouped(LOSSES, 'targets', '{names} for {value}')} (default: {DEFAULT_LOSS})",
+        names=tuple(LOSSES),
     )
     label_smoothing: float = option(
         REGULARISATION, 0.0, float, "share of each softmax target spread evenly over the classes"
@@ -114,7 +160,11 @@ class TrainOptions:
     reg: float = option(REGULARISATION, 0.0, float, "L2 strength")
     reg_l1: float = option(REGULARISATION, 0.0, float, "L1 strength")
     init: str | None = option(
-        START, None, str, "{} (default: what suits the activation)", names=("zeros", "normal", "xavier", "he")
+        START,
+        None,
+        str,
+        f"{{}} (default: {grouped(ACTIVATIONS, 'init')})",
+        names=tuple(SCHEMES),
     )
     weight_scale: float | None = option(
         START, None, float, "standard deviation of the initial weights, instead of --init"
@@ -124,9 +174,9 @@ class TrainOptions:
         "adam",
         str,
         "{}",
-        names=("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs", "bfgs"),
+        names=(*RULES, *FULL_BATCH),
     )
-    lr: float | None = option(COMMON, None, float, "learning rate (default: the optimizer's)")
+    lr: float | None = option(COMMON, None, float, f"learning rate (default: {grouped(RULES, 'learning_rate')})")
     lr_decay: float = option(STEPS, 1.0, float, "factor on the learning rate after each epoch")
     schedule: str | None = option(
         STEPS,
@@ -145,7 +195,10 @@ class TrainOptions:
     schedule_floor: float | None = option(STEPS, None, float, "cosine: the share of the rate that stays (default: 0)")
     warmup: int | None = option(STEPS, None, int, "so many smaller, rising rates come first")
     weight_decay: float | None = option(
-        REGULARISATION, None, float, "decoupled weight decay (default: 0.01 for adamw, else 0)"
+        REGULARISATION,
+        None,
+        float,
+        f"decoupled weight decay (default: {grouped(RULES, 'weight_decay')}, else 0)",
     )
     clip_norm: float | None = option(STEPS, None, float, "longest gradient, all parameters together")
     clip_value: float | None = option(STEPS, None, float, "largest element of a gradient")
@@ -171,6 +224,30 @@ class TrainOptions:
         "what the best epoch is chosen by (default: accuracy, of numbers rmse): accuracy, balanced_accuracy, f1, "
         "f1_macro, roc_auc or log_loss; rmse, mae or r2",
         names=("accuracy", "balanced_accuracy", "f1", "f1_macro", "roc_auc", "log_loss", "rmse", "mae", "r2"),
+    )
+    class_weight: str | None = option(
+        COMMON,
+        None,
+        CommaList,
+        "balanced, so that rare classes count as much as others, or weights such as no=1,yes=5",
+        names=("balanced",),
+        metavar="NAME=X",
+    )
+    threshold: str | None = option(
+        COMMON,
+        None,
+        CommaList,
+        "of two classes: the probability above which the second is predicted (default: 0.5), or auto, to choose it on "
+        "the validation part by --metric, else by balanced accuracy",
+        names=("auto",),
+        metavar="X|auto",
+    )
+    cv: int | None = option(
+        COMMON,
+        None,
+        int,
+        "cross-validation: each of so many folds is the test part of a training; that of all rows is kept",
+        metavar="K",
     )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
@@ -204,6 +281,7 @@ _REMEDIES = {
     "data_dir= or $FCNET_DATA": "--data-dir or $FCNET_DATA",
     "mirror=URL": "--mirror URL",
     "loss 'mse' or targets='numbers'": "--loss mse",
+    "loss 'softmax' or targets='classes'": "--loss softmax",
 }
 
 
@@ -303,8 +381,12 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
         raise FileNotFoundError(f"config: no such file: {path}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"config: expected a TOML file, got the folder {path}; name the file in it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"config: {path}: expected options and values, got lists nested without end") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        long = "Exceeds the limit" in str(error)
+        why = "a number of thousands of digits" if long else error
+        raise ValueError(f"config: {path} is not valid TOML: {why}") from None
     fields = {flag(field.name): field for field in dataclasses.fields(table)}
     values: dict[str, Any] = {}
     for key, value in given.items():
@@ -372,7 +454,9 @@ def typed(where: str, value: Any, kind: type) -> Any:
     if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {value!r}")
+        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {shown(value)}")
+    if kind is int and isinstance(value, int) and abs(value) >= 2**64:
+        raise ValueError(f"{where}: expected an integer of at most 64 bits, got one of {value.bit_length()}")
     return value
 
 
@@ -407,6 +491,30 @@ def parse_multipliers(text: str) -> dict[int, float]:
     return multipliers
 
 
+def parse_class_weight(text: str) -> str | dict[str, float]:
+    """ "balanced" as it is, "no=1,yes=5" as {"no": 1.0, "yes": 5.0}. Raises ValueError."""
+    if text == "balanced":
+        return text
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        weights = {name.strip(): float(weight) for name, _, weight in pairs}
+    except ValueError:
+        weights = {}
+    if len(weights) < len(pairs) or "" in weights:
+        raise ValueError(
+            f"class_weight: expected balanced, or classes, each once, with weights, such as no=1,yes=5, got {text!r}"
+        )
+    return weights
+
+
+def parse_threshold(text: str) -> str | float:
+    """ "auto" as it is, "0.3" as 0.3. Raises ValueError."""
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError(f"threshold: expected a probability between 0 and 1, or auto, got {text!r}") from None
+
+
 _SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")
 
 
@@ -425,7 +533,9 @@ def to_save(options: TrainOptions) -> dict[str, Any]:
     return {
         flag(field.name): getattr(options, field.name)
         for field in dataclasses.fields(options)
-        if field.name not in _NOT_SAVED and getattr(options, field.name) is not None
+        if field.name not in _NOT_SAVED
+        and getattr(options, field.name) is not None
+        and (field.metadata["kind"] is not tuple or getattr(options, field.name))  # none of what may come again
     }
 
 

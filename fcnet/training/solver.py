@@ -37,7 +37,9 @@ from fcnet.training.losslog import to_scale
 from fcnet.training.metrics import Figure, measure, metric_named, outcome
 from fcnet.training.notfinite import NotFinite
 from fcnet.training.steps import Steps
+from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
 from fcnet.training.updates import Updates
+from fcnet.training.weights import sample_weights
 from fcnet.validation import check_input, one_of, positive_int
 
 LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
@@ -91,6 +93,8 @@ class Solver(Steps):
         verbose: bool = True,
         patience: int | None = None,
         metric: str | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
+        threshold: float | str | None = None,
         num_train_samples: int | None = 1000,
         preprocess: str | None = None,
         out: str | Path | RunDirectory | None = None,
@@ -102,9 +106,9 @@ class Solver(Steps):
             model: trained in place.
             data: a `Dataset`, or a dictionary of its arrays (X_train, y_train, X_val, y_val and optional X_test,
                 y_test, sample_weight).
-            update_rule: a name in `fcnet.optim.RULES`: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or
-                "adamw"; or "lbfgs" or "bfgs", SciPy's, of which an epoch is an iteration on all samples at once, and
-                which end before `num_epochs` when the loss falls no more (`converged` and `message` tell).
+            update_rule: a name in `fcnet.optim.RULES`, such as "sgd" or "adam"; or "lbfgs" or "bfgs", SciPy's, of which
+                an epoch is an iteration on all samples at once, and which end before `num_epochs` when the loss falls
+                no more (`converged` and `message` tell).
             optim_config: the rule's hyperparameters, such as {"learning_rate": 1e-3}.
             lr_decay: the learning rate is multiplied by it after each epoch.
             schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
@@ -112,7 +116,7 @@ class Solver(Steps):
                 nothing else. It has the last word on the rate.
             schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
             lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
-            weight_decay: strength of decoupled decay of the weight matrices; None: 0.01 for adamw, else 0.
+            weight_decay: strength of decoupled decay of the weight matrices; None: the rule's own, 0 for most.
             clip_norm: the gradient of all parameters together, penalties included, is shortened to this length.
             clip_value: and before that, each of its elements held within plus and minus this.
             max_norm: after each step, every unit's incoming weights are shortened to this length.
@@ -127,6 +131,11 @@ class Solver(Steps):
                 "balanced_accuracy", "f1" (of the second class of two; of more the mean), "f1_macro", "roc_auc" (of more
                 than two classes each against the rest, the mean) or "log_loss", of numbers "rmse", "mae" or "r2"; of
                 several labels or numbers the mean over them. From scikit-learn where it is installed.
+            class_weight: "balanced", so that every class counts the same in the loss, however rare, or a weight for
+                each class by name or code, such as {0: 1, 1: 5} (others: 1), which multiplies that of a sample.
+            threshold: of two classes, or with the loss "bce" of one label: the probability above which the second, or
+                the label, is predicted (`model.threshold`). "auto" chooses it when the training has come to its end, on
+                the validation part, by `metric` if that looks at decisions, else by balanced accuracy.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
                 None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
@@ -172,7 +181,8 @@ class Solver(Steps):
                 updates = Updates(
                     model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
                 )
-        self._check_data()
+        weights = self._check_data(class_weight)
+        self.threshold = with_threshold(model, threshold)
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
@@ -183,7 +193,7 @@ class Solver(Steps):
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
         self._tell_model_of_data()
         with model.backend.allocating():
-            self._parts = DeviceData(model, self.data)
+            self._parts = DeviceData(model, self.data, weights)
             train = self._parts.train
             shown = min(count, num_train_samples or count)
             self._shown = host_generator(self.seed, Purpose.DATA).permutation(count)[:shown]
@@ -204,8 +214,8 @@ class Solver(Steps):
         self._best_loss = math.inf
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
 
-    def _check_data(self) -> None:
-        """Every part suits the model. Raises ValueError or TypeError."""
+    def _check_data(self, class_weight: Any) -> np.ndarray | None:
+        """Every part suits the model. Raises ValueError or TypeError. The weights of the training samples, or None."""
         model = self.model
         for part, (X, y) in self.data.splits().items():
             check_input(f"X_{part}", X, model.input_dim, model.dtype)
@@ -213,6 +223,8 @@ class Solver(Steps):
             model.objective.check_targets(
                 f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
             )
+        self.class_weight = class_weight
+        return sample_weights(self.data, model.objective, class_weight)
 
     def _tell_model_of_data(self) -> None:
         """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
@@ -228,6 +240,8 @@ class Solver(Steps):
             model.classes = data.classes
         if model.features is None:
             model.features = data.features
+        if model.plan is None:
+            model.plan = data.plan
 
     @property
     def _method(self) -> Updates | FullBatch:
@@ -302,6 +316,8 @@ class Solver(Steps):
             DivergedError: the loss became NaN or infinite; the best parameters so far are put back, nothing is written.
             KeyboardInterrupt: passed on, after what finished epochs gave has been put back and written.
         """
+        if self.threshold == "auto":  # a training that goes on is judged as it was
+            self.model.threshold = None
         steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
@@ -339,6 +355,9 @@ class Solver(Steps):
         with Deferred():  # what was learned is read and written whole, or not at all
             if self.history or not keep:  # not after steps by hand that nobody evaluated
                 self._restore_best()
+            if self.threshold == "auto" and keep and self.history:
+                by = figure_for_threshold(self.metric, by_name=self.metric_name is not None)
+                self.model.threshold = choose_threshold(self.model, *self.data.splits()["val"], by)
             if self.run is not None:
                 self.run.write(self.record()) if keep else self.run.abandon()
 
@@ -356,6 +375,10 @@ class Solver(Steps):
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
+            threshold=None if self.threshold is None else str(self.threshold),
+            class_weight=self.class_weight
+            if not isinstance(self.class_weight, Mapping)
+            else ",".join(f"{name}={weight}" for name, weight in self.class_weight.items()),
             seed=self.seed,
         )
         by_hand = ["a learning rate set by hand"] if self._updates and self._updates.rate_set_by_hand else []
@@ -427,7 +450,7 @@ class Solver(Steps):
             self.speed.begin()
             return self._out_of_patience()
 
-        ending = method.minimize(x, y, self.num_epochs - self.epoch, report, weights)
+        ending = method.minimize(lambda: [(x, y, weights)], self.num_epochs - self.epoch, report)
         self.converged, self.message = ending
         if self.epoch == before:
             progress.say(

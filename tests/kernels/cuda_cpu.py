@@ -60,8 +60,8 @@ static void call(void (*kernel)(P...), void** args, std::index_sequence<I...>)
 {
     kernel(*static_cast<std::remove_cv_t<P>*>(args[I])...);
 }
-// A coroutine, used again for one body after another. Only its first start goes by ucontext, whose every switch asks the
-// system for the signal mask: setjmp takes a twentieth of that.
+// A coroutine, used again for one body after another. Only its first start goes by ucontext, whose every switch asks
+// the system for the signal mask, which takes twenty times as long as setjmp.
 struct Fiber { ucontext_t context; jmp_buf at; std::vector<char> stack; dim3 index; bool made, done; };
 static jmp_buf scheduler;
 static Fiber* current;
@@ -132,8 +132,10 @@ static void launch(void (*kernel)(P...), dim3 grid, dim3 block, void** args)
 """
 
 
-#: How the sources begin a kernel; with KERNEL, its blocks have a largest size.
-KERNELS = re.compile(r'^(?:extern "C" __global__ void|KERNEL\(\d+(?:, \w+)?\)) (\w+)\(', re.MULTILINE)
+#: How the sources begin a kernel, or name one; with KERNEL, its blocks have a largest size.
+KERNELS = re.compile(
+    r'^(?:(?:extern "C" __global__ void|KERNEL\(\d+(?:, \w+)?\)) (?=\w+\()|UPDATE_RULE\()(\w+)', re.MULTILINE
+)
 
 
 class Dim3(ctypes.Structure):

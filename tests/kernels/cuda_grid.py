@@ -136,7 +136,8 @@ static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsi
         shared_of_block[b].resize(floats + BEYOND, UNTOUCHED);
         for (unsigned i = 0; i < count; ++i) {
             if (i == threads_of_block[b].size())
-                threads_of_block[b].push_back({{{}, {}, std::vector<char>(1 << 16), {i, 0, 0}, false, false}, false, {}, {}});
+                threads_of_block[b].push_back(
+                    {{{}, {}, std::vector<char>(1 << 16), {i, 0, 0}, false, false}, false, {}, {}});
             Thread& thread = threads_of_block[b][i];
             thread.fiber.made = thread.fiber.made && thread.fiber.done;  // not one that a run left in its middle
             thread.waits = thread.fiber.done = false;

@@ -17,7 +17,7 @@ import fcnet.build as build
 from fcnet.backends.signals import Deferred
 from fcnet.data import Dataset
 from fcnet.errors import DivergedError, TrainingWarning
-from fcnet.functional.metric import METRICS, Metric
+from fcnet.functional import METRICS, Metric
 from fcnet.nn.model import load as read_model
 from fcnet.runs.options import TrainOptions, flag, in_users_words, merged, of_network
 from fcnet.tools.search.optuna_quietly import need_optuna
