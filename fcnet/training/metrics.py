@@ -119,6 +119,7 @@ def metric_named(name: str | None, objective: Objective) -> F.Metric | Figure:
         raise ValueError(
             f"metric and loss: expected one of {', '.join([own, *suited])} with loss {objective.loss!r}, got {name!r}"
         )
+    judging.use_library()
     return suited[key]
 
 
