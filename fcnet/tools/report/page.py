@@ -6,16 +6,17 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from fcnet.data.columns import printable
+from fcnet.data.columns import in_line
 
 STYLE = """
 :root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
+body { overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin: .6rem 0; }
 table { border-collapse: collapse; } th, td { padding: .15rem .7rem .15rem 0; text-align: left; vertical-align: top; }
 th { border-bottom: 1px solid #8888; } td.n, th.n { text-align: right; white-space: nowrap; }
-td { overflow-wrap: normal; } td.l { min-width: 8rem; overflow-wrap: anywhere; }
+td:last-child:not(.n) { min-width: 10rem; }
 img { max-width: max(100%, 34rem); height: auto; background: white; }
 .bar { display: inline-block; height: .8em; background: #3b7dd8; border-radius: 2px; }
 .note { color: #777; }
@@ -103,4 +104,4 @@ class Page:
 
 def _plain(text: str) -> str:
     """Text as HTML shows it, without signs that have no shape or turn the line around."""
-    return escape(printable(text), quote=True)
+    return escape(in_line(text), quote=True)

@@ -16,7 +16,7 @@ from fcnet.tools.report.importance import columns_of_inputs, importances
 from fcnet.tools.report.page import Page
 from fcnet.tools.report.pictures import calibration_png, confusion_png, residuals_png
 from fcnet.training import judging
-from fcnet.training.metrics import Figure, Outcome, figures_of, outcome, own_figure
+from fcnet.training.metrics import Figure, Outcome, different_figures, figures_of, outcome, own_figure
 from fcnet.training.solver import Solver
 
 if TYPE_CHECKING:
@@ -92,8 +92,9 @@ def _spelled(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.1f}"
+def _number(value: float, deviation: float | None = None) -> str:
+    places = 4 if abs(value) < 100 else 1
+    return f"{value:,.{places}f}" + ("" if deviation is None else f" ± {deviation:,.{places}f}")
 
 
 def _names(model: FullyConnectedNet) -> Sequence[str]:
@@ -106,7 +107,7 @@ def _figures(page: Page, solver: Solver, said: Mapping[str, Outcome], scores: Sc
     page.heading("How good it is")
     titles = {"val": "validation", "test": "test"}
     rows = [[own.title, *(_number(own_figure(model.objective, one)) for one in said.values())]]
-    for figure in figures_of(model.objective).values():
+    for figure in different_figures(model.objective):
         rows.append([figure.title, *(_number(figure.measure(one)) for one in said.values())])
     page.table(["metric", *(titles[name] for name in said)], rows, numbers=[1, 2])
     if model.threshold is not None:
@@ -176,7 +177,8 @@ def _how_it_went(solver: Solver) -> str:
 
 def _errors_of_numbers(page: Page, solver: Solver, said: Outcome, part: str) -> None:
     page.heading(f"Errors on the {_part(part)} part")
-    names = solver.model.classes or ["true"]
+    model = solver.model
+    names = model.classes or (model.plan.targets if model.plan is not None else None) or ["true"]
     page.picture(residuals_png(said.y, said.predicted, names), "predictions against targets, and a histogram of errors")
 
 
@@ -246,7 +248,7 @@ def _importance(page: Page, solver: Solver, seconds: float) -> None:
         (
             (
                 one.column,
-                f"{_number(one.loss)} ± {_number(one.deviation)}",
+                _number(one.loss, one.deviation),
                 max(0.0, one.loss / largest) if largest > 0 else 0.0,
             )
             for one in found[:MOST_BARS]
