@@ -77,7 +77,7 @@ class FCNetClassifier(ClassifierMixin, Base):
             frame that hold text; None: none.
 
     Attributes:
-        classes_, n_features_in_, feature_names_in_, n_outputs_, n_layers_, out_activation_: of the data and the network.
+        classes_, n_features_in_, feature_names_in_, n_outputs_, n_layers_, out_activation_: of data and network.
         coefs_, intercepts_: weights and biases on the host; of the preprocessed inputs.
         n_iter_, t_: epochs of the last fit, rows seen in all. loss_, best_loss_, loss_curve_: of the training.
         validation_scores_, best_validation_score_, val_loss_curve_: of the validation rows, or None.
