@@ -8,11 +8,11 @@ if __name__ != "fcnet.backends":
 
 from fcnet.backends.denormals import flush
 from fcnet.backends.device import Array, Backend, Feed, Kernel, Memory
-from fcnet.backends.ops import REGISTRY, Op, accelerated
+from fcnet.backends.ops import REGISTRY, Function, Op, accelerated, checked
 from fcnet.backends.probe import Probe, Status, probe
 from fcnet.backends.random import MaskStream, Purpose, check_seed, host_generator
 from fcnet.backends.select import DeviceError, array_module, backend_of, get_backend
-from fcnet.backends.step import Program, Run, direct
+from fcnet.backends.step import Run, StepRecorder, direct
 
 __all__ = [
     "REGISTRY",
@@ -20,19 +20,21 @@ __all__ = [
     "Backend",
     "DeviceError",
     "Feed",
+    "Function",
     "Kernel",
     "MaskStream",
     "Memory",
     "Op",
     "Probe",
-    "Program",
     "Purpose",
     "Run",
     "Status",
+    "StepRecorder",
     "accelerated",
     "array_module",
     "backend_of",
     "check_seed",
+    "checked",
     "direct",
     "flush",
     "get_backend",

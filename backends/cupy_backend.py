@@ -24,7 +24,7 @@ from fcnet.backends.cuda.prefetch import CudaFeed
 from fcnet.backends.cuda.recognize import Unfit
 from fcnet.backends.cuda.side_stream import Beside
 from fcnet.backends.cuda.sources import source
-from fcnet.backends.device import Array, Backend, Kernel, Memory, recorded
+from fcnet.backends.device import Array, Backend, Call, Kernel, Memory, recorded
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
@@ -225,6 +225,7 @@ class CupyBackend(Backend):
         """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the
         calls themselves, and a RuntimeWarning.
         """
+        calls = recorded(calls)
         whole = self._persistent(calls, put_back)
         if whole is not None:
             return whole
@@ -233,15 +234,13 @@ class CupyBackend(Backend):
                 "two streams": self._forking,
                 "one stream": nullcontext,
             }
-            step = graph.compile(self.xp, recorded(calls), ways)
+            step = graph.compile(self.xp, calls, ways)
         if isinstance(step, graph.Captured):
             step.why_not_whole = self.not_persistent
             step.keep(self._own_gemm(), getattr(self._local, "kept", None))
         return step
 
-    def _persistent(
-        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None
-    ) -> PersistentStep | None:
+    def _persistent(self, calls: Sequence[Call], put_back: Callable[[], None] | None) -> PersistentStep | None:
         """The step as launches of one kernel, the first one made; None where net or device do not fit, and then
         `not_persistent` says why.
         """

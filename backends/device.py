@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -34,17 +34,29 @@ class Memory(NamedTuple):
 
 
 class Call(partial):
-    """A recorded call.
+    """A recorded call: calling it makes it again.
 
     Attributes:
-        outputs: names of the keyword arguments that it fills without reading them.
+        name: of the function in fcnet, whatever serves in its place.
+        arguments: by the names of that function's parameters, defaults included.
+        outputs: names of the arguments that it fills without reading them.
+        notes: what `Backend.first_call` gave.
     """
 
+    name: str
+    arguments: dict[str, Any]
     outputs: frozenset[str] = frozenset()
+    notes: Any = None
+
+    def __new__(cls, function: Callable[..., Any], /, *args: Any, **keywords: Any) -> Self:
+        call = super().__new__(cls, function, *args, **keywords)
+        call.name = getattr(function, "__name__", "an unnamed call")
+        call.arguments = {**{f"argument {i}": value for i, value in enumerate(args, 1)}, **keywords}
+        return call
 
 
 def recorded(calls: Sequence[Callable[[], Any]]) -> Sequence[Call]:
-    """These calls.
+    """Return these calls.
 
     Raises:
         TypeError: one is no `Call`: nobody could see which arrays it touches, and put them back after a trial.
@@ -185,6 +197,10 @@ class Backend(ABC):
     def snapshot(self, arrays: Sequence[Array]) -> Callable[[], None] | None:
         """What puts back what the arrays hold now, for `compile`; None where that does not need it."""
         return None
+
+    def first_call(self, kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Make a kernel's call while a step is recorded; return its result, and notes on it for `compile` or None."""
+        return kernel(*args, **kwargs), None
 
     @abstractmethod
     def compile(

@@ -98,6 +98,9 @@ class NumpyBackend(Backend):
         words = philox.random_raw(-(-size // 4)).astype("<u8", copy=False)
         return words.view(np.uint16)[:size].reshape(shape)
 
+    def first_call(self, kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        return loader.first_call(kernel, *args, **kwargs)
+
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:

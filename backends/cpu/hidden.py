@@ -12,7 +12,7 @@ import numpy as np
 from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_threshold, relu_cache
 from fcnet.backends.cpu import pool, tape
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
-from fcnet.backends.cpu.jit import Jit, not_on_tape, plain
+from fcnet.backends.cpu.jit import Jit, only_in_python, plain
 from fcnet.backends.cpu.tape import matrix, real, vector
 from fcnet.backends.device import Kernel
 
@@ -220,7 +220,7 @@ def _over(z: Any, given: Any) -> Any:
     if z.flags.c_contiguous:
         _copy(z, target)
     else:
-        not_on_tape()
+        only_in_python()
         np.copyto(target, z)
     return target
 
@@ -276,7 +276,7 @@ def batchnorm_activation_dropout_forward(
         statistics = [cache.norm.inv_std, cache.norm.mean, cache.norm.var]
         x_hat, out = _first_of(x_hat, cache.norm.x_hat), _first_of(out, cache.hidden)
     if dropped:
-        not_on_tape()  # which would go on with these bits
+        only_in_python()  # which would go on with these bits
     inv_std, mean, var = statistics
     none = _NOTHING[z.dtype.char]
     _batchnorm_relu(
@@ -302,7 +302,7 @@ def batchnorm_activation_dropout_forward(
 def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None):
     x_hat, inv_std, gamma, mean, var = cache.norm
     if not dout.flags.c_contiguous:
-        not_on_tape()  # which would go on reading this copy
+        only_in_python()  # which would go on reading this copy
         dout = np.ascontiguousarray(dout)
     dz, work = (np.empty_like(x_hat) if array is None else array for array in (dz, work))
     db, dgamma, dbeta = (np.empty_like(gamma) if d is None else d for d in (db, dgamma, dbeta))

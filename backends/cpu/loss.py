@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cpu import pool, tape
-from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
+from fcnet.backends.cpu.jit import Jit, compiled, only_in_python, plain
 from fcnet.backends.cpu.tape import integer, integers, matrix
 from fcnet.backends.device import Kernel
 
@@ -52,7 +52,7 @@ def softmax_loss(scores, y, *, loss=None, dscores=None):
     loss = np.empty((), dtype=scores.dtype) if loss is None else loss
     dscores = np.empty_like(scores) if dscores is None else dscores
     if y.dtype != np.int64:
-        not_on_tape()  # which would go on reading this copy
+        only_in_python()  # which would go on reading this copy
         y = y.astype(np.int64)
     _softmax_loss(scores, y, loss, dscores)
     return loss, dscores

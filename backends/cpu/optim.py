@@ -13,7 +13,7 @@ import numpy as np
 
 from fcnet.backends.cpu import pool, tape
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
-from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
+from fcnet.backends.cpu.jit import Jit, compiled, only_in_python, plain
 from fcnet.backends.cpu.tape import integer, integers, real, vector
 from fcnet.backends.device import Kernel
 
@@ -118,7 +118,7 @@ def _array(value: Any, dtype: Any) -> Any:
     """A number as an array of one element, which an array may be already."""
     if type(value) is np.ndarray and value.dtype == dtype and value.shape == (1,):
         return value
-    not_on_tape()
+    only_in_python()
     return np.array(value, dtype).reshape(1)
 
 

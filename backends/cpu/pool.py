@@ -23,7 +23,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fcnet.backends.cpu.jit import Jit, callback, compiling, taken, takers
+from fcnet.backends.cpu.jit import Jit, callback, compiling, trace_loop, traces
 
 MOST = 16  # threads; more has not been measured
 WORTH = 400_000  # operations of a job; for less, waking a sleeping helper costs more than it brings
@@ -310,17 +310,17 @@ _making = threading.Lock()
 
 def run(function: Jit, *arguments: Any, work: int) -> None:
     """function(*arguments, board, scratch, hands); nobody is woken for less than WORTH operations of `work`."""
-    if takers and taken(function, *arguments, work=work):
-        return
+    if traces:
+        trace_loop(function, arguments, work)
     pool = _pool or _made()
     try:
         if not pool.taken.acquire(False):
-            function(*arguments, *_own_desk())
+            function.untraced(*arguments, *_own_desk())
             return
         board, scratch, hands = pool.desk
         if work > WORTH and hands > 1 and (pool.asleep or pool.missing):
             pool.rouse()
-        function(*arguments, board, scratch, hands)
+        function.untraced(*arguments, board, scratch, hands)
         pool.taken.release()
     except BaseException:
         # Ctrl-C may come right after `acquire` or `release`, too: who holds the lock then, only the lock can say.
@@ -341,11 +341,11 @@ def _made() -> Pool:
 def _forget() -> None:
     """A forked child has none of its parent's threads, and perhaps a lock that nobody will give back.
 
-    Nor has it a thread that takes calls down, but its own threads get the same numbers.
+    Nor is any of its calls traced, but its threads get the same numbers.
     """
     global _pool, _making
     _pool, _making = None, threading.Lock()
-    takers.clear()
+    traces.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,15 +1,16 @@
-"""A recorded step's small kernels, played by one call into compiled code.
+"""A recorded step's small kernels, made by one call into compiled code.
 
-From Python a kernel costs a microsecond before it begins, which is most of a small network's step. So when a step has
-been recorded (`Backend.compile`), each call of a kernel over small arrays becomes an entry of a tape: the address of
-its player and a record, the addresses and numbers that the call had. Calls that cannot be played (large arrays, where
-the microsecond is nothing and a sleeping helper should be woken first; random bits; references) stay calls, in turn.
+From Python a kernel costs a microsecond before it begins, which is most of a small network's step. So while a step is
+recorded, the loops that a kernel's call runs over small arrays are written down (`first_call`): of each, the address
+of its thunk, compiled code without arguments of its own, and the record that the thunk reads them from, addresses and
+numbers. `compile` joins the thunks of neighbouring calls. Calls without thunks (large arrays, where the microsecond is
+nothing and a sleeping helper should be woken first; random bits; references) stay calls, in turn.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numba
@@ -19,10 +20,14 @@ from numba import types
 from numba.extending import intrinsic
 
 from fcnet.backends.cpu import pool
-from fcnet.backends.cpu.jit import Jit, NotRecordable, takers
-from fcnet.backends.device import InTurn
+from fcnet.backends.cpu.jit import Jit, tracing
+from fcnet.backends.device import Call, InTurn
 
 LARGE = 100_000  # elements of a float array: from here on a call is not worth playing
+
+
+class NotRecordable(Exception):
+    """There is no thunk for a loop with these arguments."""
 
 
 class Player(pool.Task):
@@ -117,25 +122,22 @@ class Entry(NamedTuple):
     work: int
 
 
-def recorded(call: Callable[[], Any]) -> list[Entry] | None:
-    """The entries that do what this call of a kernel does, or None; the call is not made."""
-    entries: list[Entry] = []
-
-    def take(kernel: Jit, arguments: tuple[Any, ...], work: int) -> None:
-        if kernel.form is None:
-            raise NotRecordable
-        record = np.array(_record(kernel.form.kinds, arguments), np.int64)
-        entries.append(Entry(kernel.form.player, record, arguments, work))
-
-    thread = threading.get_ident()
-    takers[thread] = take
+def first_call(kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, list[Entry] | None]:
+    """Make a kernel's call; return its result, and the entries that do the same, or None."""
+    with tracing() as trace:
+        result = kernel(*args, **kwargs)
+    if not trace.whole:
+        return result, None
     try:
-        call()
+        return result, [_entry(loop, arguments, work) for loop, arguments, work in trace.loops]
     except NotRecordable:
-        return None
-    finally:
-        takers.pop(thread, None)  # gone already in a child that was forked meanwhile
-    return entries
+        return result, None
+
+
+def _entry(loop: Jit, arguments: tuple[Any, ...], work: int) -> Entry:
+    if loop.form is None:
+        raise NotRecordable
+    return Entry(loop.form.player, np.array(_record(loop.form.kinds, arguments), np.int64), arguments, work)
 
 
 @intrinsic
@@ -167,19 +169,10 @@ class Tape:
         pool.run(_play, self._addresses, work=self._work)
 
 
-def compile(calls: Sequence[Callable[[], Any]], kernels: frozenset[Any]) -> InTurn:
-    """What makes these calls in turn: those of `kernels` from tapes where they can be, the others as they are."""
+def compile(calls: Sequence[Call]) -> InTurn:
+    """Return what makes these calls in turn: from tapes those that have entries, the others as they are."""
     parts: list[Callable[[], Any]] = []
-    waiting: list[Entry] = []
-    for call in calls:
-        entries = recorded(call) if getattr(call, "func", None) in kernels else None
-        if entries is not None:
-            waiting += entries
-            continue
-        if waiting:
-            parts.append(Tape(waiting))
-            waiting = []
-        parts.append(call)
-    if waiting:
-        parts.append(Tape(waiting))
+    for in_compiled_code, neighbours in groupby(calls, key=lambda call: call.notes is not None):
+        group = list(neighbours)
+        parts += [Tape([entry for call in group for entry in call.notes])] if in_compiled_code else group
     return InTurn(parts)

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cuda.checksum import Checksums
-from fcnet.backends.device import ALIGNMENT, Array, InTurn
+from fcnet.backends.device import ALIGNMENT, Array, Call, InTurn
 
 LAUNCHES, SECONDS = 10, 0.05  # by which ways are compared: so many, if they take no longer
-_DATA_SETS = ("gather", "next_batch")  # whose first argument is only read, and may be too large for a copy
+_DATA_SETS = {"gather": "data", "next_batch": "X"}  # arguments that are only read, and may be too large for a copy
 
 
 class Captured:
@@ -33,7 +33,7 @@ class Captured:
         seconds: of a launch, when it was chosen.
     """
 
-    def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any) -> None:
+    def __init__(self, calls: Sequence[Call], graph: Any, pool: Any) -> None:
         self.calls, self._graph, self._pool = tuple(calls), graph, pool
         self._kept: tuple[Any, ...] = ()
         self.seconds = 0.0
@@ -72,7 +72,7 @@ def held() -> int:
 
 def compile(
     cupy: Any,
-    calls: Sequence[Callable[[], Any]],
+    calls: Sequence[Call],
     ways: Mapping[str, Callable[[], AbstractContextManager]] = MappingProxyType({"one stream": nullcontext}),
 ) -> Callable[[], Any]:
     """One graph of these calls, captured in the way that makes the fastest, or the calls in turn, and a warning that
@@ -81,7 +81,7 @@ def compile(
     eager = InTurn(calls)
     objections: dict[str, str] = {}
     try:
-        best = _checked(cupy, eager, ways, objections)
+        best = _checked(cupy, calls, eager, ways, objections)
     except Exception as error:  # whatever a library refuses: the step itself is sound
         best, objections[""] = None, _words(error)
     if best is not None:
@@ -97,6 +97,7 @@ def compile(
 
 def _checked(
     cupy: Any,
+    calls: Sequence[Call],
     eager: InTurn,
     ways: Mapping[str, Callable[[], AbstractContextManager]],
     objections: dict[str, str],
@@ -108,14 +109,14 @@ def _checked(
     spoilt: they still hold what the calls wrote when they were recorded, which a graph that lacks one of them would
     leave there. Bits are compared by checksums, and only of what is to be taken: arrays stay on the device.
     """
-    arrays, outputs = _arrays(cupy, eager.calls), _outputs(cupy, eager.calls)
+    arrays, outputs = _arrays(cupy, calls), _outputs(cupy, calls)
     checksums, snapshot = Checksums(cupy), Snapshot(cupy, arrays)
     try:
         _spoil(cupy, outputs)
         eager()
         after = checksums(arrays)
         cupy.get_default_memory_pool().free_all_blocks()  # which the graphs' own pools could not take
-        made = _captured(cupy, eager, ways, snapshot, objections)
+        made = _captured(cupy, calls, ways, snapshot, objections)
         for captured in sorted(made, key=lambda captured: captured.seconds):
             snapshot.put_back()
             _spoil(cupy, outputs)
@@ -131,7 +132,7 @@ def _checked(
 
 def _captured(
     cupy: Any,
-    eager: InTurn,
+    calls: Sequence[Call],
     ways: Mapping[str, Callable[[], AbstractContextManager]],
     snapshot: Snapshot,
     objections: dict[str, str],
@@ -140,7 +141,7 @@ def _captured(
     made = []
     for name, way in ways.items():
         try:
-            captured = _capture(cupy, eager.calls, way)
+            captured = _capture(cupy, calls, way)
             snapshot.put_back()  # what escaped the capture was done in it
             captured.way, captured.seconds = name, _seconds(cupy, captured)
         except Exception as error:
@@ -190,7 +191,7 @@ class Snapshot:
             array.set(there)
 
 
-def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], AbstractContextManager]) -> Captured:
+def _capture(cupy: Any, calls: Sequence[Call], way: Callable[[], AbstractContextManager]) -> Captured:
     cupy.cuda.get_current_stream().synchronize()
     gc.collect()  # nothing is to be freed in between
     pool = cupy.cuda.MemoryPool()
@@ -230,11 +231,11 @@ def _abandon(stream: Any) -> None:
         return
 
 
-def _outputs(cupy: Any, calls: Iterable[Any]) -> list[Array]:
+def _outputs(cupy: Any, calls: Iterable[Call]) -> list[Array]:
     """The arrays that the calls fill without reading them."""
     found: list[Any] = []
     for call in calls:
-        found += [call.keywords[name] for name in getattr(call, "outputs", ())]
+        found += [call.arguments[name] for name in call.outputs]
     return [a for a in found if isinstance(a, cupy.ndarray) and a.nbytes and a.flags.c_contiguous]
 
 
@@ -243,13 +244,11 @@ def _spoil(cupy: Any, arrays: Sequence[Array]) -> None:
         array.data.memset_async(255, array.nbytes, cupy.cuda.get_current_stream())  # NaN, -1
 
 
-def _arrays(cupy: Any, calls: Iterable[Any]) -> list[Array]:
+def _arrays(cupy: Any, calls: Iterable[Call]) -> list[Array]:
     """The arrays that the calls touch, without those whose memory is part of another's."""
     found: list[Array] = []
     for call in calls:
-        arguments = [*getattr(call, "args", ()), *getattr(call, "keywords", {}).values()]
-        if getattr(getattr(call, "func", None), "__name__", "") in _DATA_SETS:
-            arguments = arguments[1:]
+        arguments = [value for name, value in call.arguments.items() if name != _DATA_SETS.get(call.name)]
         found += [a for a in _found(cupy, arguments) if a.nbytes and a.flags.c_contiguous]
     found.sort(key=lambda array: (array.data.ptr, -array.nbytes))
     whole: list[Array] = []

@@ -308,12 +308,12 @@ from fcnet import functional as F
 a = np.ones((4, 3), np.float32)
 F.bias_activation_dropout_forward(a, a[0])
 recording, done = threading.Event(), threading.Event()
-thread = threading.Thread(target=lambda: tape.recorded(lambda: (recording.set(), done.wait())))
+thread = threading.Thread(target=lambda: tape.first_call(lambda: (recording.set(), done.wait())))
 thread.start()
 recording.wait()
 child = os.fork()
 if child == 0:
-    found, nobody = [], not jit.takers
+    found, nobody = [], not jit.traces
     for _ in range(4):  # one of them may get the number of the thread that was recording
         other = threading.Thread(target=lambda: found.append(F.bias_activation_dropout_forward(a, a[0])[0]))
         other.start()

@@ -11,7 +11,8 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import get_backend
 from fcnet.backends.cpu import loader
-from fcnet.backends.device import Call, InTurn
+from fcnet.backends.device import InTurn
+from fcnet.backends.step import StepRecorder
 from fcnet.optim import rules
 from tests.small import blobs, solver
 
@@ -73,28 +74,29 @@ class TestCompile:
     """What `Backend.compile` does with single calls."""
 
     def program(self, op, *args, **kwargs):
-        function = op.choose(*args, **kwargs)
-        return get_backend("cpu").compile([Call(function, *args, **kwargs)])
+        recorder = StepRecorder(get_backend("cpu"))
+        recorder(op, *args, **kwargs)
+        return get_backend("cpu").compile(recorder.calls)
 
-    def test_the_call_is_not_made_when_it_is_recorded(self):
+    def test_the_call_is_made_once_when_it_is_recorded(self):
         w = np.ones(8, np.float32)
         rate = np.array([0.5])
         program = self.program(rules.sgd, w, np.ones_like(w), rate, work=w)
         assert len(entries(program)) == 1
-        assert (w == 1).all()
-        program()
         assert (w == 0.5).all()
+        program()
+        assert (w == 0).all()
         rate[0] = 0.25
         program()
-        assert (w == 0.25).all()
+        assert (w == -0.25).all()
 
     def test_a_rate_given_as_a_number_stays_a_call(self):
         w = np.ones(8, np.float32)
         program = self.program(rules.sgd, w, np.ones_like(w), 0.5, work=w)
         assert entries(program) == []
-        assert (w == 1).all()
-        program()
         assert (w == 0.5).all()
+        program()
+        assert (w == 0).all()
 
     def test_large_arrays_stay_calls(self):
         w = np.ones(100_001, np.float32)
@@ -125,28 +127,23 @@ class TestCompile:
         program()
         np.testing.assert_array_equal(batch, expected)
 
-    def test_other_threads_go_on_while_one_records(self):
+    def test_other_threads_are_not_traced_while_one_records(self):
         from fcnet.backends.cpu import jit
 
-        made = []
-
-        def call():
-            w = np.ones(8, np.float32)
-            rules.sgd(w, np.ones_like(w), np.array([0.5]), work=w)
-            made.append(w[0])
-
-        jit.takers[threading.get_ident()] = lambda *_: pytest.fail("taken down for another thread")
-        try:
-            thread = threading.Thread(target=call)
+        w = np.ones(8, np.float32)
+        with jit.tracing() as trace:
+            thread = threading.Thread(target=rules.sgd, args=(w, w.copy(), np.array([0.5])), kwargs={"work": w})
             thread.start()
             thread.join()
-        finally:
-            jit.takers.clear()
-        assert made == [0.5]
+            assert (w == 0.5).all()
+            assert trace.loops == []
+            rules.sgd(w, w.copy(), np.array([0.5]), work=w)
+            assert len(trace.loops) == 1
+        assert jit.traces == {}
 
-    def test_after_a_refusal_nothing_is_taken_down(self):
-        from fcnet.backends.cpu import jit
+    def test_after_an_error_nothing_is_traced(self):
+        from fcnet.backends.cpu import jit, tape
 
-        w = np.ones(100_001, np.float32)
-        self.program(rules.sgd, w, w, np.ones(1), work=w)
-        assert jit.takers == {}
+        with pytest.raises(ZeroDivisionError):
+            tape.first_call(lambda: 1 / 0)
+        assert jit.traces == {}
