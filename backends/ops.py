@@ -16,9 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fcnet.backends.device import Backend
+from fcnet.backends.registry import REGISTRY
 from fcnet.backends.select import backend_of
-
-REGISTRY: dict[str, Op] = {}  # every accelerated function by name
 
 
 class Function:

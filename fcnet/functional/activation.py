@@ -16,6 +16,29 @@ from fcnet.functional import checks
 
 Array = Any
 
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "activate",
+    "activation_named",
+    "elu_backward",
+    "elu_forward",
+    "gelu_backward",
+    "gelu_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
+    "maxout_backward",
+    "maxout_forward",
+    "relu_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "silu_backward",
+    "silu_forward",
+    "tanh_backward",
+    "tanh_forward",
+]
+
 LEAK = 0.01  # slope of leaky ReLU below 0
 CUBIC, SPREAD = 0.044715, math.sqrt(2 / math.pi)  # of GELU
 LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a number
@@ -295,27 +318,27 @@ class Activation(NamedTuple):
 
 
 @cache
-def _maxout(pieces: int) -> Activation:
+def _maxout(pieces: int, init: str) -> Activation:
     @checked("out", "cache", check=lambda x, **_: _check_maxout(x, pieces))
     def maxout_of_pieces(
         backend: Backend, x: Array, *, out: Array | None = None, cache: Array | None = None
     ) -> tuple[Array, Array]:
         return maxout_forward.formula(backend, x, pieces, out=out, cache=cache)
 
-    # Xavier: the larger of two normal numbers has the mean square that each of them has.
-    return Activation(maxout_of_pieces, maxout_backward, "xavier", True, pieces)
+    return Activation(maxout_of_pieces, maxout_backward, init, own_cache=True, pieces=pieces)
 
 
 #: Activations by name.
 ACTIVATIONS = {
-    "relu": Activation(relu_forward, relu_backward, "he"),
-    "leaky_relu": Activation(leaky_relu_forward, leaky_relu_backward, "he", True),
-    "elu": Activation(elu_forward, elu_backward, "he", True),
-    "sigmoid": Activation(sigmoid_forward, sigmoid_backward, "xavier"),
-    "tanh": Activation(tanh_forward, tanh_backward, "xavier"),
-    "maxout": _maxout(2),
-    "gelu": Activation(gelu_forward, gelu_backward, "he", True),
-    "silu": Activation(silu_forward, silu_backward, "he", True),
+    "relu": Activation(relu_forward, relu_backward, init="he"),
+    "leaky_relu": Activation(leaky_relu_forward, leaky_relu_backward, init="he", own_cache=True),
+    "elu": Activation(elu_forward, elu_backward, init="he", own_cache=True),
+    "sigmoid": Activation(sigmoid_forward, sigmoid_backward, init="xavier"),
+    "tanh": Activation(tanh_forward, tanh_backward, init="xavier"),
+    # Xavier: the larger of two normal numbers has the mean square that each of them has.
+    "maxout": _maxout(pieces=2, init="xavier"),
+    "gelu": Activation(gelu_forward, gelu_backward, init="he", own_cache=True),
+    "silu": Activation(silu_forward, silu_backward, init="he", own_cache=True),
 }
 
 
@@ -330,7 +353,7 @@ def activation_named(argument: str, name: str) -> Activation:
             return ACTIVATIONS[name]
         kind, _, pieces = name.partition(":")
         if kind == "maxout" and pieces.isdecimal() and int(pieces) >= 2:
-            return _maxout(int(pieces))
+            return _maxout(int(pieces), ACTIVATIONS[kind].init)
     raise unknown(argument, name, ACTIVATIONS)
 
 

@@ -16,17 +16,19 @@ from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import HiddenCache, relu_cache
 from fcnet.backends.cpu import loader
 from fcnet.backends.cuda.kernels import cuda_kernels
-from fcnet.optim import rules
+from fcnet.optim import RULES, rules
 from tests.backends.cuda_fake import fake_cupy
 from tests.small import blobs, net
 from tests.tolerances import assert_close
 
 CPU = get_backend("cpu")
+FUNCTIONS = {rule.update.reference.__name__: rule for rule in RULES.values()}
 SERVED = {
     *("matmul", "matmul_backward", "affine_forward", "affine_backward", "softmax_loss", "svm_loss", "l2_penalty"),
     *(f"{kind}_activation_dropout_forward" for kind in ("bias", "batchnorm", "layernorm")),
     *(f"{kind}_activation_dropout_backward" for kind in ("bias", "batchnorm", "layernorm")),
-    *("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "decay_weights", "clip_by_norm", "clip_by_value"),
+    *FUNCTIONS,
+    *("decay_weights", "clip_by_norm", "clip_by_value"),
     *("advance", "gather", "next_batch", "preprocess", "record_step"),
 }
 ACTIVATIONS = [*sorted(F.ACTIVATIONS), "maxout:3"]
@@ -104,7 +106,7 @@ def test_units(kind, activation, keep, rng, dtype):
 @pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize("name", ["softmax", "svm"])
 def test_losses(name, rng, dtype):
-    op, y = F.LOSSES[name], rng.integers(4, size=6)
+    op, y = F.LOSSES[name].function, rng.integers(4, size=6)
     one_hot = np.eye(4)[y]
     smooth = 0.7 * one_hot + 0.3 / 4 if name == "softmax" else one_hot
     targets = [y, y.astype("uint8"), y.astype("int32"), np.repeat(y, 2)[::2], one_hot.astype(dtype), one_hot > 0]
@@ -211,13 +213,12 @@ class TestOnEitherDevice:
         assert not fits(name, np.stack([scores, scores]), y)
         assert not fits(name, scores.astype("int64"), y)
 
-    @pytest.mark.parametrize(
-        ("name", "moments"),
-        [("sgd", 0), ("momentum", 1), ("nesterov", 1), ("adagrad", 1), ("rmsprop", 1), ("adam", 2)],
-    )
-    def test_rules(self, fits, name, moments, dtype):
+    @pytest.mark.parametrize("name", FUNCTIONS)
+    def test_rules(self, fits, name, dtype):
+        moments = len(FUNCTIONS[name].moments)
+
         def arguments(*sizes):
-            last = [np.array([0])] * (name == "adam") + [np.array([0.1])]
+            last = [np.array([0])] * FUNCTIONS[name].counts + [np.array([0.1])]
             return *(np.ones(size, dtype) for size in sizes), *last
 
         assert fits(name, *arguments(*[5] * (2 + moments)), work=None)
@@ -272,7 +273,7 @@ def test_an_output_of_another_shape_is_named(name, args, output, kernels, reques
     """Also by the kernels, which would write beside it."""
     request.getfixturevalue(kernels)
     with pytest.raises(ValueError, match=f"{name}: {output}: expected an array of shape .* to fill, got"):
-        REGISTRY[name](*args, **{output: WRONG})
+        getattr(F, name)(*args, **{output: WRONG})
 
 
 @pytest.mark.usefixtures("cpu_kernels")
