@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fcnet.cli.figures import by_class, by_output, in_all, in_short
-from fcnet.cli.parser import Parser
+from fcnet.cli.parser import Parser, say
 from fcnet.cli.reports import as_flags
 from fcnet.errors import counted
 from fcnet.runs.options import names_of
@@ -72,11 +72,11 @@ def run(options: argparse.Namespace) -> int:
         check_input("X", X, model.input_dim, model.dtype)
         model.objective.check_targets("y", y, len(X), model.dtype)
         said = outcome(model, X, y)
-    print(f"{source}{what}: {counted(len(y), 'sample')}")
+    say(f"{source}{what}: {counted(len(y), 'sample')}")
     for line in [
         *(by_output if model.objective.numeric else by_class)(model, said),
         *in_all(model, said, part, chosen),
         in_short(model.objective.metric, own_figure(model.objective, said), part),
     ]:
-        print(line)
+        say(line)
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fcnet.choices import rows
-from fcnet.errors import either, unknown
+from fcnet.errors import either, shown, unknown
 
 
 class CommaList(str):
@@ -197,6 +197,14 @@ class TrainOptions:
         "f1_macro, roc_auc or log_loss; rmse, mae or r2",
         names=("accuracy", "balanced_accuracy", "f1", "f1_macro", "roc_auc", "log_loss", "rmse", "mae", "r2"),
     )
+    class_weight: str | None = option(
+        COMMON,
+        None,
+        CommaList,
+        "balanced, so that rare classes count as much as others, or weights such as no=1,yes=5",
+        names=("balanced",),
+        metavar="NAME=X",
+    )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
     dtype: str = option(MACHINE, "float32", str, "{}", names=("float32", "float64"))
@@ -328,8 +336,12 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
         raise FileNotFoundError(f"config: no such file: {path}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"config: expected a TOML file, got the folder {path}; name the file in it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"config: {path}: expected options and values, got lists nested without end") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        long = "Exceeds the limit" in str(error)
+        why = "a number of thousands of digits" if long else error
+        raise ValueError(f"config: {path} is not valid TOML: {why}") from None
     fields = {flag(field.name): field for field in dataclasses.fields(table)}
     values: dict[str, Any] = {}
     for key, value in given.items():
@@ -397,7 +409,9 @@ def typed(where: str, value: Any, kind: type) -> Any:
     if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {value!r}")
+        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {shown(value)}")
+    if kind is int and isinstance(value, int) and abs(value) >= 2**64:
+        raise ValueError(f"{where}: expected an integer of at most 64 bits, got one of {value.bit_length()}")
     return value
 
 
@@ -430,6 +444,22 @@ def parse_multipliers(text: str) -> dict[int, float]:
     if len(multipliers) < len(pairs):
         raise ValueError(f"lr_mult: expected layers, each once, with factors, such as 3=0.1,4=0.5, got {text!r}")
     return multipliers
+
+
+def parse_class_weight(text: str) -> str | dict[str, float]:
+    """ "balanced" as it is, "no=1,yes=5" as {"no": 1.0, "yes": 5.0}. Raises ValueError."""
+    if text == "balanced":
+        return text
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        weights = {name.strip(): float(weight) for name, _, weight in pairs}
+    except ValueError:
+        weights = {}
+    if len(weights) < len(pairs) or "" in weights:
+        raise ValueError(
+            f"class_weight: expected balanced, or classes, each once, with weights, such as no=1,yes=5, got {text!r}"
+        )
+    return weights
 
 
 _SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")
