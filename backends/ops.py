@@ -36,11 +36,9 @@ class Function:
     def __init__(self, formula: Callable, results: tuple[str, ...], check: Callable | None) -> None:
         functools.update_wrapper(self, formula)
         whole = inspect.signature(formula)
-        parameters = list(whole.parameters.values())
-        if parameters[0].name == "backend":
-            del parameters[0]
-        else:
-            formula = _without_backend(formula)
+        backend, *parameters = whole.parameters.values()
+        if backend.name != "backend":  # a mistake in fcnet itself, found when the module is imported
+            raise TypeError(f"{formula.__name__}: expected `backend` as the first parameter, got {backend.name}")
         self.signature = self.__signature__ = whole.replace(parameters=parameters)
         self.formula, self.results, self.check = formula, results, check
         self.reference = _on_their_device(formula, self.signature)
@@ -79,14 +77,6 @@ class Op(Function):
     def kernel(self, backend: Backend, *args: Any, **kwargs: Any) -> Callable[..., Any] | None:
         kernel = backend.kernels.get(self.formula.__name__)
         return kernel.function if kernel is not None and kernel.fits(*args, **kwargs) else None
-
-
-def _without_backend(formula: Callable) -> Callable:
-    @functools.wraps(formula)
-    def with_backend(backend: Backend, *args: Any, **kwargs: Any) -> Any:
-        return formula(*args, **kwargs)
-
-    return with_backend
 
 
 def _on_their_device(formula: Callable, signature: inspect.Signature) -> Callable:

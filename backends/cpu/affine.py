@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fcnet.backends import fits
 from fcnet.backends.cpu import pool, product, tape
-from fcnet.backends.cpu.jit import Jit, plain
+from fcnet.backends.cpu.jit import Jit, Layout, is_contiguous_float
 from fcnet.backends.cpu.tape import integer, matrix, vector
 from fcnet.backends.device import Kernel
 
@@ -96,40 +98,19 @@ def _gradients(
 _NONE = np.empty(0, np.float32)
 
 
-def _fit(*arrays: Any) -> bool:
-    first = arrays[0]
-    return first.dtype == np.float32 and all(a.ndim == 2 and a.size for a in arrays) and plain(*arrays)
+class _Layout(Layout):
+    """float32, and no array empty: what `product.multiply` takes."""
+
+    @staticmethod
+    def floats(*arrays: Any) -> bool:
+        return arrays[0].dtype == np.float32 and all(a.size for a in arrays) and is_contiguous_float(*arrays)
 
 
-def _given(arrays: Any) -> list[Any]:
-    return [array for array in arrays if isinstance(array, np.ndarray)]
-
-
-def _fits_matmul(x: Any, w: Any, *, out: Any = None, precision: Any = None) -> bool:
-    return _fit(x, w, *_given([out]))
-
-
-def _fits_affine(x: Any, w: Any, b: Any, *, out: Any = None, precision: Any = None) -> bool:
-    return _fit(x, w, *_given([out])) and plain(x, b)
-
-
-def _fits_matmul_backward(
-    dout: Any, x: Any, w: Any, *, need_dx: bool = True, dx: Any = None, dw: Any = None, precision: Any = None
-) -> bool:
-    return _fit(dout, x, w, *_given([dx, dw]))
-
-
-def _fits_affine_backward(
-    dout: Any, cache: Any, *, need_dx=True, dx: Any = None, dw: Any = None, db: Any = None, precision: Any = None
-) -> bool:
-    x, w, b = cache
-    return _fit(dout, x, w, *_given([dx, dw])) and plain(x, b, *_given([db]))
-
-
+_ON = _Layout()
 _ALL = {
-    "matmul": Kernel(matmul, _fits_matmul),
-    "matmul_backward": Kernel(matmul_backward, _fits_matmul_backward),
-    "affine_forward": Kernel(affine_forward, _fits_affine),
-    "affine_backward": Kernel(affine_backward, _fits_affine_backward),
+    "matmul": Kernel(matmul, partial(fits.matmul, _ON)),
+    "matmul_backward": Kernel(matmul_backward, partial(fits.matmul_backward, _ON)),
+    "affine_forward": Kernel(affine_forward, partial(fits.affine_forward, _ON)),
+    "affine_backward": Kernel(affine_backward, partial(fits.affine_backward, _ON)),
 }
 KERNELS = _ALL if product.served() else {}

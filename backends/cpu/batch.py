@@ -7,8 +7,9 @@ from typing import Any
 import numba
 import numpy as np
 
+from fcnet.backends import fits
 from fcnet.backends.cpu import pool, tape
-from fcnet.backends.cpu.jit import Jit, compiled, plain
+from fcnet.backends.cpu.jit import Jit, Layout, compiled, is_contiguous_integer
 from fcnet.backends.cpu.tape import integer, integers, matrix, vector
 from fcnet.backends.device import Kernel
 
@@ -206,14 +207,6 @@ def record_step(losses, counters, increments, loss):
     return losses
 
 
-def _whole(*arrays: Any) -> bool:
-    """C-contiguous int64 vectors."""
-    return all(
-        type(a) is np.ndarray and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.flags.aligned
-        for a in arrays
-    )
-
-
 def _filled(*arrays: Any) -> bool:
     """Whether those that are given may be written to."""
     return all(array is None or array.flags.writeable for array in arrays)
@@ -229,7 +222,7 @@ def _fits_gather(data: Any, rows: Any, *, batch: Any = None) -> bool:
         and _filled(batch)
         and data.dtype.char in _COMPILED
         and all(a.dtype == data.dtype and a.dtype.isnative and a.ndim <= 2 for a in blocks)
-        and _whole(rows)
+        and is_contiguous_integer(rows)
         and rows.size > 0
     )
 
@@ -239,7 +232,11 @@ def _fits_next_batch(
     *, batch: Any = None, targets: Any = None, rows: Any = None, raw: Any = None,
 ) -> bool:  # fmt: skip
     given = [] if rows is None else [rows]
-    taken = _whole(order, cursor, offsets, *given) and _filled(rows) and _fits_gather(y, offsets, batch=targets)
+    taken = (
+        is_contiguous_integer(order, cursor, offsets, *given)
+        and _filled(rows)
+        and _fits_gather(y, offsets, batch=targets)
+    )
     if shift is None:
         return order.size > 0 and taken and _fits_gather(X, offsets, batch=batch)
     return (
@@ -250,23 +247,22 @@ def _fits_next_batch(
 def _fits_preprocess(x: Any, shift: Any, scale: Any, *, out: Any = None) -> bool:
     return (
         type(x) is np.ndarray
-        and x.ndim == 2
         and x.dtype.char in "Bfd"
         and x.dtype.isnative
         and x.flags.c_contiguous
-        and shift.shape == scale.shape == x.shape[1:]
-        and plain(shift, scale, *([] if out is None else [out]))
+        and fits.preprocess(_ON, x, shift, scale, out=out)
     )
 
 
 def _fits_advance(counters: Any, increments: Any) -> bool:
-    return _whole(counters, increments) and counters.shape == increments.shape and _filled(counters)
+    return fits.advance(_ON, counters, increments) and _filled(counters)
 
 
 def _fits_record_step(losses: Any, counters: Any, increments: Any, loss: Any) -> bool:
-    return plain(losses, loss) and losses.ndim == 1 and _whole(counters, increments) and _filled(counters)
+    return fits.record_step(_ON, losses, counters, increments, loss) and _filled(counters)
 
 
+_ON = Layout()
 KERNELS = {
     "advance": Kernel(advance, _fits_advance),
     "gather": Kernel(gather, _fits_gather),

@@ -5,14 +5,16 @@ The names and signatures of `fcnet.functional.hidden`, for ReLU; what the backwa
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_threshold, relu_cache
+from fcnet.backends import fits
+from fcnet.backends.caches import EPS, MOMENTUM, NormCache, keep_threshold, relu_cache
 from fcnet.backends.cpu import pool, tape
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
-from fcnet.backends.cpu.jit import Jit, only_in_python, plain
+from fcnet.backends.cpu.jit import Jit, Layout, only_in_python
 from fcnet.backends.cpu.tape import matrix, real, vector
 from fcnet.backends.device import Kernel
 
@@ -322,43 +324,14 @@ _NOTHING = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}
 _NO_BITS, _NO_LAST = np.empty((0, 0), np.uint16), np.uint16(0)
 
 
-# Shapes are checked before a kernel is looked for (`fcnet.functional.hidden`).
-
-
-def _suits(activation: str, cache: HiddenCache | None, z: Any, *others: Any) -> bool:
-    given = [array for array in others if array is not None]
-    return activation == "relu" and z.ndim == 2 and plain(z, *given, *_arrays_of(cache))
-
-
-def _fits_bias(
-    z: Any, b: Any, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *, hidden: Any = None,
-    out: Any = None, cache: Any = None,
-) -> bool:  # fmt: skip
-    return _suits(activation, cache, z, b, hidden, out)
-
-
-def _fits_batchnorm(
-    z: Any, b: Any, gamma: Any, beta: Any, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *,
-    momentum: float = MOMENTUM, eps: float = EPS, cache: Any = None, **arrays: Any,
-) -> bool:  # fmt: skip
-    return _suits(activation, cache, z, b, gamma, beta, *arrays.values())
-
-
-def _fits_backward(dout: Any, cache: HiddenCache, **grads: Any) -> bool:
-    if type(dout) is not np.ndarray or cache.activation != "relu" or cache.needs_mask or cache.hidden.ndim != 2:
-        return False
-    given = [array for array in grads.values() if array is not None]
-    return dout.dtype == cache.hidden.dtype and plain(*_arrays_of(cache), *given)
-
-
-def _arrays_of(cache: HiddenCache | None) -> list[Any]:
-    return [] if cache is None else [cache.hidden, *(cache.norm or ())]
-
-
+_ON = Layout()
 BIAS, NORM = "bias_activation_dropout", "batchnorm_activation_dropout"
+_FITS_BACKWARD = partial(fits.activation_dropout_backward, _ON)
 KERNELS = {
-    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, _fits_bias),
-    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _fits_backward),
-    f"{NORM}_forward": Kernel(batchnorm_activation_dropout_forward, _fits_batchnorm),
-    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _fits_backward),
+    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, partial(fits.bias_activation_dropout_forward, _ON)),
+    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _FITS_BACKWARD),
+    f"{NORM}_forward": Kernel(
+        batchnorm_activation_dropout_forward, partial(fits.batchnorm_activation_dropout_forward, _ON)
+    ),
+    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _FITS_BACKWARD),
 }

@@ -126,8 +126,8 @@ def compiling(name: str) -> Iterator[None]:
         ) from error
 
 
-def plain(*arrays: Any) -> bool:
-    """Whether these are C-contiguous, writable float32 or float64 arrays of one dtype."""
+def is_contiguous_float(*arrays: Any) -> bool:
+    """Return whether these are C-contiguous, writable float32 or float64 arrays of one dtype."""
     dtype = arrays[0].dtype
     if dtype.char not in "fd" or not dtype.isnative:
         return False
@@ -138,3 +138,18 @@ def plain(*arrays: Any) -> bool:
         if not (flags.c_contiguous and flags.aligned and flags.writeable):
             return False
     return True
+
+
+def is_contiguous_integer(*arrays: Any) -> bool:
+    """Return whether these are C-contiguous int64 vectors; they need not be writable."""
+    return all(
+        type(a) is np.ndarray and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.flags.aligned
+        for a in arrays
+    )
+
+
+class Layout:
+    """What loops over arrays take (`fcnet.backends.fits.Layout`)."""
+
+    floats = staticmethod(is_contiguous_float)
+    integers = staticmethod(is_contiguous_integer)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cpu import pool, tape
-from fcnet.backends.cpu.jit import Jit, compiled, only_in_python, plain
+from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_python
 from fcnet.backends.cpu.tape import integer, integers, matrix
 from fcnet.backends.device import Kernel
 
@@ -60,7 +60,13 @@ def softmax_loss(scores, y, *, loss=None, dscores=None):
 
 def _fits(scores: Any, y: Any, *, loss: Any = None, dscores: Any = None) -> bool:
     given = [array for array in (loss, dscores) if array is not None]
-    return scores.ndim == 2 and type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iu" and plain(scores, *given)
+    return (
+        scores.ndim == 2
+        and type(y) is np.ndarray
+        and y.ndim == 1
+        and y.dtype.kind in "iu"
+        and is_contiguous_float(scores, *given)
+    )
 
 
 KERNELS = {"softmax_loss": Kernel(softmax_loss, _fits)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from fcnet.backends.cpu import pool, tape
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
-from fcnet.backends.cpu.jit import Jit, compiled, only_in_python, plain
+from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_python
 from fcnet.backends.cpu.tape import integer, integers, real, vector
 from fcnet.backends.device import Kernel
 from fcnet.backends.rules import RuleKernel, roles_of
@@ -133,7 +133,9 @@ def _fits(name: str) -> Callable[..., bool]:
 
     def fits(w: Any, *arguments: Any, **_: Any) -> bool:
         others = arguments[: 1 + len(roles_of(name).moments)]
-        return w.ndim == 1 and w.size > 0 and plain(w, *others) and all(a.shape == w.shape for a in others)
+        return (
+            w.ndim == 1 and w.size > 0 and is_contiguous_float(w, *others) and all(a.shape == w.shape for a in others)
+        )
 
     return fits
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from fcnet.backends import fits
 from fcnet.backends.cuda import narrow
 from fcnet.backends.cuda.launch import SHARE, SIDE, Launcher
 from fcnet.backends.device import Array, Kernel
@@ -29,9 +31,9 @@ class AffineKernels:
     def table(self) -> dict[str, Kernel]:
         """Name of a reference function -> its kernel."""
         return {
-            "affine_forward": Kernel(self.affine_forward, self._fits_affine),
-            "affine_backward": Kernel(self.affine_backward, self._fits_affine_backward),
-            "matmul_backward": Kernel(self.matmul_backward, self._fits_matmul_backward),
+            "affine_forward": Kernel(self.affine_forward, partial(fits.affine_forward, self._on)),
+            "affine_backward": Kernel(self.affine_backward, partial(fits.affine_backward, self._on)),
+            "matmul_backward": Kernel(self.matmul_backward, partial(fits.matmul_backward, self._on)),
         }
 
     def affine_forward(self, x, w, b, *, out=None, precision=None):
@@ -86,15 +88,3 @@ class AffineKernels:
         else:
             of_weights()
         return dx, dw
-
-    def _fits_affine(self, x, w, b, *, out=None, precision=None):
-        given = [] if out is None else [out]
-        return x.ndim == w.ndim == 2 and b.ndim == 1 and self._on.plain(x, w, b, *given)
-
-    def _fits_affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
-        given = [array for array in (dx, dw, db) if array is not None]
-        return dout.ndim == 2 and self._fits_affine(*cache) and self._on.plain(dout, *given)
-
-    def _fits_matmul_backward(self, dout, x, w, *, need_dx=True, dx=None, dw=None, precision=None):
-        given = [array for array in (dx, dw) if array is not None]
-        return dout.ndim == x.ndim == w.ndim == 2 and self._on.plain(dout, x, w, *given)

@@ -32,7 +32,7 @@ class LossKernels:
 
     def _loss(self, name: str, scores: Array, y: Array, loss: Array | None, dscores: Array | None) -> tuple:
         loss, dscores = self._on.like(loss, scores, ()), self._on.like(dscores, scores)
-        if not self._on.whole(y):
+        if not self._on.integers(y):
             y = y.astype(np.int64)
         (rows, classes), real = scores.shape, scores.dtype.char
         lanes = min(32, _power(classes))
@@ -55,10 +55,10 @@ class LossKernels:
 
     def _fits_loss(self, scores, y, *, loss=None, dscores=None):
         given = [array for array in (loss, dscores) if array is not None]
-        return scores.ndim == 2 and self._on.plain(scores, *given) and self._on.labels(y)
+        return scores.ndim == 2 and self._on.floats(scores, *given) and self._on.labels(y)
 
     def _fits_penalty(self, weights, reg, loss, dweights, work):
-        return weights.ndim == 1 and dweights.shape == weights.shape and self._on.plain(weights, loss, dweights)
+        return weights.ndim == 1 and dweights.shape == weights.shape and self._on.floats(weights, loss, dweights)
 
 
 def _power(count: int) -> int:

@@ -106,13 +106,23 @@ def cast(backend: Backend, x: Array, dtype: Any, *, out: Array | None = None) ->
     return out
 
 
-@accelerated("counters")
+def _check_advance(counters: Array, increments: Array) -> None:
+    checks.same_shape("advance", "increments", increments, counters.shape, "counters")
+
+
+@accelerated("counters", check=_check_advance)
 def advance(backend: Backend, counters: Array, increments: Array) -> Array:
     """counters += increments, in place: the step's own bookkeeping, done where the step runs."""
     return backend.xp.add(counters, increments, out=counters)
 
 
-@accelerated("losses")
+def _check_record_step(losses: Array, counters: Array, increments: Array, loss: Array) -> None:
+    checks.same_shape("record_step", "increments", increments, counters.shape, "counters")
+    if loss.size != 1:
+        raise ValueError(f"record_step: loss: expected one number, got shape {loss.shape}")
+
+
+@accelerated("losses", check=_check_record_step)
 def record_step(backend: Backend, losses: Array, counters: Array, increments: Array, loss: Array) -> Array:
     """losses[counters[1]] = loss, then counters += increments, in place: the slot is read on the device, no wait.
 

@@ -153,6 +153,14 @@ def test_a_checked_function_meets_no_kernel(calls, fast):
     assert "shifted" not in REGISTRY
 
 
+def test_a_formula_without_a_backend_is_refused():
+    with pytest.raises(TypeError, match="doubled: expected `backend` as the first parameter, got x"):
+
+        @checked("out")
+        def doubled(x):
+            return x
+
+
 def test_it_looks_like_the_function(op):
     assert isinstance(op, Op)
     assert REGISTRY["shifted"] is op
