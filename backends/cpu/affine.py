@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends import fits
-from fcnet.backends.cpu import pool, product, tape
+from fcnet.backends.cpu import pool, product
+from fcnet.backends.cpu.compiled_step import integer, matrix, thunk_of, vector
 from fcnet.backends.cpu.jit import Jit, Layout, is_contiguous_float
-from fcnet.backends.cpu.tape import integer, matrix, vector
 from fcnet.backends.device import Kernel
 
 _multiply = product.multiply.compiled
 
 
 @Jit
-def _affine(x, w, b, out, task, board, scratch, hands):
-    _multiply(x, w, out, False, False, task, board, scratch, hands)
+def _affine(x, w, b, out, task, shared, scratch, num_threads):
+    _multiply(x, w, out, False, False, task, shared, scratch, num_threads)
     rows, width = out.shape
     for n in range(rows):
         for m in range(width):
@@ -28,18 +28,18 @@ def _affine(x, w, b, out, task, board, scratch, hands):
 _affine_inner = _affine.compiled
 
 
-@tape.played(_affine, "2212n")
-def _play_affine(record, board, scratch, hands):
+@thunk_of(_affine, "2212n")
+def _thunk_affine(record, shared, scratch, num_threads):
     x, w, b, out = matrix(record, 0), matrix(record, 3), vector(record, 6), matrix(record, 8)
-    words, room = pool.desk(board, scratch)
-    _affine_inner(x, w, b, out, integer(record, 11), words, room, hands)
+    words, room = pool.context_arrays(shared, scratch)
+    _affine_inner(x, w, b, out, integer(record, 11), words, room, num_threads)
 
 
 @Jit
-def _backward(dout, x, w, dx, dw, db, need_dx, need_db, task, board, scratch, hands):
-    _multiply(x, dout, dw, True, False, task, board, scratch, hands)
+def _backward(dout, x, w, dx, dw, db, need_dx, need_db, task, shared, scratch, num_threads):
+    _multiply(x, dout, dw, True, False, task, shared, scratch, num_threads)
     if need_dx:
-        _multiply(dout, w, dx, False, True, task, board, scratch, hands)
+        _multiply(dout, w, dx, False, True, task, shared, scratch, num_threads)
     if need_db:
         rows, width = dout.shape
         for m in range(width):
@@ -52,13 +52,13 @@ def _backward(dout, x, w, dx, dw, db, need_dx, need_db, task, board, scratch, ha
 _backward_inner = _backward.compiled
 
 
-@tape.played(_backward, "222221nnn")
-def _play_backward(record, board, scratch, hands):
+@thunk_of(_backward, "222221nnn")
+def _thunk_backward(record, shared, scratch, num_threads):
     dout, x, w = matrix(record, 0), matrix(record, 3), matrix(record, 6)
     dx, dw, db = matrix(record, 9), matrix(record, 12), vector(record, 15)
     need_dx, need_db, task = integer(record, 17) != 0, integer(record, 18) != 0, integer(record, 19)
-    words, room = pool.desk(board, scratch)
-    _backward_inner(dout, x, w, dx, dw, db, need_dx, need_db, task, words, room, hands)
+    words, room = pool.context_arrays(shared, scratch)
+    _backward_inner(dout, x, w, dx, dw, db, need_dx, need_db, task, words, room, num_threads)
 
 
 def matmul(x, w, *, out=None, precision=None):

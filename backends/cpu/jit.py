@@ -84,7 +84,7 @@ class Jit:
 
     def __init__(self, function: Callable) -> None:
         self.compiled = compiled(function)
-        self.form: Any = None  # how a tape plays it (`fcnet.backends.cpu.tape`); None: not at all
+        self.thunk_form: Any = None  # how a tape plays it (`fcnet.backends.cpu.compiled_step`); None: not at all
         self._ready: set[str] = set()  # dtypes (of the first argument) that it has been compiled for
 
     def __call__(self, *args: Any) -> None:

@@ -63,16 +63,16 @@ def load() -> Loaded:
 
 def first_call(kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Make a kernel's call, see `Backend.first_call`; the notes are the loops that it ran, if they say all of it."""
-    from fcnet.backends.cpu import tape
+    from fcnet.backends.cpu import compiled_step
 
-    return tape.first_call(kernel, *args, **kwargs)
+    return compiled_step.first_call(kernel, *args, **kwargs)
 
 
 def compile(calls: Sequence[Call]) -> Callable[[], Any]:
     """Return what makes these calls in turn; the kernels' among them in compiled code where that is faster."""
-    from fcnet.backends.cpu import tape
+    from fcnet.backends.cpu import compiled_step
 
-    return tape.compile(calls)
+    return compiled_step.compile(calls)
 
 
 def _look() -> Loaded:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu import pool
+from fcnet.backends.cpu.compiled_step import integer, integers, matrix, thunk_of
 from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_python
-from fcnet.backends.cpu.tape import integer, integers, matrix
 from fcnet.backends.device import Kernel
 
 
@@ -42,8 +42,8 @@ def _softmax_loss(scores, y, loss, dscores):
     loss[()] = _mean_loss(scores, y, dscores)
 
 
-@tape.played(_softmax_loss, "2i*2")
-def _play(record, board, scratch, hands):
+@thunk_of(_softmax_loss, "2i*2")
+def _thunk_softmax_loss(record, shared, scratch, num_threads):
     loss = pool.floats(integer(record, 5), 1)
     loss[0] = _mean_loss(matrix(record, 0), integers(record, 3), matrix(record, 6))
 
@@ -52,7 +52,7 @@ def softmax_loss(scores, y, *, loss=None, dscores=None):
     loss = np.empty((), dtype=scores.dtype) if loss is None else loss
     dscores = np.empty_like(scores) if dscores is None else dscores
     if y.dtype != np.int64:
-        only_in_python()  # which would go on reading this copy
+        only_in_python()  # a thunk would go on reading this copy
         y = y.astype(np.int64)
     _softmax_loss(scores, y, loss, dscores)
     return loss, dscores

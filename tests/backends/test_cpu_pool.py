@@ -44,7 +44,7 @@ def multiply(served):
         out[...] = np.nan
         arguments = a, b, out, *turned, product.task()
         if alone:
-            product.multiply(*arguments, *pool.Desk.empty(1))
+            product.multiply(*arguments, *pool.JobContext.empty(1))
         else:
             pool.run(product.multiply, *arguments, work=a.size * columns)
         assert (memory[:32] == 7).all()
@@ -142,9 +142,9 @@ class TestPool:
             optim.sgd(w, np.ones_like(w), 1.0, work=None)
             expected -= 1.0
             assert (w == expected).all()
-        assert [helper.is_alive() for helper in pool._pool._helpers] == [True, True]
+        assert [worker.is_alive() for worker in pool._pool._workers] == [True, True]
         pool._pool.close()
-        assert [helper.is_alive() for helper in pool._pool._helpers] == [False, False]
+        assert [worker.is_alive() for worker in pool._pool._workers] == [False, False]
 
     def test_small_jobs_wake_nobody(self, monkeypatch):
         from fcnet.backends.cpu import optim, pool
@@ -159,8 +159,8 @@ class TestPool:
         from fcnet.backends.cpu import optim, pool
 
         w, desks = np.zeros(300_000), []
-        monkeypatch.setattr(pool, "_own_desk", lambda: desks.append(pool.Desk.empty(1)) or desks[-1])
-        with pool._made().taken:
+        monkeypatch.setattr(pool, "_own_context", lambda: desks.append(pool.JobContext.empty(1)) or desks[-1])
+        with pool._made().lock:
             other = threading.Thread(target=optim.sgd, args=(w, np.ones_like(w), 1.0), kwargs={"work": None})
             other.start()
             other.join()
@@ -206,7 +206,7 @@ class TestPool:
 
         with pytest.raises(ZeroDivisionError):
             pool.run(fail, work=0)
-        assert not pool._made().taken._is_owned()
+        assert not pool._made().lock._is_owned()
 
     def test_callers_at_once(self, rng, multiply):
         a, b, _ = operands(rng, 300, 300, 300)
@@ -303,12 +303,12 @@ def test_a_forked_child_computes_and_both_end_quietly():
 
 FORK_WHILE_RECORDING = """
 import os, sys, threading, numpy as np
-from fcnet.backends.cpu import jit, tape
+from fcnet.backends.cpu import compiled_step, jit
 from fcnet import functional as F
 a = np.ones((4, 3), np.float32)
 F.bias_activation_dropout_forward(a, a[0])
 recording, done = threading.Event(), threading.Event()
-thread = threading.Thread(target=lambda: tape.first_call(lambda: (recording.set(), done.wait())))
+thread = threading.Thread(target=lambda: compiled_step.first_call(lambda: (recording.set(), done.wait())))
 thread.start()
 recording.wait()
 child = os.fork()

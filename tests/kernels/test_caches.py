@@ -157,7 +157,7 @@ def test_a_cache_that_is_filled_again_is_that_of_the_last_call(kind, rng, dtype,
         args = [unit.upload(host[0]), *args[1:]]
 
 
-def test_a_strided_gradient_is_not_on_tape(cpu_kernels):
+def test_a_strided_gradient_has_no_thunk(cpu_kernels):
     from fcnet import functional as F
     from fcnet.backends.step import StepRecorder
 

@@ -4,7 +4,7 @@ From Python a kernel costs a microsecond before it begins, which is most of a sm
 recorded, the loops that a kernel's call runs over small arrays are written down (`first_call`): of each, the address
 of its thunk, compiled code without arguments of its own, and the record that the thunk reads them from, addresses and
 numbers. `compile` joins the thunks of neighbouring calls. Calls without thunks (large arrays, where the microsecond is
-nothing and a sleeping helper should be woken first; random bits; references) stay calls, in turn.
+nothing and a sleeping worker should be woken first; random bits; references) stay calls, in turn.
 """
 
 from __future__ import annotations
@@ -23,73 +23,76 @@ from fcnet.backends.cpu import pool
 from fcnet.backends.cpu.jit import Jit, tracing
 from fcnet.backends.device import Call, InTurn
 
-LARGE = 100_000  # elements of a float array: from here on a call is not worth playing
+LARGE = 100_000  # elements of a float array: from here on a microsecond is nothing
 
 
-class NotRecordable(Exception):
+class NoThunk(Exception):
     """There is no thunk for a loop with these arguments."""
 
 
-class Player(pool.Task):
-    """Compiled code that makes a recorded call: `void player(record, board, scratch, hands)`, all of them integers."""
+class Thunk(pool.Task):
+    """Compiled code that runs a loop with a record's arguments: `void thunk(record, shared, scratch, num_threads)`.
+
+    All four are integers: addresses, and a number.
+    """
 
     signature = "void(int64, int64, int64, int64)"
 
 
-class Form(NamedTuple):
-    """How a kernel's calls are played.
+class ThunkForm(NamedTuple):
+    """How a loop is run from a record.
 
     Attributes:
         kinds: of each argument: a number of axes for a float32 array, "i" for an int64 vector, "*" for an array of any
-            dtype and shape (its player is told the address only), "n" for an integer, "r" for a float.
+            dtype and shape (the record has its address only), "n" for an integer, "r" for a float.
     """
 
-    player: Player
+    thunk: Thunk
     kinds: str
 
 
-def played(kernel: Jit, kinds: str) -> Callable[[Callable[..., None]], Player]:
-    """Decorate the player of a kernel: how to make its call from a record."""
+def thunk_of(loop: Jit, kinds: str) -> Callable[[Callable[..., None]], Thunk]:
+    """Decorate the thunk of a loop; `kinds` as in `ThunkForm`."""
 
-    def decorate(function: Callable[..., None]) -> Player:
-        player = Player(function)
-        kernel.form = Form(player, kinds)
-        return player
+    def decorate(function: Callable[..., None]) -> Thunk:
+        thunk = Thunk(function)
+        loop.thunk_form = ThunkForm(thunk, kinds)
+        return thunk
 
     return decorate
 
 
-# What a player reads of its record; each argument begins where the one before it ends.
+# What a thunk reads from its record; each argument begins where the one before it ends.
 
 
 @numba.njit
 def matrix(record, word):
-    """A float32 matrix, three words: address, rows, columns."""
+    """Return a float32 matrix, three words: address, rows, columns."""
     shape = pool.load(record + 8 * (word + 1)), pool.load(record + 8 * (word + 2))
     return numba.carray(pool.to_floats(pool.load(record + 8 * word)), shape)
 
 
 @numba.njit
 def vector(record, word):
-    """A float32 vector, two words: address, size."""
+    """Return a float32 vector, two words: address, size."""
     return pool.floats(pool.load(record + 8 * word), pool.load(record + 8 * (word + 1)))
 
 
 @numba.njit
 def integers(record, word):
-    """An int64 vector, two words: address, size."""
+    """Return an int64 vector, two words: address, size."""
     return pool.words(pool.load(record + 8 * word), pool.load(record + 8 * (word + 1)))
 
 
 @numba.njit
 def integer(record, word):
-    """An integer, or the address of an array of any kind: one word."""
+    """Return an integer, or the address of an array of any kind: one word."""
     return pool.load(record + 8 * word)
 
 
 @numba.njit
 def real(record, word):
-    """A float, one word."""
+    """Return a float, one word."""
     return pool.doubles(record + 8 * word, 1)[0]
 
 
@@ -101,47 +104,48 @@ def _record(kinds: str, arguments: Sequence[Any]) -> list[int]:
         elif kind == "r":
             record.append(int(np.float64(argument).view(np.int64)))
         elif not isinstance(argument, np.ndarray):
-            raise NotRecordable
+            raise NoThunk
         else:
             record.append(argument.ctypes.data)
             if kind == "*":
                 continue
             axes, dtype = (1, np.int64) if kind == "i" else (int(kind), np.float32)
             if argument.dtype != dtype or argument.ndim != axes or (kind != "i" and argument.size > LARGE):
-                raise NotRecordable
+                raise NoThunk
             record.extend(argument.shape)
     return record
 
 
-class Entry(NamedTuple):
-    """One call on the tape; the arguments are kept so that their memory is."""
+class BoundThunk(NamedTuple):
+    """A thunk with its record; the arguments are kept so that their memory is."""
 
-    player: Player
+    thunk: Thunk
     record: np.ndarray
     arguments: tuple[Any, ...]
     work: int
 
 
-def first_call(kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, list[Entry] | None]:
-    """Make a kernel's call; return its result, and the entries that do the same, or None."""
+def first_call(kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, list[BoundThunk] | None]:
+    """Make a kernel's call; return its result, and the thunks that do the same, or None where Python must."""
     with tracing() as trace:
         result = kernel(*args, **kwargs)
     if not trace.whole:
         return result, None
     try:
-        return result, [_entry(loop, arguments, work) for loop, arguments, work in trace.loops]
-    except NotRecordable:
+        return result, [_bind(loop, arguments, work) for loop, arguments, work in trace.loops]
+    except NoThunk:
         return result, None
 
 
-def _entry(loop: Jit, arguments: tuple[Any, ...], work: int) -> Entry:
-    if loop.form is None:
-        raise NotRecordable
-    return Entry(loop.form.player, np.array(_record(loop.form.kinds, arguments), np.int64), arguments, work)
+def _bind(loop: Jit, arguments: tuple[Any, ...], work: int) -> BoundThunk:
+    form = loop.thunk_form
+    if form is None:
+        raise NoThunk
+    return BoundThunk(form.thunk, np.array(_record(form.kinds, arguments), np.int64), arguments, work)
 
 
 @intrinsic
-def _conduct(typing, player, record, board, scratch, hands):
+def _call_thunk(typing, thunk, record, shared, scratch, num_threads):
     def generate(context, builder, signature, arguments):
         word = ir.IntType(64)
         kind = ir.FunctionType(ir.VoidType(), [word] * 4)
@@ -152,27 +156,27 @@ def _conduct(typing, player, record, board, scratch, hands):
 
 
 @Jit
-def _play(tape, board, scratch, hands):
-    for i in range(tape.shape[0]):
-        _conduct(tape[i, 0], tape[i, 1], board.ctypes.data, scratch.ctypes.data, hands)
+def _run_thunks(addresses, shared, scratch, num_threads):
+    for i in range(addresses.shape[0]):
+        _call_thunk(addresses[i, 0], addresses[i, 1], shared.ctypes.data, scratch.ctypes.data, num_threads)
 
 
-class Tape:
-    """Entries to be played in turn."""
+class CompiledStep:
+    """Thunks, run one after the other by one call."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.entries = tuple(entries)
-        self._work = max(entry.work for entry in entries)
-        self._addresses = np.array([(e.player.address, e.record.ctypes.data) for e in entries], np.int64)
+    def __init__(self, thunks: Sequence[BoundThunk]) -> None:
+        self.thunks = tuple(thunks)
+        self._work = max(bound.work for bound in thunks)
+        self._addresses = np.array([(b.thunk.address, b.record.ctypes.data) for b in thunks], np.int64)
 
     def __call__(self) -> None:
-        pool.run(_play, self._addresses, work=self._work)
+        pool.run(_run_thunks, self._addresses, work=self._work)
 
 
 def compile(calls: Sequence[Call]) -> InTurn:
-    """Return what makes these calls in turn: from tapes those that have entries, the others as they are."""
+    """Return what makes these calls in turn: those that have thunks in compiled code, the others from Python."""
     parts: list[Callable[[], Any]] = []
     for in_compiled_code, neighbours in groupby(calls, key=lambda call: call.notes is not None):
         group = list(neighbours)
-        parts += [Tape([entry for call in group for entry in call.notes])] if in_compiled_code else group
+        parts += [CompiledStep([bound for call in group for bound in call.notes])] if in_compiled_code else group
     return InTurn(parts)

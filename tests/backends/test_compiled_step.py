@@ -1,4 +1,4 @@
-"""Recorded steps played from tapes: the same bits as call by call, and only what can be played."""
+"""Recorded steps thunk_of from tapes: the same bits as call by call, and only what can be thunk_of."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ NETS = [
 
 
 @pytest.mark.parametrize("options", NETS, ids=str)
-def test_a_step_from_the_tape_is_the_step_call_by_call(options, monkeypatch):
+def test_a_compiled_step_is_the_step_call_by_call(options, monkeypatch):
     data = blobs(dtype="float32")
-    taped = solver(data, **options)
+    compiled = solver(data, **options)
     plain = solver(data, **options)
     for number in range(45):  # several epochs, with a short last batch each
-        taped.step()
+        compiled.step()
         with monkeypatch.context() as patch:
             patch.setattr(loader, "compile", InTurn)
             plain.step()
         if number == 20:
-            taped.optimizer.learning_rate = plain.optimizer.learning_rate = 3e-3
-    assert taped.loss_history == plain.loss_history
-    np.testing.assert_array_equal(taped.model.params.flat, plain.model.params.flat)
-    np.testing.assert_array_equal(taped.model.state.flat, plain.model.state.flat)
-    assert any(entries(program) for program in taped._programs.values())
+            compiled.optimizer.learning_rate = plain.optimizer.learning_rate = 3e-3
+    assert compiled.loss_history == plain.loss_history
+    np.testing.assert_array_equal(compiled.model.params.flat, plain.model.params.flat)
+    np.testing.assert_array_equal(compiled.model.state.flat, plain.model.state.flat)
+    assert any(entries(program) for program in compiled._programs.values())
     assert not any(entries(program) for program in plain._programs.values())
 
 
@@ -62,12 +62,12 @@ def test_a_small_step_is_one_call():
     assert len(entries(program)) > 10
 
 
-def test_float64_is_not_on_tape():
+def test_float64_has_no_thunks():
     one = solver(blobs(dtype="float64"), update_rule="adam", net_options={"dtype": "float64"})
     one.step()
     (program,) = one._programs.values()
-    names = {entry.player._function.__name__ for entry in entries(program)}
-    assert names == {"_play_advance", "_play_batch_rows", "_play_gather"}  # integers, and rows of any kind
+    names = {entry.thunk._function.__name__ for entry in entries(program)}
+    assert names == {"_thunk_advance", "_thunk_batch_rows", "_thunk_gather"}  # integers, and rows of any kind
 
 
 class TestCompile:
@@ -142,8 +142,8 @@ class TestCompile:
         assert jit.traces == {}
 
     def test_after_an_error_nothing_is_traced(self):
-        from fcnet.backends.cpu import jit, tape
+        from fcnet.backends.cpu import compiled_step, jit
 
         with pytest.raises(ZeroDivisionError):
-            tape.first_call(lambda: 1 / 0)
+            compiled_step.first_call(lambda: 1 / 0)
         assert jit.traces == {}
