@@ -17,7 +17,7 @@ _run_pieces = pool.run_pieces.compiled
 
 WORTH = 100_000  # bytes: less is gathered by one thread
 
-# The job in the shared words, counted from pool.JOB: addresses, bytes of a row, rows of the data, of the batch, of a piece;
+# The job in the shared words, counted from pool.JOB: addresses, bytes of a row, rows of the data, the batch, a piece;
 # where bytes become numbers, the addresses of shift and scale, too.
 DATA, ROWS, BATCH, BYTES, COUNT, WANTED, LENGTH, SHIFT, SCALE = range(9)
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("cpu_kernels")
 
 
 def entries(program):
-    return [entry for part in program.calls for entry in getattr(part, "entries", ())]
+    return [entry for part in program.calls for entry in getattr(part, "thunks", ())]
 
 
 NETS = [

@@ -152,7 +152,7 @@ def chosen(op, *args, **kwargs):
 def kernels_of(program):
     """The modules whose kernels a compiled step calls or plays."""
     for part in program.calls:
-        entries = getattr(part, "entries", None)
+        entries = getattr(part, "thunks", None)
         yield from [part.func.__module__] if entries is None else [e.thunk._function.__module__ for e in entries]
 
 
