@@ -7,7 +7,7 @@ if __name__ != "fcnet.backends":
     raise ImportError(f"fcnet: expected `import fcnet.backends`, got {__name__!r}; import it under its full name")
 
 from fcnet.backends.denormals import flush
-from fcnet.backends.device import Array, Backend, Feed, Kernel, Memory
+from fcnet.backends.device import Array, Backend, Kernel, Memory, Prefetcher
 from fcnet.backends.ops import Function, Op, accelerated, checked
 from fcnet.backends.probe import Probe, Status, probe
 from fcnet.backends.random import MaskStream, Purpose, check_seed, host_generator
@@ -20,12 +20,12 @@ __all__ = [
     "Array",
     "Backend",
     "DeviceError",
-    "Feed",
     "Function",
     "Kernel",
     "MaskStream",
     "Memory",
     "Op",
+    "Prefetcher",
     "Probe",
     "Purpose",
     "Run",

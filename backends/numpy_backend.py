@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cpu import loader
-from fcnet.backends.device import ALIGNMENT, Array, Backend, InTurn, Kernel, Memory, recorded
+from fcnet.backends.device import ALIGNMENT, Array, Backend, CallSequence, Kernel, Memory, recorded
 
 
 @cache
@@ -104,7 +104,7 @@ class NumpyBackend(Backend):
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        return loader.compile(recorded(calls)) if self.kernels else InTurn(recorded(calls))
+        return loader.compile(recorded(calls)) if self.kernels else CallSequence(recorded(calls))
 
     def memory(self) -> Memory:
         page = _sysconf("SC_PAGE_SIZE")

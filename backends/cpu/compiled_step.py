@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from fcnet.backends.cpu import pool
 from fcnet.backends.cpu.jit import Jit, tracing
-from fcnet.backends.device import Call, InTurn
+from fcnet.backends.device import Call, CallSequence
 
 LARGE = 100_000  # elements of a float array: from here on a microsecond is nothing
 
@@ -173,10 +173,10 @@ class CompiledStep:
         pool.run(_run_thunks, self._addresses, work=self._work)
 
 
-def compile(calls: Sequence[Call]) -> InTurn:
+def compile(calls: Sequence[Call]) -> CallSequence:
     """Return what makes these calls in turn: those that have thunks in compiled code, the others from Python."""
     parts: list[Callable[[], Any]] = []
     for in_compiled_code, neighbours in groupby(calls, key=lambda call: call.notes is not None):
         group = list(neighbours)
         parts += [CompiledStep([bound for call in group for bound in call.notes])] if in_compiled_code else group
-    return InTurn(parts)
+    return CallSequence(parts)

@@ -15,7 +15,7 @@ from fcnet.backends.device import Array, Kernel
 MANY_ROWS = 1024  # from which on the rows of a bias gradient are shared out among blocks
 
 
-def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
+def run_in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
     """Make two calls, one after the other."""
     first()
     second()
@@ -24,9 +24,11 @@ def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
 class AffineKernels:
     """Products by cuBLAS, bias and its gradient by hidden.cu; all of it by narrow.cu where `narrow.taken`."""
 
-    def __init__(self, launcher: Launcher, gemm: Callable[..., Array], both: Callable[..., None] = in_turn) -> None:
-        """`gemm` as in `Backend`; `both` makes two calls that do not depend on each other."""
-        self._on, self._gemm, self._both = launcher, gemm, both
+    def __init__(
+        self, launcher: Launcher, gemm: Callable[..., Array], run_concurrently: Callable[..., None] = run_in_turn
+    ) -> None:
+        """`gemm` as in `Backend`; `run_concurrently` makes two calls that do not depend on each other."""
+        self._on, self._gemm, self._run_concurrently = launcher, gemm, run_concurrently
 
     def table(self) -> dict[str, Kernel]:
         """Name of a reference function -> its kernel."""
@@ -84,7 +86,7 @@ class AffineKernels:
             besides()
 
         if need_dx:
-            self._both(of_weights, lambda: self._gemm(dout, w.T, out=dx, precision=precision))
+            self._run_concurrently(of_weights, lambda: self._gemm(dout, w.T, out=dx, precision=precision))
         else:
             of_weights()
         return dx, dw

@@ -11,7 +11,7 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import get_backend
 from fcnet.backends.cpu import loader
-from fcnet.backends.device import InTurn
+from fcnet.backends.device import CallSequence
 from fcnet.backends.step import StepRecorder
 from fcnet.optim import rules
 from tests.small import blobs, solver
@@ -42,7 +42,7 @@ def test_a_compiled_step_is_the_step_call_by_call(options, monkeypatch):
     for number in range(45):  # several epochs, with a short last batch each
         compiled.step()
         with monkeypatch.context() as patch:
-            patch.setattr(loader, "compile", InTurn)
+            patch.setattr(loader, "compile", CallSequence)
             plain.step()
         if number == 20:
             compiled.optimizer.learning_rate = plain.optimizer.learning_rate = 3e-3

@@ -17,7 +17,7 @@ from fcnet.backends.cuda import graph, persistent_step
 from fcnet.backends.cuda.persistent_step import PersistentStep
 from fcnet.backends.cuda.recognize import Unfit, read
 from fcnet.backends.cupy_backend import CupyBackend
-from fcnet.backends.device import InTurn
+from fcnet.backends.device import CallSequence
 from fcnet.optim import RULES
 from tests.backends.cuda_fake import fake_cublas, fake_cupy
 from tests.small import blobs
@@ -226,7 +226,7 @@ class TestWhoTakesIt:
     def graphs(self, monkeypatch):
         """The calls that graphs were made of, which are made in turn instead."""
         made = []
-        monkeypatch.setattr(graph, "compile", lambda _, calls, ways: made.append(calls) or InTurn(calls))
+        monkeypatch.setattr(graph, "compile", lambda _, calls, ways: made.append(calls) or CallSequence(calls))
         return made
 
     @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ class TestWhoTakesIt:
         one.step()
         assert device.not_persistent.startswith(why)
         assert len(graphs) == 1
-        assert type(one._programs[12]) is InTurn
+        assert type(one._programs[12]) is CallSequence
         assert one.steps == len(one.loss_history) == 1
 
     def test_streamed_data(self, device, cupy, graphs):
@@ -320,7 +320,7 @@ class TestWhoTakesIt:
     def test_calls_that_are_other_than_they_seem(self, change, why, device, cupy, monkeypatch):
         given = []
         monkeypatch.setattr(CupyBackend, "_persistent", lambda self, calls, put_back: given.extend(calls))
-        monkeypatch.setattr(graph, "compile", lambda *_: InTurn([]))
+        monkeypatch.setattr(graph, "compile", lambda *_: CallSequence([]))
         linear(device).step()
         assert read(given, cupy.ndarray).widths == (6, 3)
         with pytest.raises(Unfit, match=why):
