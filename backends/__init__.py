@@ -12,7 +12,7 @@ from fcnet.backends.ops import Function, Op, accelerated, checked
 from fcnet.backends.probe import Probe, Status, probe
 from fcnet.backends.random import MaskStream, Purpose, check_seed, host_generator
 from fcnet.backends.registry import REGISTRY
-from fcnet.backends.select import DeviceError, array_module, array_owner, backend_of, get_backend
+from fcnet.backends.select import DeviceError, array_module, array_owner, backend_of, from_dlpack, get_backend
 from fcnet.backends.step import Run, StepRecorder, direct
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "checked",
     "direct",
     "flush",
+    "from_dlpack",
     "get_backend",
     "host_generator",
     "probe",
