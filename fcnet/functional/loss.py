@@ -146,7 +146,7 @@ def _check_numeric(
     checks.same_shape(function, "y", y, scores.shape, "scores")
 
 
-@checked("loss", "dscores", check=lambda scores, y, **given: _check_numeric("mse_loss", scores, y, **given))
+@accelerated("loss", "dscores", check=lambda scores, y, **given: _check_numeric("mse_loss", scores, y, **given))
 def mse_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
@@ -180,7 +180,7 @@ def _mse_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
     return losses, xp.multiply(dscores, 2 / scores.shape[-1], out=dscores)
 
 
-@checked("loss", "dscores", check=lambda scores, y, **given: _check_numeric("bce_loss", scores, y, **given))
+@accelerated("loss", "dscores", check=lambda scores, y, **given: _check_numeric("bce_loss", scores, y, **given))
 def bce_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
@@ -269,7 +269,7 @@ def _check_weighted(scores: Array, y: Array, weights: Array, name: str = "softma
     checks.same_shape("weighted_loss", "weights", weights, scores.shape[:-1], "scores without classes")
 
 
-@checked("loss", "dscores", check=_check_weighted)
+@accelerated("loss", "dscores", check=_check_weighted)
 def weighted_loss(
     backend: Backend,
     scores: Array,
@@ -315,7 +315,7 @@ def _check_smoothing(y: Array, num_classes: int, smoothing: float, dtype: Any, *
         raise ValueError(f"smooth_labels: smoothing: expected 0 <= smoothing < 1, got {smoothing}")
 
 
-@checked("targets", check=_check_smoothing)
+@accelerated("targets", check=_check_smoothing)
 def smooth_labels(
     backend: Backend, y: Array, num_classes: int, smoothing: float, dtype: Any, *, targets: Array | None = None
 ) -> Array:

@@ -130,7 +130,8 @@ def test_numpy_multiplies_on_other_cpus(monkeypatch):
 @pytest.mark.usefixtures("cpu_kernels")
 class TestPool:
     def test_a_helper_takes_part_sleeps_and_is_woken(self, rng, monkeypatch):
-        from fcnet.backends.cpu import optim, pool
+        from fcnet.backends.cpu import pool
+        from fcnet.optim import rules
 
         monkeypatch.setattr(pool, "_pool", pool.Pool(3))
         w, expected = np.zeros(1_000_000, np.float32), 0.0
@@ -139,7 +140,7 @@ class TestPool:
             while sleeping and pool._pool.asleep < 2:  # both, after a while without work
                 assert time.monotonic() < until
                 time.sleep(0.01)
-            optim.sgd(w, np.ones_like(w), 1.0, work=None)
+            rules.sgd(w, np.ones_like(w), 1.0, work=None)
             expected -= 1.0
             assert (w == expected).all()
         assert [worker.is_alive() for worker in pool._pool._workers] == [True, True]
@@ -147,32 +148,35 @@ class TestPool:
         assert [worker.is_alive() for worker in pool._pool._workers] == [False, False]
 
     def test_small_jobs_wake_nobody(self, monkeypatch):
-        from fcnet.backends.cpu import optim, pool
+        from fcnet.backends.cpu import pool
+        from fcnet.optim import rules
 
         monkeypatch.setattr(pool, "_pool", pool.Pool(2))
         w = np.zeros(10)
-        optim.sgd(w, np.ones(10), 1.0, work=None)
+        rules.sgd(w, np.ones(10), 1.0, work=None)
         assert (w == -1).all()
         assert pool._pool.missing == 1
 
     def test_a_second_caller_works_alone(self, monkeypatch):
-        from fcnet.backends.cpu import optim, pool
+        from fcnet.backends.cpu import pool
+        from fcnet.optim import rules
 
         w, desks = np.zeros(300_000), []
         monkeypatch.setattr(pool, "_own_context", lambda: desks.append(pool.JobContext.empty(1)) or desks[-1])
         with pool._made().lock:
-            other = threading.Thread(target=optim.sgd, args=(w, np.ones_like(w), 1.0), kwargs={"work": None})
+            other = threading.Thread(target=rules.sgd, args=(w, np.ones_like(w), 1.0), kwargs={"work": None})
             other.start()
             other.join()
         assert len(desks) == 1
-        optim.sgd(w, np.ones_like(w), 1.0, work=None)
+        rules.sgd(w, np.ones_like(w), 1.0, work=None)
         assert len(desks) == 1
         assert (w == -2).all()
 
     @pytest.mark.parametrize("when", ["acquire", "release"])
     def test_an_interrupt_right_after_the_lock_leaves_it_free(self, when, monkeypatch):
         """Python looks for signals when a call returns: before what it returned is known to anybody."""
-        from fcnet.backends.cpu import optim, pool
+        from fcnet.backends.cpu import pool
+        from fcnet.optim import rules
 
         class Interrupted:
             lock = threading.RLock()
@@ -193,19 +197,20 @@ class TestPool:
 
         w = np.zeros(10)
         with monkeypatch.context() as patch:
-            patch.setattr(pool._made(), "taken", Interrupted())
+            patch.setattr(pool._made(), "lock", Interrupted())
             with pytest.raises(KeyboardInterrupt):
-                optim.sgd(w, np.ones_like(w), 1.0, work=None)
+                rules.sgd(w, np.ones_like(w), 1.0, work=None)
             assert not Interrupted.lock._is_owned()
 
     def test_a_failing_kernel_leaves_the_lock_free(self):
         from fcnet.backends.cpu import pool
 
-        def fail(*_):
-            raise ZeroDivisionError
+        class Fails:
+            def untraced(self, *_):
+                raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            pool.run(fail, work=0)
+            pool.run(Fails(), work=0)
         assert not pool._made().lock._is_owned()
 
     def test_callers_at_once(self, rng, multiply):
