@@ -347,6 +347,8 @@ def test_parameters_out_of_range_are_refused():
         "learning_rate": "fast", "learning_rate_init": 0, "max_iter": 0, "momentum": 1, "early_stopping": "often",
         "normalization": "norm", "dropout_keep_ratio": 0, "preprocess": "scaled", "dtype": "float16", "loss": "mse",
     }  # fmt: skip
+    with pytest.raises(ValueError, match="schedule and learning_rate: expected one of them"):
+        FCNetClassifier(schedule="cosine", learning_rate="adaptive").fit(X, y)
     for name, value in wrong.items():
         with pytest.raises((ValueError, TypeError), match=name):
             FCNetClassifier(**{name: value}).fit(X, y)
