@@ -153,7 +153,9 @@ class Learner:
             return self._nothing(name)
         declared = text.levels is not None or name in self.categorical
         if self.prune and not declared and different == total > 1:
-            return ColumnPlan(name, LEFT_OUT, "text with a value of its own in every row", round(missing, 6))
+            hint = instead_of_a_number(text.words[0], "")
+            reason = "text with a value of its own in every row" + (f"; {hint}" if hint else "")
+            return ColumnPlan(name, LEFT_OUT, reason, round(missing, 6))
         fewest = fewest_rows(self.count)
         order = sorted(range(len(counts)), key=lambda at: (-counts[at], text.words[at]))
         kept = sorted(text.words[at] for at in order[:MOST_LEVELS] if counts[at] >= fewest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import re
 import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -69,7 +70,7 @@ def read_text(path: Path, reading: Reading, as_text: AsText = lambda names: ()) 
 
 def _read(path: Path, reading: Reading, as_text: AsText, encoding: str, notes: list[str]) -> Columns:
     with _opened(path, encoding) as stream:
-        sample = _sample(path, stream)
+        sample = re.sub(r"\A\s*#+[ \t]*", "", _sample(path, stream))  # before names that NumPy's savetxt wrote
     if not sample.strip():
         raise ValueError(f"{path}: expected a header and rows; got an empty file")
     sep = reading.sep
