@@ -14,6 +14,7 @@ from fcnet.build import load_data, make_solver
 from fcnet.cli.figures import by_output, in_short, spelled
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, say
+from fcnet.cli.report import check_report, write_report
 from fcnet.errors import counted
 from fcnet.functional import Metric
 from fcnet.runs.options import TrainOptions
@@ -38,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train(options: TrainOptions, *, quiet: bool) -> int:
     tell = (lambda _: None) if quiet else say
+    if options.report:
+        check_report()
     dataset = load_data(options)
     solver = make_solver(options, dataset, verbose=not quiet)
     tell(dataset.summary())
@@ -64,6 +67,7 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
                 f"{in_short(metric, mean, 'test ')} ± {spelled(metric, deviation)} "
                 f"(mean ± standard deviation of {options.cv} folds)"
             )
+    write_report(solver, scores, asked=options.report, quiet=quiet)
     return 0
 
 

@@ -81,7 +81,11 @@ def test_help_imports_neither_numpy_nor_a_command():
     assert loaded & {"numpy", *(f"fcnet.cli.{name}" for name in COMMANDS)} == set()
 
 
-WITHOUT = {"search": ("force", "cv"), "check": ("cv",), "lr-range": ("cv",)}  # what train alone can do
+WITHOUT = {
+    "search": ("force", "cv", "report"),
+    "check": ("cv", "report"),
+    "lr-range": ("cv", "report"),
+}  # what train alone can do
 
 
 @pytest.mark.parametrize("command", TRAINING)
