@@ -63,10 +63,9 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
         _judge(solver, tell)
     else:
         for metric, mean, deviation in zip(scores.metrics, scores.mean, scores.deviation, strict=True):
-            say(
-                f"{in_short(metric, mean, 'test ')} ± {spelled(metric, deviation)} "
-                f"(mean ± standard deviation of {options.cv} folds)"
-            )
+            told = in_short(metric, mean, "test ")
+            places = len(told.rpartition(".")[2])
+            say(f"{told} ± {deviation:.{places}f} (mean ± standard deviation of {options.cv} folds)")
     write_report(solver, scores, asked=options.report, quiet=quiet)
     return 0
 

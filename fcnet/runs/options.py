@@ -262,6 +262,7 @@ class TrainOptions:
     force: bool = option(COMMON, False, bool, "replace the run in --out")
 
 
+TRAIN_ALONE = ("cv", "report")  # what no other command that trains can do
 _NOT_SAVED = ("out", "force", "report")  # where a run went is not part of how it was made
 
 
