@@ -180,7 +180,6 @@ class TestPreconditions:
     def test_others_go_to_the_reference(self, z):
         assert not chosen(F.bias_activation_dropout_forward, z, self.b)
         assert not chosen(F.softmax_loss, z, np.zeros(z.shape[:-1], int))
-        assert not chosen(F.softmax_loss, self.z, np.eye(4, dtype=np.float32)[[0] * 6])
 
     def test_read_only_arrays_go_to_the_reference(self):
         z = self.z.copy()
