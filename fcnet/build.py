@@ -40,11 +40,16 @@ def load_data(options: TrainOptions) -> Dataset:
     return dataset
 
 
-def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> Solver:
+def make_solver(
+    options: TrainOptions, dataset: Dataset, *, verbose: bool, directory: RunDirectory | None = None
+) -> Solver:
     """Return the network and Solver that the options ask for. Raises ValueError or TypeError naming the option."""
-    directory = (
-        RunDirectory.numbered(dataset.name) if options.out is None else RunDirectory(options.out, force=options.force)
-    )
+    if directory is None:
+        directory = (
+            RunDirectory.numbered(dataset.name)
+            if options.out is None
+            else RunDirectory(options.out, force=options.force)
+        )
     directory.config = to_save(options)
     if options.norm not in ("none", *NORMALIZATIONS):
         raise unknown("norm", options.norm, ("none", *NORMALIZATIONS))
@@ -86,6 +91,9 @@ def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> So
         seed=options.seed,
         verbose=verbose,
         out=directory,
+        checkpoint_every=options.checkpoint_every if options.checkpoints else None,
+        keep=options.keep,
+        on_nonfinite=options.on_nonfinite,
     )
 
 

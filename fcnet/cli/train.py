@@ -12,6 +12,7 @@ from fcnet.cli.figures import by_output, in_short, spelled
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, say
 from fcnet.errors import counted
+from fcnet.runs.checkpoints import FOLDER
 from fcnet.runs.options import TrainOptions
 from fcnet.training.metrics import Figure, Outcome, outcome, own_figure
 from fcnet.training.solver import Solver
@@ -35,6 +36,11 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
     dataset = load_data(options)
     solver = make_solver(options, dataset, verbose=not quiet)
     tell(dataset.summary())
+    return carry_out(solver, tell)
+
+
+def carry_out(solver: Solver, tell: Callable[[str], None]) -> int:
+    """Train, and print what came of it; the last line holds the test accuracy if there is a test part."""
     tell(f"{solver.model!r}, {solver.model.backend.describe()}")
     started = time.perf_counter()
     try:
@@ -44,7 +50,9 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
             raise
         _report(solver, time.perf_counter() - started, tell)
         done = int(solver.history[-1]["epoch"])
-        raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}") from None
+        run = solver.run
+        again = f"; fcnet resume {run.path} goes on" if run is not None and run.checkpoints.steps() else ""
+        raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}{again}") from None
     _report(solver, time.perf_counter() - started, tell)
     _judge(solver, tell)
     return 0
@@ -88,7 +96,7 @@ def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None
             f"{solver.update_rule} ended {how}after {epochs} of {counted(solver.num_epochs, 'epoch')}: {solver.message}"
         )
     assert solver.run is not None  # make_solver gives one
-    tell(f"wrote {solver.run.path}: {', '.join(sorted(p.name for p in solver.run.path.iterdir()))}")
+    tell(f"wrote {solver.run.path}: {', '.join(sorted(p.name for p in solver.run.path.iterdir() if p.name != FOLDER))}")
     if solver.run.no_picture is not None:
         tell(f"no curves.png: {solver.run.no_picture}")
 

@@ -568,9 +568,7 @@ class TwoLayerNet(FullyConnectedNet):
         super().__init__([positive_int("hidden_dim", hidden_dim)], input_dim, num_classes, **options)
 
 
-def load(
-    path: str | Path, device: str | Backend = "auto", *, allow_nonfinite: bool = False
-) -> FullyConnectedNet:
+def load(path: str | Path, device: str | Backend = "auto", *, allow_nonfinite: bool = False) -> FullyConnectedNet:
     """Return the network saved at `path`: a file, or a run directory that holds model.safetensors.
 
     Args:

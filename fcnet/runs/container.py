@@ -28,7 +28,7 @@ def pack(kind: str, description: Mapping[str, Any], tensors: Tensors) -> bytes:
 
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     text = json.dumps({"format": FORMAT, "kind": kind, **description}, sort_keys=True)
-    return save(contiguous, {"fcnet": text, "digest": digest(text, contiguous)})
+    return save(contiguous, {"fcnet": f"{text}\n{digest(text, contiguous)}"})  # one text: two have no fixed order
 
 
 def digest(text: str, tensors: Tensors) -> str:
@@ -37,7 +37,7 @@ def digest(text: str, tensors: Tensors) -> str:
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
         total.update(json.dumps([name, tensor.dtype.str, tensor.shape]).encode())
-        total.update(tensor.reshape(-1).view(np.uint8))
+        total.update(tensor.reshape(-1).view(np.uint8).data)
     return total.hexdigest()
 
 
@@ -49,15 +49,15 @@ def unpack(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]
         OSError: it cannot be read.
     """
     metadata, tensors = _read(path, kind)
-    text, stored = metadata.get("fcnet"), metadata.get("digest")
+    text, line_end, stored = metadata.get("fcnet", "").partition("\n")
     try:
-        description = json.loads(text)  # type: ignore[arg-type]  # None is no JSON either
+        description = json.loads(text)
         if not isinstance(description, dict):
             raise ValueError("no description")
     except (TypeError, ValueError, RecursionError):
         raise ValueError(f"{path}: a safetensors file, but not a {kind} saved by fcnet") from None
     version = description.get("format")
-    if version == 1 and kind == "model" and stored is None:
+    if version == 1 and kind == "model" and not line_end:
         _check_first_format(path, description, tensors)
         return description, tensors
     if version != FORMAT:
@@ -65,12 +65,9 @@ def unpack(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]
             f"{path}: expected file format {FORMAT}, got {str(version)[:20]}; it is damaged, or from another fcnet "
             "version; take a copy, or read it with that version"
         )
-    assert text is not None  # it was parsed
-    if stored is None or stored != digest(text, tensors):
-        raise ValueError(
-            f"{path}: changed since it was saved: {'its digest is missing' if stored is None else 'SHA-256 differs'}; "
-            "take a copy of the file"
-        )
+    if stored != digest(text, tensors):
+        why = "its SHA-256 differs" if stored else "its digest is missing"
+        raise ValueError(f"{path}: changed since it was saved: {why}; take a copy of the file")
     if description.get("kind") != kind:
         raise ValueError(f"{path}: expected a {kind} saved by fcnet, got a {description.get('kind')}")
     return description, tensors

@@ -143,12 +143,10 @@ class RunDirectory:
         return FileExistsError(f"out: {self.path} is in use by {owner}; choose another folder, or wait for it")
 
     def _occupied(self) -> FileExistsError:
-        why, what = "is not empty", "the run"
+        why, what = "is not empty", "the run in it"
         if not (self.path / MARKER).exists() and Checkpoints(self.path / FOLDER).steps():
             why, what = f"holds a training that was cut short: fcnet resume {self.path} goes on with it", "it"
-        return FileExistsError(
-            f"out: {self.path} {why}; choose another folder, or replace {what} {'in it ' * (what != 'it')}with force=True"
-        )
+        return FileExistsError(f"out: {self.path} {why}; choose another folder, or replace {what} with force=True")
 
     # Before training
 

@@ -112,6 +112,7 @@ class Checkpointing:
         try:
             if self._fixed is None:
                 self._fixed = {"data": fingerprint(self.solver.data), "environment": environment(self.solver)}
+                started = time.monotonic()  # what is done once does not make the interval grow
             self.checkpoints.write(step, state.description | self._fixed, state.tensors, self.keep)
         except (OSError, MemoryError) as error:
             self._trouble = f"{getattr(error, 'strerror', None) or type(error).__name__}"
@@ -140,6 +141,6 @@ class Checkpointing:
         if "interval" not in self._told:
             self._told.add("interval")
             self._tell(
-                f"a checkpoint takes {self._cost:.2g} s, so that one comes about every {self._cost / SHARE:.3g} s, which "
+                f"a checkpoint takes {self._cost:.2g} s, so one comes every {self._cost / SHARE:.3g} s, which "
                 f"is {SHARE:.0%} of the time"
             )

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fcnet.data
 from fcnet.data import Dataset
@@ -23,6 +23,36 @@ from fcnet.training.state import Absent, State, arguments_of, check_data, differ
 
 if TYPE_CHECKING:
     from fcnet.training.solver import Solver
+
+
+class Standing(NamedTuple):
+    """How a run stands: whether its training came to its end, the step of its last whole checkpoint, what it says."""
+
+    finished: bool
+    step: int | None
+    plain: Mapping[str, Any]
+
+
+def standing(path: str | Path) -> Standing:
+    """Return how the run at `path` stands; what a killed process left is put in order.
+
+    Raises:
+        FileNotFoundError: no run there. FileExistsError: another process is at work in it. ValueError: it is damaged.
+    """
+    run = RunDirectory.to_go_on(path)
+    try:
+        found = run.checkpoints.newest()
+        finished = is_finished(run.work)
+    finally:
+        run.release()
+    if found is None:
+        return Standing(finished, None, {})
+    try:
+        plain = found[0]["plain"]
+        return Standing(finished and found[0]["over"], plain["steps"], plain)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: the checkpoint does not hold together ({error})") from None
+
 
 #: Options that no bit depends on, or whose change is told in another way.
 _FREE = {"data", "data-dir", "device", "checkpoint-every", "keep", "checkpoints", "on-nonfinite", IN_PYTHON}
@@ -45,8 +75,8 @@ def resumed(
         found = unpack(place, "checkpoint") if place.is_file() else run.checkpoints.newest()
         if found is None:
             raise ValueError(
-                f"{path}: expected a checkpoint in {FOLDER}, found none: the training was cut short before its first, or "
-                f"made none; fcnet resume {path} begins it again from its configuration"
+                f"{path}: expected a checkpoint in {FOLDER}, found none: it was cut short before its first, "
+                f"or made none; fcnet resume {path} begins it again from its configuration"
             )
         state = State(*found)
         try:
@@ -56,7 +86,6 @@ def resumed(
             raise ValueError(
                 f"{path}: the checkpoint does not hold together ({type(error).__name__}: {error})"
             ) from error
-        solver.was_over = is_finished(run.work) and solver._is_over()
         solver.num_epochs += extend
         if run.config is not None:
             run.config = {**run.config, "epochs": solver.num_epochs}

@@ -37,7 +37,8 @@ class State(NamedTuple):
 
 
 def capture(solver: Solver) -> State | None:
-    """Return the state between two steps, copied; None if a parameter is not finite: nobody wants to go on from there.
+    """Return the state between two steps, copied; None if a parameter or a loss is not finite: nobody wants to go on
+    from there.
 
     It waits for the device.
     """
@@ -48,12 +49,15 @@ def capture(solver: Solver) -> State | None:
         return None
     tensors |= zip(("best/params", "best/state"), solver._best, strict=True)
     tensors["losses"] = np.array(solver._log.fetched(), np.float64)
+    if not np.isfinite(tensors["losses"]).all():
+        return None
     description: dict[str, Any] = {
         "model": described,
         "frozen": list(model.frozen),
         "solver": _plain(solver._arguments),
         "plain": {name: getattr(solver, name) for name in PLAIN} | {"history": [dict(row) for row in solver.history]},
         "options": dict(solver.options()),
+        "over": solver._is_over(),
     }
     if solver.full_batch is None:
         updates, optimizer = solver.updates, solver.optimizer
@@ -166,7 +170,7 @@ def fingerprint(data: Dataset) -> dict[str, str]:
 
 def _fingerprint(array: Any) -> str:
     host = np.ascontiguousarray(array)
-    total = hashlib.sha256(host.reshape(-1).view(np.uint8) if host.size else b"")
+    total = hashlib.sha256(host.reshape(-1).view(np.uint8).data if host.size else b"")
     return f"{host.dtype.str} {'x'.join(map(str, host.shape))} {total.hexdigest()}"
 
 
@@ -211,6 +215,4 @@ def environment(solver: Solver) -> dict[str, Any]:
 
 def differences(stored: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """Return what is not as it was, for people."""
-    return [
-        f"{name} is {found[name]}, was {stored.get(name)}" for name in found if found[name] != stored.get(name)
-    ]
+    return [f"{name} is {found[name]}, was {stored.get(name)}" for name in found if found[name] != stored.get(name)]
