@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fcnet.data import Dataset, inputs
 from fcnet.data import load as load_dataset
+from fcnet.data.folds import all_rows
 from fcnet.errors import counted, unknown
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet, load
 from fcnet.nn.objective import kind_of_targets
@@ -16,6 +17,7 @@ from fcnet.runs.options import (
     parse_class_weight,
     parse_layers,
     parse_multipliers,
+    parse_threshold,
     schedule_of,
     to_list,
     to_save,
@@ -37,13 +39,17 @@ def load_data(options: TrainOptions) -> Dataset:
     dataset = load_dataset(options.data, data_dir=options.data_dir, target=options.target, targets=targets)
     if options.loss == "bce":
         inputs.check_probabilities(options.data, options.target, (y for _, y in dataset.splits().values()))
-    return dataset
+    return dataset if options.cv is None else all_rows(dataset)
 
 
 def make_solver(
     options: TrainOptions, dataset: Dataset, *, verbose: bool, directory: RunDirectory | None = None
 ) -> Solver:
-    """Return the network and Solver that the options ask for. Raises ValueError or TypeError naming the option."""
+    """Return the network and Solver that the options ask for, with a run directory.
+
+    Raises:
+        ValueError, TypeError: naming the option.
+    """
     if directory is None:
         directory = (
             RunDirectory.numbered(dataset.name)
@@ -51,6 +57,13 @@ def make_solver(
             else RunDirectory(options.out, force=options.force)
         )
     directory.config = to_save(options)
+    return make_solver_without_run(options, dataset, directory, verbose=verbose)
+
+
+def make_solver_without_run(
+    options: TrainOptions, dataset: Dataset, directory: RunDirectory | None = None, *, verbose: bool = False
+) -> Solver:
+    """As `make_solver`, but nothing is written unless a directory is given."""
     if options.norm not in ("none", *NORMALIZATIONS):
         raise unknown("norm", options.norm, ("none", *NORMALIZATIONS))
     try:
@@ -86,6 +99,7 @@ def make_solver(
         num_epochs=options.epochs,
         patience=options.patience,
         metric=options.metric,
+        threshold=None if options.threshold is None else parse_threshold(options.threshold),
         class_weight=None if options.class_weight is None else parse_class_weight(options.class_weight),
         preprocess=options.preprocess,
         seed=options.seed,

@@ -49,6 +49,11 @@ def run(options: argparse.Namespace) -> int:
     source = options.data or known.get("data")
     if source is None:
         raise ValueError(f"data: {options.model} does not say what it was trained on; name a data set with --data")
+    if options.data is None and known.get("cv") is not None:
+        raise ValueError(
+            f"data: expected rows that {options.model} was not trained on, and with --cv {known['cv']} it was trained "
+            f"on all of {source}; name others with --data"
+        )
     target = options.target or known.get("target")
     targets = kind_of_targets(model.loss_name)
     expected = inputs.Names(model.input_dim, model.num_classes, model.features, model.classes, targets)

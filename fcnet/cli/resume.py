@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from fcnet.build import load_data, make_solver
 from fcnet.cli.parser import Parser, number, say
-from fcnet.cli.train import carry_out
+from fcnet.cli.train import carry_out, judge
+from fcnet.data import Dataset
 from fcnet.errors import counted
 from fcnet.runs.checkpoint import FILE_NAME
-from fcnet.runs.options import merged, names_of, read_toml
+from fcnet.runs.options import IN_PYTHON, merged, names_of, read_toml
 from fcnet.runs.rundir import CONFIG, RunDirectory
 from fcnet.training.resuming import standing
 from fcnet.training.solver import Solver
@@ -38,9 +40,23 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if found.step is None:
         return _from_configuration(path, options, finished=found.finished)
-    solver = Solver.resume(path, extend=extend or 0, device=options.device, verbose=not options.quiet)
+    data = _data(path)
+    solver = Solver.resume(path, data, extend=extend or 0, device=options.device, verbose=not options.quiet)
     tell(f"{path} goes on after step {solver.steps}, in epoch {solver.epoch + 1} of {solver.num_epochs}")
-    return carry_out(solver, tell)
+    return _carry_out(solver, tell)
+
+
+def _data(path: Path) -> Dataset | None:
+    """The data that the run's options name; None for a training that was set up in Python."""
+    config = path / CONFIG
+    return load_data(merged(read_toml(config))) if config.is_file() and IN_PYTHON not in config.read_text() else None
+
+
+def _carry_out(solver: Solver, tell: Callable[[str], None]) -> int:
+    tell(f"{solver.model!r}, {solver.model.backend.describe()}")
+    carry_out(solver, tell)
+    judge(solver, tell)
+    return 0
 
 
 def _from_configuration(path: Path, options: argparse.Namespace, *, finished: bool) -> int:
@@ -67,4 +83,4 @@ def _from_configuration(path: Path, options: argparse.Namespace, *, finished: bo
         directory.release()
         raise
     tell(f"{path}: cut short before its first checkpoint, so it begins again, as {CONFIG} says")
-    return carry_out(solver, tell)
+    return _carry_out(solver, tell)

@@ -52,8 +52,7 @@ def stratified_split(
         while enough - len(sizes) < sum(max(1, int(enough * fraction + 0.5)) for fraction in fractions):
             enough += 1
         raise TooFew(N, len(sizes), enough)
-    noise = np.random.Philox(key=np.array([seed, _PURPOSE], dtype=np.uint64)).random_raw(N)
-    order = np.lexsort((noise, codes))  # class by class, each in random order
+    order = _by_class(codes, seed)
     rank = np.arange(N) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # 0, 1, ... within each class
     taken = np.zeros_like(sizes)
     held_out = []
@@ -66,6 +65,23 @@ def stratified_split(
         taken += take
     train = np.sort(order[rank >= np.repeat(taken, sizes)])
     return [train, *held_out]
+
+
+def stratified_folds(y: np.ndarray, count: int, seed: int = 0) -> list[np.ndarray]:
+    """Return row numbers of `count` folds, each ascending: rows of every class (N,) dealt out in turn, in random order.
+
+    A class of one row is in none of them, so that the rows beside a fold have every class.
+    """
+    _, codes, sizes = np.unique(y, return_inverse=True, return_counts=True)
+    order = _by_class(codes, seed)
+    order = order[sizes[codes[order]] > 1]
+    return [np.sort(order[at::count]) for at in range(count)]
+
+
+def _by_class(codes: np.ndarray, seed: int) -> np.ndarray:
+    """The rows class by class, each in random order."""
+    noise = np.random.Philox(key=np.array([seed, _PURPOSE], dtype=np.uint64)).random_raw(len(codes))
+    return np.lexsort((noise, codes))
 
 
 def _shares(floor: np.ndarray, owed: np.ndarray, room: np.ndarray, count: int) -> np.ndarray:

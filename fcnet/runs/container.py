@@ -67,7 +67,7 @@ def unpack(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]
         )
     if stored != digest(text, tensors):
         why = "its SHA-256 differs" if stored else "its digest is missing"
-        raise ValueError(f"{path}: changed since it was saved: {why}; take a copy of the file")
+        raise ValueError(f"{path}: the file was changed since it was saved ({why}); take a copy of it")
     if description.get("kind") != kind:
         raise ValueError(f"{path}: expected a {kind} saved by fcnet, got a {description.get('kind')}")
     return description, tensors

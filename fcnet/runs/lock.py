@@ -47,7 +47,7 @@ class Lock:
 
     def _read(self) -> dict[str, object] | None:
         """Who says that they have it."""
-        assert self._descriptor is not None
+        assert self._descriptor is not None  # it has not been given back
         try:
             owner = json.loads(os.pread(self._descriptor, 1000, 0))
         except ValueError:  # nobody, or cut off
@@ -55,7 +55,7 @@ class Lock:
         return owner if isinstance(owner, dict) else None
 
     def _is_there(self) -> bool:
-        assert self._descriptor is not None
+        assert self._descriptor is not None  # it has not been given back
         try:
             return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
         except FileNotFoundError:

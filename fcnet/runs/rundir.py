@@ -343,6 +343,7 @@ class RunDirectory:
         elif FILE_NAME in staged:
             with contextlib.suppress(OSError):
                 staged.pop(FILE_NAME).put()
+            if (self.work / FILE_NAME).exists():
                 self._written = True
                 error.add_note(f"the trained model is in {self.path / FILE_NAME}")
         else:

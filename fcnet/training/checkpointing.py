@@ -7,15 +7,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fcnet.errors import TrainingWarning, shown
 from fcnet.runs.checkpoints import Checkpoints
 from fcnet.training.state import State, capture, environment, fingerprint
 from fcnet.validation import positive_int
 
-if TYPE_CHECKING:
-    from fcnet.training.solver import Solver
+Solver = Any  # fcnet.training.solver.Solver, which imports this
 
 SHARE = 0.02  # of the time that may go into checkpoints
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -65,7 +64,7 @@ class Checkpointing:
         if self.every.steps is not None:
             due = self.solver.steps - self._last_steps >= self.every.steps
         else:
-            assert self.every.seconds is not None
+            assert self.every.seconds is not None  # one of the two is
             due = time.monotonic() - self._last >= self.every.seconds
         if not due:
             return None
@@ -81,7 +80,7 @@ class Checkpointing:
     def write(self) -> State | None:
         """Write one now, and wait until it is on the disk; None if the state is no good one."""
         self._wait()
-        state = self._begin(in_background=False)
+        state = None if self.checkpoints is None else self._begin(in_background=False)
         self._say_trouble()
         return state
 
@@ -108,7 +107,7 @@ class Checkpointing:
         return state
 
     def _write(self, state: State, step: int, started: float) -> None:
-        assert self.checkpoints is not None
+        assert self.checkpoints is not None  # else nothing is written
         try:
             if self._fixed is None:
                 self._fixed = {"data": fingerprint(self.solver.data), "environment": environment(self.solver)}

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import fcnet.data
 from fcnet.data import Dataset
@@ -21,8 +21,7 @@ from fcnet.runs.rundir import CONFIG, RunDirectory, is_finished
 from fcnet.training.device_data import as_dataset
 from fcnet.training.state import Absent, State, arguments_of, check_data, differences, environment, put_back
 
-if TYPE_CHECKING:
-    from fcnet.training.solver import Solver
+Solver = Any  # fcnet.training.solver.Solver, which imports this
 
 
 class Standing(NamedTuple):
@@ -59,7 +58,7 @@ _FREE = {"data", "data-dir", "device", "checkpoint-every", "keep", "checkpoints"
 
 
 def resumed(
-    kind: type[Solver],
+    kind: Any,
     path: str | Path,
     data: Dataset | Mapping[str, Any] | None,
     schedule: Callable[[int], float] | None,
@@ -96,7 +95,7 @@ def resumed(
 
 
 def _made(
-    kind: type[Solver],
+    kind: Any,
     run: RunDirectory,
     state: State,
     data: Dataset | Mapping[str, Any] | None,

@@ -41,6 +41,7 @@ from fcnet.training.notfinite import NotFinite
 from fcnet.training.resuming import resumed
 from fcnet.training.state import Minimization, State, capture, put_back
 from fcnet.training.steps import Steps
+from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
 from fcnet.training.updates import Updates
 from fcnet.training.weights import sample_weights
 from fcnet.validation import check_input, one_of, positive_int
@@ -99,6 +100,7 @@ class Solver(Steps):
         patience: int | None = None,
         metric: str | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
+        threshold: float | str | None = None,
         num_train_samples: int | None = 1000,
         preprocess: str | None = None,
         out: str | Path | RunDirectory | None = None,
@@ -140,6 +142,9 @@ class Solver(Steps):
                 several labels or numbers the mean over them. From scikit-learn where it is installed.
             class_weight: "balanced", so that every class counts the same in the loss, however rare, or a weight for
                 each class by name or code, such as {0: 1, 1: 5} (others: 1), which multiplies that of a sample.
+            threshold: of two classes, or with the loss "bce" of one label: the probability above which the second, or
+                the label, is predicted (`model.threshold`). "auto" chooses it when the training has come to its end, on
+                the validation part, by `metric` if that looks at decisions, else by balanced accuracy.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
                 None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
@@ -160,10 +165,7 @@ class Solver(Steps):
         self._arguments = {name: value for name, value in locals().items() if name not in _NO_ARGUMENTS}
         if not isinstance(model, FullyConnectedNet):
             raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
-        self.checkpoint_every = None if checkpoint_every is None else parse_every(checkpoint_every)
-        self.keep = positive_int("keep", keep)
-        one_of("on_nonfinite", on_nonfinite, ("stop", "rollback"))
-        self.on_nonfinite = on_nonfinite
+        self._how_it_is_kept(checkpoint_every, keep, on_nonfinite)
         model.backend.use()
         self.model = model
         self.data = as_dataset(data, kind_of_targets(model.loss_name))
@@ -197,6 +199,7 @@ class Solver(Steps):
                     model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
                 )
         weights = self._check_data(class_weight)
+        self.threshold = with_threshold(model, threshold)
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
@@ -216,12 +219,7 @@ class Solver(Steps):
             batches = partial(kind, model, train, self.batch_size, self.seed)
             super().__init__(model, update_rule, updates, batches, log_length=LOSS_CHUNK)
 
-        self._sizes: list[int] = []  # of the batches of the epoch that is being made
-        self._is_torn = False  # whether a step or an epoch's row is half made
-        self._minimization: Minimization | None = None
-        self._checkpoints: Checkpointing | None = None  # while `train` runs
-        self._rolled_back = self._rolled_to = 0  # times in a row, and how far the training was
-        self._good: State | None = None  # what a training that diverges goes back to
+        self._expect_nothing()
         self._python_only: list[str] = []  # what no option says; known when the training begins
         self.converged = False
         self.message: str | None = None
@@ -233,6 +231,21 @@ class Solver(Steps):
         self.best_epoch = 0
         self._best_loss = math.inf
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
+
+    def _how_it_is_kept(self, checkpoint_every: int | str | None, keep: int, on_nonfinite: str) -> None:
+        self.checkpoint_every = None if checkpoint_every is None else parse_every(checkpoint_every)
+        self.keep = positive_int("keep", keep)
+        one_of("on_nonfinite", on_nonfinite, ("stop", "rollback"))
+        self.on_nonfinite = on_nonfinite
+
+    def _expect_nothing(self) -> None:
+        """What checkpoints and going back need, before `train`."""
+        self._sizes: list[int] = []  # of the batches of the epoch that is being made
+        self._is_torn = False  # whether a step or an epoch's row is half made
+        self._minimization: Minimization | None = None
+        self._checkpoints: Checkpointing | None = None  # while `train` runs
+        self._rolled_back = self._rolled_to = 0  # times in a row, and how far the training was
+        self._good: State | None = None  # what a training that diverges goes back to
 
     def _check_data(self, class_weight: Any) -> np.ndarray | None:
         """Every part suits the model. Raises ValueError or TypeError. The weights of the training samples, or None."""
@@ -371,6 +384,8 @@ class Solver(Steps):
             DivergedError: the loss became NaN or infinite.
             KeyboardInterrupt and all else: passed on, after what finished epochs gave has been put back and written.
         """
+        if self.threshold == "auto":  # a training that goes on is judged as it was
+            self.model.threshold = None
         steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
@@ -397,13 +412,15 @@ class Solver(Steps):
                     not_finite.look(self.history[-1])
                 not_finite.close()
         except BaseException as error:
-            self._end_checkpoints(diverged=isinstance(error, DivergedError))
-            self._finish(keep=bool(self.history), error=error)
+            with Deferred():
+                self._end_checkpoints(diverged=isinstance(error, DivergedError))
+                self._finish(keep=bool(self.history), error=error)
             raise
-        if self._checkpoints is not None:
-            self._checkpoints.keep = 1
-        self._end_checkpoints(diverged=False)
-        self._finish(keep=True)
+        with Deferred():  # one that comes now comes when all is written
+            if self._checkpoints is not None:
+                self._checkpoints.keep = 1
+            self._end_checkpoints(diverged=False)
+            self._finish(keep=True)
         return self.history
 
     def checkpoint(self) -> None:
@@ -431,7 +448,7 @@ class Solver(Steps):
 
     def _between_steps(self) -> None:
         """Write a checkpoint if one is due."""
-        assert self._checkpoints is not None
+        assert self._checkpoints is not None  # `train` has begun
         state = self._checkpoints.look()
         if state is not None and self.on_nonfinite == "rollback":
             self._good = state
@@ -441,11 +458,10 @@ class Solver(Steps):
         keeper, self._checkpoints = self._checkpoints, None
         if keeper is None:
             return
-        with Deferred():
-            if self._is_torn or diverged or (self.steps == 0 and self.full_batch is None):
-                keeper.close()
-            else:
-                keeper.write()
+        if self._is_torn or diverged or (self.steps == 0 and self.full_batch is None):
+            keeper.close()
+        else:
+            keeper.write()
 
     def _roll_back(self, error: DivergedError, tell: Callable[[str], None]) -> bool:
         """Go back to the last good state with half the rate; False if that is not asked for, or was done too often."""
@@ -466,7 +482,9 @@ class Solver(Steps):
             for step in self.run.checkpoints.steps():
                 if step > self.steps:
                     self.run.checkpoints.remove(step)
-        self._good = self._checkpoints.write() if self.steps else capture(self)
+        self._good = capture(self)
+        if self.steps:
+            self._checkpoints.write()
         tell(
             f"the loss was not finite at step {diverged}: back to step {self.steps}, with learning_rate="
             f"{self.optimizer.learning_rate:g}"
@@ -482,6 +500,9 @@ class Solver(Steps):
         with Deferred():  # what was learned is read and written whole, or not at all
             if self.history or not keep:  # not after steps by hand that nobody evaluated
                 self._restore_best()
+            if self.threshold == "auto" and keep and self.history:
+                by = figure_for_threshold(self.metric, by_name=self.metric_name is not None)
+                self.model.threshold = choose_threshold(self.model, *self.data.splits()["val"], by)
             if self.run is None:
                 return
             if not keep:
@@ -505,6 +526,7 @@ class Solver(Steps):
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
+            threshold=None if self.threshold is None else str(self.threshold),
             class_weight=self.class_weight
             if not isinstance(self.class_weight, Mapping)
             else ",".join(f"{name}={weight}" for name, weight in self.class_weight.items()),

@@ -11,14 +11,13 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fcnet.data import Dataset
 
-if TYPE_CHECKING:
-    from fcnet.training.solver import Solver
+Solver = Any  # fcnet.training.solver.Solver, which imports this
 
 #: What `train` knows and no array holds, by the names of the Solver's attributes.
 PLAIN = (

@@ -1,6 +1,7 @@
 """The command line's metrics: which is chosen by, what evaluate prints, refusals."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +116,44 @@ def test_balanced_classes_find_more_of_the_rare_one(capsys):
     for bad in ("rare", "rare=x", "rare=1,rare=2", "scarce=2", "balance"):
         code, _, err = run(*TRAIN, "--class-weight", bad, "--force", capsys=capsys)
         assert (code, err.count("\n"), "--class-weight: expected" in err) == (2, 1, True), err
+
+
+def test_a_threshold_is_chosen_kept_and_gone_by(capsys):
+    code, out, _ = run(*TRAIN, "--threshold", "auto", "--metric", "f1", capsys=capsys)
+    model, data = fcnet.load("run"), fcnet.data.load("two.csv", target="kind")
+    assert (code, f"threshold {model.threshold:.4g} of" in out) == (0, True), out
+    assert judging.f1(data.y_val, model.predict(data.X_val)) == pytest.approx(
+        float(out.split("chosen by validation f1 ")[1].split()[0]), abs=5e-5
+    )
+    assert model.threshold != 0.5
+    last = out.splitlines()[-2:]
+    assert run("evaluate", "run", "--metric", "f1", capsys=capsys)[1].splitlines()[-2:] == last
+    said = run("predict", "run", "two.csv", "--proba", capsys=capsys)[1]
+    rows = list(csv.DictReader(said.splitlines()))
+    assert all((row["prediction"] == "rare") == (float(row["p(rare)"]) > model.threshold) for row in rows)
+    for bad in ("high", "2"):
+        code, _, err = run(*TRAIN, "--force", "--threshold", bad, capsys=capsys)
+        assert (code, err.count("\n"), "--threshold: expected a probability between 0 and 1" in err) == (2, 1, True)
+
+
+def test_cross_validation(capsys):
+    command = [*TRAIN, "--metric", "f1"]
+    code, out, _ = run(*command, "--cv", "3", capsys=capsys)
+    assert code == 0
+    each = [line.split(": ")[1] for line in out.splitlines() if line.startswith("fold ")]
+    for line, place in zip(out.splitlines()[-2:], (0, 1), strict=True):
+        title, figures = line.split(" 0.", 1)
+        mean, _, deviation, *_ = f"0.{figures}".split()
+        values = [float(fold.split(", ")[place].removeprefix(f"{title} ")) for fold in each]
+        assert (float(mean), float(deviation)) == pytest.approx((np.mean(values), np.std(values, ddof=1)), abs=1e-4)
+        assert "3 folds" in line
+    assert out.splitlines()[-1].startswith("test accuracy ")
+    assert "two: 360 train, 40 val, 3 features" in out
+    model, data = fcnet.load("run"), fcnet.data.load("two.csv", target="kind")
+    assert model.preprocessing[0][0] != pytest.approx(data.X_train[:, 0].mean())  # learned from other rows, too
+    code, _, err = run("evaluate", "run", capsys=capsys)
+    assert (code, "with --cv 3 it was trained on all of" in err, err.count("\n")) == (2, True, 1)
+    assert run("evaluate", "run", "--data", "two.csv", capsys=capsys)[0] == 0
+    code, _, err = run(*command, "--cv", "1", "--out", "other", capsys=capsys)
+    assert (code, "--cv: expected 2 or more folds" in err) == (2, True)
+    assert not Path("other").exists()
