@@ -94,6 +94,12 @@ def _shares(floor: np.ndarray, owed: np.ndarray, room: np.ndarray, count: int) -
     return take
 
 
+def split_rows(strata: np.ndarray, parts: Sequence[str], seed: int) -> dict[str, np.ndarray]:
+    """Return the row numbers of "train" and of each of `parts`, ascending; raises as `stratified_split`."""
+    train, *rest = stratified_split(strata, [HELD_OUT] * len(parts), seed)
+    return {"train": train, **dict(zip(parts, rest, strict=True))}
+
+
 def hold_out(X: np.ndarray, y: np.ndarray, parts: Sequence[str], seed: int, *, stratify: bool = True) -> dict[str, Any]:
     """Split X (N, ...) and codes y (N,) for Dataset: X_train, y_train and X_part, y_part for each of `parts`.
 
@@ -101,9 +107,10 @@ def hold_out(X: np.ndarray, y: np.ndarray, parts: Sequence[str], seed: int, *, s
     X is taken over: its memory becomes the training part's, so that a large array is never there twice.
     """
     strata = y if stratify else np.zeros(len(y), dtype=np.int64)
-    train, *rest = stratified_split(strata, [HELD_OUT] * len(parts), seed)
+    rows_of = split_rows(strata, parts, seed)
+    train = rows_of.pop("train")
     result = {}
-    for part, rows in zip(parts, rest, strict=True):
+    for part, rows in rows_of.items():
         result[f"X_{part}"], result[f"y_{part}"] = X[rows], y[rows]
     result["X_train"], result["y_train"] = _keep_rows(X, train), y[train]
     return result

@@ -58,6 +58,7 @@ RULES = rows("optim/rules.py", "RULES")
 FULL_BATCH = rows("training/fullbatch.py", "FULL_BATCH")
 ACTIVATIONS = rows("functional/activation.py", "ACTIVATIONS")
 LOSSES = rows("functional/loss.py", "LOSSES")
+DEFAULT_LOSS = "softmax"  # said by None, which tells it from a softmax that was asked for
 SCHEMES = rows("nn/init.py", "SCHEMES")
 
 
@@ -83,7 +84,7 @@ class TrainOptions:
         COMMON,
         "digits",
         str,
-        "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file",
+        "digits, mnist, fashion-mnist, cifar10, spirals, an .npz file, or a table: .csv .tsv .txt .data [.gz] .parquet",
         names=("digits", "mnist", "fashion-mnist", "cifar10", "spirals"),
         metavar="NAME|FILE",
     )
@@ -94,7 +95,34 @@ class TrainOptions:
         COMMON,
         None,
         CommaList,
-        "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)",
+        "the column of a table that holds the labels, or the numbers to predict (several: a,b): its name, or its "
+        "number, 0 for the first and -1 for the last",
+        metavar="NAME|NUMBER",
+    )
+    header: str | None = option(
+        DATA, None, str, "whether a table's first row holds names, {} (default: found out)", names=("yes", "no")
+    )
+    sep: str | None = option(
+        DATA, None, str, "between a table's cells: a character, tab or blank (default: found out)", metavar="SEP"
+    )
+    decimal: str | None = option(
+        DATA, None, str, "a table's decimal sign, . or , (default: found out)", names=(".", ","), metavar="SIGN"
+    )
+    missing: str | None = option(
+        DATA,
+        None,
+        CommaList,
+        "what stands for a missing value, besides an empty cell, NA, N/A, nan, null and ?",
+        metavar="WORD,WORD",
+    )
+    drop: str | None = option(DATA, None, CommaList, "columns of a table to leave out", metavar="NAME,NAME")
+    only: str | None = option(DATA, None, CommaList, "the only columns of a table to use", metavar="NAME,NAME")
+    ordinal: list[str] = option(
+        DATA,
+        (),
+        tuple,
+        "an ordered column and its levels from low to high; again for another column",
+        metavar="NAME=LOW,HIGH",
     )
     preprocess: str | None = option(
         DATA, None, str, "{} (default: by data set)", names=("none", "scale", "center", "standardize")
@@ -119,11 +147,11 @@ class TrainOptions:
         "inverted (scaled while training) or plain (scaled while evaluating)",
         names=("inverted", "plain"),
     )
-    loss: str = option(
+    loss: str | None = option(
         COMMON,
-        "softmax",
+        None,
         str,
-        grouped(LOSSES, "targets", "{names} for {value}"),
+        f"{grouped(LOSSES, 'targets', '{names} for {value}')} (default: {DEFAULT_LOSS})",
         names=tuple(LOSSES),
     )
     label_smoothing: float = option(
@@ -269,6 +297,7 @@ _REMEDIES = {
     "data_dir= or $FCNET_DATA": "--data-dir or $FCNET_DATA",
     "mirror=URL": "--mirror URL",
     "loss 'mse' or targets='numbers'": "--loss mse",
+    "loss 'softmax' or targets='classes'": "--loss softmax",
 }
 
 
@@ -520,7 +549,9 @@ def to_save(options: TrainOptions) -> dict[str, Any]:
     return {
         flag(field.name): getattr(options, field.name)
         for field in dataclasses.fields(options)
-        if field.name not in _NOT_SAVED and getattr(options, field.name) is not None
+        if field.name not in _NOT_SAVED
+        and getattr(options, field.name) is not None
+        and (field.metadata["kind"] is not tuple or getattr(options, field.name))  # none of what may come again
     }
 
 

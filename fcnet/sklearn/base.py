@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 
 from fcnet.backends import Array, Backend, get_backend
+from fcnet.backends.notices import watched_by
 from fcnet.data import learn
 from fcnet.data.learn_on_device import learn_on_device
 from fcnet.data.preprocessing import Preprocessing
@@ -28,6 +29,7 @@ from fcnet.errors import counted
 from fcnet.functional import ACTIVATIONS
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet
 from fcnet.optim import RULES
+from fcnet.progress import write
 from fcnet.sklearn import mapping, training
 from fcnet.sklearn.callbacks import CallbackSupport, Followed
 from fcnet.sklearn.fitted import Fitted
@@ -149,7 +151,8 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             inputs, targets, weights, val = self._split(inputs, targets, weights)
         told = X, y, {"sample_weight": sample_weight}
         how = {"first": first, "incremental": incremental, "by_score": by_score}
-        self._train(inputs, targets, weights, val, told=told, **how)
+        with watched_by(_say):
+            self._train(inputs, targets, weights, val, told=told, **how)
         return self
 
     def _row_weights(self, counts: np.ndarray | None, y: Any) -> np.ndarray | None:
@@ -428,6 +431,11 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _say(line: str) -> None:
+    """Tell people what takes long: kernels that are compiled, once for a machine."""
+    write(f"fcnet: {line}")
 
 
 def _learn(kind: str, X: Any) -> Preprocessing:

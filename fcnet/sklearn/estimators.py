@@ -40,7 +40,49 @@ def _has_probabilities(estimator: Any) -> bool:
 
 
 class FCNetClassifier(ClassifierMixin, Base):
-    """A classifier with a fully connected network, used as scikit-learn's MLPClassifier is."""
+    """A classifier with a fully connected network, used as scikit-learn's MLPClassifier is.
+
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> FCNetClassifier(random_state=0).fit(X, y).predict(X[:2])
+    array([0, 0])
+
+    Its parameters mean what they mean there, but for the differences that docs/sklearn.md lists.
+
+    Args:
+        hidden_layer_sizes: widths of the hidden layers. activation: of them, "relu", "tanh", "logistic", "identity" or
+            another of fcnet's, or one for each.
+        solver: "adam", "sgd", "lbfgs", or another of fcnet's rules. alpha: strength of the L2 penalty.
+        batch_size: rows of a mini-batch; "auto": min(200, n).
+        learning_rate: of "sgd", "constant", "invscaling" (learning_rate_init / (rows seen + 1)^power_t) or "adaptive"
+            (a fifth each time the training does not get on). learning_rate_init: the first one.
+        max_iter: epochs, or iterations of "lbfgs"; "auto": about 1,000 steps, and 20 epochs or more.
+        shuffle: rows in a new order each epoch. random_state: of weights, order and rows held out.
+        tol, n_iter_no_change: an end after more than so many epochs in which the training loss, or the validation
+            score, got no better by tol. max_fun: evaluations by "lbfgs".
+        verbose: print a line per epoch. warm_start: `fit` goes on from the weights.
+        momentum, nesterovs_momentum: of "sgd". beta_1, beta_2, epsilon: of "adam".
+        early_stopping: hold out `validation_fraction` of the rows, and keep the weights of the best epoch; "auto": from
+            10,000 rows on, or if validation rows are given.
+        loss: "log_loss" (cross-entropy; one logistic output for two classes), "softmax" (an output for each class also
+            then), "bce" (as "log_loss", for two classes or several labels) or "svm" (multiclass hinge).
+        device: "auto" (that of X, else a GPU if one can be used), "cpu", "cuda" or "cuda:N".
+        dtype: "float32", "float64" or None, as X. precision: of a GPU's matrix products, None, "tf32" or "bf16".
+        normalization: None, "batchnorm" or "layernorm". dropout_keep_ratio: the probability to *keep* a hidden unit.
+        label_smoothing: the share of each target that is spread over all classes.
+        weight_decay: decoupled decay of the weights; None: 0.01 for "adamw", else 0.
+        schedule, schedule_config: of the learning rate, as `fcnet.Solver` has them.
+        class_weight: None, "balanced" or weights by class. preprocess: of the inputs, a kind of `fcnet.data.learn`.
+        categorical_features: columns that hold categories, by names, numbers from 0 or a mask; "from_dtype": those of a
+            frame that hold text; None: none.
+
+    Attributes:
+        classes_, n_features_in_, feature_names_in_, n_outputs_, n_layers_, out_activation_: of data and network.
+        coefs_, intercepts_: weights and biases on the host; of the preprocessed inputs.
+        n_iter_, t_: epochs of the last fit, rows seen in all. loss_, best_loss_, loss_curve_: of the training.
+        validation_scores_, best_validation_score_, val_loss_curve_: of the validation rows, or None.
+        plan_: what became of a frame's columns, if they were not all numbers.
+    """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Base._parameter_constraints,
@@ -128,13 +170,28 @@ class FCNetClassifier(ClassifierMixin, Base):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, X_val: Any = None, y_val: Any = None) -> FCNetClassifier:
-        """Fit the network to the training rows; return the estimator."""
+        """Fit the network to the training rows; return the estimator.
+
+        Args:
+            X: (n, D), an array of the host or a device, a frame, or a sparse matrix.
+            y: (n,) classes, or (n, C) of 0 and 1 for several labels. sample_weight: (n,), 0 or more.
+            X_val, y_val: rows whose loss and score are measured after each epoch.
+
+        Raises:
+            ValueError, TypeError: what does not fit, in one line; the training diverged.
+        """
         return self._fit(X, y, sample_weight, X_val, y_val)
 
     @available_if(_makes_steps)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> FCNetClassifier:
-        """Go on for one epoch with these rows; return the estimator."""
+        """Go on for one epoch with these rows; return the estimator.
+
+        What is preprocessed how is learned from the rows of the first call, and so are a frame's columns.
+
+        Args:
+            classes: all classes there will be; needed at the first call.
+        """
         if self.class_weight == "balanced":
             raise ValueError(
                 "class_weight: partial_fit does not see all rows, expected the classes' weights, got 'balanced'; "
@@ -276,7 +333,14 @@ class FCNetClassifier(ClassifierMixin, Base):
 
 
 class FCNetRegressor(RegressorMixin, Base):
-    """A regressor with a fully connected network, used as scikit-learn's MLPRegressor is."""
+    """A regressor with a fully connected network, used as scikit-learn's MLPRegressor is.
+
+    Its targets are standardised in the network, and predictions come in their units. Parameters and attributes are
+    those of `FCNetClassifier`, but for what concerns classes.
+
+    Args:
+        loss: "squared_error".
+    """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Base._parameter_constraints,

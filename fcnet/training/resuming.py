@@ -81,6 +81,7 @@ def resumed(
         try:
             solver = _made(kind, run, state, data, schedule, device=device, verbose=verbose)
             put_back(solver, state)
+            solver._goes_on = True
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(
                 f"{path}: the checkpoint does not hold together ({type(error).__name__}: {error})"

@@ -240,6 +240,7 @@ class Solver(Steps):
 
     def _expect_nothing(self) -> None:
         """What checkpoints and going back need, before `train`."""
+        self._goes_on = False  # whether it was resumed, and `train` has not been called since
         self._sizes: list[int] = []  # of the batches of the epoch that is being made
         self._is_torn = False  # whether a step or an epoch's row is half made
         self._minimization: Minimization | None = None
@@ -262,6 +263,11 @@ class Solver(Steps):
     def _tell_model_of_data(self) -> None:
         """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
         model, data = self.model, self.data
+        if data.classes is not None and not model.objective.numeric and len(data.classes) != model.num_classes:
+            raise ValueError(
+                f"num_classes: expected {len(data.classes)}, the classes of the data, got {model.num_classes}; "
+                "make the network with num_classes=data.num_classes"
+            )
         if model.loss_name == "mse" and model.target_scaling is None:
             targets = learn("standardize", data.y_train.reshape(len(data.y_train), -1), name="y_train")
             model.set_target_scaling(targets.shift, targets.scale)
@@ -389,8 +395,9 @@ class Solver(Steps):
         steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
-            if self.run.config is None and not self.run.begun:
+            if self.run.config is None and not self._goes_on and not (self.run.begun and self._is_over()):
                 self._python_only = python_only(self.model, self.data, self._method, seed=self.seed, steps=self.steps)
+            self._goes_on = False
             self.run.begin(self.options())
         try:
             total = self.num_epochs * steps_per_epoch
@@ -526,6 +533,10 @@ class Solver(Steps):
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
+            checkpoint_every=str(self._arguments["checkpoint_every"] or "60s"),
+            checkpoints=self.checkpoint_every is not None,
+            keep=self.keep,
+            on_nonfinite=self.on_nonfinite,
             threshold=None if self.threshold is None else str(self.threshold),
             class_weight=self.class_weight
             if not isinstance(self.class_weight, Mapping)

@@ -1,6 +1,7 @@
 """The estimators against scikit-learn's own MLP: the same steps from the same weights, the same life around them."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,6 +215,8 @@ def test_every_parameter_of_scikit_learn_is_there():
         assert other.keys() <= own.keys()
         differing = {name for name in other if own[name] != other[name]}
         assert differing == {"max_iter", "early_stopping"}
+        told = (Path(__file__).parents[2] / "docs" / "sklearn.md").read_text("utf-8")
+        assert [name for name in own.keys() - other.keys() | differing if f"`{name}" not in told] == []
 
 
 @quiet
