@@ -181,7 +181,7 @@ def test_info_names_devices_and_remedies(capsys):
 MISTAKES = [
     (
         ["trian"],
-        "command: expected one of train, resume, evaluate, predict, info, fetch, .*; got 'trian'; did you mean 'train'?",
+        "command: expected one of train, resume, evaluate, predict, info, .*; got 'trian'; did you mean 'train'?",
     ),
     (["train", "--batchsize", "3"], "unknown argument --batchsize; did you mean --batch-size?"),
     (["train", "--val-fraction", "3"], "unknown argument --val-fraction; see fcnet train --help\n"),
