@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from fcnet import load
     from fcnet.data import inputs
     from fcnet.nn.objective import kind_of_targets
+    from fcnet.training.judging import use_library
     from fcnet.training.metrics import metric_named, outcome, own_figure
     from fcnet.validation import check_input
 
@@ -79,6 +80,7 @@ def run(options: argparse.Namespace) -> int:
         check_input("X", X, model.input_dim, model.dtype)
         model.objective.check_targets("y", y, len(X), model.dtype)
         said = outcome(model, X, y)
+    use_library()
     say(f"{source}{what}: {counted(len(y), 'sample')}")
     for line in [
         *(by_output if model.objective.numeric else by_class)(model, said),

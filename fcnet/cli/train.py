@@ -14,6 +14,7 @@ from fcnet.build import load_data, make_solver
 from fcnet.cli.figures import by_output, in_short, spelled
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, say
+from fcnet.cli.report import check_report, write_report
 from fcnet.errors import counted
 from fcnet.functional import Metric
 from fcnet.runs.checkpoints import FOLDER
@@ -39,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train(options: TrainOptions, *, quiet: bool) -> int:
     tell = (lambda _: None) if quiet else say
+    if options.report:
+        check_report()
     dataset = load_data(options)
     solver = make_solver(options, dataset, verbose=not quiet)
     tell(dataset.summary())
@@ -73,6 +76,18 @@ def carry_out(solver: Solver, tell: Callable[[str], None]) -> None:
         again = f"; fcnet resume {run.path} goes on" if run is not None and run.checkpoints.steps() else ""
         raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}{again}") from None
     _report(solver, time.perf_counter() - started, tell)
+<<<<<<< HEAD
+=======
+    if scores is None:
+        _judge(solver, tell)
+    else:
+        for metric, mean, deviation in zip(scores.metrics, scores.mean, scores.deviation, strict=True):
+            told = in_short(metric, mean, "test ")
+            places = len(told.rpartition(".")[2])
+            say(f"{told} ± {deviation:.{places}f} (mean ± standard deviation of {options.cv} folds)")
+    write_report(solver, scores, asked=options.report, quiet=quiet)
+    return 0
+>>>>>>> main
 
 
 def _tell_fold(

@@ -125,7 +125,7 @@ def header(rows: Sequence[Sequence[str]], decimal: str) -> Header:
     first, body = [cell.strip() for cell in rows[0]], [row for row in rows[1:] if len(row) >= len(rows[0])]
     if not body:
         text = [cell for cell in first if number(cell, decimal) is None]
-        return Header(bool(text), bool(text), "there is one row only")
+        return Header(bool(text), False, "there is one row only")
     by_number = _named_by_numbers(first, body, decimal)
     if by_number is not None:
         return by_number

@@ -272,10 +272,14 @@ class TrainOptions:
         names=("stop", "rollback"),
     )
     out: str | None = option(COMMON, None, str, "run directory (default: a fresh runs/NAME-0001)", metavar="FOLDER")
+    report: bool = option(
+        COMMON, False, bool, "write report.html, however long it takes (default: if it takes up to two seconds)"
+    )
     force: bool = option(COMMON, False, bool, "replace the run in --out")
 
 
-_NOT_SAVED = ("out", "force")  # where a run went is not part of how it was made
+TRAIN_ALONE = ("cv", "report")  # what no other command that trains can do
+_NOT_SAVED = ("out", "force", "report")  # where a run went is not part of how it was made
 
 
 # What Python calls the options that have another name here.
