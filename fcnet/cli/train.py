@@ -55,10 +55,10 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
         judge(solver, tell)
     else:
         for metric, mean, deviation in zip(scores.metrics, scores.mean, scores.deviation, strict=True):
-            say(
-                f"{in_short(metric, mean, 'test ')} ± {spelled(metric, deviation)} "
-                f"(mean ± standard deviation of {options.cv} folds)"
-            )
+            told = in_short(metric, mean, "test ")
+            places = len(told.rpartition(".")[2])
+            say(f"{told} ± {deviation:.{places}f} (mean ± standard deviation of {options.cv} folds)")
+    write_report(solver, scores, asked=options.report, quiet=quiet)
     return 0
 
 
@@ -76,18 +76,6 @@ def carry_out(solver: Solver, tell: Callable[[str], None]) -> None:
         again = f"; fcnet resume {run.path} goes on" if run is not None and run.checkpoints.steps() else ""
         raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}{again}") from None
     _report(solver, time.perf_counter() - started, tell)
-<<<<<<< HEAD
-=======
-    if scores is None:
-        _judge(solver, tell)
-    else:
-        for metric, mean, deviation in zip(scores.metrics, scores.mean, scores.deviation, strict=True):
-            told = in_short(metric, mean, "test ")
-            places = len(told.rpartition(".")[2])
-            say(f"{told} ± {deviation:.{places}f} (mean ± standard deviation of {options.cv} folds)")
-    write_report(solver, scores, asked=options.report, quiet=quiet)
-    return 0
->>>>>>> main
 
 
 def _tell_fold(
