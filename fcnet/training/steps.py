@@ -15,7 +15,7 @@ import numpy as np
 import fcnet.functional as F
 from fcnet.backends import Array
 from fcnet.backends.signals import DeferredInterrupt
-from fcnet.backends.step import Program
+from fcnet.backends.step import StepRecorder
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.optim import RULES, Optimizer
 from fcnet.training.batches import Batches
@@ -133,7 +133,7 @@ class Steps:
         moments = [buffer.flat for buffer in self.optimizer.moments.values()]
         changed = [model.params.flat, model.state.flat, *moments, self.optimizer.step_counter, self._log.counters]
         put_back = backend.snapshot(changed)
-        run = Program(backend)
+        run = StepRecorder(backend)
         x, targets, weights = self._batches.record(run, size)
         streams = model.mask_streams(self.optimizer.step_counter)
         loss = model.loss_and_grads(run, x, targets, streams, self._grads, weights)

@@ -29,7 +29,7 @@ for dtype in ("float32", "float64"):
     assert (F.bias_activation_dropout_forward(a, a[0])[0] == 2).all()
 stats = hidden._bias_relu.compiled.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
-print(hidden._play_bias_relu.address != 0)
+print(hidden._thunk_bias_relu.address != 0)
 """
 
 
@@ -136,7 +136,11 @@ def test_what_is_not_ours_is_left_alone(tmp_path):
 
     ours = [f"hidden._copy-74.py311.{cache.digest()}.nbi", f"hidden._copy-74.py311.{cache.digest()}.1.nbc"]
     others = ["model.f-3.py311.nbi", "hidden.txt", "hidden.py"]
-    outdated = ["hidden._copy-74.py311.nbi", "hidden._copy-74.py311.0123456789ab.1.nbc", "pool.share-1.py311.2.nbc"]
+    outdated = [
+        "hidden._copy-74.py311.nbi",
+        "hidden._copy-74.py311.0123456789ab.1.nbc",
+        "pool.share-1.py311.2.nbc",
+    ]
     for name in (*ours, *others, *outdated):
         (tmp_path / name).touch()
     cache.drop_outdated(tmp_path)

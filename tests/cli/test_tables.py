@@ -96,6 +96,14 @@ def test_what_is_unlike_the_training_is_refused(trained, change, message, capsys
     assert not Path("p.csv").exists()
 
 
+def test_a_target_that_was_a_number_is_found_by_its_name(capsys):
+    write("t.csv", [NAMES, *rows()])
+    run("train", "--data", "t.csv", "--target", "-1", "--out", "run", *QUICK, capsys=capsys)
+    said = run("evaluate", "run", "--data", "t.csv", capsys=capsys)[1]
+    write("t.csv", [row[::-1] for row in [NAMES, *rows()]])
+    assert run("evaluate", "run", "--data", "t.csv", capsys=capsys)[1] == said
+
+
 def test_a_file_without_header_keeps_its_places(capsys):
     write("t.csv", list(rows()))
     assert run("train", "--data", "t.csv", "--target", "-1", "--out", "run", *QUICK, capsys=capsys)[0] == 0

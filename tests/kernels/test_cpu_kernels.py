@@ -152,8 +152,8 @@ def chosen(op, *args, **kwargs):
 def kernels_of(program):
     """The modules whose kernels a compiled step calls or plays."""
     for part in program.calls:
-        entries = getattr(part, "entries", None)
-        yield from [part.func.__module__] if entries is None else [e.player._function.__module__ for e in entries]
+        entries = getattr(part, "thunks", None)
+        yield from [part.func.__module__] if entries is None else [e.thunk._function.__module__ for e in entries]
 
 
 @pytest.mark.usefixtures("cpu_kernels")
