@@ -45,6 +45,7 @@ from fcnet.runs.options import flag, read_toml
 from fcnet.runs.record import Record, curves_png, history_csv
 
 CONFIG, HISTORY, CURVES, MARKER = "config.toml", "history.csv", "curves.png", "run.json"
+REPORT = "report.html"  # of the command line, after the run
 FILES = (CONFIG, HISTORY, CURVES, FILE_NAME, MARKER)
 REPLACES = ".replaces"  # in a run that is to take another's place
 UNFINISHED = "# unfinished: the training is running, or was killed\n"
@@ -321,7 +322,7 @@ class RunDirectory:
             for path in list(old.iterdir()):
                 if path.name == FOLDER:
                     shutil.rmtree(path)
-                elif path.name in (*FILES, lock.NAME, REPLACES) or _TEMPORARY.fullmatch(path.name):
+                elif path.name in (*FILES, REPORT, lock.NAME, REPLACES) or _TEMPORARY.fullmatch(path.name):
                     path.unlink(missing_ok=True)
                 elif not (self.path / path.name).exists():
                     os.replace(path, self.path / path.name)

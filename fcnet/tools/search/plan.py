@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from fcnet.data import Dataset
 from fcnet.errors import counted, unknown
-from fcnet.runs.options import ARGUMENTS, COMMON, MACHINE, CommaList, TrainOptions, flag, merged, option, to_save, typed
+from fcnet.runs.options import ARGUMENTS, COMMON, CommaList, TrainOptions, flag, merged, option, to_save, typed
 from fcnet.tools.search.ranges import Range, Space, space
 
 SAMPLERS = ("random", "grid", "tpe")
@@ -24,7 +24,6 @@ class SearchOptions(TrainOptions):
 
     see: ClassVar[str] = "fcnet search --help"
 
-    checkpoints: bool = option(MACHINE, False, bool, "write checkpoints of each trial")
     vary: list[str] = option(COMMON, (), tuple, "what to search, see below", metavar="NAME=RANGE")
     trials: int | None = option(
         COMMON,
