@@ -96,6 +96,14 @@ def test_what_is_unlike_the_training_is_refused(trained, change, message, capsys
     assert not Path("p.csv").exists()
 
 
+def test_a_target_that_was_a_number_is_found_by_its_name(capsys):
+    write("t.csv", [NAMES, *rows()])
+    run("train", "--data", "t.csv", "--target", "-1", "--out", "run", *QUICK, capsys=capsys)
+    said = run("evaluate", "run", "--data", "t.csv", capsys=capsys)[1]
+    write("t.csv", [row[::-1] for row in [NAMES, *rows()]])
+    assert run("evaluate", "run", "--data", "t.csv", capsys=capsys)[1] == said
+
+
 def test_a_file_without_header_keeps_its_places(capsys):
     write("t.csv", list(rows()))
     assert run("train", "--data", "t.csv", "--target", "-1", "--out", "run", *QUICK, capsys=capsys)[0] == 0
@@ -109,10 +117,11 @@ def test_a_file_without_header_keeps_its_places(capsys):
     assert "expected a file without header, as in training; got names in its first row (size, kind, day" in fails(
         "predict", "run", "named.csv", capsys=capsys
     )
-    write("less.csv", [row[:4] for row in rows()])
-    assert "expected 6 columns, as in training, or 5 without the target; got 4" in fails(
-        "predict", "run", "less.csv", capsys=capsys
-    )
+    for count in (4, 7):
+        write("odd.csv", [[*row, "more"][:count] for row in rows()])
+        assert f"expected 6 columns, as in training, or 5 without the target; got {count}" in fails(
+            "predict", "run", "odd.csv", capsys=capsys
+        )
 
 
 def test_the_decimal_sign_is_that_of_the_training(capsys):
