@@ -8,9 +8,10 @@ if __name__ != "fcnet.backends":
 
 from fcnet.backends.denormals import flush
 from fcnet.backends.device import Array, Backend, Feed, Kernel, Memory
-from fcnet.backends.ops import REGISTRY, Op, accelerated
+from fcnet.backends.ops import Op, accelerated
 from fcnet.backends.probe import Probe, Status, probe
 from fcnet.backends.random import MaskStream, Purpose, check_seed, host_generator
+from fcnet.backends.registry import REGISTRY
 from fcnet.backends.select import DeviceError, array_module, backend_of, get_backend
 from fcnet.backends.step import Program, Run, direct
 

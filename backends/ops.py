@@ -12,9 +12,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from fcnet.backends.registry import REGISTRY
 from fcnet.backends.select import backend_of
-
-REGISTRY: dict[str, Op] = {}  # every accelerated function by name; tests compare kernels' signatures with it
 
 
 class Op:

@@ -25,7 +25,7 @@ from benchmarks.cublaslt import BFLOAT16, FLOAT32, Algorithm, Lt, LtError, Probl
 from benchmarks.gpu_check import Clock, head
 from benchmarks.run import HERE
 from fcnet.backends import Status, get_backend, probe
-from fcnet.backends.caches import FusedCache
+from fcnet.backends.caches import relu_cache
 from fcnet.backends.cuda import gemm
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.launch import Launcher
@@ -447,7 +447,7 @@ def separate_pass(bench: Bench, data: Data, epilogue: str) -> Callable[[int], No
     """Return what fcnet does after the product instead of an epilogue: float32, in the result's shape."""
     outs, case, on = data.results("float32"), data.case, bench.launcher
     shape = np.int32(case.rows), np.int32(case.columns)
-    cache = FusedCache(data.hidden, np.float32(1))
+    cache = relu_cache(data.hidden, 1, None, data.bias)
 
     def bias(i: int) -> None:
         out = outs[i % data.sets]
@@ -642,7 +642,7 @@ def project_layer(bench: Bench, net: str, precision: str) -> Callable[[int], Non
     given = bench.normal(batch, 5, shape.width**-0.5, ANY)
     w, bias = bench.normal((shape.width, shape.width), 2, shape.width**-0.5), bench.normal((shape.width,), 3, 0.1)
     h, dx, dw, db = (bench.cupy.empty_like(like) for like in (x, x, w, bias))
-    cache = FusedCache(below, np.float32(1))
+    cache = relu_cache(below, 1, None, bias)
 
     def call(_: int) -> None:
         bench.gemm(x, w, out=h, precision=precision)
@@ -794,7 +794,7 @@ def backwards(bench: Bench) -> Iterator[Sweep]:
     answer, dz = bench.cupy.empty_like(dout), bench.cupy.empty_like(dout)
     sums, db = bench.empty((WIDTH,), "float32"), bench.empty((WIDTH,), "float32")
     work = bench.empty((64, WIDTH), "float32")
-    cache = FusedCache(hidden, np.float32(1))
+    cache = relu_cache(hidden, 1, None, sums)
     low = [bench.stored(x, "bf16") for x in (dout, hidden)]
     low_dz = bench.empty(shape, "bf16")
 

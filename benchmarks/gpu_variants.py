@@ -113,7 +113,7 @@ class Variant:
             if name != "rates":
                 job[name] = array.data.ptr
         values = {
-            "count": ROWS, "slots": 1024, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "momentum": MOMENTUM,
+            "count": ROWS, "slots": 1024, "constants": (0.9, 0.999, 1e-8), "momentum": MOMENTUM,
             "eps": EPS, "threshold": keep_threshold(net.keep), "keep_scale": 1 / net.keep, "rows": net.batch,
         }  # fmt: skip
         if stream is not None:

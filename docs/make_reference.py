@@ -20,6 +20,11 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from fcnet.nn.init import SCHEMES  # noqa: E402 -- from the folder beside, installed or not
+from fcnet.optim import RULES  # noqa: E402
+from fcnet.runs.options import RULES as RULE_ROWS  # noqa: E402
+from fcnet.runs.options import grouped  # noqa: E402
+
 #: Title, module, names (None: its `__all__`), a line about them.
 SECTIONS: tuple[tuple[str, str, tuple[str, ...] | None, str], ...] = (
     ("fcnet", "fcnet", None, "Networks, training, files, checks."),
@@ -27,7 +32,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...] | None, str], ...] = (
     (
         "Initial weights",
         "fcnet.nn.init",
-        ("zeros", "normal", "xavier", "he"),
+        tuple(SCHEMES),
         "`init=` of a network, `--init`: the standard deviation of the normal distribution that W (D, M) is drawn "
         "from; `weight_scale=` gives it as a number.",
     ),
@@ -35,8 +40,9 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...] | None, str], ...] = (
     (
         "Update rules",
         "fcnet.optim.rules",
-        ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"),
-        "`update_rule=` of a Solver, `--optimizer`; `adamw` is `adam` with decoupled weight decay.",
+        tuple({rule.update.__name__: None for rule in RULES.values()}),
+        "`update_rule=` of a Solver, `--optimizer`; `adamw` is `adam` with decoupled weight decay. Learning rates by "
+        f"themselves: {grouped(RULE_ROWS, 'learning_rate')}; decay: {grouped(RULE_ROWS, 'weight_decay')}, else 0.",
     ),
     (
         "Learning-rate schedules",

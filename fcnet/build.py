@@ -72,6 +72,7 @@ def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> So
         batch_size=options.batch_size,
         num_epochs=options.epochs,
         patience=options.patience,
+        metric=options.metric,
         preprocess=options.preprocess,
         seed=options.seed,
         verbose=verbose,

@@ -7,8 +7,11 @@ Arrays are those of one network, (N, D); tests loop over networks themselves.
 
 from __future__ import annotations
 
+import inspect
 import math
 import statistics
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -290,13 +293,52 @@ def adamw(w, gradients, learning_rate, beta1, beta2, epsilon, weight_decay):
     return _each(w, gradients, update)
 
 
+class Oracle(NamedTuple):
+    """How a rule of fcnet.optim.RULES is tested.
+
+    after: (w, gradients, learning_rate, **hyper) -> w; and with a weight_decay if the rule has one by itself.
+    hyper: other values than the defaults: a constant that is not read shows; None: the rule is the function of another
+    row, with decay beside it. torch: (torch.optim, [tensor], rate, **hyper) -> PyTorch's own, where it has it.
+    parity: the relative difference that two devices' float32 losses may have in the first steps, see
+    tests/training/test_parity.py.
+    """
+
+    after: Callable[..., np.ndarray]
+    hyper: dict[str, float] | None
+    torch: Callable[..., Any] | None = None
+    parity: float = 1e-4
+
+    @property
+    def decays(self) -> bool:
+        return "weight_decay" in inspect.signature(self.after).parameters
+
+
 #: One for each rule of fcnet.optim.RULES; a rule without a line here fails the tests.
 RULES = {
-    "sgd": sgd,
-    "momentum": momentum,
-    "nesterov": nesterov,
-    "adagrad": adagrad,
-    "rmsprop": rmsprop,
-    "adam": adam,
-    "adamw": adamw,
+    "sgd": Oracle(sgd, {}, lambda optim, w, rate: optim.SGD(w, rate)),
+    "momentum": Oracle(momentum, {"momentum": 0.7}, lambda optim, w, rate, **hyper: optim.SGD(w, rate, **hyper)),
+    "nesterov": Oracle(
+        nesterov,
+        {"momentum": 0.7},
+        lambda optim, w, rate, **hyper: optim.SGD(w, rate, nesterov=True, **hyper),
+    ),
+    "adagrad": Oracle(
+        adagrad,
+        {"epsilon": 1e-3},
+        lambda optim, w, rate, epsilon: optim.Adagrad(w, rate, eps=epsilon),
+        parity=1e-2,
+    ),
+    "rmsprop": Oracle(
+        rmsprop,
+        {"decay_rate": 0.8, "epsilon": 1e-3},
+        lambda optim, w, rate, decay_rate, epsilon: optim.RMSprop(w, rate, alpha=decay_rate, eps=epsilon),
+        parity=0.3,
+    ),
+    "adam": Oracle(
+        adam,
+        {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-3},
+        lambda optim, w, rate, beta1, beta2, epsilon: optim.Adam(w, rate, betas=(beta1, beta2), eps=epsilon),
+        parity=1e-3,
+    ),
+    "adamw": Oracle(adamw, None, parity=1e-3),
 }

@@ -36,7 +36,7 @@ FORMULA = re.compile(r"[-+*]?= |Σ|\^|exp\(| / ")
 
 #: What has no formula: tables, records, and what looks a name up or changes a dtype.
 NO_FORMULA = {
-    *("ACTIVATIONS", "LOSSES", "NUMERIC", "Activation", "Metric", "NormCache", "RULES", "Rule", "Optimizer"),
+    *("ACTIVATIONS", "LOSSES", "NUMERIC", "Activation", "Loss", "Metric", "NormCache", "RULES", "Rule", "Optimizer"),
     *("activation_named", "cast", "make_schedule"),
 }
 #: What no text is the source of: the start of a step, and what is put together from functions that have their source.

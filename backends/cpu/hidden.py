@@ -5,12 +5,11 @@ The names and signatures of `fcnet.functional.hidden`, for ReLU; what the backwa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fcnet.backends.caches import EPS, MOMENTUM, FusedCache, FusedNorm, again, keep_threshold
+from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_threshold, relu_cache
 from fcnet.backends.cpu import pool, tape
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
 from fcnet.backends.cpu.jit import Jit, not_on_tape, plain
@@ -132,7 +131,7 @@ def _batchnorm_relu(
 
 
 @Jit
-def _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows):
+def _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, mean_dgamma, mean_dbeta):
     count, width = dout.shape
     zero = dout.dtype.type(0)
     share = dout.dtype.type(1.0 / count)
@@ -146,11 +145,11 @@ def _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, 
             dbeta[m] += value
             dgamma[m] += value * x_hat[n, m]
     for m in range(width):
-        rows[0, m] = dbeta[m] * share
-        rows[1, m] = dgamma[m] * share
+        mean_dbeta[m] = dbeta[m] * share
+        mean_dgamma[m] = dgamma[m] * share
     for n in range(count):
         for m in range(width):
-            dz[n, m] = (work[n, m] - rows[0, m] - x_hat[n, m] * rows[1, m]) * (gamma[m] * inv_std[m])
+            dz[n, m] = (work[n, m] - mean_dbeta[m] - x_hat[n, m] * mean_dgamma[m]) * (gamma[m] * inv_std[m])
 
 
 _batchnorm_relu_inner = _batchnorm_relu.compiled
@@ -183,12 +182,16 @@ def _play_batchnorm_relu(record, board, scratch, hands):
     )
 
 
-@tape.played(_batchnorm_relu_backward, "22r21122112")
+@tape.played(_batchnorm_relu_backward, "22r211221111")
 def _play_batchnorm_relu_backward(record, board, scratch, hands):
     dout, out, scale, x_hat = matrix(record, 0), matrix(record, 3), np.float32(real(record, 6)), matrix(record, 7)
     inv_std, gamma, work, dz = vector(record, 10), vector(record, 12), matrix(record, 14), matrix(record, 17)
-    dgamma, dbeta, rows = vector(record, 20), vector(record, 22), matrix(record, 24)
-    _batchnorm_relu_backward_inner(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows)
+    dgamma, dbeta, mean_dgamma, mean_dbeta = (
+        vector(record, 20), vector(record, 22), vector(record, 24), vector(record, 26),
+    )  # fmt: skip
+    _batchnorm_relu_backward_inner(
+        dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, mean_dgamma, mean_dbeta
+    )
 
 
 @Jit
@@ -225,7 +228,7 @@ def _over(z: Any, given: Any) -> Any:
 def bias_activation_dropout_forward(
     z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
 ):
-    x = _over(z, z if hidden is z else out)
+    x = _over(z, z if hidden is z else _first_of(out, hidden, None if cache is None else cache.hidden))
     if rng is not None and keep_ratio < 1:
         scale = x.dtype.type(1 / keep_ratio)
         _bias_relu_dropout(x, b, rng.bits(x.shape), _last(keep_ratio), scale)
@@ -235,8 +238,7 @@ def bias_activation_dropout_forward(
     if out is not None and out is not x:
         _copy(x, out)
         x = out
-    same = cache is not None and cache.hidden is x and cache.scale == scale
-    return x, cache if same else FusedCache(x, scale)
+    return x, relu_cache(x, scale, None, b)
 
 
 def bias_activation_dropout_backward(dout, cache, *, dz=None, db=None):
@@ -266,18 +268,19 @@ def batchnorm_activation_dropout_forward(
     dropped = rng is not None and keep_ratio < 1
     scalar = z.dtype.type
     scale = scalar(1 / keep_ratio if dropped else 1)
-    if cache is None or cache.norm.gamma is not gamma:
-        x_hat = np.empty_like(z) if x_hat is None else x_hat
-        norm = FusedNorm(x_hat, np.empty_like(gamma), gamma, np.empty((2, gamma.size), gamma.dtype))
-        cache = FusedCache(np.empty_like(z) if out is None else out, scale, norm)
-    elif cache.scale != scale or (out is not None and out is not cache.hidden):
-        cache = FusedCache(cache.hidden if out is None else out, scale, cache.norm)
+    if cache is None:
+        row = (1, gamma.size)
+        statistics = [np.empty(row, z.dtype) for _ in range(3)]
+        x_hat, out = (np.empty_like(z) if array is None else array for array in (x_hat, out))
+    else:
+        statistics = [cache.norm.inv_std, cache.norm.mean, cache.norm.var]
+        x_hat, out = _first_of(x_hat, cache.norm.x_hat), _first_of(out, cache.hidden)
     if dropped:
         not_on_tape()  # which would go on with these bits
-    norm, out = cache.norm, cache.hidden
+    inv_std, mean, var = statistics
     none = _NOTHING[z.dtype.char]
     _batchnorm_relu(
-        _over(z, norm.x_hat),
+        _over(z, x_hat),
         b,
         gamma,
         beta,
@@ -288,71 +291,74 @@ def batchnorm_activation_dropout_forward(
         rng.bits(z.shape) if dropped else _NO_BITS,
         _last(keep_ratio) if dropped else _NO_LAST,
         scale,
-        norm.work[0],
-        norm.work[1],
-        norm.inv_std,
+        mean[0],
+        var[0],
+        inv_std[0],
         out,
     )
-    return out, cache
+    return out, relu_cache(out, scale, NormCache(x_hat, inv_std, gamma, mean, var), b)
 
 
 def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None):
-    out, scale, norm = cache
-    x_hat, inv_std, gamma, rows, _ = norm
+    x_hat, inv_std, gamma, mean, var = cache.norm
     if not dout.flags.c_contiguous:
         not_on_tape()  # which would go on reading this copy
         dout = np.ascontiguousarray(dout)
     dz, work = (np.empty_like(x_hat) if array is None else array for array in (dz, work))
     db, dgamma, dbeta = (np.empty_like(gamma) if d is None else d for d in (db, dgamma, dbeta))
-    _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, work, dz, dgamma, dbeta, rows)
+    _batchnorm_relu_backward(
+        dout, cache.hidden, cache.scale, x_hat, inv_std[0], gamma, work, dz, dgamma, dbeta, mean[0], var[0]
+    )
     _clear(db)  # batch norm takes a bias away again: its gradient is zero, not the rounding that a sum would give
     return dz, db, dgamma, dbeta
+
+
+def _first_of(*arrays: Any) -> Any:
+    """Return the first that is there, or None."""
+    return next((array for array in arrays if array is not None), None)
 
 
 _NOTHING = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}
 _NO_BITS, _NO_LAST = np.empty((0, 0), np.uint16), np.uint16(0)
 
 
-def _fits_forward(function: str, norm: bool) -> Callable[..., bool]:
-    """The precondition of the forward pass of this name, with or without normalisation."""
-
-    def fits(
-        z: Any,
-        b: Any,
-        *parameters: Any,
-        activation: str = "relu",
-        rng: Any = None,
-        keep_ratio: float = 1,
-        cache: Any = None,
-        momentum: float = 0,
-        eps: float = 0,
-        **arrays: Any,
-    ) -> bool:
-        given = [p for p in (*parameters, *arrays.values()) if p is not None and not np.isscalar(p)]
-        vectors = [array for array in given if isinstance(array, np.ndarray)]
-        names = [p for p in parameters if isinstance(p, str)] or [activation]
-        flat = all(p.ndim == 1 for p in (b, *parameters) if isinstance(p, np.ndarray))
-        suits = names == ["relu"] and z.ndim == 2 and flat and plain(z, b, *vectors)
-        return again(function, cache, z, z.shape[1:] if norm else None, suits)
-
-    return fits
+# Shapes are checked before a kernel is looked for (`fcnet.functional.hidden`).
 
 
-def _fits_backward(norm: bool) -> Callable[..., bool]:
-    """The precondition of a unit's backward pass: a kernel's own cache, and plain arrays to fill."""
+def _suits(activation: str, cache: HiddenCache | None, z: Any, *others: Any) -> bool:
+    given = [array for array in others if array is not None]
+    return activation == "relu" and z.ndim == 2 and plain(z, *given, *_arrays_of(cache))
 
-    def fits(dout: Any, cache: Any, **grads: Any) -> bool:
-        if type(dout) is not np.ndarray or not isinstance(cache, FusedCache) or (norm and cache.norm is None):
-            return False
-        return dout.dtype == cache.hidden.dtype and plain(cache.hidden, *(g for g in grads.values() if g is not None))
 
-    return fits
+def _fits_bias(
+    z: Any, b: Any, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *, hidden: Any = None,
+    out: Any = None, cache: Any = None,
+) -> bool:  # fmt: skip
+    return _suits(activation, cache, z, b, hidden, out)
+
+
+def _fits_batchnorm(
+    z: Any, b: Any, gamma: Any, beta: Any, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *,
+    momentum: float = MOMENTUM, eps: float = EPS, cache: Any = None, **arrays: Any,
+) -> bool:  # fmt: skip
+    return _suits(activation, cache, z, b, gamma, beta, *arrays.values())
+
+
+def _fits_backward(dout: Any, cache: HiddenCache, **grads: Any) -> bool:
+    if type(dout) is not np.ndarray or cache.activation != "relu" or cache.needs_mask or cache.hidden.ndim != 2:
+        return False
+    given = [array for array in grads.values() if array is not None]
+    return dout.dtype == cache.hidden.dtype and plain(*_arrays_of(cache), *given)
+
+
+def _arrays_of(cache: HiddenCache | None) -> list[Any]:
+    return [] if cache is None else [cache.hidden, *(cache.norm or ())]
 
 
 BIAS, NORM = "bias_activation_dropout", "batchnorm_activation_dropout"
 KERNELS = {
-    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, _fits_forward(f"{BIAS}_forward", norm=False)),
-    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _fits_backward(norm=False)),
-    f"{NORM}_forward": Kernel(batchnorm_activation_dropout_forward, _fits_forward(f"{NORM}_forward", norm=True)),
-    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _fits_backward(norm=True)),
+    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, _fits_bias),
+    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _fits_backward),
+    f"{NORM}_forward": Kernel(batchnorm_activation_dropout_forward, _fits_batchnorm),
+    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _fits_backward),
 }

@@ -16,12 +16,14 @@ from fcnet.backends.cpu.denormals import flushed, smallest_normal
 from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
 from fcnet.backends.cpu.tape import integer, integers, real, vector
 from fcnet.backends.device import Kernel
+from fcnet.backends.rules import RuleKernel, roles_of
 
 SPAN = 8192  # elements that one thread takes at least: some microseconds' work
 
 _share = pool.share.compiled
 
-SGD, MOMENTUM, RMSPROP, ADAM = range(4)
+RULES = ("sgd", "momentum", "rmsprop", "adam")  # those with a kernel
+SGD, MOMENTUM, RMSPROP, ADAM = range(len(RULES))
 
 # The job on the board, in words after pool.JOB: the rule, bytes an element, how many in all and in a span, four
 # addresses, and six scalars as float64, which holds any float32.
@@ -78,7 +80,7 @@ def _span(board, piece, scratch):
 
 @Jit
 def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, board, scratch, hands):
-    """The rule's update with constants c: the momentum; decay and epsilon; or both betas and epsilon."""
+    """The rule's update with its constants c, in the order of the reference's signature."""
     job = pool.JOB
     length = max(SPAN, (w.size // (2 * hands) + 63) & -64) if hands > 1 else w.size
     board[pool.TASK] = task
@@ -108,10 +110,11 @@ def _play(record, board, scratch, hands):
     _inner(w, dw, m, v, rule, step, rate, c0, c1, c2, task, words, room, hands)
 
 
-def _run(rule, w, dw, m, v, step, rate, c0=0.0, c1=0.0, c2=0.0):
-    step, rate = _array(step, np.int64), _array(rate, np.float64)
-    pool.run(_update, w, dw, m, v, rule, step, rate, c0, c1, c2, _span.address, work=8 * w.size)
-    return w
+def _run(name, w, dw, moments, step, rate, constants):
+    m, v = (*moments, w, w)[:2]  # w stands in the place of moments that a rule has not, and is not touched
+    step, rate = _array(_NO_STEP if step is None else step, np.int64), _array(rate, np.float64)
+    c0, c1, c2 = (*map(float, constants), 0.0, 0.0, 0.0)[:3]
+    pool.run(_update, w, dw, m, v, RULES.index(name), step, rate, c0, c1, c2, _span.address, work=8 * w.size)
 
 
 def _array(value: Any, dtype: Any) -> Any:
@@ -125,35 +128,14 @@ def _array(value: Any, dtype: Any) -> Any:
 _NO_STEP = np.zeros(1, np.int64)
 
 
-def sgd(w, dw, learning_rate, *, work):
-    return _run(SGD, w, dw, w, w, _NO_STEP, learning_rate)  # no moments: w stands in their place, and is not touched
-
-
-def momentum(w, dw, velocity, learning_rate, *, momentum=0.9, work):
-    return _run(MOMENTUM, w, dw, velocity, w, _NO_STEP, learning_rate, momentum)
-
-
-def rmsprop(w, dw, cache, learning_rate, *, decay_rate=0.99, epsilon=1e-8, work):
-    return _run(RMSPROP, w, dw, cache, w, _NO_STEP, learning_rate, decay_rate, epsilon)
-
-
-def adam(w, dw, m, v, step, learning_rate, *, beta1=0.9, beta2=0.999, epsilon=1e-8, work):
-    return _run(ADAM, w, dw, m, v, step, learning_rate, beta1, beta2, epsilon)
-
-
-def _fits(moments: int) -> Callable[..., bool]:
-    """The precondition of a rule whose first arguments are w, dw and so many moments."""
+def _fits(name: str) -> Callable[..., bool]:
+    """The precondition of a rule, whose first arguments are w, dw and its moments."""
 
     def fits(w: Any, *arguments: Any, **_: Any) -> bool:
-        others = arguments[: 1 + moments]
+        others = arguments[: 1 + len(roles_of(name).moments)]
         return w.ndim == 1 and w.size > 0 and plain(w, *others) and all(a.shape == w.shape for a in others)
 
     return fits
 
 
-KERNELS = {
-    "sgd": Kernel(sgd, _fits(0)),
-    "momentum": Kernel(momentum, _fits(1)),
-    "rmsprop": Kernel(rmsprop, _fits(1)),
-    "adam": Kernel(adam, _fits(2)),
-}
+KERNELS = {name: Kernel(RuleKernel(name, _run), _fits(name)) for name in RULES}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.caches import EPS, MOMENTUM, FusedCache, FusedNorm, again, keep_threshold
+from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_threshold, relu_cache
 from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
 
@@ -23,12 +23,12 @@ class HiddenKernels:
         """Name of a reference function -> its kernel."""
         bias, batch, layer = (f"{kind}_activation_dropout" for kind in ("bias", "batchnorm", "layernorm"))
         return {
-            f"{bias}_forward": Kernel(self.bias_activation_dropout_forward, self._fits_unit),
+            f"{bias}_forward": Kernel(self.bias_activation_dropout_forward, self._fits_bias),
             f"{bias}_backward": Kernel(self.bias_activation_dropout_backward, self._fits_backward),
             f"{batch}_forward": Kernel(self.batchnorm_activation_dropout_forward, self._fits_batchnorm),
-            f"{batch}_backward": Kernel(self.batchnorm_activation_dropout_backward, self._fits_norm_backward),
+            f"{batch}_backward": Kernel(self.batchnorm_activation_dropout_backward, self._fits_backward),
             f"{layer}_forward": Kernel(self.layernorm_activation_dropout_forward, self._fits_layernorm),
-            f"{layer}_backward": Kernel(self.layernorm_activation_dropout_backward, self._fits_norm_backward),
+            f"{layer}_backward": Kernel(self.layernorm_activation_dropout_backward, self._fits_backward),
         }
 
     def bias_activation_dropout_forward(
@@ -40,8 +40,7 @@ class HiddenKernels:
         counts = np.int64(z.size), np.int32(z.shape[1])
         name = "bias_relu_aligned" if self._on.aligned(z.shape[1], out, z, b) else "bias_relu"
         self._on.each(name, z, z.size, out, z, b, *counts, scale, *dropout, each=EACH)
-        same = cache is not None and cache.hidden is out and cache.scale == scale
-        return out, cache if same else FusedCache(out, scale)
+        return out, relu_cache(out, scale, None, b)
 
     def bias_activation_dropout_backward(self, dout, cache, *, dz=None, db=None):
         dz = self._on.like(dz, cache.hidden)
@@ -65,7 +64,7 @@ class HiddenKernels:
         momentum=MOMENTUM, eps=EPS, x_hat=None, out=None, cache=None,
     ):  # fmt: skip
         scale, dropout = _dropout(z, keep_ratio, rng)
-        cache = self._norm_cache(cache, z, gamma, x_hat, out, scale, z.shape[1:])
+        cache = self._norm_cache(cache, z, b, gamma, x_hat, out, scale, (1, z.shape[1]))
         out, norm, real = cache.hidden, cache.norm, z.dtype.type
         rows, width = z.shape
         running = (running_mean, running_var) if running_mean is not None else (None, None)
@@ -90,7 +89,7 @@ class HiddenKernels:
         cache=None,
     ):  # fmt: skip
         scale, dropout = _dropout(z, keep_ratio, rng)
-        cache = self._norm_cache(cache, z, gamma, x_hat, out, scale, (z.shape[0], 1))
+        cache = self._norm_cache(cache, z, b, gamma, x_hat, out, scale, (z.shape[0], 1))
         out, norm = cache.hidden, cache.norm
         rows, width = z.shape
         arrays = out, norm.x_hat, norm.inv_std, z, b, gamma, beta
@@ -114,52 +113,53 @@ class HiddenKernels:
 
     def _norm_cache(
         self,
-        cache: Any,
+        cache: HiddenCache | None,
         z: Array,
+        b: Array,
         gamma: Array,
         x_hat: Array | None,
         out: Array | None,
         scale: Any,
         inv_std: tuple[int, ...],
-    ) -> FusedCache:
-        """The cache that was given, if it is of this gamma, scale and output; else one with what it lacks."""
-        if cache is None or cache.norm.gamma is not gamma:
-            norm = FusedNorm(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
-            return FusedCache(self._on.like(out, z), scale, norm)
-        if cache.scale != scale or (out is not None and out is not cache.hidden):
-            return FusedCache(cache.hidden if out is None else out, scale, cache.norm)
-        return cache
+    ) -> HiddenCache:
+        """Return a cache of the arrays that were given, those of an earlier cache, or new ones."""
+        if cache is None or cache.norm is None:
+            norm = NormCache(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
+            return relu_cache(self._on.like(out, z), scale, norm, b)
+        x_hat = cache.norm.x_hat if x_hat is None else x_hat
+        out = cache.hidden if out is None else out
+        return relu_cache(out, scale, cache.norm._replace(x_hat=x_hat, gamma=gamma), b)
 
-    def _fits_unit(self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, cache=None, **arrays):
-        suits = self._suits(z, activation, b, **arrays)
-        return again("bias_activation_dropout_forward", cache, z, None, suits)
+    def _fits_bias(self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None):
+        return self._suits(activation, cache, z, b, hidden, out)
 
     def _fits_batchnorm(
         self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, momentum=MOMENTUM, eps=EPS, cache=None,
         **arrays,
     ):  # fmt: skip
-        suits = self._suits(z, activation, b, gamma, beta, **arrays)
-        return again("batchnorm_activation_dropout_forward", cache, z, z.shape[1:], suits)
+        return self._suits(activation, cache, z, b, gamma, beta, *arrays.values())
 
     def _fits_layernorm(
         self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, eps=EPS, cache=None, **arrays
     ):
-        suits = self._suits(z, activation, b, gamma, beta, **arrays)
-        return again("layernorm_activation_dropout_forward", cache, z, (z.shape[0], 1), suits)
+        return self._suits(activation, cache, z, b, gamma, beta, *arrays.values())
 
-    def _suits(self, z, activation, *vectors, **arrays):
-        given = [array for array in arrays.values() if array is not None]
-        flat = z.ndim == 2 and all(vector.ndim == 1 for vector in vectors)
-        return activation == "relu" and flat and self._on.plain(z, *vectors, *given)
+    # Shapes are checked before a kernel is looked for (`fcnet.functional.hidden`).
+
+    def _suits(self, activation, cache, z, *others):
+        given = [array for array in others if array is not None]
+        return activation == "relu" and z.ndim == 2 and self._on.plain(z, *given, *_arrays_of(cache))
 
     def _fits_backward(self, dout, cache, **grads):
-        """A kernel's own cache, and plain arrays to fill."""
-        if not isinstance(cache, FusedCache) or dout.dtype != cache.hidden.dtype:
+        hidden = cache.hidden
+        if cache.activation != "relu" or cache.needs_mask or hidden.ndim != 2 or dout.dtype != hidden.dtype:
             return False
-        return self._on.plain(cache.hidden, *(array for array in grads.values() if array is not None))
+        given = [array for array in grads.values() if array is not None]
+        return self._on.plain(*_arrays_of(cache), *given)
 
-    def _fits_norm_backward(self, dout, cache, **grads):
-        return self._fits_backward(dout, cache, **grads) and cache.norm is not None
+
+def _arrays_of(cache: HiddenCache | None) -> list[Array]:
+    return [] if cache is None else [cache.hidden, *(cache.norm or ())[:3]]
 
 
 def _dropout(z: Array, keep_ratio: float, rng: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -1,64 +1,8 @@
-// Optimizer rules over the flat buffers: one launch for the whole network, the formulas of rules.cu.
-// The rate is read on the device, and so is the number of updates made before.
+// What goes with an update rule, over the flat buffers: the functions of fcnet.optim.limits, the rate read on the device.
 
 #define ELEMENT \
     const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; \
     if (i >= size) return;
-
-KERNEL(256) sgd(real* w, const real* dw, i64 size, const double* rate)
-{
-    ELEMENT
-    apply_sgd(w[i], dw[i], *rate);
-}
-
-KERNEL(256) momentum(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
-{
-    ELEMENT
-    apply_momentum(w[i], v[i], dw[i], *rate, mu);
-}
-
-KERNEL(256) nesterov(real* w, const real* dw, real* v, i64 size, const double* rate, real mu)
-{
-    ELEMENT
-    apply_nesterov(w[i], v[i], dw[i], *rate, mu);
-}
-
-KERNEL(256) adagrad(real* w, const real* dw, real* c, i64 size, const double* rate, real epsilon)
-{
-    ELEMENT
-    apply_adagrad(w[i], c[i], dw[i], *rate, epsilon);
-}
-
-KERNEL(256) rmsprop(
-    real* w, const real* dw, real* c, i64 size, const double* rate, real rho, real rest, real epsilon)
-{
-    ELEMENT
-    apply_rmsprop(w[i], c[i], dw[i], *rate, rho, rest, epsilon);
-}
-
-KERNEL(256) adam(
-    real* w, const real* dw, real* m, real* v, i64 size, const i64* step, const double* rate, double beta1, double beta2,
-    double epsilon)
-{
-    const i64 begin = (i64)blockIdx.x * EACH * THREADS + threadIdx.x;
-    real weight[EACH], gradient[EACH], first[EACH], second[EACH];
-    for (int k = 0; k < EACH; ++k) {
-        const i64 i = begin + k * THREADS;
-        if (i >= size) break;
-        weight[k] = w[i], gradient[k] = dw[i], first[k] = m[i], second[k] = v[i];
-    }
-    __shared__ Adam shared;
-    if (threadIdx.x == 0) shared = adam_of(*step, *rate, beta1, beta2, epsilon);
-    __syncthreads();
-    for (int k = 0; k < EACH; ++k) {
-        const i64 i = begin + k * THREADS;
-        if (i >= size) break;
-        apply_adam(weight[k], first[k], second[k], gradient[k], shared);
-        w[i] = weight[k], m[i] = first[k], v[i] = second[k];
-    }
-}
-
-// What goes with a rule: the functions of fcnet.optim.limits.
 
 KERNEL(256) decay_weights(real* w, i64 size, const double* rate, double decay)
 {

@@ -87,7 +87,7 @@ const int Z_WIDTH = fours(width(1));
 
 struct alignas(R % 4 == 0 ? 16 : 4 * R) Rows { float v[R]; };  // a value for each row of a row block
 
-// What a launch works on; made by the host, one struct, read only. `beta1` is momentum's mu and rmsprop's rho, too.
+// What a launch works on; made by the host, one struct, read only. `constants` are the update rule's.
 struct Job {
     const X_TYPE* x; const float* shift; const float* scale; const Y_TYPE* y; const i64* order; i64 count;
     i64* counters;  // rows of the epoch used; losses in the log
@@ -97,7 +97,7 @@ struct Job {
     ulonglong2* exchange; unsigned* sync;
     const float* sample_weights;
     u64 seed, purpose, net;
-    double beta1, beta2, epsilon, weight_decay, reg, l1; float clip, momentum, eps;
+    double constants[3], weight_decay, reg, l1; float clip, momentum, eps;
     float target_keep, target_add;  // label smoothing: a target's factor, and what is added
     int threshold; float keep_scale;
     float frozen_scale;  // of the units of frozen layers, which are never dropped
@@ -118,18 +118,17 @@ const bool PENALTY = REG || L1;
 enum { SOFTMAX, SVM, MSE, BCE };
 const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, not labels
 
-enum { SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM };
-const int MOMENTS = RULE == SGD ? 0 : RULE == ADAM ? 2 : 1;  // numbers that the rule keeps for a weight
+const int MOMENTS = RULE::MOMENTS;  // numbers that the rule keeps for a weight
 
 // What all weights share in a step's update.
-struct Rate { float rate, decayed, mu, rest, epsilon, clip; Adam adam; };
+struct Rate { float decayed, clip; RULE rule; };
 const int RATE_FLOATS = 12;
+static_assert(sizeof(Rate) <= 4 * RATE_FLOATS, "the rule shares more than there is room for");
 
 __device__ __noinline__ void set_rate(Rate* to, const Job& job, i64 step, int s)
 {
     const double rate = job.rates[least(s, job.rate_count - 1)];
-    *to = {(float)rate, (float)(rate * job.weight_decay), (float)job.beta1, (float)(1 - job.beta1), (float)job.epsilon, job.clip};
-    if (RULE == ADAM) to->adam = adam_of(step + s, rate, job.beta1, job.beta2, job.epsilon);
+    *to = {(float)(rate * job.weight_decay), job.clip, RULE::of(step + s, rate, job.constants)};
 }
 
 // The update of one weight, by the formulas of rules.cu.
@@ -138,12 +137,7 @@ __device__ __forceinline__ void apply_rule(float& w, float& m, float& v, float g
     if (CLIP) {
         g = g < -rate.clip ? -rate.clip : g > rate.clip ? rate.clip : g;  // NaN stays NaN
     }
-    if (RULE == SGD) apply_sgd(w, g, rate.rate);
-    if (RULE == MOMENTUM) apply_momentum(w, m, g, rate.rate, rate.mu);
-    if (RULE == NESTEROV) apply_nesterov(w, m, g, rate.rate, rate.mu);
-    if (RULE == ADAGRAD) apply_adagrad(w, m, g, rate.rate, rate.epsilon);
-    if (RULE == RMSPROP) apply_rmsprop(w, m, g, rate.rate, rate.mu, rate.rest, rate.epsilon);
-    if (RULE == ADAM) apply_adam(w, m, v, g, rate.adam);
+    rate.rule.apply(w, m, v, g);
 }
 
 // The same of a matrix's element: with the penalties' gradients, and decoupled decay.

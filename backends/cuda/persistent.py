@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fcnet.backends.cuda.sources import RULES
+
 THREADS = 256  # of a block; a power of two
 ROWS_OF_BLOCK = (1, 2, 4, 8)
 SYNC_WORDS, RATE_FLOATS = 160, 12  # persistent.cu
@@ -27,7 +29,8 @@ JOB = np.dtype(
         ("slots", "i8"),
         *((name, "u8") for name in ("partials", "hidden", "dz", "padded", "loss_parts", "l2_parts", "exchange")),
         *((name, "u8") for name in ("sync", "sample_weights", "seed", "purpose", "net")),
-        *((name, "f8") for name in ("beta1", "beta2", "epsilon", "weight_decay", "reg", "l1")),
+        ("constants", "f8", 3),
+        *((name, "f8") for name in ("weight_decay", "reg", "l1")),
         *((name, "f4") for name in ("clip", "momentum", "eps", "target_keep", "target_add")),
         ("threshold", "i4"),
         *((name, "f4") for name in ("keep_scale", "frozen_scale")),
@@ -37,7 +40,6 @@ JOB = np.dtype(
     ],
     align=True,
 )
-RULES = ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")  # in the order of persistent.cu
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu")  # in the order of activation.cu
 LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
 NUMERIC = ("mse", "bce")  # of float32 targets (count, C); the others are of int64 labels
@@ -199,7 +201,7 @@ class Plan:
             "L1": int(self.lasso),
             "DECAY": int(self.decayed),
             "CLIP": int(self.clipped),
-            "RULE": RULES.index(self.rule),
+            "RULE": RULES[self.rule],
             "FIRST_PARTS": self.first_parts,
             "X_TYPE": self.x_type,
             "ACTIVATION": ACTIVATIONS.index(self.activation),

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import ACTIVATIONS, LOSSES, NUMERIC, RULES
+from fcnet.backends.cuda.persistent import ACTIVATIONS, LOSSES, NUMERIC
+from fcnet.backends.cuda.sources import RULES
 from fcnet.backends.device import Array
+from fcnet.backends.rules import roles_of
 
 FORWARD = {
     "bias_activation_dropout_forward": 0,
@@ -22,7 +24,6 @@ INFERENCE = {
     "batchnorm_inference": "batchnorm_activation_dropout_forward",
     "layernorm_forward": "layernorm_activation_dropout_forward",
 }  # of a frozen layer -> what it would be if it were trained
-CONSTANTS = {"momentum": "beta1", "decay_rate": "beta1", "beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
 
 
 class Unfit(Exception):
@@ -139,8 +140,9 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
             raise Unfit("its samples' weights come from elsewhere")
     _data(net, batch, targets, end, ndarray)
     _parameters(net, weights, units, scores, updates[-1]["w"])
-    net.values |= {CONSTANTS[name]: update[name] for name in CONSTANTS if name in update}
-    moments = [update[name] for name in ("velocity", "cache", "m", "v") if name in update]
+    role = roles_of(rule)
+    net.values["constants"] = (*(update[name] for name in role.constants), 0, 0, 0)[:3]
+    moments = [update[name] for name in role.moments]
     net.arrays |= {f"moment{i}": moment for i, moment in enumerate(moments, 1)}
     if advance is None:
         raise Unfit("no call counts the updates")

@@ -1,40 +1,87 @@
 // The formulas of fcnet.optim.rules for one weight, whichever kernel makes the update: the same bits as there.
+//
+// A rule is a struct of what all weights share, made by `of` from the number of updates made before, the rate and the
+// rule's constants in the order of the reference's signature; `apply` updates one weight and its moments, of which it
+// has MOMENTS, the rest are nobody's. From its line UPDATE_RULE(name, struct) come its own kernel (update.cu, optim.py)
+// and its place in the persistent kernel (persistent.py).
 
-__device__ __forceinline__ void apply_sgd(real& w, real dw, real rate)
-{
-    w = add(w, -mul(dw, rate));
-}
+#ifndef UPDATE_RULE
+#define UPDATE_RULE(name, Struct)
+#endif
 
-__device__ __forceinline__ void apply_momentum(real& w, real& v, real dw, real rate, real mu)
-{
-    v = flushed(add(mul(v, mu), -mul(dw, rate)));
-    w = add(w, v);
-}
+struct Sgd {
+    static const int MOMENTS = 0;
+    real rate;
 
-__device__ __forceinline__ void apply_nesterov(real& w, real& v, real dw, real rate, real mu)
-{
-    const real change = mul(dw, rate);
-    v = flushed(add(mul(v, mu), -change));
-    w = add(add(w, -change), mul(v, mu));
-}
-
-__device__ __forceinline__ void apply_adagrad(real& w, real& c, real dw, real rate, real epsilon)
-{
-    c = add(c, mul(dw, dw));
-    w = add(w, -mul(dw / add(sqrt(c), epsilon), rate));
-}
-
-// `rest` is 1 - rho.
-__device__ __forceinline__ void apply_rmsprop(real& w, real& c, real dw, real rate, real rho, real rest, real epsilon)
-{
-    c = flushed(add(mul(c, rho), mul(mul(dw, dw), rest)));
-    w = add(w, -mul(dw / add(sqrt(c), epsilon), rate));
-}
-
-// What Adam's weights share in an update.
-struct Adam {
-    real beta1, rest1, beta2, rest2, alpha, epsilon_hat;
+    static __device__ __forceinline__ Sgd of(i64, double rate, const double*) { return {(real)rate}; }
+    __device__ __forceinline__ void apply(real& w, real&, real&, real dw) const { w = add(w, -mul(dw, rate)); }
 };
+UPDATE_RULE(sgd, Sgd)
+
+struct Momentum {
+    static const int MOMENTS = 1;
+    real rate, mu;
+
+    static __device__ __forceinline__ Momentum of(i64, double rate, const double* constants)
+    {
+        return {(real)rate, (real)constants[0]};
+    }
+    __device__ __forceinline__ void apply(real& w, real& v, real&, real dw) const
+    {
+        v = flushed(add(mul(v, mu), -mul(dw, rate)));
+        w = add(w, v);
+    }
+};
+UPDATE_RULE(momentum, Momentum)
+
+struct Nesterov {
+    static const int MOMENTS = 1;
+    real rate, mu;
+
+    static __device__ __forceinline__ Nesterov of(i64, double rate, const double* constants)
+    {
+        return {(real)rate, (real)constants[0]};
+    }
+    __device__ __forceinline__ void apply(real& w, real& v, real&, real dw) const
+    {
+        const real change = mul(dw, rate);
+        v = flushed(add(mul(v, mu), -change));
+        w = add(add(w, -change), mul(v, mu));
+    }
+};
+UPDATE_RULE(nesterov, Nesterov)
+
+struct Adagrad {
+    static const int MOMENTS = 1;
+    real rate, epsilon;
+
+    static __device__ __forceinline__ Adagrad of(i64, double rate, const double* constants)
+    {
+        return {(real)rate, (real)constants[0]};
+    }
+    __device__ __forceinline__ void apply(real& w, real& c, real&, real dw) const
+    {
+        c = add(c, mul(dw, dw));
+        w = add(w, -mul(dw / add(sqrt(c), epsilon), rate));
+    }
+};
+UPDATE_RULE(adagrad, Adagrad)
+
+struct Rmsprop {
+    static const int MOMENTS = 1;
+    real rate, rho, rest, epsilon;  // rest = 1 - rho
+
+    static __device__ __forceinline__ Rmsprop of(i64, double rate, const double* constants)
+    {
+        return {(real)rate, (real)constants[0], (real)(1 - constants[0]), (real)constants[1]};
+    }
+    __device__ __forceinline__ void apply(real& w, real& c, real&, real dw) const
+    {
+        c = flushed(add(mul(c, rho), mul(mul(dw, dw), rest)));
+        w = add(w, -mul(dw / add(sqrt(c), epsilon), rate));
+    }
+};
+UPDATE_RULE(rmsprop, Rmsprop)
 
 // base^exponent by squaring: a sixth of the time of `pow`, for which a whole block would wait.
 __device__ __forceinline__ double power(double base, i64 exponent)
@@ -45,20 +92,26 @@ __device__ __forceinline__ double power(double base, i64 exponent)
     return result;
 }
 
-// In double: float would lose the digits of 1 - beta2^t. `step` is the number of updates made before.
-__device__ __forceinline__ Adam adam_of(i64 step, double rate, double beta1, double beta2, double epsilon)
-{
-    const double root = sqrt(1 - power(beta2, step + 1));
-    const double alpha = rate * root / (1 - power(beta1, step + 1));
-    return {(real)beta1, (real)(1 - beta1), (real)beta2, (real)(1 - beta2), (real)alpha, (real)(epsilon * root)};
-}
+struct Adam {
+    static const int MOMENTS = 2;
+    real beta1, rest1, beta2, rest2, alpha, epsilon_hat;
 
-__device__ __forceinline__ void apply_adam(real& w, real& m, real& v, real dw, const Adam& adam)
-{
-    m = flushed(add(mul(m, adam.beta1), mul(dw, adam.rest1)));
-    v = flushed(add(mul(v, adam.beta2), mul(mul(dw, dw), adam.rest2)));
-    w = add(w, -mul(m / add(sqrt(v), adam.epsilon_hat), adam.alpha));
-}
+    // In double: float would lose the digits of 1 - beta2^t.
+    static __device__ __forceinline__ Adam of(i64 step, double rate, const double* constants)
+    {
+        const double beta1 = constants[0], beta2 = constants[1];
+        const double root = sqrt(1 - power(beta2, step + 1));
+        const double alpha = rate * root / (1 - power(beta1, step + 1));
+        return {(real)beta1, (real)(1 - beta1), (real)beta2, (real)(1 - beta2), (real)alpha, (real)(constants[2] * root)};
+    }
+    __device__ __forceinline__ void apply(real& w, real& m, real& v, real dw) const
+    {
+        m = flushed(add(mul(m, beta1), mul(dw, rest1)));
+        v = flushed(add(mul(v, beta2), mul(mul(dw, dw), rest2)));
+        w = add(w, -mul(m / add(sqrt(v), epsilon_hat), alpha));
+    }
+};
+UPDATE_RULE(adam, Adam)
 
 __device__ __forceinline__ void apply_decay(real& w, real share)
 {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 
 # What is compiled together -> its files in order, so that a later file can call the device functions of an
@@ -14,6 +15,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "common.cu",
         "hidden.cu",
         "loss.cu",
+        "update.cu",
         "rules.cu",
         "optim.cu",
         "batch.cu",
@@ -33,3 +35,13 @@ def source(name: str, real: str = "float") -> str:
     folder = files(__package__)
     parts = (f'#line 1 "{file}"\n{folder.joinpath(file).read_text("utf-8")}' for file in SOURCES[name])
     return "\n".join([f"typedef {real} real;", *parts])
+
+
+def _listed(macro: str, file: str) -> dict[str, str]:
+    """Name -> struct of each line MACRO(name, struct, ...) of a file."""
+    text = files(__package__).joinpath(file).read_text("utf-8")
+    return dict(re.findall(rf"^{macro}\((\w+), (\w+)", text, re.M))
+
+
+#: Update rules that there are kernels of -> their structs.
+RULES = _listed("UPDATE_RULE", "rules.cu")

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from fcnet.cli.parser import Parser
+from fcnet.cli.figures import by_class, by_output, in_all, in_short
+from fcnet.cli.parser import Parser, say
 from fcnet.cli.reports import as_flags
 from fcnet.errors import counted
 from fcnet.runs.options import names_of
 from fcnet.runs.rundir import trained_on
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from fcnet.functional import Metric
-    from fcnet.nn.model import FullyConnectedNet
 
 
 def add(parser: Parser) -> None:
@@ -33,19 +27,24 @@ def add(parser: Parser) -> None:
         "--target", metavar="NAME", help="the column of a .csv file that holds labels or numbers (several: a,b)"
     )
     parser.add_argument("--split", metavar="NAME", help="train, val or test, of a data set (default: test)")
+    parser.add_argument("--metric", metavar="NAME", help="the metric to print last but one, such as f1 or roc_auc")
     parser.add_argument("--device", metavar="NAME", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.names |= {"data": names_of("data"), "split": ("train", "val", "test"), "device": names_of("device")}
+    parser.names |= {"data": names_of("data"), "split": ("train", "val", "test"), "metric": names_of("metric")}
+    parser.names |= {"device": names_of("device")}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a row per class or output, then the accuracy, rmse or label accuracy."""
+    """Print the metrics by class or output and in all; last the accuracy, rmse or label accuracy."""
     from pathlib import Path
 
     from fcnet import load
     from fcnet.data import inputs
     from fcnet.nn.objective import kind_of_targets
+    from fcnet.training.metrics import metric_named, outcome, own_figure
+    from fcnet.validation import check_input
 
     model = load(options.model, device=options.device)
+    chosen = metric_named(options.metric, model.objective)
     known = trained_on(options.model)
     source = options.data or known.get("data")
     if source is None:
@@ -70,57 +69,14 @@ def run(options: argparse.Namespace) -> int:
     if model.loss_name == "bce":
         inputs.check_probabilities(source, target, [y])
     with inputs.naming(source):
+        check_input("X", X, model.input_dim, model.dtype)
         model.objective.check_targets("y", y, len(X), model.dtype)
-        predicted = model.predict(X)
-    print(f"{source}{what}: {counted(len(y), 'sample')}")
-    report = _outputs if targets == "numbers" else _classes
-    print(f"{part}{report(model, predicted, y)}")
+        said = outcome(model, X, y)
+    say(f"{source}{what}: {counted(len(y), 'sample')}")
+    for line in [
+        *(by_output if model.objective.numeric else by_class)(model, said),
+        *in_all(model, said, part, chosen),
+        in_short(model.objective.metric, own_figure(model.objective, said), part),
+    ]:
+        say(line)
     return 0
-
-
-def _classes(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray) -> str:
-    """Print the accuracy by class; the accuracy in all."""
-    y = y.argmax(axis=1) if y.ndim == 2 else y
-    right = predicted == y
-    names = model.classes or [str(number) for number in range(model.num_classes)]
-    width = max(5, *(len(name) for name in names))
-    print(f"{'class':<{width}}  samples  accuracy")
-    for number, name in enumerate(names):
-        mine = right[y == number]
-        print(f"{name:<{width}}  {len(mine):7}  {f'{mine.mean():.4f}' if len(mine) else '-':>8}")
-    return f"accuracy {right.mean():.4f}"
-
-
-def _outputs(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray) -> str:
-    """Print the rmse or the share of right labels by output, if there are several; that in all."""
-    for line in by_output(model, predicted, y):
-        print(line)
-    return f"{model.objective.metric.title} {_figure(model, predicted, y, slice(None))}"
-
-
-def by_output(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray, part: str = "") -> list[str]:
-    """A table of the rmse or the share of right labels of each output, whose sizes may differ; empty for one output."""
-    count = model.num_classes
-    if count == 1:
-        return []
-    names = model.classes or [str(number) for number in range(count)]
-    width = max(6, *(len(name) for name in names))
-    rows = [
-        f"{name:<{width}}  {_figure(model, predicted, y, slice(number, number + 1))}"
-        for number, name in enumerate(names)
-    ]
-    return [f"{'output':<{width}}  {part}{model.objective.metric.title}", *rows]
-
-
-def _figure(model: FullyConnectedNet, predicted: np.ndarray, y: np.ndarray, columns: slice) -> str:
-    """The metric of these outputs, for people."""
-    metric = model.objective.metric
-    # predictions of 0 and 1, less 1/2: scores on the side of 0 that they mean
-    scores = predicted.reshape(len(y), -1)[:, columns] - (0.5 if model.loss_name == "bce" else 0.0)
-    total = metric.total(scores, y.reshape(len(y), -1)[:, columns].astype("float64"))
-    return spelled(metric, metric.figure(float(total), *scores.shape))
-
-
-def spelled(metric: Metric, figure: float) -> str:
-    """A figure for people: four places, or four digits of one in the targets' unit that is smaller than 1."""
-    return f"{figure:.4g}" if metric.smaller_is_better and figure < 1 else f"{figure:.4f}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcnet.cli.parser import Parser, number
 from fcnet.cli.reports import as_flags
+from fcnet.errors import printable
 from fcnet.runs.options import names_of
 
 ROWS = 4096  # spelled at once, which takes 128 bytes for each number
@@ -91,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
     writer.writerow(header)
     writer.writerows([*cells, *others] for cells, others in zip(first, _spelled(beside), strict=True))
     if out is None:
-        sys.stdout.write(text.getvalue())
+        told = text.getvalue()
+        sys.stdout.write(printable(told) if sys.stdout.isatty() else told)
         sys.stdout.flush()
     else:
         write_atomically(out, text.getvalue())

@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 
 from fcnet.build import load_data, make_solver
-from fcnet.cli.evaluate import by_output, spelled
+from fcnet.cli.figures import by_output, in_short, spelled
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, say
 from fcnet.errors import counted
 from fcnet.runs.options import TrainOptions
+from fcnet.training.metrics import Figure, Outcome, outcome, own_figure
 from fcnet.training.solver import Solver
 
 
 def add(parser: Parser) -> None:
     """Declare a flag for each of `TrainOptions`."""
-    add_config(parser, quiet="no progress bar or line per epoch, only the last line")
+    add_config(parser, quiet="no progress bar or line per epoch, only the figures at the end")
     add_flags(parser)
 
 
@@ -45,21 +46,32 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
         done = int(solver.history[-1]["epoch"])
         raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}") from None
     _report(solver, time.perf_counter() - started, tell)
-    splits = dataset.splits()
+    _judge(solver, tell)
+    return 0
+
+
+def _judge(solver: Solver, tell: Callable[[str], None]) -> None:
+    """Print what the network is worth; the last line holds the test accuracy or rmse if there is a test part."""
+    splits, model, own = solver.data.splits(), solver.model, solver.model.objective.metric
     part = "test" if "test" in splits else "val"
-    if dataset.targets == "numbers":
-        X, y = splits[part]
-        for line in by_output(solver.model, solver.model.predict(X), y, f"{part} "):
+    said = outcome(model, *splits[part])
+    chosen = solver.metric if isinstance(solver.metric, Figure) else None
+    is_shown = part == "test" or chosen is not None  # else the last line is of the history
+    figure = own_figure(model.objective, said) if is_shown else solver.check_metric(*splits[part])
+    if model.objective.numeric:
+        for line in by_output(model, said, f"{part} "):
             tell(line)
-    if options.loss == "mse":
-        for line in _no_better_than_the_mean(solver, part):
+    if model.loss_name == "mse":
+        for line in _no_better_than_the_mean(solver, said, figure):
             tell(line)
     if part == "test":
-        figure = spelled(solver.metric, solver.check_metric(*splits["test"]))
-        say(f"test {solver.metric.title} {figure}{_untrained(solver)}")
+        if chosen is not None:
+            say(in_short(chosen, chosen.measure(said), "test "))
+        say(f"{in_short(own, figure, 'test ')}{_untrained(solver)}")
     else:
         say(_best(solver))
-    return 0
+        if chosen is not None:
+            say(in_short(own, figure, "validation "))
 
 
 def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None:
@@ -105,19 +117,18 @@ def _untrained(solver: Solver) -> str:
     return "" if solver.history else f" (untrained: {solver.update_rule} made no iteration)"
 
 
-def _no_better_than_the_mean(solver: Solver, part: str) -> Iterator[str]:
+def _no_better_than_the_mean(solver: Solver, said: Outcome, mine: float) -> Iterator[str]:
     """A line if the outputs' means in the training targets would have predicted this part as well."""
-    X, y = solver.data.splits()[part]
-    y = y.reshape(len(y), -1).astype("float64")
+    y = said.y
     y_train = solver.data.y_train.reshape(-1, y.shape[1])
     constant = y_train.mean(axis=0, dtype="float64") + 0 * y
-    metric = solver.metric
-    plain, mine = metric.figure(float(metric.total(constant, y)), *y.shape), solver.check_metric(X, y)
+    metric = solver.model.objective.metric
+    plain = own_figure(solver.model.objective, said._replace(predicted=constant))
     if not mine < plain:
         other = "a larger --lr or more --epochs"
         if solver.full_batch:
             other = "more --epochs" if solver.epoch == solver.num_epochs else "another --optimizer"
         yield (
             f"{metric.title} {mine:.4f} is no better than {plain:.4f}, which always predicting the mean of the "
-            f"training targets gives; scale the targets to a standard deviation of about 1, or try {other}"
+            f"training targets gives; try {other}"
         )

@@ -5,6 +5,7 @@ from fcnet.data.catalogue import NAMES as NAMES
 from fcnet.data.dataset import Dataset as Dataset
 from fcnet.data.fetching import fetch as fetch
 from fcnet.data.loading import load as load
+from fcnet.data.plan import Plan as Plan
 from fcnet.data.preprocessing import KINDS as KINDS
 from fcnet.data.preprocessing import Preprocessing as Preprocessing
 from fcnet.data.preprocessing import learn as learn

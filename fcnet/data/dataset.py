@@ -17,6 +17,7 @@ from fcnet.data.checks import (
     check_sample_weight,
     check_shape,
 )
+from fcnet.data.plan import Plan
 from fcnet.data.preprocessing import KINDS
 from fcnet.errors import counted
 
@@ -37,6 +38,7 @@ class Dataset:
     preprocess: the rule a Solver learns from X_train by default, one of fcnet.data.KINDS.
     sample_weight: how much each training sample counts, numbers of 0 or more of shape (N,); None: all alike.
     image_shape: how the D features of a sample are laid out, (channels, height, width).
+    plan: what became of the columns of a table before they were these X.
 
     Raises TypeError or ValueError, in one line with the argument's name, for anything that does not fit.
     """
@@ -54,6 +56,7 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
     targets: str = "classes"
     sample_weight: np.ndarray | None = None
+    plan: Plan | None = None
 
     def __post_init__(self) -> None:
         if (self.X_test is None) != (self.y_test is None):

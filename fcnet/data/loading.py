@@ -123,9 +123,16 @@ def _cifar10(data_dir: str | os.PathLike[str] | None, split_seed: int) -> Datase
     paths, n = list(files.values()), cifar.RECORDS
     X, y = np.empty((len(paths) * n, cifar.PIXELS), np.uint8), np.empty(len(paths) * n, np.int64)
     # Threads, because unpacking .xz takes seconds a file and runs outside Python's lock.
-    with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
-        parts = [slice(i * n, (i + 1) * n) for i in range(len(paths))]
-        list(pool.map(lambda path, part: cifar.read_batch(path, X[part], y[part], advice), paths, parts))
+    parts = [slice(i * n, (i + 1) * n) for i in range(len(paths))]
+
+    def read(path: Path, part: slice) -> None:
+        cifar.read_batch(path, X[part], y[part], advice)
+
+    try:
+        with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
+            list(pool.map(read, paths, parts))
+    except RuntimeError:  # no thread to be had, as in a container that limits them
+        list(map(read, paths, parts))
     train = (len(paths) - 1) * n
     return Dataset(
         **hold_out(X[:train], y[:train], ("val",), split_seed),

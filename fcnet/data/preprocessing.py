@@ -65,7 +65,7 @@ class Preprocessing:
         return out
 
 
-def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
+def learn(kind: str, X_train: np.ndarray, *, name: str = "X_train") -> Preprocessing:
     """Learn a rule from X_train (N, d1, ..., dk), in chunks of rows and in float64. With D = d1 * ... * dk:
 
     none         nothing is changed
@@ -80,13 +80,13 @@ def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
     are corrected for the rounding of the mean.
     Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American Statistician 37 (1983).
 
-    Raises ValueError for an unknown kind, empty data, or values too large to average.
+    Raises ValueError for an unknown kind, empty data, or values too large to average; its message says `name`.
     """
     if kind not in KINDS:
         raise errors.unknown("preprocess", kind, KINDS)
-    check_array("X_train", X_train)
+    check_array(name, X_train)
     if X_train.ndim < 2 or X_train.size == 0:
-        raise ValueError(f"X_train: expected shape (N, D) with N and D at least 1; got {X_train.shape}")
+        raise ValueError(f"{name}: expected shape (N, D) with N and D at least 1; got {X_train.shape}")
     D = math.prod(X_train.shape[1:])
     pixels = X_train.dtype == np.uint8
     shift, scale = np.zeros(D), np.ones(D)
@@ -110,7 +110,7 @@ def learn(kind: str, X_train: np.ndarray) -> Preprocessing:
     if not (np.isfinite(shift).all() and np.isfinite(scale).all() and scale.all()):
         largest = np.maximum(X_train.max(axis=0), -X_train.min(axis=0)).reshape(D)
         raise ValueError(
-            f"X_train: expected values that float64 can average; {kind!r} overflows, feature {int(largest.argmax())} "
+            f"{name}: expected values that float64 can average; {kind!r} overflows, feature {int(largest.argmax())} "
             f"reaches {largest.max():g}; use smaller units"
         )
     return Preprocessing(kind, shift, scale)

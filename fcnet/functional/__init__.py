@@ -4,28 +4,8 @@ They take arrays of one device, (..., N, D) with features last, and return array
 as the results (`out=`, `dx=`, `dw=`) are filled if given; nothing else that the caller owns is modified.
 """
 
-from fcnet.functional.activation import (
-    ACTIVATIONS,
-    Activation,
-    activate,
-    activation_named,
-    elu_backward,
-    elu_forward,
-    gelu_backward,
-    gelu_forward,
-    leaky_relu_backward,
-    leaky_relu_forward,
-    maxout_backward,
-    maxout_forward,
-    relu_backward,
-    relu_forward,
-    sigmoid_backward,
-    sigmoid_forward,
-    silu_backward,
-    silu_forward,
-    tanh_backward,
-    tanh_forward,
-)
+from fcnet.functional import activation, loss
+from fcnet.functional.activation import *
 from fcnet.functional.affine import (
     add_bias,
     affine_backward,
@@ -51,19 +31,8 @@ from fcnet.functional.hidden import (
     layernorm_activation_dropout_backward,
     layernorm_activation_dropout_forward,
 )
-from fcnet.functional.loss import (
-    LOSSES,
-    NUMERIC,
-    bce_loss,
-    mse_loss,
-    one_hot,
-    smooth_labels,
-    softmax,
-    softmax_loss,
-    svm_loss,
-    weighted_loss,
-)
-from fcnet.functional.metric import METRICS, Metric
+from fcnet.functional.loss import *
+from fcnet.functional.metric import Metric
 from fcnet.functional.norm import (
     NormCache,
     batchnorm_backward,
@@ -76,15 +45,8 @@ from fcnet.functional.norm import (
 from fcnet.functional.penalty import l1_penalty, l2_penalty
 
 __all__ = [
-    "ACTIVATIONS",
-    "LOSSES",
-    "METRICS",
-    "NUMERIC",
-    "Activation",
     "Metric",
     "NormCache",
-    "activate",
-    "activation_named",
     "add_bias",
     "advance",
     "affine_backward",
@@ -95,7 +57,6 @@ __all__ = [
     "batchnorm_backward_stepwise",
     "batchnorm_forward",
     "batchnorm_inference",
-    "bce_loss",
     "bias_activation_dropout_backward",
     "bias_activation_dropout_forward",
     "bias_gradient",
@@ -103,42 +64,21 @@ __all__ = [
     "dropout_backward",
     "dropout_forward",
     "dropout_mask",
-    "elu_backward",
-    "elu_forward",
     "gather",
-    "gelu_backward",
-    "gelu_forward",
     "l1_penalty",
     "l2_penalty",
     "layernorm_activation_dropout_backward",
     "layernorm_activation_dropout_forward",
     "layernorm_backward",
     "layernorm_forward",
-    "leaky_relu_backward",
-    "leaky_relu_forward",
     "matmul",
     "matmul_backward",
-    "maxout_backward",
-    "maxout_forward",
-    "mse_loss",
     "next_batch",
-    "one_hot",
     "plain_dropout_forward",
     "plain_dropout_inference",
     "plain_dropout_mask",
     "preprocess",
     "record_step",
-    "relu_backward",
-    "relu_forward",
-    "sigmoid_backward",
-    "sigmoid_forward",
-    "silu_backward",
-    "silu_forward",
-    "smooth_labels",
-    "softmax",
-    "softmax_loss",
-    "svm_loss",
-    "tanh_backward",
-    "tanh_forward",
-    "weighted_loss",
 ]
+__all__ += activation.__all__
+__all__ += loss.__all__

@@ -17,6 +17,29 @@ from fcnet.functional import checks
 
 Array = Any
 
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "activate",
+    "activation_named",
+    "elu_backward",
+    "elu_forward",
+    "gelu_backward",
+    "gelu_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
+    "maxout_backward",
+    "maxout_forward",
+    "relu_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "silu_backward",
+    "silu_forward",
+    "tanh_backward",
+    "tanh_forward",
+]
+
 LEAK = 0.01  # slope of leaky ReLU below 0
 CUBIC, SPREAD = 0.044715, math.sqrt(2 / math.pi)  # of GELU
 LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a number
@@ -287,22 +310,22 @@ class Activation(NamedTuple):
     pieces: int = 1
 
 
-def _maxout(pieces: int) -> Activation:
-    # Xavier: the larger of two normal numbers has the mean square that each of them has.
+def _maxout(pieces: int, init: str) -> Activation:
     forward = partial(maxout_forward.reference, pieces=pieces)
-    return Activation(forward, maxout_backward.reference, "xavier", True, pieces)
+    return Activation(forward, maxout_backward.reference, init, own_cache=True, pieces=pieces)
 
 
 #: Activations by name.
 ACTIVATIONS = {
-    "relu": Activation(relu_forward.reference, relu_backward.reference, "he"),
-    "leaky_relu": Activation(leaky_relu_forward.reference, leaky_relu_backward.reference, "he", True),
-    "elu": Activation(elu_forward.reference, elu_backward.reference, "he", True),
-    "sigmoid": Activation(sigmoid_forward.reference, sigmoid_backward.reference, "xavier"),
-    "tanh": Activation(tanh_forward.reference, tanh_backward.reference, "xavier"),
-    "maxout": _maxout(2),
-    "gelu": Activation(gelu_forward.reference, gelu_backward.reference, "he", True),
-    "silu": Activation(silu_forward.reference, silu_backward.reference, "he", True),
+    "relu": Activation(relu_forward.reference, relu_backward.reference, init="he"),
+    "leaky_relu": Activation(leaky_relu_forward.reference, leaky_relu_backward.reference, init="he", own_cache=True),
+    "elu": Activation(elu_forward.reference, elu_backward.reference, init="he", own_cache=True),
+    "sigmoid": Activation(sigmoid_forward.reference, sigmoid_backward.reference, init="xavier"),
+    "tanh": Activation(tanh_forward.reference, tanh_backward.reference, init="xavier"),
+    # Xavier: the larger of two normal numbers has the mean square that each of them has.
+    "maxout": _maxout(pieces=2, init="xavier"),
+    "gelu": Activation(gelu_forward.reference, gelu_backward.reference, init="he", own_cache=True),
+    "silu": Activation(silu_forward.reference, silu_backward.reference, init="he", own_cache=True),
 }
 
 
@@ -317,7 +340,7 @@ def activation_named(argument: str, name: str) -> Activation:
             return ACTIVATIONS[name]
         kind, _, pieces = name.partition(":")
         if kind == "maxout" and pieces.isdecimal() and int(pieces) >= 2:
-            return _maxout(int(pieces))
+            return _maxout(int(pieces), ACTIVATIONS[kind].init)
     raise unknown(argument, name, ACTIVATIONS)
 
 

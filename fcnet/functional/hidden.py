@@ -1,7 +1,7 @@
-"""Fusible units: what follows the matrix product of a hidden layer, as one function forward and one backward.
+"""Fused hidden layers: what follows the matrix product, as one function forward and one backward.
 
-Composed of the small functions, so a unit has no formula of its own. A device kernel may replace a whole unit and pass
-over the activations once instead of once per part.
+Composed of the small functions, so there is no formula of its own here. A device kernel may replace a whole function
+and pass over the activations once instead of once per part.
 
 Shapes: z (..., N, M), what the product x W gave; b, gamma, beta (..., M). With maxout of k pieces, these have k M
 columns, and out has M.
@@ -9,56 +9,57 @@ columns, and out has M.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from fcnet.backends import MaskStream, accelerated, array_module, flush
-from fcnet.backends.caches import EPS, MOMENTUM
+from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache
 from fcnet.functional import checks
-from fcnet.functional.activation import Activation, activation_named, pieces_of
+from fcnet.functional.activation import activation_named, pieces_of
 from fcnet.functional.affine import add_bias, bias_gradient
 from fcnet.functional.dropout import dropout_backward, dropout_forward, dropout_mask
-from fcnet.functional.norm import (
-    NormCache,
-    batchnorm_backward,
-    batchnorm_forward,
-    layernorm_backward,
-    layernorm_forward,
-)
+from fcnet.functional.norm import batchnorm_backward, batchnorm_forward, layernorm_backward, layernorm_forward
 
 Array = Any
 
+_STATISTICS = {"batchnorm": -2, "layernorm": -1}  # the axis over which a normalisation takes its mean
 
-class UnitCache(NamedTuple):
-    """What the backward pass of a unit needs; a repeated forward pass fills the same arrays again.
 
-    hidden is the activation before dropout (the output itself without dropout), mask None without dropout, norm None
-    without normalisation. b is the argument itself. x is what maxout acted on, None for the other activations, which
-    act in place.
-    """
+def _check_bias(
+    z: Array, b: Array, activation: str = "relu", keep_ratio: float = 1.0, rng: MaskStream | None = None, **given: Any
+) -> None:
+    _check("bias", z, (b,), activation, keep_ratio, rng, **given)
 
-    activation: str
-    activation_cache: Any
-    hidden: Array
-    mask: Array | None
-    norm: NormCache | None
-    b: Array
-    x: Array | None = None
+
+def _check_norm(
+    kind: str, z: Array, b: Array, gamma: Array, beta: Array, activation: str = "relu", keep_ratio: float = 1.0,
+    rng: MaskStream | None = None, **given: Any,
+) -> None:  # fmt: skip
+    _check(kind, z, (b, gamma, beta), activation, keep_ratio, rng, **given)
 
 
 def _check(
-    function: str,
+    kind: str,
     z: Array,
-    b: Array,
-    *norm: Array,
+    vectors: tuple[Array, ...],
     activation: str,
     keep_ratio: float,
     rng: MaskStream | None,
-    **given: Any,
+    *,
+    cache: HiddenCache | None = None,
+    hidden: Array | None = None,
+    x_hat: Array | None = None,
+    out: Array | None = None,
+    running_mean: Array | None = None,
+    running_var: Array | None = None,
+    **_: Any,
 ) -> None:
-    """`norm` is gamma and beta in the units that normalise."""
-    checks.floating(function, z=z, b=b, **dict(zip(("gamma", "beta"), norm, strict=False)))
+    """Check a forward pass; `kind` is "bias", "batchnorm" or "layernorm", `vectors` are b, or b, gamma and beta."""
+    function = f"{kind}_activation_dropout_forward"
+    named = dict(zip(("b", "gamma", "beta"), vectors, strict=False))
+    checks.floating(function, z=z, **named)
     checks.rows(function, "z", z)
-    for name, vector in zip(("b", "gamma", "beta"), (b, *norm), strict=False):
+    for name, vector in named.items():
         checks.features(function, name, vector, z.shape[-1], "z", z.shape[:-2])
     pieces = activation_named(f"{function}: activation", activation).pieces
     if z.shape[-1] % pieces:
@@ -69,7 +70,89 @@ def _check(
             f"{function}: rng: expected a MaskStream because keep_ratio is {keep_ratio}, got None; "
             "use backends.MaskStream(backend, seed)"
         )
-    _check_filled(function, z.shape, (*z.shape[:-1], z.shape[-1] // pieces), **given)
+    shape = (*z.shape[:-1], z.shape[-1] // pieces)
+    checks.outputs(function, z.shape, hidden=hidden, x_hat=x_hat)
+    checks.outputs(function, shape, out=out)
+    checks.outputs(function, (*z.shape[:-2], z.shape[-1]), running_mean=running_mean, running_var=running_var)
+    if (running_mean is None) != (running_var is None):
+        lacking = "running_var" if running_var is None else "running_mean"
+        raise ValueError(f"{function}: {lacking}: expected both running statistics or neither, got None")
+    if cache is not None:
+        _check_refill(kind, z, activation, shape, cache)
+
+
+def _check_refill(kind: str, z: Array, activation: str, shape: tuple[int, ...], cache: HiddenCache) -> None:
+    """Check a cache that is to be filled again: its arrays are written to, by kernels without looking."""
+    function = f"{kind}_activation_dropout_forward"
+    checks.cache_of(function, cache, HiddenCache)
+    alike = cache.activation == activation and cache.hidden.shape == shape and cache.hidden.dtype == z.dtype
+    norm = cache.norm
+    if kind == "bias" or norm is None:
+        alike &= norm is None and kind == "bias"
+    else:
+        alike &= norm.x_hat.shape == z.shape and norm.inv_std.shape == _statistics_shape(kind, z.shape)
+    if not alike:
+        raise ValueError(
+            f"{function}: cache: expected one that it returned for arguments like these, {activation} with z of "
+            f"{z.shape} and {z.dtype}, got one of {cache.activation}, {cache.hidden.shape} and {cache.hidden.dtype}, "
+            "or of another normalization; give none, or keep one for each"
+        )
+
+
+def _statistics_shape(kind: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    axis = _STATISTICS[kind] % len(shape)
+    return (*shape[:axis], 1, *shape[axis + 1 :])
+
+
+def _check_backward(
+    kind: str,
+    dout: Array,
+    cache: HiddenCache,
+    *,
+    dz: Array | None = None,
+    work: Array | None = None,
+    db: Array | None = None,
+    dgamma: Array | None = None,
+    dbeta: Array | None = None,
+) -> None:
+    """Check a backward pass; `kind` as in `_check`."""
+    function = f"{kind}_activation_dropout_backward"
+    checks.cache_of(function, cache, HiddenCache)
+    if kind != "bias" and (
+        cache.norm is None or cache.norm.inv_std.shape != _statistics_shape(kind, cache.norm.x_hat.shape)
+    ):
+        found = "a layer without norm" if cache.norm is None else "another normalization"
+        raise ValueError(f"{function}: cache: expected one of {kind}_activation_dropout_forward, got that of {found}")
+    checks.gradient(function, dout, cache.hidden)
+    pieces = activation_named("activation", cache.activation).pieces
+    checks.outputs(function, (*dout.shape[:-1], pieces * dout.shape[-1]), dz=dz, work=work)
+    checks.outputs(function, cache.b.shape, db=db, dgamma=dgamma, dbeta=dbeta)
+
+
+def _norm_to_fill(x_hat: Array | None, cache: HiddenCache | None) -> NormCache:
+    """Return buffers for a normalisation that writes to x_hat; what is None is allocated at the first call."""
+    none: Any = None
+    if cache is None or cache.norm is None:
+        return NormCache(x_hat if x_hat is not None else none, none, none)
+    return cache.norm if x_hat is None else cache.norm._replace(x_hat=x_hat)
+
+
+def _activation_input(activation: str, out: Array | None, cache: HiddenCache | None, dropped: bool) -> Array | None:
+    """Return where to put what the activation acts on: where its result goes, unless that has another width."""
+    if activation_named("activation", activation).pieces > 1:
+        return None if cache is None else cache.x
+    return _activation_output(out, cache, dropped)
+
+
+def _activation_output(out: Array | None, cache: HiddenCache | None, dropped: bool) -> Array | None:
+    """Return where the activation's result goes: into `out`, or into a buffer of its own if dropout follows."""
+    if not dropped:
+        return out
+    return cache.hidden if cache is not None and cache.needs_mask else None
+
+
+def _drops(keep_ratio: float, rng: MaskStream | None) -> bool:
+    return rng is not None and keep_ratio != 1
 
 
 def _activate(
@@ -80,38 +163,29 @@ def _activate(
     rng: MaskStream | None,
     norm: NormCache | None,
     out: Array | None,
-    cache: UnitCache | None,
-) -> tuple[Array, UnitCache]:
-    """The end of each unit: activation, then dropout if any. x may be overwritten (it is from `_before_activation`)."""
+    cache: HiddenCache | None,
+) -> tuple[Array, HiddenCache]:
+    """Return the end of each layer: activation, then dropout if any. x may be overwritten (see `_activation_input`)."""
     kind = activation_named("activation", activation)
-    again = {"cache": cache.activation_cache} if kind.own_cache and cache is not None else {}
     in_place = kind.pieces == 1
-    hidden, activation_cache = kind.forward(x, out=x if in_place else _before_dropout(out, cache), **again)
-    kept = activation, activation_cache, hidden
-    if rng is None or keep_ratio == 1:
-        return hidden, UnitCache(*kept, None, norm, b, None if in_place else x)
-    mask = dropout_mask(rng, keep_ratio, hidden.shape, hidden.dtype, out=None if cache is None else cache.mask)
-    out, _ = dropout_forward.reference(hidden, mask, out=out)
-    return out, UnitCache(*kept, mask, norm, b, None if in_place else x)
+    reused = {"cache": cache.activation_cache} if kind.own_cache and cache is not None else {}
+    dropped = _drops(keep_ratio, rng)
+    buffer = x if in_place else _activation_output(out, cache, dropped)
+    hidden, activation_cache = kind.forward(x, out=buffer, **reused)
+    mask = None
+    if rng is not None and dropped:
+        buffer = cache.mask if cache is not None and cache.needs_mask else None
+        mask = dropout_mask(rng, keep_ratio, hidden.shape, hidden.dtype, out=buffer)
+        out, _ = dropout_forward.reference(hidden, mask, out=out)
+    result = hidden if mask is None else out
+    return result, HiddenCache(activation, activation_cache, hidden, mask, norm, b, None if in_place else x)
 
 
-def _before_dropout(out: Array | None, cache: UnitCache | None) -> Array | None:
-    """Where the activation goes: into the result itself, or into a buffer of its own if dropout follows."""
-    return out if cache is None or cache.mask is None else cache.hidden
+def _deactivate(dout: Array, cache: HiddenCache, dx: Array | None) -> Array:
+    """Return the gradient before dropout and activation; dx may be dout, but then the activation may allocate.
 
-
-def _before_activation(kind: Activation, out: Array | None, cache: UnitCache | None) -> Array | None:
-    """Where what the activation acts on goes: where the activation goes, unless it has another width."""
-    if kind.pieces == 1:
-        return _before_dropout(out, cache)
-    return None if cache is None else cache.x
-
-
-def _deactivate(dout: Array, cache: UnitCache, dx: Array | None) -> Array:
-    """Back through dropout and activation; dx may be dout itself, but then the activation may allocate.
-
-    Both act unit by unit, so their gradients may be applied in either order; with the activation's first, dx is free
-    for what it writes on the way.
+    Both act element by element, so their gradients may be applied in either order; with the activation's first, dx is
+    free for what it writes on the way.
     """
     kind = activation_named("activation", cache.activation)
     dx = kind.backward(dout, cache.activation_cache, dx=dx)
@@ -121,64 +195,7 @@ def _deactivate(dout: Array, cache: UnitCache, dx: Array | None) -> Array:
     return dx
 
 
-def _check_filled(
-    function: str,
-    wide: tuple[int, ...],
-    shape: tuple[int, ...],
-    *,
-    hidden: Array | None = None,
-    x_hat: Array | None = None,
-    out: Array | None = None,
-    running_mean: Array | None = None,
-    running_var: Array | None = None,
-    **_: Any,
-) -> None:
-    """What a forward pass may be given to fill; `wide` is the shape of z, `shape` that of the result."""
-    checks.outputs(function, wide, hidden=hidden, x_hat=x_hat)
-    checks.outputs(function, shape, out=out)
-    checks.outputs(function, (*wide[:-2], wide[-1]), running_mean=running_mean, running_var=running_var)
-    if (running_mean is None) != (running_var is None):
-        lacking = "running_var" if running_var is None else "running_mean"
-        raise ValueError(f"{function}: {lacking}: expected both running statistics or neither, got None")
-
-
-def _check_backward(
-    function: str,
-    dout: Array,
-    cache: Any,
-    *,
-    dz: Array | None = None,
-    work: Array | None = None,
-    db: Array | None = None,
-    dgamma: Array | None = None,
-    dbeta: Array | None = None,
-) -> None:
-    if not hasattr(cache, "hidden"):  # a kernel's is another class
-        checks.cache_of(function, cache, UnitCache)
-    checks.gradient(function, dout, cache.hidden)
-    pieces = activation_named("activation", cache.activation).pieces if isinstance(cache, UnitCache) else 1
-    width = pieces * dout.shape[-1]
-    checks.outputs(function, (*dout.shape[:-1], width), dz=dz, work=work)
-    checks.outputs(
-        function, cache.b.shape if isinstance(cache, UnitCache) else (width,), db=db, dgamma=dgamma, dbeta=dbeta
-    )
-
-
-def _norm(function: str, cache: UnitCache) -> NormCache:
-    if cache.norm is None:
-        raise ValueError(
-            f"{function}_backward: cache: expected one of {function}_forward, got that of a unit without norm"
-        )
-    return cache.norm
-
-
-@accelerated(
-    "out",
-    "cache",
-    check=lambda z, b, activation="relu", keep_ratio=1.0, rng=None, **given: _check(
-        "bias_activation_dropout_forward", z, b, activation=activation, keep_ratio=keep_ratio, rng=rng, **given
-    ),
-)
+@accelerated("out", "cache", check=_check_bias)
 def bias_activation_dropout_forward(
     z: Array,
     b: Array,
@@ -188,8 +205,8 @@ def bias_activation_dropout_forward(
     *,
     hidden: Array | None = None,
     out: Array | None = None,
-    cache: UnitCache | None = None,
-) -> tuple[Array, UnitCache]:
+    cache: HiddenCache | None = None,
+) -> tuple[Array, HiddenCache]:
     """out = dropout(activation(z + b)).
 
     Args:
@@ -206,18 +223,14 @@ def bias_activation_dropout_forward(
         out (..., N, M) and the cache.
     """
     if hidden is None:
-        hidden = _before_activation(activation_named("activation", activation), out, cache)
+        hidden = _activation_input(activation, out, cache, _drops(keep_ratio, rng))
     hidden = add_bias.reference(z, b, out=hidden)
     return _activate(hidden, b, activation, keep_ratio, rng, None, out, cache)
 
 
-@accelerated(
-    "dz",
-    "db",
-    check=lambda dout, cache, **given: _check_backward("bias_activation_dropout_backward", dout, cache, **given),
-)
+@accelerated("dz", "db", check=partial(_check_backward, "bias"))
 def bias_activation_dropout_backward(
-    dout: Array, cache: UnitCache, *, dz: Array | None = None, db: Array | None = None
+    dout: Array, cache: HiddenCache, *, dz: Array | None = None, db: Array | None = None
 ) -> tuple[Array, Array]:
     """Gradients of `bias_activation_dropout_forward`: dz = dout mask a'(z + b), db = Σ_n dz; dz may be dout itself.
 
@@ -227,21 +240,7 @@ def bias_activation_dropout_backward(
     return dz, bias_gradient(dz, cache.b, db)
 
 
-@accelerated(
-    "out",
-    "cache",
-    check=lambda z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, **given: _check(
-        "batchnorm_activation_dropout_forward",
-        z,
-        b,
-        gamma,
-        beta,
-        activation=activation,
-        keep_ratio=keep_ratio,
-        rng=rng,
-        **given,
-    ),
-)
+@accelerated("out", "cache", check=partial(_check_norm, "batchnorm"))
 def batchnorm_activation_dropout_forward(
     z: Array,
     b: Array,
@@ -257,8 +256,8 @@ def batchnorm_activation_dropout_forward(
     eps: float = EPS,
     x_hat: Array | None = None,
     out: Array | None = None,
-    cache: UnitCache | None = None,
-) -> tuple[Array, UnitCache]:
+    cache: HiddenCache | None = None,
+) -> tuple[Array, HiddenCache]:
     """out = dropout(activation(batchnorm(z + b))), with the batch's statistics (training).
 
     Args:
@@ -278,8 +277,8 @@ def batchnorm_activation_dropout_forward(
         running_var=running_var,
         momentum=momentum,
         eps=eps,
-        out=_before_activation(activation_named("activation", activation), out, cache),
-        cache=_norm_buffers(_x_hat_buffer(x_hat, cache), cache),
+        out=_activation_input(activation, out, cache, _drops(keep_ratio, rng)),
+        cache=_norm_to_fill(x_hat, cache),
     )
     if running_mean is not None:
         xp = array_module(z)
@@ -288,28 +287,10 @@ def batchnorm_activation_dropout_forward(
     return _activate(hidden, b, activation, keep_ratio, rng, norm, out, cache)
 
 
-def _x_hat_buffer(x_hat: Array | None, cache: UnitCache | None) -> Array | None:
-    return cache.norm.x_hat if x_hat is None and cache is not None and cache.norm is not None else x_hat
-
-
-def _norm_buffers(x_hat: Array | None, cache: UnitCache | None) -> NormCache:
-    """Buffers for a normalisation that writes to x_hat; what is None is allocated at the first call."""
-    if cache is not None and cache.norm is not None:
-        return cache.norm
-    none: Any = None
-    return NormCache(x_hat if x_hat is not None else none, none, none, none, none)
-
-
-@accelerated(
-    "dz",
-    "db",
-    "dgamma",
-    "dbeta",
-    check=lambda dout, cache, **given: _check_backward("batchnorm_activation_dropout_backward", dout, cache, **given),
-)
+@accelerated("dz", "db", "dgamma", "dbeta", check=partial(_check_backward, "batchnorm"))
 def batchnorm_activation_dropout_backward(
     dout: Array,
-    cache: UnitCache,
+    cache: HiddenCache,
     *,
     dz: Array | None = None,
     db: Array | None = None,
@@ -327,30 +308,15 @@ def batchnorm_activation_dropout_backward(
         dz, db, dgamma, dbeta: filled if given; dz may be dout itself.
         work: scratch like dout; must not overlap dz.
     """
-    norm = _norm("batchnorm_activation_dropout", cache)
     dx = _deactivate(dout, cache, work)
-    dz, dgamma, dbeta = batchnorm_backward.reference(dx, norm, dx=dz, dgamma=dgamma, dbeta=dbeta)
+    dz, dgamma, dbeta = batchnorm_backward.reference(dx, cache.norm, dx=dz, dgamma=dgamma, dbeta=dbeta)
     if db is None:
         db = array_module(dz).empty(cache.b.shape, dtype=dz.dtype)
     db[...] = 0
     return dz, db, dgamma, dbeta
 
 
-@accelerated(
-    "out",
-    "cache",
-    check=lambda z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, **given: _check(
-        "layernorm_activation_dropout_forward",
-        z,
-        b,
-        gamma,
-        beta,
-        activation=activation,
-        keep_ratio=keep_ratio,
-        rng=rng,
-        **given,
-    ),
-)
+@accelerated("out", "cache", check=partial(_check_norm, "layernorm"))
 def layernorm_activation_dropout_forward(
     z: Array,
     b: Array,
@@ -363,25 +329,26 @@ def layernorm_activation_dropout_forward(
     eps: float = EPS,
     x_hat: Array | None = None,
     out: Array | None = None,
-    cache: UnitCache | None = None,
-) -> tuple[Array, UnitCache]:
-    """out = dropout(activation(layernorm(z + b))); arguments as in the batch norm unit."""
-    z = add_bias.reference(z, b, out=_x_hat_buffer(x_hat, cache))
-    before = _before_activation(activation_named("activation", activation), out, cache)
-    hidden, norm = layernorm_forward.reference(z, gamma, beta, eps=eps, out=before, cache=_norm_buffers(z, cache))
+    cache: HiddenCache | None = None,
+) -> tuple[Array, HiddenCache]:
+    """out = dropout(activation(layernorm(z + b))); arguments as in `batchnorm_activation_dropout_forward`."""
+    buffers = _norm_to_fill(x_hat, cache)
+    z = add_bias.reference(z, b, out=buffers.x_hat)
+    hidden, norm = layernorm_forward.reference(
+        z,
+        gamma,
+        beta,
+        eps=eps,
+        out=_activation_input(activation, out, cache, _drops(keep_ratio, rng)),
+        cache=buffers._replace(x_hat=z),
+    )
     return _activate(hidden, b, activation, keep_ratio, rng, norm, out, cache)
 
 
-@accelerated(
-    "dz",
-    "db",
-    "dgamma",
-    "dbeta",
-    check=lambda dout, cache, **given: _check_backward("layernorm_activation_dropout_backward", dout, cache, **given),
-)
+@accelerated("dz", "db", "dgamma", "dbeta", check=partial(_check_backward, "layernorm"))
 def layernorm_activation_dropout_backward(
     dout: Array,
-    cache: UnitCache,
+    cache: HiddenCache,
     *,
     dz: Array | None = None,
     db: Array | None = None,
@@ -391,9 +358,8 @@ def layernorm_activation_dropout_backward(
 ) -> tuple[Array, Array, Array, Array]:
     """Gradients of `layernorm_activation_dropout_forward`: `layernorm_backward` of dout mask a', and db = Σ_n dz.
 
-    Arguments as in the batch norm unit.
+    Arguments as in `batchnorm_activation_dropout_backward`.
     """
-    norm = _norm("layernorm_activation_dropout", cache)
     dx = _deactivate(dout, cache, work)
-    dz, dgamma, dbeta = layernorm_backward.reference(dx, norm, dx=dz, dgamma=dgamma, dbeta=dbeta, work=dx)
+    dz, dgamma, dbeta = layernorm_backward.reference(dx, cache.norm, dx=dz, dgamma=dgamma, dbeta=dbeta, work=dx)
     return dz, bias_gradient(dz, cache.b, db), dgamma, dbeta

@@ -3,21 +3,37 @@
 Shapes: scores (..., N, C), N batch, C classes or outputs. Targets y of the classification losses are integer labels
 (..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Those of `NUMERIC` are (..., N, C).
 
-Each formula is a function of one row, `_NAME_rows`; what the loss does with the rows (a mean, or a weighted one) is
+Each formula is a function of the rows, `_NAME_rows`; what the loss does with them (a mean, or a weighted one) is
 written once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fcnet.backends import accelerated, array_module
 from fcnet.errors import unknown
 from fcnet.functional import checks
 from fcnet.functional.activation import sigmoid_forward
+from fcnet.functional.metric import ACCURACY, LABEL_ACCURACY, RMSE, Metric
 
 Array = Any
+
+__all__ = [
+    "LOSSES",
+    "METRICS",
+    "NUMERIC",
+    "Loss",
+    "bce_loss",
+    "mse_loss",
+    "one_hot",
+    "smooth_labels",
+    "softmax",
+    "softmax_loss",
+    "svm_loss",
+    "weighted_loss",
+]
 
 
 def one_hot(y: Array, num_classes: int, dtype: Any) -> Array:
@@ -211,16 +227,37 @@ def _mean(rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
     return loss, dscores
 
 
+class Loss(NamedTuple):
+    """A loss: called, it is its function.
+
+    function: (scores, y) -> the batch's mean loss and its gradient. rows: (scores, y, dscores) -> each row's loss and
+    gradient. metric: what a network that is trained by it is judged by. targets: what it is for, for people.
+    numeric: whether the targets are numbers (N, C), not the labels of classes.
+    """
+
+    function: Callable[..., tuple[Array, Array]]
+    rows: Callable[..., tuple[Array, Array]]
+    metric: Metric
+    targets: str
+    numeric: bool = False
+
+    def __call__(self, scores: Array, y: Array, **outputs: Array | None) -> tuple[Array, Array]:
+        """Return what `function` gives."""
+        return self.function(scores, y, **outputs)
+
+
 #: Losses by name.
-LOSSES = {"softmax": softmax_loss, "svm": svm_loss, "mse": mse_loss, "bce": bce_loss}
-#: The losses whose targets are numbers (N, C), not the labels of classes.
-NUMERIC = ("mse", "bce")
-_ROWS: dict[str, Callable[..., tuple[Array, Array]]] = {
-    "softmax": _softmax_rows,
-    "svm": _svm_rows,
-    "mse": _mse_rows,
-    "bce": _bce_rows,
+LOSSES = {
+    "softmax": Loss(softmax_loss, _softmax_rows, ACCURACY, targets="classes"),
+    "svm": Loss(svm_loss, _svm_rows, ACCURACY, targets="classes"),
+    "mse": Loss(mse_loss, _mse_rows, RMSE, targets="numbers", numeric=True),
+    "bce": Loss(bce_loss, _bce_rows, LABEL_ACCURACY, targets="labels of 0 and 1", numeric=True),
 }
+#: The losses whose targets are numbers (N, C), not the labels of classes.
+NUMERIC = tuple(name for name, loss in LOSSES.items() if loss.numeric)
+#: What a network is judged by, by its loss: accuracy = right classes / N; label accuracy = right labels / (N C);
+#: rmse = sqrt(Σ (s - y)² / (N C)).
+METRICS = {name: loss.metric for name, loss in LOSSES.items()}
 
 
 def _check_weighted(scores: Array, y: Array, weights: Array, name: str = "softmax", **given: Array | None) -> None:
@@ -255,7 +292,7 @@ def weighted_loss(
         loss (...) and dscores.
     """
     xp = array_module(scores, y, weights)
-    losses, dscores = _ROWS[name](scores, y, dscores)
+    losses, dscores = LOSSES[name].rows(scores, y, dscores)
     each = weights[..., None]
     xp.multiply(dscores, each, out=dscores)
     return _mean((losses * each, dscores), loss)

@@ -76,7 +76,3 @@ LABEL_ACCURACY = Metric(
 )
 #: Root of the mean squared error over all outputs of all samples, in the targets' unit.
 RMSE = Metric("rmse", "rmse", error_norm, lambda norm, rows, columns: norm / (rows * columns) ** 0.5, join_norms, True)
-
-#: What a network is judged by, by its loss: accuracy = right classes / N; label accuracy = right labels / (N C);
-#: rmse = sqrt(Σ (s - y)² / (N C)).
-METRICS = {"softmax": ACCURACY, "svm": ACCURACY, "mse": RMSE, "bce": LABEL_ACCURACY}

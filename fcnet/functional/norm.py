@@ -9,28 +9,14 @@ Shapes: x (..., N, D), gamma and beta (..., D).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from fcnet.backends import accelerated, array_module, flush
-from fcnet.backends.caches import EPS, MOMENTUM
+from fcnet.backends.caches import EPS, MOMENTUM, NormCache
 from fcnet.functional import checks
 from fcnet.functional.affine import bias_gradient, per_row
 
 Array = Any
-
-
-class NormCache(NamedTuple):
-    """What the backward pass of a normalisation needs, and buffers that a repeated forward pass reuses.
-
-    x_hat (..., N, D); inv_std and mean broadcast against it; gamma is the argument itself, not a copy. The values of
-    `mean` and `var` are used up by the forward pass.
-    """
-
-    x_hat: Array
-    inv_std: Array
-    gamma: Array
-    mean: Array
-    var: Array
 
 
 def _check(function: str, x: Array, gamma: Array, beta: Array) -> None:

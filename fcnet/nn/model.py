@@ -5,6 +5,7 @@ Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ import fcnet.functional as F
 from fcnet.backends import Array, Backend, MaskStream, check_seed, get_backend
 from fcnet.backends.caches import STEPS
 from fcnet.backends.step import Run, direct
+from fcnet.data.columns import columns_of, is_frame, is_table, listed
+from fcnet.data.plan import Plan, as_numbers
+from fcnet.errors import counted
 from fcnet.nn.arguments import check_without_hidden, dropout_kind, dtype_of, precision_of, widths
 from fcnet.nn.init import initial_weights, weight_std
 from fcnet.nn.layers import Hidden, Output, hidden_activations
@@ -35,7 +39,12 @@ class FullyConnectedNet:
         state: batch norm's running statistics by name: running_mean1, running_var1, ...
         preprocessing: shift and scale (D,) applied to every input, or None; a Solver learns it from its training
             split. It is saved with the model.
+        target_scaling: with the loss "mse" shift and scale (C,) of the targets, or None; a Solver learns it from its
+            training split, and it is saved with the model. The loss, its gradients and `scores` are those of
+            (y - shift) * scale, on which the network is trained; `predict` speaks in the targets' own units.
         classes, features: names of the classes and of the input columns, or None.
+        plan: what becomes of a table's columns before they are inputs (`fcnet.data.Plan`), or None; it is saved with
+            the model, and lets it take data frames.
         reg, reg_l1: strengths of the L2 and L1 terms, 0 or more; may be set at any time.
         config: the arguments that make this network again.
     """
@@ -122,6 +131,7 @@ class FullyConnectedNet:
         self._frozen: tuple[int, ...] = ()
         self.classes: tuple[str, ...] | None = None
         self.features: tuple[str, ...] | None = None
+        self.plan: Plan | None = None
         self._options: dict[str, Any] = {
             "activation": activation if isinstance(activation, str) else list(activation),
             "maxout_pieces": None if maxout_pieces is None else int(maxout_pieces),
@@ -257,6 +267,22 @@ class FullyConnectedNet:
         for mine, value in zip(self._preprocessing, arrays, strict=True):
             mine[...] = value  # in place: recorded steps see it
 
+    @property
+    def target_scaling(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """shift and scale (C,) of the targets of the loss "mse", float64 on the host, or None."""
+        return self.objective.scaling
+
+    def set_target_scaling(self, shift: Any, scale: Any) -> None:
+        """Train on (y - shift) * scale from now on, and give predictions back in the units of y; (C,) each.
+
+        A Solver sets it to the targets' mean and 1 / standard deviation unless it is set: zeros and ones keep the
+        targets as they are.
+
+        Raises:
+            ValueError: another loss than "mse", another shape, a scale of 0.
+        """
+        self.objective = self.objective.scaled(shift, scale)
+
     def copy(self, **changes: Any) -> FullyConnectedNet:
         """Return a copy with some of the constructor's arguments changed; weights, statistics, preprocessing stay.
 
@@ -272,7 +298,9 @@ class FullyConnectedNet:
                 others[name] = self.backend.to_numpy(mine[name])
         if self.preprocessing is not None:
             other.set_preprocessing(*(self.backend.to_numpy(array) for array in self.preprocessing))
-        other.classes, other.features = self.classes, self.features
+        if self.target_scaling is not None and other.loss_name == "mse":
+            other.set_target_scaling(*self.target_scaling)
+        other.classes, other.features, other.plan = self.classes, self.features, self.plan
         return other
 
     def astype(self, dtype: Any) -> FullyConnectedNet:
@@ -364,7 +392,8 @@ class FullyConnectedNet:
 
         Returns:
             The loss, mean over the batch plus the penalties, and a gradient for every name in `params`, in arrays of
-            their own; zeros for what is frozen.
+            their own; zeros for what is frozen. It is the loss that is trained with: of targets with a
+            `target_scaling`, that of the scaled ones.
 
         Raises:
             ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or labels out of range.
@@ -385,12 +414,15 @@ class FullyConnectedNet:
     # Predictions. Inputs may be host or device arrays; results are of the same kind as X.
 
     def scores(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """Scores (N, C) in evaluation mode, before softmax; N is worked on in parts of `batch_size` rows."""
+        """Scores (N, C) in evaluation mode, before softmax and as the loss takes them, so before a `target_scaling` is
+        undone; N is worked on in parts of `batch_size` rows.
+        """
         return self._evaluate(X, batch_size, lambda scores: scores)
 
     def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
         """What the network says: with "softmax" and "svm" the class with the highest score, (N,) integers; with "mse"
-        the values, with "bce" labels of 0 and 1 (1 where the probability is above 1/2), (N, C), or (N,) if C is 1.
+        the values in the targets' units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and
+        1 (1 where the probability is above 1/2); values and labels are (N, C), or (N,) if C is 1.
         """
         return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
 
@@ -449,6 +481,8 @@ class FullyConnectedNet:
 
     def _of_parts(self, X: Array, batch_size: int, function: Any) -> Array:
         """What `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
+        if is_frame(X) or (self.plan is not None and is_table(X)):
+            X = self._planned(X)
         check_input("X", X, self.input_dim, self.dtype)
         batch_size = positive_int("batch_size", batch_size)
         on_host = isinstance(X, np.ndarray)
@@ -461,6 +495,16 @@ class FullyConnectedNet:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
+
+    def _planned(self, table: Any) -> np.ndarray:
+        """The inputs (N, D) that the plan makes of a table; without a plan, the columns `features`, all numbers."""
+        if self.plan is not None:
+            return self.plan.apply(table)
+        if self.features is None:
+            raise TypeError(
+                "X: expected an array (N, D), for this network was trained on arrays, got a table; use X.to_numpy()"
+            )
+        return as_numbers(columns_of(table), self.features)
 
     # On disk
 
@@ -479,8 +523,28 @@ class FullyConnectedNet:
         if self.preprocessing is not None:
             for name, value in zip(("shift", "scale"), self.preprocessing, strict=True):
                 tensors[f"preprocessing.{name}"] = to_numpy(value)
-        description = {"config": self.config, "classes": self.classes, "features": self.features}
+        if self.target_scaling is not None:
+            tensors |= zip(("targets.shift", "targets.scale"), self.target_scaling, strict=True)
+        description = {
+            "config": self.config,
+            "classes": self.classes,
+            "features": self.features,
+            "scales_targets": self.target_scaling is not None,
+        }
+        if self.plan is not None:
+            description["plan"] = self.plan.to_json()
         write_model(path, description, tensors)
+
+    def describe(self) -> str:
+        """Return what the network is, in lines: its layers, and what becomes of a table's columns before it."""
+        lines = [repr(self), f"{counted(sum(math.prod(shape) for shape in self.params.shapes.values()), 'parameter')}"]
+        if self.classes is not None:
+            lines.append(f"{'outputs' if self.objective.numeric else 'classes'}: {listed(self.classes)}")
+        if self.plan is not None:
+            lines += ["", self.plan.describe()]
+        elif self.features is not None:
+            lines.append(f"inputs: {listed(self.features)}")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         widths = "-".join(str(width) for width in (self.input_dim, *self.hidden_dims, self.num_classes))
@@ -516,7 +580,11 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
     try:
         model = FullyConnectedNet(**description["config"], device=backend)
         _fill(model, tensors)
+        if "scales_targets" not in description and model.loss_name == "mse":  # from before there was a scaling
+            model.set_target_scaling(np.zeros(model.num_classes), np.ones(model.num_classes))
         model.classes, model.features = _names(description["classes"]), _names(description["features"])
+        if description.get("plan") is not None:  # models saved before there were plans have none
+            model.plan = Plan.from_json(description["plan"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
     return model
@@ -524,6 +592,7 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
 
 def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
     preprocessing = tensors.pop("preprocessing.shift", None), tensors.pop("preprocessing.scale", None)
+    scaling = tensors.pop("targets.shift", None), tensors.pop("targets.scale", None)
     wanted = {**model.params.shapes, **model.state.shapes}
     if set(wanted) != set(tensors):
         odd = ", ".join(sorted(set(wanted) ^ set(tensors)))
@@ -532,6 +601,8 @@ def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
         (model.params if name in model.params else model.state)[name] = tensor
     if preprocessing[0] is not None and preprocessing[1] is not None:
         model.set_preprocessing(*preprocessing)
+    if scaling[0] is not None and scaling[1] is not None:
+        model.set_target_scaling(*scaling)
 
 
 def _names(names: list[str] | None) -> tuple[str, ...] | None:

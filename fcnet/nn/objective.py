@@ -5,7 +5,8 @@ Shapes: scores (N, C), N batch, C classes or outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import numpy as np
 import fcnet.functional as F
 from fcnet.backends import Array, Backend
 from fcnet.backends.step import Run
-from fcnet.validation import check_labels, check_numbers, finite_real, one_of
+from fcnet.validation import check_finite, check_labels, check_numbers, finite_real, one_of
+
+PLACES = 8  # decimal places of a scaled value, of about 1, that float32 can tell
 
 
 def kind_of_targets(loss: str) -> str:
@@ -23,11 +26,17 @@ def kind_of_targets(loss: str) -> str:
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss by name, the number of classes or outputs C, and label smoothing (0: none)."""
+    """A loss by name, the number of classes or outputs C, and label smoothing (0: none).
+
+    scaling: with the loss "mse" shift and scale (C,), float64 on the host, or None. The network is trained on
+    (y - shift) * scale, and what it says is given back as scores / scale + shift, so that targets of any size are
+    learned alike; computed in float64, as a float32 holds a large shift or its digits, not both.
+    """
 
     loss: str
     outputs: int
     label_smoothing: float = 0.0
+    scaling: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         one_of("loss", self.loss, F.LOSSES)
@@ -48,6 +57,28 @@ class Objective:
         """Whether the targets are numbers (N, C), not labels of classes."""
         return self.loss in F.NUMERIC
 
+    def scaled(self, shift: Any, scale: Any) -> Objective:
+        """Return this objective with another `scaling`.
+
+        Raises:
+            ValueError: another loss than "mse", arrays that are not (C,), numbers that are not finite or a scale of 0.
+        """
+        if self.loss != "mse":
+            raise ValueError(f"target_scaling and loss: expected loss 'mse', got {self.loss!r}; its targets are labels")
+        arrays = np.array(shift, dtype=np.float64), np.array(scale, dtype=np.float64)
+        for name, array in zip(("shift", "scale"), arrays, strict=True):
+            if array.shape != (self.outputs,):
+                raise ValueError(f"{name}: expected numbers of shape ({self.outputs},), got {array.shape}")
+            check_finite(name, array)
+        if not arrays[1].all():
+            raise ValueError("scale: expected numbers other than 0, got 0; 1 leaves an output as it is")
+        return replace(self, scaling=arrays)
+
+    @property
+    def scales(self) -> bool:
+        """Whether there is a `scaling` that changes anything."""
+        return self.scaling is not None and bool(self.scaling[0].any() or (self.scaling[1] != 1).any())
+
     @property
     def metric(self) -> F.Metric:
         """The figure that predictions are judged by."""
@@ -56,6 +87,7 @@ class Objective:
     def check_targets(self, name: str, y: Array, count: int, dtype: Any) -> None:
         """y suits the loss and `count` samples. Raises TypeError or ValueError."""
         if self.numeric:
+            dtype = "float64" if self.scales else dtype  # in which they are scaled
             check_numbers(name, y, self.outputs, count, dtype, probabilities=self.loss == "bce")
         else:
             check_labels(name, y, self.outputs, count)
@@ -65,7 +97,11 @@ class Objective:
                 )
 
     def to_device(self, backend: Backend, y: Array, dtype: Any) -> Array:
-        """Checked targets as the loss takes them: int64 labels (N,), or (N, C) of the network's dtype."""
+        """Checked targets as the loss takes them: int64 labels (N,), or (N, C) of the network's dtype, scaled."""
+        if self.scaling is not None and self.scales:
+            shift, scale = (backend.asarray(array) for array in self.scaling)
+            rows = F.preprocess(backend.asarray(y).reshape(len(y), self.outputs), shift, scale)
+            return rows.astype(dtype)
         if self.numeric:
             return backend.asarray(y, dtype).reshape(len(y), self.outputs)
         return backend.asarray(y, "int64" if y.ndim == 1 else dtype)
@@ -75,17 +111,36 @@ class Objective:
         if self.label_smoothing:
             y = run(F.smooth_labels, y, self.outputs, self.label_smoothing, scores.dtype)
         if weights is None:
-            loss, dscores = run(F.LOSSES[self.loss], scores, y)
+            loss, dscores = run(F.LOSSES[self.loss].function, scores, y)
         else:
             loss, dscores = run(F.weighted_loss, scores, y, weights, self.loss)
         return loss, dscores
 
+    def errors_in_units(self, backend: Backend, scores: Array, y: Array) -> tuple[Array, Array]:
+        """Scores and targets (N, C) as the loss takes them in the targets' own units, up to the shift, which no
+        difference of the two depends upon.
+        """
+        if self.scaling is None or not self.scales:
+            return scores, y
+        scale = backend.asarray(self.scaling[1])
+        return scores / scale, y / scale
+
     def predictions(self, backend: Backend, scores: Array) -> Array:
-        """Classes (N,), values (N, C) or labels of 0 and 1 (N, C); (N,) if there is one value or label."""
+        """Classes (N,), values (N, C) or labels of 0 and 1 (N, C); (N,) if there is one value or label.
+
+        Values are in the targets' own units: float64 where they were scaled, and then without the decimal places that a
+        float32 network says nothing of.
+        """
         if not self.numeric:
             return backend.xp.argmax(scores, axis=1)
         if self.loss == "bce":
             scores = backend.xp.greater(scores, 0).astype("int64")
+        elif self.scaling is not None and self.scales:
+            shift, scale = (backend.asarray(array) for array in self.scaling)
+            places = PLACES + math.floor(math.log10(np.abs(self.scaling[1]).max()))
+            known = scores.dtype == "float64" or abs(places) > 15
+            scores = scores / scale + shift
+            scores = scores if known else backend.xp.around(scores, places)
         return scores.reshape(-1) if self.outputs == 1 else scores
 
     def probabilities(self, scores: Array) -> Array:

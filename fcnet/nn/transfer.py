@@ -91,7 +91,7 @@ def copy_layers(source: FullyConnectedNet, model: FullyConnectedNet, layers: int
     if source.preprocessing is not None:
         shift, scale = (to_numpy(array) for array in source.preprocessing)
     model.set_preprocessing(shift, scale)
-    model.features = source.features
+    model.features, model.plan = source.features, source.plan
 
 
 def _listed(widths: tuple[int, ...]) -> str:

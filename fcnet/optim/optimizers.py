@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from fcnet.backends import Array
 from fcnet.backends.step import Run, direct
 from fcnet.errors import unknown
 from fcnet.functional import advance
 from fcnet.nn.params import ParamBuffer
-from fcnet.optim import rules
 from fcnet.optim.limits import decay_weights
+from fcnet.optim.rules import RULES
 from fcnet.validation import finite_real, nonnegative_real, one_of
 
-
-class Rule(NamedTuple):
-    """A rule by its function, the moments it keeps, whether it counts steps, and its hyperparameters' defaults.
-
-    `weight_decay` is the usual strength of the decoupled decay that goes with it.
-    """
-
-    update: Callable[..., Any]
-    moments: tuple[str, ...]
-    counts: bool
-    defaults: Mapping[str, float]
-    weight_decay: float = 0.0
-
-
-_ADAM = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-
-#: Update rules by name. To add one: a function in `rules.py` and a line here; the tests walk this table.
-RULES: dict[str, Rule] = {
-    "sgd": Rule(rules.sgd, (), False, {"learning_rate": 1e-2}),
-    "momentum": Rule(rules.momentum, ("velocity",), False, {"learning_rate": 1e-2, "momentum": 0.9}),
-    "nesterov": Rule(rules.nesterov, ("velocity",), False, {"learning_rate": 1e-2, "momentum": 0.9}),
-    "adagrad": Rule(rules.adagrad, ("cache",), False, {"learning_rate": 1e-2, "epsilon": 1e-8}),
-    "rmsprop": Rule(rules.rmsprop, ("cache",), False, {"learning_rate": 1e-2, "decay_rate": 0.99, "epsilon": 1e-8}),
-    "adam": Rule(rules.adam, ("m", "v"), True, _ADAM),
-    "adamw": Rule(rules.adam, ("m", "v"), True, _ADAM, weight_decay=1e-2),
-}
 _FRACTIONS = ("momentum", "decay_rate", "beta1", "beta2")
 
 
@@ -66,7 +39,7 @@ class Optimizer:
 
         Args:
             config: hyperparameters by name, such as {"learning_rate": 1e-3}; those left out take the defaults.
-            weight_decay: see `fcnet.optim.limits.decay_weights`; None: the rule's own, 0.01 for adamw and else 0.
+            weight_decay: see `fcnet.optim.limits.decay_weights`; None: the rule's own, 0 for most.
             multipliers: factors on the learning rate by the parameter's name, such as {"W1": 0.1, "b1": 0.1}; 1 for
                 those left out. A parameter with 0 is frozen: no update, no decay, its moments stay.
 

@@ -11,10 +11,11 @@ weight whose gradient has become 0 would stay denormal for good, and a CPU takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from fcnet.backends import accelerated, array_module, flush
+from fcnet.backends.rules import roles
 
 Array = Any
 
@@ -175,3 +176,41 @@ def adam(
         xp.multiply(tmp, alpha, out=tmp)
         xp.subtract(w_, tmp, out=w_)
     return w
+
+
+class Rule(NamedTuple):
+    """An update rule: its function, and the defaults that the function's signature does not say.
+
+    learning_rate: the usual one. weight_decay: the usual strength of the decoupled decay that goes with it.
+    """
+
+    update: Callable[..., Any]
+    learning_rate: float
+    weight_decay: float = 0.0
+
+    @property
+    def moments(self) -> tuple[str, ...]:
+        """The names of the arrays that it keeps."""
+        return roles(self.update).moments
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is given the number of updates made before."""
+        return roles(self.update).counts
+
+    @property
+    def defaults(self) -> Mapping[str, float]:
+        """Its hyperparameters by name, the learning rate first."""
+        return {"learning_rate": self.learning_rate, **roles(self.update).constants}
+
+
+#: Update rules by name, `update_rule=` of a Solver.
+RULES = {
+    "sgd": Rule(sgd, learning_rate=1e-2),
+    "momentum": Rule(momentum, learning_rate=1e-2),
+    "nesterov": Rule(nesterov, learning_rate=1e-2),
+    "adagrad": Rule(adagrad, learning_rate=1e-2),
+    "rmsprop": Rule(rmsprop, learning_rate=1e-2),
+    "adam": Rule(adam, learning_rate=1e-3),
+    "adamw": Rule(adam, learning_rate=1e-3, weight_decay=1e-2),
+}

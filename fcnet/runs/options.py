@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fcnet.errors import either, unknown
+from fcnet.choices import rows
+from fcnet.errors import either, shown, unknown
 
 
 class CommaList(str):
@@ -52,6 +53,23 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+# Rows of the tables that say what there is of each kind.
+RULES = rows("optim/rules.py", "RULES")
+FULL_BATCH = rows("training/fullbatch.py", "FULL_BATCH")
+ACTIVATIONS = rows("functional/activation.py", "ACTIVATIONS")
+LOSSES = rows("functional/loss.py", "LOSSES")
+SCHEMES = rows("nn/init.py", "SCHEMES")
+
+
+def grouped(table: Mapping[str, Mapping[str, Any]], key: str, said: str = "{value} for {names}") -> str:
+    """Return which rows say what of `key`: "0.01 for sgd or momentum, 0.001 for adam"; those that say nothing aside."""
+    found: dict[Any, list[str]] = {}
+    for name, row in table.items():
+        if key in row:
+            found.setdefault(row[key], []).append(name)
+    return ", ".join(said.format(value=value, names=either(names)) for value, names in found.items())
+
+
 _METAVARS = {str: "NAME", CommaList: "NAME", int: "N", float: "X", list: "N,N"}
 
 
@@ -89,7 +107,7 @@ class TrainOptions:
         "relu",
         CommaList,
         "{}; or one for each hidden layer, such as tanh,relu",
-        names=("relu", "leaky_relu", "elu", "sigmoid", "tanh", "maxout", "gelu", "silu"),
+        names=tuple(ACTIVATIONS),
     )
     maxout_pieces: int | None = option(NETWORK, None, int, "pieces of each maxout unit (default: 2)")
     norm: str = option(NETWORK, "none", str, "{}", names=("none", "batchnorm", "layernorm"))
@@ -105,8 +123,8 @@ class TrainOptions:
         COMMON,
         "softmax",
         str,
-        "softmax or svm for classes, mse for numbers (not scaled), bce for labels of 0 and 1",
-        names=("softmax", "svm", "mse", "bce"),
+        grouped(LOSSES, "targets", "{names} for {value}"),
+        names=tuple(LOSSES),
     )
     label_smoothing: float = option(
         REGULARISATION, 0.0, float, "share of each softmax target spread evenly over the classes"
@@ -114,7 +132,11 @@ class TrainOptions:
     reg: float = option(REGULARISATION, 0.0, float, "L2 strength")
     reg_l1: float = option(REGULARISATION, 0.0, float, "L1 strength")
     init: str | None = option(
-        START, None, str, "{} (default: what suits the activation)", names=("zeros", "normal", "xavier", "he")
+        START,
+        None,
+        str,
+        f"{{}} (default: {grouped(ACTIVATIONS, 'init')})",
+        names=tuple(SCHEMES),
     )
     weight_scale: float | None = option(
         START, None, float, "standard deviation of the initial weights, instead of --init"
@@ -124,9 +146,9 @@ class TrainOptions:
         "adam",
         str,
         "{}",
-        names=("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw", "lbfgs", "bfgs"),
+        names=(*RULES, *FULL_BATCH),
     )
-    lr: float | None = option(COMMON, None, float, "learning rate (default: the optimizer's)")
+    lr: float | None = option(COMMON, None, float, f"learning rate (default: {grouped(RULES, 'learning_rate')})")
     lr_decay: float = option(STEPS, 1.0, float, "factor on the learning rate after each epoch")
     schedule: str | None = option(
         STEPS,
@@ -145,7 +167,10 @@ class TrainOptions:
     schedule_floor: float | None = option(STEPS, None, float, "cosine: the share of the rate that stays (default: 0)")
     warmup: int | None = option(STEPS, None, int, "so many smaller, rising rates come first")
     weight_decay: float | None = option(
-        REGULARISATION, None, float, "decoupled weight decay (default: 0.01 for adamw, else 0)"
+        REGULARISATION,
+        None,
+        float,
+        f"decoupled weight decay (default: {grouped(RULES, 'weight_decay')}, else 0)",
     )
     clip_norm: float | None = option(STEPS, None, float, "longest gradient, all parameters together")
     clip_value: float | None = option(STEPS, None, float, "largest element of a gradient")
@@ -163,6 +188,14 @@ class TrainOptions:
     epochs: int = option(COMMON, 20, int, "passes over the training data")
     patience: int | None = option(
         REGULARISATION, None, int, "stop after so many epochs without a better validation accuracy"
+    )
+    metric: str | None = option(
+        COMMON,
+        None,
+        str,
+        "what the best epoch is chosen by (default: accuracy, of numbers rmse): accuracy, balanced_accuracy, f1, "
+        "f1_macro, roc_auc or log_loss; rmse, mae or r2",
+        names=("accuracy", "balanced_accuracy", "f1", "f1_macro", "roc_auc", "log_loss", "rmse", "mae", "r2"),
     )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
@@ -295,8 +328,12 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
         raise FileNotFoundError(f"config: no such file: {path}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"config: expected a TOML file, got the folder {path}; name the file in it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"config: {path}: expected options and values, got lists nested without end") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        long = "Exceeds the limit" in str(error)
+        why = "a number of thousands of digits" if long else error
+        raise ValueError(f"config: {path} is not valid TOML: {why}") from None
     fields = {flag(field.name): field for field in dataclasses.fields(table)}
     values: dict[str, Any] = {}
     for key, value in given.items():
@@ -364,7 +401,9 @@ def typed(where: str, value: Any, kind: type) -> Any:
     if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {value!r}")
+        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {shown(value)}")
+    if kind is int and isinstance(value, int) and abs(value) >= 2**64:
+        raise ValueError(f"{where}: expected an integer of at most 64 bits, got one of {value.bit_length()}")
     return value
 
 

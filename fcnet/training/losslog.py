@@ -69,4 +69,5 @@ class LossLog:
 
 def to_scale(model: FullyConnectedNet) -> str:
     """What may be too large for the loss, for people."""
-    return "the inputs and targets" if model.loss_name == "mse" else "the inputs"
+    scaled = model.loss_name != "mse" or model.objective.scales
+    return "the inputs" if scaled else "the inputs and targets"

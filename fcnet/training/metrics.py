@@ -1,15 +1,139 @@
-"""How good a network is: the figure that suits its loss, over many samples, read from the device once."""
+"""How good a network is: metrics by name, and what they make of many samples."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fcnet.functional as F
 from fcnet.backends import Array
+from fcnet.errors import unknown
 from fcnet.nn.model import FullyConnectedNet
+from fcnet.nn.objective import Objective
+from fcnet.training import judging
+
+
+class Outcome(NamedTuple):
+    """What is true of N samples and what a network says of them, on the host.
+
+    y, predicted: class codes (N,), labels of 0 and 1 (N, C) or numbers (N, C). scores: (N, C) float64, None for
+    numbers.
+    """
+
+    y: np.ndarray
+    predicted: np.ndarray
+    scores: np.ndarray | None
+
+    def outputs(self) -> list[Outcome]:
+        """One with y (N,) for each label or number; a label's has two classes. Of classes it is this one."""
+        if self.y.ndim == 1:
+            return [self]
+        columns = [None] * self.y.shape[1] if self.scores is None else self.scores.T
+        return [
+            Outcome(y, predicted, None if s is None else np.stack([np.zeros_like(s), s], axis=1))
+            for y, predicted, s in zip(self.y.T, self.predicted.T, columns, strict=True)
+        ]
+
+
+class Figure(NamedTuple):
+    """A metric that needs all samples at once: computed on the host, not added up batch by batch on the device.
+
+    key: in the history, train_KEY and val_KEY. title: for people. of: what it makes of an `Outcome` with y (N,).
+    smaller_is_better: which of two models is the better one. decides: whether it looks at the decisions, which a
+    threshold moves, not at scores alone.
+    """
+
+    key: str
+    title: str
+    of: Callable[[Any], float]
+    smaller_is_better: bool = False
+    decides: bool = True
+
+    def better(self, value: float, than: float) -> bool:
+        """Whether one figure is better than another."""
+        return value < than if self.smaller_is_better else value > than
+
+    def measure(self, outcome: Outcome) -> float:
+        """The figure; of several outputs their mean, of those where it is defined; NaN where scores are not finite."""
+        if not np.isfinite(outcome.predicted if outcome.scores is None else outcome.scores).all():
+            return math.nan
+        values = [value for value in map(self.of, outcome.outputs()) if not math.isnan(value)]
+        return float(np.mean(values)) if values else math.nan
+
+
+ROC_AUC = Figure("roc_auc", "roc auc", lambda one: judging.roc_auc_of_classes(one.y, one.scores), decides=False)
+F1 = Figure("f1", "f1", lambda one: judging.f1(one.y, one.predicted))
+F1_MACRO = Figure("f1_macro", "f1 (macro)", lambda one: judging.f1_macro(one.y, one.predicted))
+BALANCED_ACCURACY = Figure(
+    "balanced_accuracy", "balanced accuracy", lambda one: judging.balanced_accuracy(one.y, one.predicted)
+)
+LOG_LOSS = Figure("log_loss", "log loss", lambda one: judging.log_loss(one.y, F.softmax(one.scores)), True, False)
+ACCURACY = Figure("accuracy", "accuracy", lambda one: judging.accuracy(one.y, one.predicted))
+RMSE = Figure("rmse", "rmse", lambda one: judging.rmse(one.y, one.predicted), True)
+MAE = Figure("mae", "mae", lambda one: judging.mae(one.y, one.predicted), True)
+R2 = Figure("r2", "r2", lambda one: judging.r2(one.y, one.predicted))
+
+#: The metrics of classes and labels, and those of numbers, beside accuracy and rmse.
+OF_CLASSES = {figure.key: figure for figure in (BALANCED_ACCURACY, F1, F1_MACRO, ROC_AUC, LOG_LOSS)}
+OF_NUMBERS = {figure.key: figure for figure in (MAE, R2)}
+#: Every name that `metric_named` takes, but for other spellings.
+NAMES = ("accuracy", *OF_CLASSES, "rmse", *OF_NUMBERS)
+
+
+def figures_of(objective: Objective) -> dict[str, Figure]:
+    """The metrics by name that suit a network, beside its own (accuracy, rmse)."""
+    if objective.loss == "mse":
+        return dict(OF_NUMBERS)
+    found = dict(OF_CLASSES)
+    if objective.loss == "bce" and objective.outputs > 1:
+        found["f1_macro"] = F1_MACRO._replace(of=F1.of)  # the mean over labels of what is right where one is on
+    if objective.loss != "bce" and objective.outputs > 2:
+        found["f1"] = F1_MACRO._replace(key="f1")
+    if objective.loss == "svm":  # whose scores say nothing of probabilities
+        del found["log_loss"]
+    return found
+
+
+def metric_named(name: str | None, objective: Objective) -> F.Metric | Figure:
+    """The metric of this name for a network; None: its own. Also as balanced-accuracy, "roc auc", MAE, AUC.
+
+    Raises:
+        ValueError: no such metric, or one of other targets than the network's. TypeError: no name.
+    """
+    if name is None:
+        return objective.metric
+    if not isinstance(name, str):
+        raise TypeError(f"metric: expected a name such as {NAMES[0]!r}, got {name!r}")
+    key = name.strip().lower().replace("-", "_").replace(" ", "_")
+    key = {"auc": "roc_auc", "label_accuracy": "accuracy"}.get(key, key)
+    own = "rmse" if objective.loss == "mse" else "accuracy"
+    suited = figures_of(objective)
+    if key == own:
+        return objective.metric
+    if key not in NAMES:
+        raise unknown("metric", name, [own, *suited])
+    if key not in suited:
+        raise ValueError(
+            f"metric and loss: expected one of {', '.join([own, *suited])} with loss {objective.loss!r}, got {name!r}"
+        )
+    return suited[key]
+
+
+def own_figure(objective: Objective, outcome: Outcome) -> float:
+    """What `objective.metric` makes of an outcome: accuracy, label accuracy or rmse, of all outputs together."""
+    if objective.loss == "mse":
+        return judging.rmse(outcome.y.ravel(), outcome.predicted.ravel())
+    return judging.accuracy(outcome.y, outcome.predicted)
 
 
 def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
     """What `model.objective.metric` makes of the samples X (N, ...) and targets y: accuracy 0 to 1, rmse, ...
 
-    `prepared` says that X has been through `model.prepare`.
+    y are as the loss takes them, what `model.objective.to_device` gives. `prepared` says that X has been through
+    `model.prepare`.
     """
     backend, objective = model.backend, model.objective
     backend.use()
@@ -18,8 +142,36 @@ def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
     with backend.allocating():
         for start in range(0, len(X), batch_size):
             part = slice(start, start + batch_size)
-            targets = objective.to_device(backend, y[part], model.dtype)
+            pair = scores(backend.asarray(X[part])), backend.asarray(y[part])
             # Joined on the device; read once, at the end.
-            here = objective.metric.total(scores(backend.asarray(X[part])), targets)
+            here = objective.metric.total(*objective.errors_in_units(backend, *pair))
             total = here if total is None else objective.metric.join(total, here)
     return objective.metric.figure(float(backend.to_numpy(total)), len(X), objective.outputs)
+
+
+def outcome(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> Outcome:
+    """What the network says of the samples X (N, ...), beside their targets y: on the host, wherever these are.
+
+    `prepared` as in `measure`. Each batch's scores are read from the device.
+    """
+    backend, objective = model.backend, model.objective
+    backend.use()
+    evaluate = model.evaluate_prepared if prepared else model.evaluate
+    scores, predicted = [], []
+    with backend.allocating():
+        for start in range(0, len(X), batch_size):
+            here = evaluate(backend.asarray(X[start : start + batch_size]))
+            predicted.append(backend.to_numpy(objective.predictions(backend, here)))
+            if objective.loss != "mse":
+                scores.append(backend.to_numpy(here).astype("float64"))
+    y = y if isinstance(y, np.ndarray) else backend.to_numpy(y)
+    return _outcome(objective, y, np.concatenate(predicted), np.concatenate(scores) if scores else None)
+
+
+def _outcome(objective: Objective, y: np.ndarray, predicted: np.ndarray, scores: np.ndarray | None) -> Outcome:
+    if not objective.numeric:
+        return Outcome(y.argmax(axis=1) if y.ndim == 2 else y, predicted, scores)
+    y, predicted = (array.reshape(len(y), objective.outputs).astype("float64") for array in (y, predicted))
+    if objective.loss == "bce":
+        y, predicted = (y > 0.5).astype("int64"), predicted.astype("int64")
+    return Outcome(y, predicted, scores)

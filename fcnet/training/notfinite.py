@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from fcnet.errors import TrainingWarning
 from fcnet.functional import Metric
+from fcnet.training.metrics import Figure
 
 #: The parts of the data by their names in the history, for people; and what becomes of the epoch.
 PARTS = {
@@ -22,7 +23,7 @@ PARTS = {
 class NotFinite:
     """The epochs of one call of `train` whose figures were NaN or infinite."""
 
-    def __init__(self, metric: Metric, clear: Callable[[], None]) -> None:
+    def __init__(self, metric: Metric | Figure, clear: Callable[[], None]) -> None:
         """`clear` is called before a warning, to make room for it."""
         self.metric, self.clear = metric, clear
         self.epochs: dict[str, list[int]] = {part: [] for part in PARTS}

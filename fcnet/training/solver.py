@@ -31,10 +31,10 @@ from fcnet.runs.record import Record
 from fcnet.runs.rundir import RunDirectory, as_run_directory
 from fcnet.training.batches import Batches, StreamedBatches, per_epoch
 from fcnet.training.configuration import configuration, python_only
-from fcnet.training.device_data import DeviceData, as_dataset
+from fcnet.training.device_data import DeviceData, DeviceSplit, as_dataset
 from fcnet.training.fullbatch import FULL_BATCH, FullBatch
 from fcnet.training.losslog import to_scale
-from fcnet.training.metrics import measure
+from fcnet.training.metrics import Figure, measure, metric_named, outcome
 from fcnet.training.notfinite import NotFinite
 from fcnet.training.steps import Steps
 from fcnet.training.updates import Updates
@@ -55,8 +55,8 @@ class Solver(Steps):
 
     Attributes:
         loss_history: the loss of each step so far (reading it fetches those still on the device).
-        metric: what the network is judged by: accuracy, for the loss "mse" the root mean squared error (rmse), for
-            "bce" the share of right labels (label_acc).
+        metric: what the network is judged by, and the best epoch chosen by: that of `metric`; else accuracy, for the
+            loss "mse" the root mean squared error (rmse), for "bce" the share of right labels (label_acc).
         train_metric_history, val_metric_history: that figure after each epoch.
         best_val_metric: that of the best epoch, or None before the first epoch has ended. best_epoch: its number.
         train_acc_history, val_acc_history, best_val_acc: the same, if the metric is the accuracy (a fraction).
@@ -90,6 +90,7 @@ class Solver(Steps):
         seed: int = 0,
         verbose: bool = True,
         patience: int | None = None,
+        metric: str | None = None,
         num_train_samples: int | None = 1000,
         preprocess: str | None = None,
         out: str | Path | RunDirectory | None = None,
@@ -101,9 +102,9 @@ class Solver(Steps):
             model: trained in place.
             data: a `Dataset`, or a dictionary of its arrays (X_train, y_train, X_val, y_val and optional X_test,
                 y_test, sample_weight).
-            update_rule: a name in `fcnet.optim.RULES`: "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam" or
-                "adamw"; or "lbfgs" or "bfgs", SciPy's, of which an epoch is an iteration on all samples at once, and
-                which end before `num_epochs` when the loss falls no more (`converged` and `message` tell).
+            update_rule: a name in `fcnet.optim.RULES`, such as "sgd" or "adam"; or "lbfgs" or "bfgs", SciPy's, of which
+                an epoch is an iteration on all samples at once, and which end before `num_epochs` when the loss falls
+                no more (`converged` and `message` tell).
             optim_config: the rule's hyperparameters, such as {"learning_rate": 1e-3}.
             lr_decay: the learning rate is multiplied by it after each epoch.
             schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
@@ -111,7 +112,7 @@ class Solver(Steps):
                 nothing else. It has the last word on the rate.
             schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
             lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
-            weight_decay: strength of decoupled decay of the weight matrices; None: 0.01 for adamw, else 0.
+            weight_decay: strength of decoupled decay of the weight matrices; None: the rule's own, 0 for most.
             clip_norm: the gradient of all parameters together, penalties included, is shortened to this length.
             clip_value: and before that, each of its elements held within plus and minus this.
             max_norm: after each step, every unit's incoming weights are shortened to this length.
@@ -122,6 +123,10 @@ class Solver(Steps):
             verbose: show a progress bar on a terminal; elsewhere, as in a notebook or a log, print a line per epoch on
                 standard error: of many epochs about a hundred, and one a minute if they are long.
             patience: stop when the best epoch is this many epochs ago; None: never.
+            metric: another figure that the best epoch is chosen by: of classes and labels "accuracy",
+                "balanced_accuracy", "f1" (of the second class of two; of more the mean), "f1_macro", "roc_auc" (of more
+                than two classes each against the rest, the mean) or "log_loss", of numbers "rmse", "mae" or "r2"; of
+                several labels or numbers the mean over them. From scikit-learn where it is installed.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
                 None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
@@ -142,6 +147,8 @@ class Solver(Steps):
         self.batch_size = positive_int("batch_size", batch_size)
         self.num_epochs = positive_int("num_epochs", num_epochs)
         self.patience = None if patience is None else positive_int("patience", patience)
+        metric_named(metric, model.objective)
+        self.metric_name = metric
         self.verbose = bool(verbose)
         how: dict[str, Any] = {
             "lr_decay": lr_decay,
@@ -165,9 +172,7 @@ class Solver(Steps):
                 updates = Updates(
                     model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
                 )
-        for part, (X, y) in self.data.splits().items():
-            check_input(f"X_{part}", X, model.input_dim, model.dtype)
-            model.objective.check_targets(f"y_{part}", y, len(X), model.dtype)
+        self._check_data()
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
@@ -181,7 +186,8 @@ class Solver(Steps):
             self._parts = DeviceData(model, self.data)
             train = self._parts.train
             shown = min(count, num_train_samples or count)
-            self._train_sample = train.some(host_generator(self.seed, Purpose.DATA).permutation(count)[:shown], model)
+            self._shown = host_generator(self.seed, Purpose.DATA).permutation(count)[:shown]
+            self._train_sample = train.some(self._shown, model)
             kind = StreamedBatches if train.streamed else Batches
             batches = partial(kind, model, train, self.batch_size, self.seed)
             super().__init__(model, update_rule, updates, batches, log_length=LOSS_CHUNK)
@@ -198,9 +204,22 @@ class Solver(Steps):
         self._best_loss = math.inf
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
 
+    def _check_data(self) -> None:
+        """Every part suits the model. Raises ValueError or TypeError."""
+        model = self.model
+        for part, (X, y) in self.data.splits().items():
+            check_input(f"X_{part}", X, model.input_dim, model.dtype)
+            # Targets that will be scaled need not fit into the network's own dtype.
+            model.objective.check_targets(
+                f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
+            )
+
     def _tell_model_of_data(self) -> None:
-        """Give the model what it does not have yet: preprocessing, names of classes and features."""
+        """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
         model, data = self.model, self.data
+        if model.loss_name == "mse" and model.target_scaling is None:
+            targets = learn("standardize", data.y_train.reshape(len(data.y_train), -1), name="y_train")
+            model.set_target_scaling(targets.shift, targets.scale)
         if model.preprocessing is None:
             learned = learn(self.preprocess, data.X_train)
             if learned.kind != "none":
@@ -209,6 +228,8 @@ class Solver(Steps):
             model.classes = data.classes
         if model.features is None:
             model.features = data.features
+        if model.plan is None:
+            model.plan = data.plan
 
     @property
     def _method(self) -> Updates | FullBatch:
@@ -222,9 +243,9 @@ class Solver(Steps):
     # What is measured
 
     @property
-    def metric(self) -> Metric:
+    def metric(self) -> Metric | Figure:
         """The figure by which the best epoch is chosen."""
-        return self.model.objective.metric
+        return metric_named(self.metric_name, self.model.objective)
 
     def check_accuracy(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
         """Share of samples whose class the network predicts, 0 to 1; on the first `num_samples` if given."""
@@ -237,11 +258,17 @@ class Solver(Steps):
         self.model.objective.check_targets("y", y, len(X), self.model.dtype)
         if num_samples is not None:
             X, y = X[: positive_int("num_samples", num_samples)], y[:num_samples]
-        return measure(self.model, X, y, positive_int("batch_size", batch_size))
+        batch_size = positive_int("batch_size", batch_size)
+        if isinstance(self.metric, Figure):
+            return self.metric.measure(outcome(self.model, X, y, batch_size))
+        self.model.backend.use()
+        targets = self.model.objective.to_device(self.model.backend, y, self.model.dtype)
+        return measure(self.model, X, targets, batch_size)
 
     def _only_accuracy(self, name: str, instead: str) -> None:
         if self.metric.key != "acc":
-            raise AttributeError(f"{name}: a network with loss {self.model.loss_name!r} has none; use {instead}")
+            of = f"loss {self.model.loss_name!r}" if self.metric_name is None else f"metric {self.metric_name!r}"
+            raise AttributeError(f"{name}: a network with {of} has none; use {instead}")
 
     @property
     def train_acc_history(self) -> list[float]:
@@ -330,6 +357,7 @@ class Solver(Steps):
             batch_size=self.batch_size,
             epochs=self.num_epochs,
             patience=self.patience,
+            metric=self.metric_name,
             seed=self.seed,
         )
         by_hand = ["a learning rate set by hand"] if self._updates and self._updates.rate_set_by_hand else []
@@ -435,8 +463,8 @@ class Solver(Steps):
         self._check_finite(first)  # which waits for the steps, so that their time is known
         seconds = self.speed.end(sum(sizes))
         figures = {
-            part: measure(self.model, data.X, data.y, prepared=data.prepared)
-            for part, data in (("train", self._train_sample), ("val", self._parts.val))
+            "train": self._figure(self._train_sample, lambda: self.data.y_train[self._shown]),
+            "val": self._figure(self._parts.val, lambda: self.data.y_val),
         }
         self.train_metric_history.append(figures["train"])
         self.val_metric_history.append(figures["val"])
@@ -449,6 +477,12 @@ class Solver(Steps):
             self._best = self._snapshot()
         if self.after_epoch is not None:
             self.after_epoch()
+
+    def _figure(self, part: DeviceSplit, y: Callable[[], np.ndarray]) -> float:
+        """The metric of a part of the data; y() gives its targets on the host, for a figure that is computed there."""
+        if isinstance(self.metric, Figure):
+            return self.metric.measure(outcome(self.model, part.X, y(), prepared=part.prepared))
+        return measure(self.model, part.X, part.y, prepared=part.prepared)
 
     @property
     def _columns(self) -> list[str]:

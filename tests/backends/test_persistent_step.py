@@ -19,6 +19,7 @@ from fcnet.backends.cuda.persistent_step import PersistentStep
 from fcnet.backends.cuda.recognize import Unfit, read
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.device import Call, InTurn
+from fcnet.optim import RULES
 from tests.backends.cuda_fake import fake_cublas, fake_cupy
 from tests.small import blobs
 
@@ -89,18 +90,22 @@ def launches(cupy):
     return [int(entry[-1][3]) for entry in cupy.fake.log if entry[:2] == ("launch", "train_steps")]
 
 
+BY_RULE_AND_OPTION = [
+    (LINEAR, "sgd", {"schedule": "cosine", "schedule_config": {"per": "step"}, "batch_size": 4}),
+    (LINEAR | {"data": blobs(n=28)}, "momentum", {"lr_decay": 0.5, "clip_value": 0.05}),  # a short last batch
+    (PLAIN | {"dropout_keep_ratio": 0.8}, "nesterov", {"weight_decay": 0.3}),
+    (LINEAR | {"data": of_bytes(FEW)}, "adagrad", {"schedule": lambda step: 1 / (1 + step)}),
+    (PLAIN | {"normalization": "batchnorm"}, "rmsprop", {}),
+    (NORMED, "adam", {"lr_decay": 0.5}),
+    (LINEAR, "adamw", {"lr_multipliers": {1: 0.5}, "weight_decay": 0.3}),
+]
+TRIED = {rule for _, rule, _ in BY_RULE_AND_OPTION}
+
+
 class TestTrainsAsOnTheCpu:
     @pytest.mark.parametrize(
         ("net", "rule", "options"),
-        [
-            (LINEAR, "sgd", {"schedule": "cosine", "schedule_config": {"per": "step"}, "batch_size": 4}),
-            (LINEAR | {"data": blobs(n=28)}, "momentum", {"lr_decay": 0.5, "clip_value": 0.05}),  # a short last batch
-            (PLAIN | {"dropout_keep_ratio": 0.8}, "nesterov", {"weight_decay": 0.3}),
-            (LINEAR | {"data": of_bytes(FEW)}, "adagrad", {"schedule": lambda step: 1 / (1 + step)}),
-            (PLAIN | {"normalization": "batchnorm"}, "rmsprop", {}),
-            (NORMED, "adam", {"lr_decay": 0.5}),
-            (LINEAR, "adamw", {"lr_multipliers": {1: 0.5}, "weight_decay": 0.3}),
-        ],
+        [*BY_RULE_AND_OPTION, *((LINEAR, rule, {"batch_size": 4}) for rule in RULES if rule not in TRIED)],
         ids=lambda value: value if isinstance(value, str) else "",
     )
     def test_by_each_rule_and_option(self, net, rule, options, device, cupy):

@@ -85,7 +85,7 @@ def test_a_class_that_has_gone_leaves_the_others_their_names(rows, trained, caps
     assert float(table(trained)["tulip"][1]) > 0.8
     write("d.csv", [row for row in rows if row[-1] != "oak"])
     found = table(call("evaluate", "run", capsys=capsys))
-    assert found["oak"] == ["0", "-"]
+    assert found["oak"] == ["0", "-", "-", "-"]
     assert float(found["tulip"][1]) > 0.8
     write("d.csv", [[*row[:-1], row[-1].replace("oak", "zebra")] for row in rows])
     line = fails("evaluate", "run", capsys=capsys)
@@ -97,7 +97,7 @@ def test_a_recorded_archive_is_matched_by_name(trained_npz, capsys):
     keep = data.y_train != 0
     np.savez("d.npz", X=data.X_train[keep], y=data.y_train[keep])
     after = table(call("evaluate", "run", capsys=capsys))
-    assert after["0"] == ["0", "-"]
+    assert after["0"] == ["0", "-", "-", "-"]
     assert min(float(table_[name][1]) for table_ in (before, after) for name in "12") > 0.8
     np.savez("d.npz", X=data.X_train, y=data.y_train + 7)
     assert "d.npz: y: expected labels that the model knows (0, 1, 2); got" in fails("evaluate", "run", capsys=capsys)

@@ -25,6 +25,7 @@ from fcnet.optim.schedules import SCHEDULES
 from fcnet.runs.options import GROUPS, TrainOptions, flag, in_users_words, names_of
 from fcnet.tools.search.plan import SearchOptions
 from fcnet.training.fullbatch import FULL_BATCH
+from fcnet.training.metrics import NAMES as METRIC_NAMES
 
 TRAINING = ("train", "check", "lr-range", "search")  # the commands that take train's options
 
@@ -100,6 +101,7 @@ def test_names_that_a_shell_completes_are_those_there_are():
         "data": NAMES, "preprocess": KINDS, "activation": ACTIVATIONS, "norm": ("none", *NORMALIZATIONS),
         "dropout": DROPOUTS, "loss": LOSSES, "init": SCHEMES, "optimizer": (*RULES, *FULL_BATCH), "schedule": SCHEDULES,
         "schedule_per": ("epoch", "step"), "device": ("auto", "cpu", "cuda"), "dtype": DTYPES, "precision": PRECISIONS,
+        "metric": METRIC_NAMES,
     }  # fmt: skip
     for field in dataclasses.fields(TrainOptions):
         assert set(names_of(field.name)) == set(known.get(field.name, ())), field.name

@@ -140,7 +140,7 @@ def _arrays(cache):
     for value in cache:
         if isinstance(value, tuple):
             yield from _arrays(value)
-        elif value is not None and not isinstance(value, str):
+        elif value is not None and not np.isscalar(value):
             yield value
 
 

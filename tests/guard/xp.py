@@ -100,6 +100,10 @@ class Namespace:
         return result("min", np.min(device_array("min", "a", a), axis, output("min", out, (a,)), keepdims), out)
 
     @staticmethod
+    def around(a: Any, decimals: int = 0) -> GuardArray:
+        return new("around", np.around(device_array("around", "a", a), decimals))
+
+    @staticmethod
     def argmax(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> GuardArray:
         data = np.argmax(device_array("argmax", "a", a), axis, output("argmax", out, (a,)), keepdims=keepdims)
         return result("argmax", data if dtype is None else np.asarray(data).astype(dtype), out)

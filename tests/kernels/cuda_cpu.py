@@ -120,8 +120,10 @@ static void launch(void (*kernel)(P...), dim3 grid, dim3 block, void** args)
 """
 
 
-#: How the sources begin a kernel; with KERNEL, its blocks have a largest size.
-KERNELS = re.compile(r'^(?:extern "C" __global__ void|KERNEL\(\d+(?:, \w+)?\)) (\w+)\(', re.MULTILINE)
+#: How the sources begin a kernel, or name one; with KERNEL, its blocks have a largest size.
+KERNELS = re.compile(
+    r'^(?:(?:extern "C" __global__ void|KERNEL\(\d+(?:, \w+)?\)) (?=\w+\()|UPDATE_RULE\()(\w+)', re.MULTILINE
+)
 
 
 class Dim3(ctypes.Structure):

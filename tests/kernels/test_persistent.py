@@ -78,7 +78,7 @@ class Training:
         self.guarded = {key: memory[key][a.size :] for key, a in host.items()}
         self.rates = np.full(1, one.optimizer.learning_rate)
         self.job = job = np.zeros(1, JOB)
-        values = {"count": len(X), "slots": SLOTS, "rows": rows, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8,
+        values = {"count": len(X), "slots": SLOTS, "rows": rows, "constants": (0.9, 0.999, 1e-8),
                   "momentum": 0.9, "eps": 1e-5, "reg": model.reg}  # fmt: skip
         keep = net.options.get("dropout_keep_ratio", 1.0)
         values |= {"threshold": keep_threshold(keep), "keep_scale": 1 / keep}

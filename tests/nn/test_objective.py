@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fcnet
+from fcnet.runs.checkpoint import write_model
 from fcnet.runs.record import curves_png
 from tests import oracles
 from tests.small import blobs, net
@@ -136,6 +137,8 @@ def test_targets_that_do_not_suit(loss, y, message):
     model = fcnet.FullyConnectedNet([5], D, 2, loss=loss, device="cpu")
     with pytest.raises((ValueError, TypeError), match=message):
         model.loss(X, y)
+    if "float32 can hold" in message:
+        return  # a Solver scales them
     with pytest.raises((ValueError, TypeError), match=message.replace("y: ", "y_train: ", 1)):
         fcnet.Solver(model, _unchecked(X, y), verbose=False)
 
@@ -197,3 +200,77 @@ def test_a_loss_of_zero_is_drawn():
 
 def test_no_smoothing_unless_asked_for():
     assert fcnet.nn.objective.Objective("softmax", 3).label_smoothing == 0 == net(blobs()).objective.label_smoothing
+
+
+# Targets of any size
+
+
+def houses(shift=0.0, scale=1.0, dtype="float64"):
+    """Two outputs in units of their own, of which the first is a number of this size."""
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((120, D))
+    y = np.c_[shift + scale * (X[:, 0] + X[:, 1]), 10 * X[:, 2] - 3]
+    parts = {"X_train": X[:80], "y_train": y[:80], "X_val": X[80:], "y_val": y[80:]}
+    return fcnet.data.Dataset(**parts, targets="numbers"), X[80:], y[80:]
+
+
+def trained(data, backend, **options):
+    model = fcnet.FullyConnectedNet([16], D, 2, loss="mse", device=backend, **options)
+    how = {"update_rule": "adam", "optim_config": {"learning_rate": 0.01}, "num_epochs": 40, "batch_size": 16}
+    one = fcnet.Solver(model, data, **how, verbose=False, preprocess="none")
+    one.train()
+    return one
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(1e9, 1.0), (-3e5, 2e5), (0.0, 1e-12), (7e300, 1e300)])
+def test_targets_of_any_size_are_learned_alike(shift, scale, backend):
+    plain, (data, X, y) = trained(houses()[0], backend), houses(shift, scale)
+    one = trained(data, backend)
+    np.testing.assert_allclose(one.loss_history, plain.loss_history, rtol=2e-2)
+    predicted = one.model.predict(X)
+    assert predicted.dtype == "float64"
+    rmse = [np.sqrt(np.mean(((predicted - y)[:, k] / scale) ** 2)) for k, scale in enumerate((scale, 1.0))]
+    assert rmse[0] < 0.5
+    assert rmse[1] < 5
+    largest = max(scale, 1.0)
+    both = largest * np.sqrt(np.mean(((predicted - y) / largest) ** 2))
+    assert one.check_metric(X, y) == pytest.approx(both, rel=1e-4)
+    assert one.best_val_metric == pytest.approx(both, rel=1e-4)
+
+
+def test_loss_and_gradients_are_those_of_the_scaled_targets(backend):
+    data, X, y = houses(1e4, 1e3)
+    model = trained(data, backend, dtype="float64").model
+    shift, scale = data.y_train.mean(axis=0), 1 / data.y_train.std(axis=0)
+    np.testing.assert_allclose(model.target_scaling, (shift, scale), rtol=1e-12)
+    np.testing.assert_allclose(model.scores(X) / scale + shift, model.predict(X), rtol=1e-12)
+    error = model.scores(X) - (y - shift) * scale
+    assert model.loss(X, y)[0] == pytest.approx(np.mean(error**2), rel=1e-12)
+    assert max(fcnet.gradcheck(model, X[:10], y[:10]).values()) < 1e-6
+
+
+def test_the_scaling_stays_with_the_model(tmp_path, backend):
+    data, X, _ = houses(1e4, 1e3)
+    model = trained(data, backend).model
+    model.save(tmp_path / "m")
+    for other in (fcnet.load(tmp_path / "m", device=backend), model.copy()):
+        np.testing.assert_array_equal(other.predict(X), model.predict(X))
+    kept = model.target_scaling
+    fcnet.Solver(model, houses()[0], verbose=False)
+    np.testing.assert_array_equal(model.target_scaling, kept)
+    with pytest.raises(ValueError, match="target_scaling and loss: expected loss 'mse', got 'softmax'"):
+        fcnet.FullyConnectedNet([3], 2, 2, device="cpu").set_target_scaling([0, 0], [1, 1])
+    for scale, message in (([1.0], "expected numbers of shape"), ([1.0, 0.0], "other than 0"), ([1, np.nan], "finite")):
+        with pytest.raises(ValueError, match=f"scale: .*{message}"):
+            model.set_target_scaling([0, 0], scale)
+
+
+def test_a_model_from_before_there_was_a_scaling_keeps_its_units(tmp_path):
+    data, X, _ = houses(1e4, 1e3)
+    model = fcnet.FullyConnectedNet([3], D, 2, loss="mse", device="cpu")
+    description = {"config": model.config, "classes": None, "features": None}
+    write_model(tmp_path / "m", description, dict(model.params))
+    old = fcnet.load(tmp_path / "m", device="cpu")
+    np.testing.assert_array_equal(old.predict(X), model.predict(X))
+    one = fcnet.Solver(old, data, update_rule="adam", num_epochs=1, verbose=False, preprocess="none")
+    assert one.train()[0]["loss"] > 1e6

@@ -41,9 +41,10 @@ def make(backend, rng):
 def expected_after(optimizer, key, before, steps):
     """The oracle's values of a tensor; only matrices decay, which an oracle of its own may know."""
     config = dict(optimizer.config)
-    if optimizer.rule == "adamw":
+    oracle = oracles.RULES[optimizer.rule]
+    if oracle.decays:
         config["weight_decay"] = optimizer.weight_decay if key.startswith("W") else 0
-    return oracles.RULES[optimizer.rule](before, steps, **config)
+    return oracle.after(before, steps, **config)
 
 
 def test_updates_are_the_oracles_for_every_tensor(name, make, host, dtype):
@@ -90,7 +91,6 @@ def test_config_is_the_defaults_with_what_was_given(name, make):
     assert optimizer.config == {**RULES[name].defaults, "learning_rate": 0.5}
     optimizer.learning_rate = 0.25
     assert given == {"learning_rate": 0.5}
-    assert RULES[name].defaults["learning_rate"] in (1e-2, 1e-3)
 
 
 def test_learning_rate_may_be_set_between_updates(name, make, host, backend):
@@ -171,8 +171,7 @@ def test_gradients_are_not_changed(name, make, untouched):
             "adma",
             None,
             ValueError,
-            "update_rule: expected one of sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; got 'adma'; "
-            "did you mean 'adam'?",
+            f"update_rule: expected one of {', '.join(RULES)}; got 'adma'; did you mean 'adam'?",
         ),
         (
             "adam",
@@ -248,13 +247,14 @@ def test_weight_decay_is_beside_any_rule_and_of_matrices_only(name, make, host, 
     """w = (1 - η λ) w before each step of the rule, whose own steps do not know w."""
     params, grads = make(dtype)
     before = {key: host(params[key]).ravel() for key in SHAPES}
-    plain = "adam" if name == "adamw" else name
+    oracle = oracles.RULES[name]
+    none = {"weight_decay": 0} if oracle.decays else {}
     optimizer = Optimizer(name, params, {"learning_rate": 0.125}, weight_decay=0.5)
     for number in range(1, 4):
         optimizer.update(grads)
         for key in SHAPES:
             path = [
-                oracles.RULES[plain](before[key], [host(grads[key]).ravel()] * made, **optimizer.config)
+                oracle.after(before[key], [host(grads[key]).ravel()] * made, **optimizer.config, **none)
                 for made in range(number + 1)
             ]
             expected = path[0]

@@ -6,32 +6,27 @@ import numpy as np
 import pytest
 
 from fcnet.backends import get_backend
-from fcnet.optim import RULES, rules
+from fcnet.optim import RULES
 from tests import denormals, oracles
 from tests.tolerances import assert_close
 
 STEPS, SIZE = 10, 23
-HYPER = {  # other values than the defaults: a constant that is not read shows
-    "sgd": {},
-    "momentum": {"momentum": 0.7},
-    "nesterov": {"momentum": 0.7},
-    "adagrad": {"epsilon": 1e-3},
-    "rmsprop": {"decay_rate": 0.8, "epsilon": 1e-3},
-    "adam": {"beta1": 0.8, "beta2": 0.95, "epsilon": 1e-3},
-}
-OWN_DECAY = {name for name, rule in RULES.items() if rule.weight_decay}  # another rule and a decay beside it
+HYPER = {name: oracle.hyper for name, oracle in oracles.RULES.items() if oracle.hyper is not None}
 RATE = 0.125  # a number that float32 holds
 
 
-def test_every_rule_has_an_oracle_and_hyperparameters_here():
+def test_every_rule_has_an_oracle_and_hyperparameters():
     """A new rule that nobody tests fails here."""
-    assert set(RULES) == set(oracles.RULES) == set(HYPER) | OWN_DECAY
-    assert OWN_DECAY == {"adamw"}  # noqa: SIM300
-    for name in HYPER:
-        rule = RULES[name]
-        assert set(rule.defaults) == {"learning_rate", *HYPER[name]}
-        assert set(inspect.signature(oracles.RULES[name]).parameters) == {"w", "gradients", *rule.defaults}
-        assert rule.update.reference.__name__ == name
+    assert set(RULES) == set(oracles.RULES)
+    for name, rule in RULES.items():
+        function, own = rule.update.reference.__name__, oracles.RULES[name].decays
+        assert function == name if name in HYPER else function in HYPER
+        assert own == bool(rule.weight_decay)
+        parameters = set(inspect.signature(oracles.RULES[name].after).parameters)
+        assert parameters == {"w", "gradients", *rule.defaults, *(["weight_decay"] if own else [])}
+        if name in HYPER:
+            assert set(rule.defaults) == {"learning_rate", *HYPER[name]}
+            assert all(rule.defaults[key] != value for key, value in HYPER[name].items())
 
 
 @pytest.fixture(params=sorted(HYPER))
@@ -79,7 +74,7 @@ def test_ten_steps_are_the_oracles(name, rng, backend, dtype):
     setup = Setup(backend, name, w, dtype)
     for number in range(1, STEPS + 1):
         setup.step(drawn[number - 1])
-        expected = oracles.RULES[name](w, drawn[:number], learning_rate=RATE, **HYPER[name])
+        expected = oracles.RULES[name].after(w, drawn[:number], learning_rate=RATE, **HYPER[name])
         assert_close(setup.value, expected, dtype, "update")
     assert all(moment.dtype == dtype for moment in setup.moments)
 
@@ -136,7 +131,7 @@ def test_a_zero_gradient_changes_nothing_at_first(name, rng, backend, dtype):
     np.testing.assert_array_equal(setup.value, w.astype(dtype))
 
 
-DECAYING = sorted(set(HYPER) - {"sgd", "adagrad"})  # whose moments do
+DECAYING = sorted(name for name in HYPER if RULES[name].moments and name != "adagrad")  # whose moments do
 
 
 def decayed(setup, gradient, steps):
@@ -214,33 +209,22 @@ def test_adams_step_counts_from_zero_and_far(backend, dtype):
     np.testing.assert_allclose(late.value, [-0.1 / 0.001**0.5], rtol=1e-5)
 
 
-def test_defaults_of_the_functions_are_those_of_the_table(name):
-    parameters = inspect.signature(RULES[name].update.reference).parameters
-    for key, value in RULES[name].defaults.items():
-        if key != "learning_rate":
-            assert parameters[key].default == value, key
-
-
-def test_moments_are_the_arguments_between_dw_and_the_rate(name):
-    names = list(inspect.signature(getattr(rules, name).reference).parameters)
-    counter = ["step"] if RULES[name].counts else []
-    assert names[: names.index("learning_rate")] == ["w", "dw", *RULES[name].moments, *counter]
+def test_moments_and_constants_are_read_from_the_signature():
+    adam = RULES["adam"]
+    assert (adam.moments, adam.counts) == (("m", "v"), True)
+    assert adam.defaults == {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    assert list(adam.defaults) == ["learning_rate", "beta1", "beta2", "epsilon"]
+    assert (RULES["sgd"].moments, RULES["sgd"].counts) == ((), False)
 
 
 def test_it_is_torchs(name, rng, backend, dtype):
     torch = pytest.importorskip("torch")
     w, drawn = rng.standard_normal(SIZE).astype(np.float32), gradients(rng)
     tensor = torch.tensor(w, dtype=torch.float64, requires_grad=True)
-    hyper = HYPER[name]
-    make = {
-        "sgd": lambda: torch.optim.SGD([tensor], RATE),
-        "momentum": lambda: torch.optim.SGD([tensor], RATE, momentum=hyper["momentum"]),
-        "nesterov": lambda: torch.optim.SGD([tensor], RATE, momentum=hyper["momentum"], nesterov=True),
-        "adagrad": lambda: torch.optim.Adagrad([tensor], RATE, eps=hyper["epsilon"]),
-        "rmsprop": lambda: torch.optim.RMSprop([tensor], RATE, alpha=hyper["decay_rate"], eps=hyper["epsilon"]),
-        "adam": lambda: torch.optim.Adam([tensor], RATE, betas=(hyper["beta1"], hyper["beta2"]), eps=hyper["epsilon"]),
-    }
-    optimizer, setup = make[name](), Setup(backend, name, w, dtype)
+    optimizer = oracles.RULES[name].torch
+    if optimizer is None:
+        pytest.skip(f"PyTorch has no {name}")
+    optimizer, setup = optimizer(torch.optim, [tensor], RATE, **HYPER[name]), Setup(backend, name, w, dtype)
     for gradient in drawn:
         tensor.grad = torch.tensor(gradient, dtype=torch.float64)
         optimizer.step()

@@ -146,25 +146,15 @@ def test_numbers_are_learned_by_heart_too(loss):
 
 def test_numbers_that_are_not_explained_are_not_learned():
     found = check_overfit(solver(numbers("mse"), net_options={"loss": "mse", "init": "zeros"}), steps=1)
-    assert found.score < 0  # worse than the mean
+    assert abs(found.score) < 0.5  # no better than the mean
     assert not found.passed
 
 
-@pytest.mark.parametrize(("factor", "told"), [(1e5, True), (1.0, False), (1e-3, True), (0.0, False)])
-def test_targets_of_another_size_are_named(factor, told):
+@pytest.mark.parametrize("factor", [1e5, 1e-3])
+def test_targets_of_another_size_are_learned_by_heart(factor):
     data = numbers("mse")
     data = dataclasses.replace(data, y_train=factor * data.y_train, y_val=factor * data.y_val)
-    found = check_overfit(solver(data, net_options={"loss": "mse"}, update_rule="adam"), steps=1)
-    assert not found.passed
-    cause = found.findings[0].cause
-    assert ("targets far from the size of a new network's outputs (standard deviation" in cause) is told
-    assert ("scale them to about 1" in cause) is told
-    assert "a learning rate too low or too high" in cause
-    if told:
-        assert found.deviation == pytest.approx(factor * 1.3, rel=0.3)
-    labels = check_overfit(solver(numbers("bce"), net_options={"loss": "bce"}), steps=1)
-    assert (labels.passed, labels.deviation) == (False, 1.0)
-    assert "standard deviation" not in labels.findings[0].cause
+    assert check_overfit(solver(data, net_options={"loss": "mse", "hidden": (100, 100)}, update_rule="adam")).passed
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -272,12 +262,12 @@ def test_numbers_of_samples_and_steps_are_checked():
 
 
 def test_equal_numbers_are_learned_too():
-    """They have no variance, of which a share could be explained."""
+    """They have no variance, of which a share could be explained; scaled, they are 0."""
     data = fcnet.data.Dataset(*(part for count in (60, 20) for part in _equal(count)), targets="numbers")
     found = check_overfit(solver(data, net_options={"loss": "mse"}), steps=1500)
     assert found.passed
     assert 0.99 <= found.score <= 1
-    assert not check_overfit(solver(data, net_options={"loss": "mse", "init": "zeros"}), steps=1).passed
+    assert check_overfit(solver(data, net_options={"loss": "mse", "init": "zeros"}), steps=1).passed
 
 
 def _equal(count):

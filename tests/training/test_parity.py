@@ -8,6 +8,7 @@ import pytest
 import fcnet
 from fcnet import backends
 from fcnet.optim import RULES
+from tests import oracles
 
 STEPS = 50
 # Relative difference of the losses over the first 50 steps. float64: rounding only. float32: rounding grows through
@@ -15,8 +16,7 @@ STEPS = 50
 # gradient's sign: where rounding turns a sign, the weight goes the other way at full length, which for rmsprop is ten
 # rates. Under batch norm, weights that begin half a unit in the last place apart then give losses up to 10 % apart on
 # the CPU alone (rmsprop), 0.1 % (adagrad) and 0.02 % (adam), of a dozen such beginnings.
-TOLERANCE = {"float64": 1e-9} | dict.fromkeys(("sgd", "momentum", "nesterov"), 1e-4)
-TOLERANCE |= {"rmsprop": 0.3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3}
+TOLERANCE = {"float64": 1e-9} | {rule: oracle.parity for rule, oracle in oracles.RULES.items()}
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,6 @@ Array = Any
 SMALL = 1e-3  # standard deviation of "small" weights
 CLOSE = 0.01  # relative difference from an expected loss that is still "equal": small weights are not zero
 LARGE = 3  # how many times its expected value the loss may be as a network is initialised
-FAR = 10  # times a new network's outputs, about 1, or less by as much: targets that cost many steps to reach
 ALMOST = 0.99  # of the variance of a few targets, as good as all of it
 GRADIENT_ERROR = 1e-4  # between what kinks of ReLU cause (1e-5) and mistakes (1e-3 to 1)
 
@@ -108,8 +107,7 @@ class Overfit:
 
     samples: how many. score: at the end, of those samples, the share of right classes or labels; of numbers (mse) the
     share of their variance (of their squares, if all are equal) that is explained, R². target: the score to reach.
-    loss: the last. steps: made. deviation: of numbers (mse) their standard deviation, 1 for others. ended: how a method
-    on all samples at once ended, in SciPy's words, or why it did.
+    loss: the last. steps: made. ended: how a method on all samples at once ended, in SciPy's words, or why it did.
     """
 
     samples: int
@@ -117,7 +115,6 @@ class Overfit:
     target: float
     loss: float
     steps: int
-    deviation: float = 1.0
     ended: str | None = None
 
     @property
@@ -138,11 +135,6 @@ class Overfit:
             cause += (
                 ", units that are all dead or all start equal (--init zeros), too few hidden units, or equal inputs "
                 "with different labels"
-            )
-        if self.deviation > FAR or 0 < self.deviation < 1 / FAR:
-            cause = (
-                f"targets far from the size of a new network's outputs (standard deviation {self.deviation:.2g}; scale "
-                f"them to about 1), or {cause}"
             )
         return [
             Finding(
@@ -273,13 +265,12 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
     trial = _small_solver(solver, data, steps)
     numbers = trial.model.config["loss"] == "mse"
     target = ALMOST if numbers else 1.0
-    deviation = float(y.std(axis=0, dtype=np.float64).max()) if numbers else 1.0
     score, loss = 0.0, math.inf
     title = f"overfitting {counted(len(X), 'sample')}"
     with quietly(), Progress(title, steps, 0, shown=verbose) as progress:
         if trial.full_batch is not None:
             loss, ended = _minimized(trial, progress)
-            return Overfit(len(X), _score(trial.model, X, y), target, loss, trial.steps, deviation, ended)
+            return Overfit(len(X), _score(trial.model, X, y), target, loss, trial.steps, ended)
         while trial.steps < steps and score < target:
             trial.step()
             progress.advance(len(X), lambda: trial.loss_history[-1])
@@ -288,7 +279,7 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
                 if not math.isfinite(loss):
                     break
                 score = _score(trial.model, X, y)
-    return Overfit(len(X), score, target, loss, trial.steps, deviation)
+    return Overfit(len(X), score, target, loss, trial.steps)
 
 
 def _minimized(trial: Solver, progress: Progress) -> tuple[float, str]:

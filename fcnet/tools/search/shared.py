@@ -24,6 +24,7 @@ from fcnet.tools.search.optuna_quietly import need_optuna
 from fcnet.tools.search.plan import Plan, is_local
 from fcnet.tools.search.ranges import Choices, Range
 from fcnet.tools.search.rows import Row, ranked, row
+from fcnet.training.metrics import Figure
 
 SILENT = 900.0  # seconds without an epoch after which another machine's trial counts as dead
 _ATTEMPTS = 20  # to open a storage that another process is just making
@@ -35,7 +36,7 @@ _VOID = ("interrupted", "killed", "surplus")  # outcomes of trials that do not c
 class Shared:
     """One study in its storage."""
 
-    def __init__(self, plan: Plan, find_metric: Callable[[], Metric]) -> None:
+    def __init__(self, plan: Plan, find_metric: Callable[[], Metric | Figure]) -> None:
         """Open the study, or make it: only then the metric is asked for.
 
         Raises:

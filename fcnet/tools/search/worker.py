@@ -17,13 +17,14 @@ import fcnet.build as build
 from fcnet.backends.signals import Deferred
 from fcnet.data import Dataset
 from fcnet.errors import DivergedError, TrainingWarning
-from fcnet.functional.metric import METRICS, Metric
+from fcnet.functional import METRICS, Metric
 from fcnet.nn.model import load as read_model
 from fcnet.runs.options import TrainOptions, flag, in_users_words, merged, of_network
 from fcnet.tools.search.optuna_quietly import need_optuna
 from fcnet.tools.search.plan import Plan
 from fcnet.tools.search.ranges import Choices, Range
 from fcnet.tools.search.shared import Shared
+from fcnet.training.metrics import Figure
 from fcnet.training.solver import Solver
 
 _REFUSALS = (ValueError, TypeError, MemoryError, OverflowError)
@@ -59,7 +60,7 @@ def load(plan: Plan) -> Dataset:
     return dataset
 
 
-def rehearse(plan: Plan, dataset: Dataset) -> Metric:
+def rehearse(plan: Plan, dataset: Dataset) -> Metric | Figure:
     """Set up trainings, without a step, at the ends of each range and for each choice: mistakes show before the study.
 
     Returns:
@@ -90,11 +91,14 @@ def rehearse(plan: Plan, dataset: Dataset) -> Metric:
     return solver.metric
 
 
-def _check_value(name: str, values: dict[str, Any], metric: Metric, plan: Plan, dataset: Dataset) -> None:
+def _check_value(name: str, values: dict[str, Any], metric: Metric | Figure, plan: Plan, dataset: Dataset) -> None:
     """Refuse a value that is wrong by itself: the message names its option and no other."""
     try:
         # A loss that wants other targets than these would be refused for the data's sake.
-        other = METRICS[values["loss"]] if name == "loss" else make(values, plan.trial_folder(0), plan, dataset).metric
+        if name == "loss" and plan.fixed.get("metric") is None:
+            other: Metric | Figure = METRICS[values["loss"]]
+        else:
+            other = make(values, plan.trial_folder(0), plan, dataset).metric
     except _REFUSALS as error:
         parsed = in_users_words(str(error), None, ())
         if parsed.startswith((f"--{flag(name)}: ", f"{name}: ")):

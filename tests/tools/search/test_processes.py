@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import fcnet
-from fcnet.functional.metric import METRICS
+from fcnet.functional import METRICS
 from fcnet.tools.search import watch
 from fcnet.tools.search.plan import make
 from fcnet.tools.search.shared import Shared

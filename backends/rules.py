@@ -1,0 +1,61 @@
+"""What kernels of update rules share: a call's arguments by their role, whatever the rule's names for them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+from fcnet.backends.device import Array
+from fcnet.backends.registry import REGISTRY
+
+
+class Roles(NamedTuple):
+    """The parameters of a rule(w, dw, *moments, [step,] learning_rate, *, **constants, work).
+
+    moments: their names. counts: whether it takes the number of updates made before. constants: name -> default.
+    """
+
+    moments: tuple[str, ...]
+    counts: bool
+    constants: Mapping[str, float]
+
+
+@cache
+def roles(rule: Callable[..., Array]) -> Roles:
+    """Return the roles of a rule's parameters, read from its signature."""
+    parameters = inspect.signature(rule).parameters
+    names = list(parameters)
+    between = names[names.index("dw") + 1 : names.index("learning_rate")]
+    constants = names[names.index("learning_rate") + 1 : names.index("work")]
+    moments = tuple(name for name in between if name != "step")
+    return Roles(moments, "step" in between, {name: parameters[name].default for name in constants})
+
+
+class RuleKernel:
+    """An update rule as a kernel, called with the arguments of the reference of the same name.
+
+    `update(name, w, dw, moments, step, rate, constants)` does it: step is None if the rule does not count, the
+    constants are numbers in the order of the reference's signature.
+    """
+
+    def __init__(self, name: str, update: Callable[..., None]) -> None:
+        self.__name__ = name
+        self._update = update
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(REGISTRY[self.__name__].reference)
+
+    def __call__(self, w: Array, dw: Array, *others: Any, work: Array, **constants: float) -> Array:
+        role = roles_of(self.__name__)
+        count = len(role.moments)
+        values = tuple(constants.get(name, default) for name, default in role.constants.items())
+        self._update(self.__name__, w, dw, others[:count], others[count] if role.counts else None, others[-1], values)
+        return w
+
+
+def roles_of(name: str) -> Roles:
+    """Return the roles of the parameters of the accelerated rule of this name."""
+    return roles(REGISTRY[name].reference)

@@ -1,0 +1,88 @@
+"""The command line's metrics: which is chosen by, what evaluate prints, refusals."""
+
+import csv
+
+import numpy as np
+import pytest
+
+import fcnet
+from fcnet.cli import main
+from fcnet.training import judging
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Each test in a folder of its own, with two classes of which one is rare."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400, 3))
+    y = np.where(X[:, 0] + 0.5 * rng.standard_normal(400) > 1.2, "rare", "plenty")
+    rows = [["a", "b", "c", "kind"], *([*x, kind] for x, kind in zip(X.round(3).tolist(), y, strict=True))]
+    with open("two.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def run(*arguments, capsys):
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+TRAIN = ["train", "--data", "two.csv", "--target", "kind", "--hidden", "8", "--epochs", "8", "--out", "run"]
+
+
+def test_the_chosen_metric_stands_before_the_accuracy(capsys):
+    code, out, _ = run(*TRAIN, "--metric", "f1", capsys=capsys)
+    *_, chosen, last = out.splitlines()
+    assert (code, chosen.startswith("test f1 "), last.startswith("test accuracy 0.")) == (0, True, True)
+    with open("run/history.csv") as file:
+        rows = list(csv.DictReader(file))
+    best = max(range(8), key=lambda epoch: float(rows[epoch]["val_f1"]))
+    assert f"best validation f1 {float(rows[best]['val_f1']):.4f} at epoch {best + 1}" in out
+    code, out, _ = run("evaluate", "run", "--metric", "roc-auc", capsys=capsys)
+    *_, auc, accuracy = out.splitlines()
+    assert (code, accuracy, auc.split(" 0.")[0]) == (0, last, "test roc auc")
+    assert chosen in out
+    model = fcnet.load("run")
+    data = fcnet.data.load("two.csv", target="kind")
+    assert float(auc.split()[-1]) == pytest.approx(
+        judging.roc_auc_of_classes(data.y_test, model.scores(data.X_test)), abs=5e-5
+    )
+    matrix = judging.confusion_matrix(data.y_test, model.predict(data.X_test), 2)
+    lines = [line.split() for line in out.splitlines()]
+    for name, row in zip(model.classes, matrix.tolist(), strict=True):
+        assert [name, *map(str, row)] in lines
+
+
+def test_without_a_test_part_the_last_line_is_of_the_validation(capsys):
+    data = fcnet.data.load("two.csv", target="kind")
+    np.savez("two.npz", X_train=data.X_train, y_train=data.y_train, X_val=data.X_val, y_val=data.y_val)
+    command = ["train", "--data", "two.npz", "--hidden", "8", "--epochs", "2", "--metric", "balanced-accuracy"]
+    code, out, _ = run(*command, "--quiet", capsys=capsys)
+    assert code == 0
+    assert [line.rsplit(" ", 1)[0] for line in out.splitlines()] == [
+        "best validation balanced accuracy", "validation accuracy"
+    ]  # fmt: skip
+
+
+def test_many_classes_have_the_pairs_that_are_confused_most(capsys):
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((900, 30))
+    y = np.where(rng.random(900) < 0.8, X.argmax(axis=1), 7)
+    np.savez("many.npz", X=X, y=y)
+    run("train", "--data", "many.npz", "--epochs", "5", "--out", "run", capsys=capsys)
+    out = run("evaluate", "run", "--data", "many.npz", capsys=capsys)[1]
+    pairs = [line for line in out.splitlines() if " taken for " in line]
+    counts = [int(line.rsplit(" ", 1)[1]) for line in pairs]
+    assert counts == sorted(counts, reverse=True)
+    assert len(counts) == 10
+
+
+@pytest.mark.parametrize("command", [["train", "--data", "two.csv", "--target", "kind"], ["evaluate", "run"]])
+def test_metrics_that_do_not_suit_are_refused_in_a_line(command, capsys):
+    run(*TRAIN, "--quiet", capsys=capsys)
+    code, _, err = run(*command, "--metric", "r2", capsys=capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "expected one of accuracy, balanced_accuracy, f1, f1_macro, roc_auc, log_loss with loss 'softmax'" in err
+    code, _, err = run(*command, "--metric", "logloss", capsys=capsys)
+    assert (code, "did you mean 'log_loss'?" in err) == (2, True)
