@@ -11,7 +11,15 @@ from fcnet.errors import counted, unknown
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet, load
 from fcnet.nn.objective import kind_of_targets
 from fcnet.nn.transfer import copy_layers
-from fcnet.runs.options import TrainOptions, parse_layers, parse_multipliers, schedule_of, to_list, to_save
+from fcnet.runs.options import (
+    TrainOptions,
+    parse_class_weight,
+    parse_layers,
+    parse_multipliers,
+    schedule_of,
+    to_list,
+    to_save,
+)
 from fcnet.runs.rundir import RunDirectory
 from fcnet.training.solver import Solver
 
@@ -73,6 +81,7 @@ def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> So
         num_epochs=options.epochs,
         patience=options.patience,
         metric=options.metric,
+        class_weight=None if options.class_weight is None else parse_class_weight(options.class_weight),
         preprocess=options.preprocess,
         seed=options.seed,
         verbose=verbose,

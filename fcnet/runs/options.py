@@ -197,6 +197,14 @@ class TrainOptions:
         "f1_macro, roc_auc or log_loss; rmse, mae or r2",
         names=("accuracy", "balanced_accuracy", "f1", "f1_macro", "roc_auc", "log_loss", "rmse", "mae", "r2"),
     )
+    class_weight: str | None = option(
+        COMMON,
+        None,
+        CommaList,
+        "balanced, so that rare classes count as much as others, or weights such as no=1,yes=5",
+        names=("balanced",),
+        metavar="NAME=X",
+    )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
     dtype: str = option(MACHINE, "float32", str, "{}", names=("float32", "float64"))
@@ -436,6 +444,22 @@ def parse_multipliers(text: str) -> dict[int, float]:
     if len(multipliers) < len(pairs):
         raise ValueError(f"lr_mult: expected layers, each once, with factors, such as 3=0.1,4=0.5, got {text!r}")
     return multipliers
+
+
+def parse_class_weight(text: str) -> str | dict[str, float]:
+    """ "balanced" as it is, "no=1,yes=5" as {"no": 1.0, "yes": 5.0}. Raises ValueError."""
+    if text == "balanced":
+        return text
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        weights = {name.strip(): float(weight) for name, _, weight in pairs}
+    except ValueError:
+        weights = {}
+    if len(weights) < len(pairs) or "" in weights:
+        raise ValueError(
+            f"class_weight: expected balanced, or classes, each once, with weights, such as no=1,yes=5, got {text!r}"
+        )
+    return weights
 
 
 _SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")

@@ -53,8 +53,9 @@ class DeviceData:
         train, val: the parts.
     """
 
-    def __init__(self, model: FullyConnectedNet, data: Dataset) -> None:
-        self.train = _device_split(model, data.X_train, data.y_train, data.sample_weight)
+    def __init__(self, model: FullyConnectedNet, data: Dataset, weights: np.ndarray | None) -> None:
+        """`weights` (N,) are those of the training samples, or None."""
+        self.train = _device_split(model, data.X_train, data.y_train, weights)
         self.val = _device_split(model, data.X_val, data.y_val)
 
 

@@ -38,6 +38,7 @@ from fcnet.training.metrics import Figure, measure, metric_named, outcome
 from fcnet.training.notfinite import NotFinite
 from fcnet.training.steps import Steps
 from fcnet.training.updates import Updates
+from fcnet.training.weights import sample_weights
 from fcnet.validation import check_input, one_of, positive_int
 
 LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
@@ -91,6 +92,7 @@ class Solver(Steps):
         verbose: bool = True,
         patience: int | None = None,
         metric: str | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
         num_train_samples: int | None = 1000,
         preprocess: str | None = None,
         out: str | Path | RunDirectory | None = None,
@@ -127,6 +129,8 @@ class Solver(Steps):
                 "balanced_accuracy", "f1" (of the second class of two; of more the mean), "f1_macro", "roc_auc" (of more
                 than two classes each against the rest, the mean) or "log_loss", of numbers "rmse", "mae" or "r2"; of
                 several labels or numbers the mean over them. From scikit-learn where it is installed.
+            class_weight: "balanced", so that every class counts the same in the loss, however rare, or a weight for
+                each class by name or code, such as {0: 1, 1: 5} (others: 1), which multiplies that of a sample.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
                 None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
@@ -172,7 +176,7 @@ class Solver(Steps):
                 updates = Updates(
                     model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
                 )
-        self._check_data()
+        weights = self._check_data(class_weight)
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
@@ -183,7 +187,7 @@ class Solver(Steps):
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
         self._tell_model_of_data()
         with model.backend.allocating():
-            self._parts = DeviceData(model, self.data)
+            self._parts = DeviceData(model, self.data, weights)
             train = self._parts.train
             shown = min(count, num_train_samples or count)
             self._shown = host_generator(self.seed, Purpose.DATA).permutation(count)[:shown]
@@ -204,8 +208,8 @@ class Solver(Steps):
         self._best_loss = math.inf
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
 
-    def _check_data(self) -> None:
-        """Every part suits the model. Raises ValueError or TypeError."""
+    def _check_data(self, class_weight: Any) -> np.ndarray | None:
+        """Every part suits the model. Raises ValueError or TypeError. The weights of the training samples, or None."""
         model = self.model
         for part, (X, y) in self.data.splits().items():
             check_input(f"X_{part}", X, model.input_dim, model.dtype)
@@ -213,6 +217,8 @@ class Solver(Steps):
             model.objective.check_targets(
                 f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
             )
+        self.class_weight = class_weight
+        return sample_weights(self.data, model.objective, class_weight)
 
     def _tell_model_of_data(self) -> None:
         """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
@@ -358,6 +364,9 @@ class Solver(Steps):
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
+            class_weight=self.class_weight
+            if not isinstance(self.class_weight, Mapping)
+            else ",".join(f"{name}={weight}" for name, weight in self.class_weight.items()),
             seed=self.seed,
         )
         by_hand = ["a learning rate set by hand"] if self._updates and self._updates.rate_set_by_hand else []

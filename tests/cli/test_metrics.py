@@ -16,7 +16,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 3))
-    y = np.where(X[:, 0] + 0.5 * rng.standard_normal(400) > 1.2, "rare", "plenty")
+    y = np.where(X[:, 0] + 0.8 * rng.standard_normal(400) > 1.5, "rare", "plenty")
     rows = [["a", "b", "c", "kind"], *([*x, kind] for x, kind in zip(X.round(3).tolist(), y, strict=True))]
     with open("two.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -28,7 +28,21 @@ def run(*arguments, capsys):
     return code, out, err
 
 
-TRAIN = ["train", "--data", "two.csv", "--target", "kind", "--hidden", "8", "--epochs", "8", "--out", "run"]
+TRAIN = [
+    "train",
+    "--data",
+    "two.csv",
+    "--target",
+    "kind",
+    "--hidden",
+    "8",
+    "--epochs",
+    "8",
+    "--lr",
+    "0.03",
+    "--out",
+    "run",
+]
 
 
 def test_the_chosen_metric_stands_before_the_accuracy(capsys):
@@ -86,3 +100,18 @@ def test_metrics_that_do_not_suit_are_refused_in_a_line(command, capsys):
     assert "expected one of accuracy, balanced_accuracy, f1, f1_macro, roc_auc, log_loss with loss 'softmax'" in err
     code, _, err = run(*command, "--metric", "logloss", capsys=capsys)
     assert (code, "did you mean 'log_loss'?" in err) == (2, True)
+
+
+def test_balanced_classes_find_more_of_the_rare_one(capsys):
+    recalls = []
+    for flags in ([], ["--class-weight", "balanced"], ["--class-weight", "rare=0,plenty=2"]):
+        assert run(*TRAIN, "--force", "--quiet", "--metric", "log_loss", *flags, capsys=capsys)[0] == 0
+        out = run("evaluate", "run", "--data", "two.csv", capsys=capsys)[1]
+        recalls.append(float(next(line for line in out.splitlines() if line.startswith("rare ")).split()[2]))
+    assert recalls[1] > recalls[0] > recalls[2]
+    model = fcnet.load("run")
+    assert run("train", "--config", "run/config.toml", "--out", "again", "--quiet", capsys=capsys)[0] == 0
+    np.testing.assert_array_equal(model.params["W1"], fcnet.load("again").params["W1"])
+    for bad in ("rare", "rare=x", "rare=1,rare=2", "scarce=2", "balance"):
+        code, _, err = run(*TRAIN, "--class-weight", bad, "--force", capsys=capsys)
+        assert (code, err.count("\n"), "--class-weight: expected" in err) == (2, 1, True), err
