@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMMIT ?=
 OUT ?=
 PARTS ?=
+PEERS ?=
 MINUTES ?=
 
 .DEFAULT_GOAL := help
@@ -33,6 +34,10 @@ check: lint types golden test  ## what CI runs: lint, types, bits, tests
 
 bench: $(VENV)/.dev  ## affine and batch norm, forward and backward, on every usable device: table and picture
 	$(BIN)/python -m benchmarks.run
+
+bench-cpu: $(VENV)/.dev  ## training steps beside other frameworks' on this CPU, first and later steps: an hour (PEERS=torch,jax,...)
+	env -u OPENBLAS_CORETYPE $(BIN)/python -m benchmarks.compare --device cpu --long $(if $(PEERS),--peers $(PEERS)) \
+	  --json benchmarks/results/compare-cpu-$$($(BIN)/python -m benchmarks.machine).json
 
 docs: $(VENV)/.dev  ## docs/reference.md, from the docstrings
 	$(BIN)/python docs/make_reference.py
@@ -62,4 +67,4 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.train
 
-.PHONY: help train test lint types golden check bench docs gpu-check dev-cuda clean
+.PHONY: help train test lint types golden check bench bench-cpu docs gpu-check dev-cuda clean

@@ -69,7 +69,7 @@ def backend_of(*arrays: object) -> Backend:
         elif array is None or isinstance(array, int | float | str | tuple):
             continue
         else:
-            owner = _owner(array)
+            owner = array_owner(array)
         if owner is None:
             continue
         if found is None:
@@ -90,7 +90,8 @@ def array_module(*arrays: object) -> Any:
     return backend_of(*arrays).xp
 
 
-def _owner(array: object) -> Backend | None:
+def array_owner(array: object) -> Backend | None:
+    """The backend of an array; None for anything else."""
     if isinstance(array, np.ndarray):  # a subclass, such as a memory map
         return CPU
     for backend in list(_made.values()):

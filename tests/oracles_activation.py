@@ -33,6 +33,7 @@ NUMBERS = {
     "sigmoid": (sigmoid, lambda x: sigmoid(x) * sigmoid(-x)),
     "tanh": (math.tanh, lambda x: 1.0 / math.cosh(x) ** 2),
     "gelu": (gelu, gelu_slope),
+    "identity": (lambda x: x, lambda x: 1.0),
     "silu": (lambda x: x * sigmoid(x), lambda x: sigmoid(x) + x * sigmoid(x) * sigmoid(-x)),
 }
 

@@ -77,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
         if options.mc_samples is not None:
             mean, deviation = model.predict_proba(X, mc_samples=options.mc_samples)
             predicted = mean.argmax(axis=1) if not model.objective.numeric else (mean > 0.5).astype("int64")
+            if model.threshold is not None:
+                predicted = (mean[:, -1] > model.threshold).astype("int64")
             beside = np.hstack([mean, deviation])
         elif options.proba:
             beside = model.predict_proba(X)

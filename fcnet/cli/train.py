@@ -15,6 +15,7 @@ from fcnet.errors import counted
 from fcnet.runs.options import TrainOptions
 from fcnet.training.metrics import Figure, Outcome, outcome, own_figure
 from fcnet.training.solver import Solver
+from fcnet.training.threshold import figure_for_threshold
 
 
 def add(parser: Parser) -> None:
@@ -87,10 +88,20 @@ def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None
         tell(
             f"{solver.update_rule} ended {how}after {epochs} of {counted(solver.num_epochs, 'epoch')}: {solver.message}"
         )
+    if solver.threshold == "auto" and solver.model.threshold is not None:
+        tell(_threshold(solver, solver.model.threshold))
     assert solver.run is not None  # make_solver gives one
     tell(f"wrote {solver.run.path}: {', '.join(sorted(p.name for p in solver.run.path.iterdir()))}")
     if solver.run.no_picture is not None:
         tell(f"no curves.png: {solver.run.no_picture}")
+
+
+def _threshold(solver: Solver, threshold: float) -> str:
+    """ "threshold 0.2 of yes, chosen on the validation part: validation f1 0.8"."""
+    names = solver.model.classes or ("1",)
+    figure = figure_for_threshold(solver.metric, by_name=solver.metric_name is not None)
+    said = figure.measure(outcome(solver.model, *solver.data.splits()["val"]))
+    return f"threshold {threshold:.4g} of {names[-1]}, chosen by {in_short(figure, said, 'validation ')}"
 
 
 def _speed(solver: Solver) -> str:

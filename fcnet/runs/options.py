@@ -205,6 +205,15 @@ class TrainOptions:
         names=("balanced",),
         metavar="NAME=X",
     )
+    threshold: str | None = option(
+        COMMON,
+        None,
+        CommaList,
+        "of two classes: the probability above which the second is predicted (default: 0.5), or auto, to choose it on "
+        "the validation part by --metric, else by balanced accuracy",
+        names=("auto",),
+        metavar="X|auto",
+    )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
     dtype: str = option(MACHINE, "float32", str, "{}", names=("float32", "float64"))
@@ -460,6 +469,14 @@ def parse_class_weight(text: str) -> str | dict[str, float]:
             f"class_weight: expected balanced, or classes, each once, with weights, such as no=1,yes=5, got {text!r}"
         )
     return weights
+
+
+def parse_threshold(text: str) -> str | float:
+    """ "auto" as it is, "0.3" as 0.3. Raises ValueError."""
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError(f"threshold: expected a probability between 0 and 1, or auto, got {text!r}") from None
 
 
 _SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")

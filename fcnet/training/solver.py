@@ -37,6 +37,7 @@ from fcnet.training.losslog import to_scale
 from fcnet.training.metrics import Figure, measure, metric_named, outcome
 from fcnet.training.notfinite import NotFinite
 from fcnet.training.steps import Steps
+from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
 from fcnet.training.updates import Updates
 from fcnet.training.weights import sample_weights
 from fcnet.validation import check_input, one_of, positive_int
@@ -93,6 +94,7 @@ class Solver(Steps):
         patience: int | None = None,
         metric: str | None = None,
         class_weight: str | Mapping[Any, float] | None = None,
+        threshold: float | str | None = None,
         num_train_samples: int | None = 1000,
         preprocess: str | None = None,
         out: str | Path | RunDirectory | None = None,
@@ -131,6 +133,9 @@ class Solver(Steps):
                 several labels or numbers the mean over them. From scikit-learn where it is installed.
             class_weight: "balanced", so that every class counts the same in the loss, however rare, or a weight for
                 each class by name or code, such as {0: 1, 1: 5} (others: 1), which multiplies that of a sample.
+            threshold: of two classes, or with the loss "bce" of one label: the probability above which the second, or
+                the label, is predicted (`model.threshold`). "auto" chooses it when the training has come to its end, on
+                the validation part, by `metric` if that looks at decisions, else by balanced accuracy.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
                 None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
@@ -177,6 +182,7 @@ class Solver(Steps):
                     model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
                 )
         weights = self._check_data(class_weight)
+        self.threshold = with_threshold(model, threshold)
         count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
@@ -310,6 +316,8 @@ class Solver(Steps):
             DivergedError: the loss became NaN or infinite; the best parameters so far are put back, nothing is written.
             KeyboardInterrupt: passed on, after what finished epochs gave has been put back and written.
         """
+        if self.threshold == "auto":  # a training that goes on is judged as it was
+            self.model.threshold = None
         steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
@@ -347,6 +355,9 @@ class Solver(Steps):
         with Deferred():  # what was learned is read and written whole, or not at all
             if self.history or not keep:  # not after steps by hand that nobody evaluated
                 self._restore_best()
+            if self.threshold == "auto" and keep and self.history:
+                by = figure_for_threshold(self.metric, by_name=self.metric_name is not None)
+                self.model.threshold = choose_threshold(self.model, *self.data.splits()["val"], by)
             if self.run is not None:
                 self.run.write(self.record()) if keep else self.run.abandon()
 
@@ -364,6 +375,7 @@ class Solver(Steps):
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
+            threshold=None if self.threshold is None else str(self.threshold),
             class_weight=self.class_weight
             if not isinstance(self.class_weight, Mapping)
             else ",".join(f"{name}={weight}" for name, weight in self.class_weight.items()),
@@ -438,7 +450,7 @@ class Solver(Steps):
             self.speed.begin()
             return self._out_of_patience()
 
-        ending = method.minimize(x, y, self.num_epochs - self.epoch, report, weights)
+        ending = method.minimize(lambda: [(x, y, weights)], self.num_epochs - self.epoch, report)
         self.converged, self.message = ending
         if self.epoch == before:
             progress.say(

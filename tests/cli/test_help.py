@@ -101,7 +101,7 @@ def test_names_that_a_shell_completes_are_those_there_are():
         "data": NAMES, "preprocess": KINDS, "activation": ACTIVATIONS, "norm": ("none", *NORMALIZATIONS),
         "dropout": DROPOUTS, "loss": LOSSES, "init": SCHEMES, "optimizer": (*RULES, *FULL_BATCH), "schedule": SCHEDULES,
         "schedule_per": ("epoch", "step"), "device": ("auto", "cpu", "cuda"), "dtype": DTYPES, "precision": PRECISIONS,
-        "metric": METRIC_NAMES, "class_weight": ("balanced",),
+        "metric": METRIC_NAMES, "class_weight": ("balanced",), "threshold": ("auto",),
     }  # fmt: skip
     for field in dataclasses.fields(TrainOptions):
         assert set(names_of(field.name)) == set(known.get(field.name, ())), field.name

@@ -115,3 +115,21 @@ def test_balanced_classes_find_more_of_the_rare_one(capsys):
     for bad in ("rare", "rare=x", "rare=1,rare=2", "scarce=2", "balance"):
         code, _, err = run(*TRAIN, "--class-weight", bad, "--force", capsys=capsys)
         assert (code, err.count("\n"), "--class-weight: expected" in err) == (2, 1, True), err
+
+
+def test_a_threshold_is_chosen_kept_and_gone_by(capsys):
+    code, out, _ = run(*TRAIN, "--threshold", "auto", "--metric", "f1", capsys=capsys)
+    model, data = fcnet.load("run"), fcnet.data.load("two.csv", target="kind")
+    assert (code, f"threshold {model.threshold:.4g} of" in out) == (0, True), out
+    assert judging.f1(data.y_val, model.predict(data.X_val)) == pytest.approx(
+        float(out.split("chosen by validation f1 ")[1].split()[0]), abs=5e-5
+    )
+    assert model.threshold != 0.5
+    last = out.splitlines()[-2:]
+    assert run("evaluate", "run", "--metric", "f1", capsys=capsys)[1].splitlines()[-2:] == last
+    said = run("predict", "run", "two.csv", "--proba", capsys=capsys)[1]
+    rows = list(csv.DictReader(said.splitlines()))
+    assert all((row["prediction"] == "rare") == (float(row["p(rare)"]) > model.threshold) for row in rows)
+    for bad in ("high", "2"):
+        code, _, err = run(*TRAIN, "--force", "--threshold", bad, capsys=capsys)
+        assert (code, err.count("\n"), "--threshold: expected a probability between 0 and 1" in err) == (2, 1, True)

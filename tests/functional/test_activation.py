@@ -78,6 +78,7 @@ def test_it_is_torchs(activation, rng, device, host, dtype):
         "elu": torch.nn.functional.elu,
         "gelu": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
         "silu": torch.nn.functional.silu,
+        "identity": lambda x: 1 * x,
         "maxout": lambda x: x.reshape(*x.shape[:-1], 2, -1).amax(-2),
         "maxout:3": lambda x: x.reshape(*x.shape[:-1], 3, -1).amax(-2),
     }
@@ -131,7 +132,7 @@ def _tuple(cache):
     return cache if isinstance(cache, tuple) else (cache,)
 
 
-USUAL = {"sigmoid": "xavier", "tanh": "xavier", "maxout": "xavier", "maxout:3": "xavier"}
+USUAL = dict.fromkeys(("identity", "sigmoid", "tanh", "maxout", "maxout:3"), "xavier")
 
 
 def test_the_initialiser_it_names(activation):

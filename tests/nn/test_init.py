@@ -10,7 +10,12 @@ from fcnet.functional import ACTIVATIONS
 from fcnet.nn.init import SCHEMES, initial_weights, weight_std
 from tests.small import blobs, solver
 
-USUAL = {"sigmoid": "xavier", "tanh": "xavier", "maxout": "xavier"}  # of the texts; He for all others
+USUAL = {
+    "identity": "xavier",
+    "sigmoid": "xavier",
+    "tanh": "xavier",
+    "maxout": "xavier",
+}  # He for others
 STDS = {"zeros": 0.0, "normal": 0.01, "xavier": 1 / 20, "he": math.sqrt(2) / 20}  # for 400 inputs
 
 

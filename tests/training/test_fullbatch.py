@@ -232,7 +232,10 @@ def test_the_network_is_where_scipy_says_not_where_it_last_looked(monkeypatch):
         seen.append((loss, one.model.params["b2"][0] - start[0]))
         return False
 
-    assert one.full_batch.minimize(one._parts.train.X, one._parts.train.y, 5, report) == (True, "done")
+    assert one.full_batch.minimize(lambda: [(one._parts.train.X, one._parts.train.y, None)], 5, report) == (
+        True,
+        "done",
+    )
     assert seen == [(0.5, 2)]
     np.testing.assert_array_equal(one.model.params["b2"], start + 4)
 
