@@ -27,8 +27,13 @@ class TrainingWarning(UserWarning):
     """A training goes on, but a figure that it is judged by is NaN or infinite."""
 
 
-# Each time: by default Python keeps quiet when the same line is said of the next training.
-warnings.simplefilter("always", TrainingWarning, append=True)
+class DataNotice(UserWarning):
+    """Something was decided about data, or left out of them, that the user may want otherwise."""
+
+
+# Each time: by default Python keeps quiet when the same line is said of the next training, or the next table.
+for _kind in (TrainingWarning, DataNotice):
+    warnings.simplefilter("always", _kind, append=True)
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from contextlib import contextmanager
 
@@ -12,7 +13,9 @@ from fcnet.backends import Status, get_backend, probe, select
 from fcnet.backends.cpu import loader
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.numpy_backend import NumpyBackend
+from fcnet.cli import train
 from fcnet.runs import rundir
+from tests import combinations
 from tests.guard import GuardBackend
 from tests.needed import lacking
 
@@ -21,16 +24,31 @@ GUARD = GuardBackend()
 
 def pytest_configure(config):
     select.keep(GUARD)
+    # What a script starts in the background is deaf to Ctrl-C, and so is what it starts: tests of Ctrl-C would hang.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        combinations.OPTION, action="store_true", help="all combinations of parameters, not only every pair of values"
+    )
 
 
 LEFT_OUT = pytest.StashKey[int]()
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc):
+    left_out = combinations.thin(metafunc, gpu=probe().status is Status.OK)
+    metafunc.config.stash[LEFT_OUT] = metafunc.config.stash.get(LEFT_OUT, 0) + left_out
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """Where no GPU can be used, tests that need one are left out at once: thousands of skips would take their time."""
     left_out = [item for item in items if item.get_closest_marker("gpu")] if probe().status is not Status.OK else []
-    config.stash[LEFT_OUT] = len(left_out)
+    config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, 0) + len(left_out)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("gpu")]
@@ -41,7 +59,7 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"{count} gpu tests left out, no usable GPU: {probe().reason}")
 
 
-NAMES = {"cpu": "cpu", "numba": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
+NAMES = {"cpu": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
 
 
 @pytest.fixture
@@ -60,12 +78,14 @@ def compiling_in_silence():
         cache._said.add(cache.COMPILING)
 
 
-CURVES = rundir.curves_png
+CURVES, WRITE_REPORT = rundir.curves_png, train.write_report
 
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
-    """Drawing curves.png takes longer than most trainings here; tests that look at it ask for `curves`."""
+    """Drawing curves.png and report.html takes longer than most trainings here; tests that look at them ask for
+    `curves` and `report`.
+    """
 
     def blank(record):
         from matplotlib.figure import Figure  # noqa: F401 -- where it is missing, curves.png is
@@ -73,12 +93,19 @@ def no_curves(monkeypatch):
         return b"\x89PNG\r\n\x1a\n"
 
     monkeypatch.setattr(rundir, "curves_png", blank)
+    monkeypatch.setattr(train, "write_report", lambda *_, **__: None)
 
 
 @pytest.fixture
 def curves(no_curves, monkeypatch):
     """Runs with their pictures."""
     monkeypatch.setattr(rundir, "curves_png", CURVES)
+
+
+@pytest.fixture
+def report(no_curves, monkeypatch):
+    """Runs with their reports."""
+    monkeypatch.setattr(train, "write_report", WRITE_REPORT)
 
 
 @pytest.fixture
@@ -94,13 +121,11 @@ def cpu_kernels():
 GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cupy", "cuda")]
 
 
-@pytest.fixture(params=["cpu", "numba", "guard", *GPU])
+@pytest.fixture(params=["cpu", "guard", *GPU])
 def backend(request):
-    """Each device in turn: NumPy and the first GPU without and with kernels, and the guard."""
-    if request.param in ("cpu", "cupy", "guard"):
+    """Each device in turn: the CPU with its kernels, the guard, the first GPU without kernels and with them."""
+    if request.param in ("guard", "cupy"):
         request.getfixturevalue("references_only")
-    if request.param == "numba":
-        request.getfixturevalue("cpu_kernels")
     return get_backend(NAMES[request.param])
 
 

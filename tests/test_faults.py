@@ -309,7 +309,7 @@ def test_only_the_program_answers_signals_so_early():
 
 
 def test_control_characters_are_shown_not_sent(tmp_path, capsys):
-    rows = "".join(f"{i},{i % 3},{i % 2}\n" for i in range(40))
+    rows = "".join(f"{i * 7 % 40},{i % 3},{i % 2}\n" for i in range(40))
     (tmp_path / "a.csv").write_text(f"x\x1b[2J,\x1b]0;title\x07z,kind\n{rows}")
     out = str(tmp_path / "run")
     main(["train", "--data", str(tmp_path / "a.csv"), "--target", "no\x1b[31msuch", "--out", out])

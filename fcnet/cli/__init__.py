@@ -17,7 +17,7 @@ from typing import Any
 
 from fcnet.cli.commands import parse
 from fcnet.cli.parser import Parser, mute
-from fcnet.errors import DivergedError, KernelError, printable
+from fcnet.errors import DataNotice, DivergedError, KernelError, printable
 from fcnet.runs.options import in_users_words
 
 _REMEDIES = {
@@ -133,9 +133,14 @@ def _streams() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
-    """Warnings as lines like ours, without file and line."""
+    """Warnings as lines like ours, without file and line; what is merely noticed is no warning here."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        kind = "" if issubclass(category, DataNotice) else "warning: "
+        _complain(f"fcnet: {kind}{' '.join(str(message).split())}")
+
     before = warnings.showwarning
-    warnings.showwarning = lambda message, *_, **__: _complain(f"fcnet: warning: {' '.join(str(message).split())}")
+    warnings.showwarning = show
     try:
         yield
     finally:

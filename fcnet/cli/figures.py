@@ -63,12 +63,11 @@ def in_all(
     model: FullyConnectedNet, outcome: Outcome, part: str = "", last: Metric | Figure | None = None
 ) -> list[str]:
     """A line for each metric that suits the network, but for its own; that of `last` at the end."""
-    from fcnet.training.metrics import figures_of
+    from fcnet.training.metrics import different_figures
 
-    found = figures_of(model.objective)
-    if "f1" in found and found["f1"].title == found["f1_macro"].title:
-        del found["f1"]  # of more than two classes they are the same
-    figures = sorted(found.values(), key=lambda figure: last is not None and figure.title == last.title)
+    figures = sorted(
+        different_figures(model.objective), key=lambda figure: last is not None and figure.title == last.title
+    )
     return [in_short(figure, figure.measure(outcome), part) for figure in figures]
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def add(parser: Parser) -> None:
     """Declare the arguments and flags."""
     parser.add_argument("model", metavar="RUN", help="a run directory or a model file")
-    parser.add_argument("input", metavar="INPUT", help="a .csv or .npz file, or the name of a data set")
+    parser.add_argument("input", metavar="INPUT", help="a table, an .npz file, or the name of a data set")
     parser.add_argument("--out", metavar="FILE.csv", help="where to write (default: standard output)")
     parser.add_argument("--force", action="store_true", help="replace FILE.csv if it is there")
     parser.add_argument("--proba", action="store_true", help="add a column of probabilities per class or label")
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
                 f"{model.loss_name}, which gives no probabilities; leave {name} out"
             )
     with as_flags(data_dir="data-dir", split="split"):
-        X = inputs.samples(options.input, model.features, options.data_dir, options.split)
+        X = inputs.samples(options.input, model.features, options.data_dir, options.split, model.plan)
     names = model.classes or tuple(str(number) for number in range(model.num_classes))
     single = len(names) == 1
     beside = np.empty((len(X), 0))  # probabilities, and their standard deviations

@@ -80,8 +80,8 @@ class FullyConnectedNet:
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
             input_dim: D. num_classes: C, at least 2; with the losses "mse" and "bce" the number of outputs, at least 1.
-            activation: of the hidden layers, one for all or a list of one for each: "relu", "leaky_relu", "elu",
-                "sigmoid", "tanh", "maxout", "gelu", "silu" or "identity".
+            activation: of the hidden layers, one for all or a list of one for each: names in
+                `fcnet.functional.ACTIVATIONS`, such as "relu" or "gelu".
             maxout_pieces: pieces of each maxout unit, 2 if not given; only with "maxout".
             loss: of classes "softmax" (cross-entropy) or "svm" (multiclass hinge); of numbers "mse" (mean squared
                 error); of labels that may each be on or off "bce" (binary cross-entropy).

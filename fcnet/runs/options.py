@@ -58,6 +58,7 @@ RULES = rows("optim/rules.py", "RULES")
 FULL_BATCH = rows("training/fullbatch.py", "FULL_BATCH")
 ACTIVATIONS = rows("functional/activation.py", "ACTIVATIONS")
 LOSSES = rows("functional/loss.py", "LOSSES")
+DEFAULT_LOSS = "softmax"  # said by None, which tells it from a softmax that was asked for
 SCHEMES = rows("nn/init.py", "SCHEMES")
 
 
@@ -83,7 +84,7 @@ class TrainOptions:
         COMMON,
         "digits",
         str,
-        "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file",
+        "digits, mnist, fashion-mnist, cifar10, spirals, an .npz file, or a table: .csv .tsv .txt .data [.gz] .parquet",
         names=("digits", "mnist", "fashion-mnist", "cifar10", "spirals"),
         metavar="NAME|FILE",
     )
@@ -94,7 +95,34 @@ class TrainOptions:
         COMMON,
         None,
         CommaList,
-        "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)",
+        "the column of a table that holds the labels, or the numbers to predict (several: a,b): its name, or its "
+        "number, 0 for the first and -1 for the last",
+        metavar="NAME|NUMBER",
+    )
+    header: str | None = option(
+        DATA, None, str, "whether a table's first row holds names, {} (default: found out)", names=("yes", "no")
+    )
+    sep: str | None = option(
+        DATA, None, str, "between a table's cells: a character, tab or blank (default: found out)", metavar="SEP"
+    )
+    decimal: str | None = option(
+        DATA, None, str, "a table's decimal sign, . or , (default: found out)", names=(".", ","), metavar="SIGN"
+    )
+    missing: str | None = option(
+        DATA,
+        None,
+        CommaList,
+        "what stands for a missing value, besides an empty cell, NA, N/A, nan, null and ?",
+        metavar="WORD,WORD",
+    )
+    drop: str | None = option(DATA, None, CommaList, "columns of a table to leave out", metavar="NAME,NAME")
+    only: str | None = option(DATA, None, CommaList, "the only columns of a table to use", metavar="NAME,NAME")
+    ordinal: list[str] = option(
+        DATA,
+        (),
+        tuple,
+        "an ordered column and its levels from low to high; again for another column",
+        metavar="NAME=LOW,HIGH",
     )
     preprocess: str | None = option(
         DATA, None, str, "{} (default: by data set)", names=("none", "scale", "center", "standardize")
@@ -119,11 +147,11 @@ class TrainOptions:
         "inverted (scaled while training) or plain (scaled while evaluating)",
         names=("inverted", "plain"),
     )
-    loss: str = option(
+    loss: str | None = option(
         COMMON,
-        "softmax",
+        None,
         str,
-        grouped(LOSSES, "targets", "{names} for {value}"),
+        f"{grouped(LOSSES, 'targets', '{names} for {value}')} (default: {DEFAULT_LOSS})",
         names=tuple(LOSSES),
     )
     label_smoothing: float = option(
@@ -214,6 +242,13 @@ class TrainOptions:
         names=("auto",),
         metavar="X|auto",
     )
+    cv: int | None = option(
+        COMMON,
+        None,
+        int,
+        "cross-validation: each of so many folds is the test part of a training; that of all rows is kept",
+        metavar="K",
+    )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
     dtype: str = option(MACHINE, "float32", str, "{}", names=("float32", "float64"))
@@ -221,10 +256,14 @@ class TrainOptions:
         MACHINE, None, str, "of matrix products on a CUDA GPU: {} (default: as dtype)", names=("tf32", "bf16")
     )
     out: str | None = option(COMMON, None, str, "run directory (default: a fresh runs/NAME-0001)", metavar="FOLDER")
+    report: bool = option(
+        COMMON, False, bool, "write report.html, however long it takes (default: if it takes up to two seconds)"
+    )
     force: bool = option(COMMON, False, bool, "replace the run in --out")
 
 
-_NOT_SAVED = ("out", "force")  # where a run went is not part of how it was made
+TRAIN_ALONE = ("cv", "report")  # what no other command that trains can do
+_NOT_SAVED = ("out", "force", "report")  # where a run went is not part of how it was made
 
 
 # What Python calls the options that have another name here.
@@ -246,6 +285,7 @@ _REMEDIES = {
     "data_dir= or $FCNET_DATA": "--data-dir or $FCNET_DATA",
     "mirror=URL": "--mirror URL",
     "loss 'mse' or targets='numbers'": "--loss mse",
+    "loss 'softmax' or targets='classes'": "--loss softmax",
 }
 
 
@@ -497,7 +537,9 @@ def to_save(options: TrainOptions) -> dict[str, Any]:
     return {
         flag(field.name): getattr(options, field.name)
         for field in dataclasses.fields(options)
-        if field.name not in _NOT_SAVED and getattr(options, field.name) is not None
+        if field.name not in _NOT_SAVED
+        and getattr(options, field.name) is not None
+        and (field.metadata["kind"] is not tuple or getattr(options, field.name))  # none of what may come again
     }
 
 

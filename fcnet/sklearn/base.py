@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABCMeta, abstractmethod
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -19,16 +20,20 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 
 from fcnet.backends import Array, Backend, get_backend
+from fcnet.backends.notices import watched_by
 from fcnet.data import learn
+from fcnet.data.learn_on_device import learn_on_device
+from fcnet.data.preprocessing import Preprocessing
 from fcnet.data.sparse import SparseRows
 from fcnet.errors import counted
 from fcnet.functional import ACTIVATIONS
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet
 from fcnet.optim import RULES
+from fcnet.progress import write
 from fcnet.sklearn import mapping, training
 from fcnet.sklearn.callbacks import CallbackSupport, Followed
 from fcnet.sklearn.fitted import Fitted
-from fcnet.sklearn.inputs import Inputs, check_inputs, check_weights
+from fcnet.sklearn.inputs import Inputs, check_inputs, check_weights, device_of, rows_of
 from fcnet.sklearn.validation import Validation
 from fcnet.training.batches import Batches, StreamedBatches
 from fcnet.training.device_data import DeviceSplit, device_split
@@ -78,6 +83,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         "schedule": [None, str, callable],
         "schedule_config": [None, dict],
         "preprocess": [str],
+        "categorical_features": [None, "array-like", StrOptions({"from_dtype"})],
     }
 
     # What the two estimators differ in
@@ -115,6 +121,11 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *, incremental: bool = False
     ) -> Any:
         mapping.hidden_widths(self.hidden_layer_sizes)
+        if self.schedule is not None and self.learning_rate != "constant":
+            raise ValueError(
+                f"schedule and learning_rate: expected one of them, got schedule={self.schedule!r} and "
+                f"learning_rate={self.learning_rate!r}; leave one out"
+            )
         if incremental and self.early_stopping is True:
             raise ValueError(
                 "early_stopping: partial_fit does not support early_stopping=True: it sees no row twice; "
@@ -133,21 +144,25 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
                 f"X and y: expected as many rows in both, got inconsistent numbers of samples, {len(inputs)} and "
                 f"{len(targets)}"
             )
-        weights = self._row_weights(sample_weight, y, len(inputs))
+        if sample_weight is not None:
+            inputs = replace(inputs, counts=check_weights(sample_weight, len(inputs)))
+        weights = self._row_weights(inputs.counts, y)
         if weights is not None and not weights.all():
             rows = np.flatnonzero(weights)
-            inputs, targets, weights = inputs.some(rows), targets[rows], weights[rows]
+            inputs, targets, weights = inputs.some(rows), rows_of(targets, rows), weights[rows]
         val = self._validation_rows(X_val, y_val)
         by_score = not incremental and self._stops_early(len(inputs), val is not None)
         if by_score and val is None:
             inputs, targets, weights, val = self._split(inputs, targets, weights)
-        told = X, y, {"sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
+        told = X, y, {"sample_weight": sample_weight}
         how = {"first": first, "incremental": incremental, "by_score": by_score}
-        self._train(inputs, targets, weights, val, told=told, **how)
+        with watched_by(_say):
+            self._train(inputs, targets, weights, val, told=told, **how)
         return self
 
-    def _row_weights(self, sample_weight: Any, y: Any, count: int) -> np.ndarray | None:
-        return None if sample_weight is None else check_weights(sample_weight, count)
+    def _row_weights(self, counts: np.ndarray | None, y: Any) -> np.ndarray | None:
+        """What each row's loss is multiplied by."""
+        return counts
 
     def _stops_early(self, count: int, has_rows: bool) -> bool:
         """Whether the validation score says when to stop."""
@@ -182,8 +197,8 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
                 f"{len(inputs)}; raise validation_fraction, or use early_stopping=False"
             )
         part = (None, None) if weights is None else (weights[train], weights[val])
-        held_out = inputs.some(val), targets[val], part[1]
-        return inputs.some(train), targets[train], part[0], held_out
+        held_out = inputs.some(val), rows_of(targets, val), part[1]
+        return inputs.some(train), rows_of(targets, train), part[0], held_out
 
     def _train(
         self,
@@ -200,7 +215,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         count = len(inputs)
         batch = self._batch_size(count)
         scale = mapping.loss_scale(self._loss_name, self._outputs)
-        model = self._network(inputs, targets, weights, first=first)
+        model = self._network(inputs, targets, first=first)
         mean = 1.0 if weights is None else float(weights.mean())
         model.reg = self.alpha / (scale * batch * mean)
         relative = None if weights is None else weights / mean
@@ -250,28 +265,24 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             "evaluations": self.max_fun,
         }
 
-    def _network(
-        self, inputs: Inputs, targets: np.ndarray, weights: np.ndarray | None, *, first: bool
-    ) -> FullyConnectedNet:
+    def _network(self, inputs: Inputs, targets: Array, *, first: bool) -> FullyConnectedNet:
         """The network to train: a new one, the one so far, or one made of `coefs_` that somebody set."""
-        by_hand = not first and not hasattr(self, "_fitted")
-        if first or by_hand:
+        if first or not hasattr(self, "_fitted"):
             model = self._new_network(inputs)
-            if by_hand:
+            if first:
+                self._learn_scales(model, inputs, targets)
+            else:  # as for weights that somebody set, which are meant for inputs and targets as they come
                 for number, (w, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
                     model.params[f"W{number}"], model.params[f"b{number}"] = np.asarray(w), np.asarray(b)
-            elif len(inputs) > 1:  # a lone row has no spread to learn
-                self._learn_preprocessing(model, inputs, weights)
-            if self._loss_name == "mse":
-                learned = learn("standardize", _repeated(targets, weights), name="y")
-                model.set_target_scaling(learned.shift, learned.scale)
             self._fitted = Fitted(model)
             self._begin_attributes(len(model.hidden_dims) + 2)
         model = self._fitted.model
-        if model.input_dim != self.n_features_in_ or model.num_classes != self._outputs:
+        wanted = inputs.X.shape[1], *mapping.hidden_widths(self.hidden_layer_sizes), self._outputs
+        found = model.input_dim, *model.hidden_dims, model.num_classes
+        if wanted != found:
             raise ValueError(
-                f"warm_start: expected the {model.input_dim} features and {model.num_classes} outputs of the network "
-                f"so far, got {self.n_features_in_} and {self._outputs}; use warm_start=False"
+                f"hidden_layer_sizes: expected the widths of the network so far, {'-'.join(map(str, found))}, got "
+                f"{'-'.join(map(str, wanted))}; use warm_start=False, and fit"
             )
         return model
 
@@ -297,18 +308,18 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         """Where the network lives: with inputs that lie on a device, unless another one is asked for."""
         return get_backend(self.device) if backend is None or self.device != "auto" else backend
 
-    def _learn_preprocessing(self, model: FullyConnectedNet, inputs: Inputs, weights: np.ndarray | None) -> None:
+    def _learn_scales(self, model: FullyConnectedNet, inputs: Inputs, targets: Array) -> None:
+        """Give the network what the training rows say of inputs and targets, each counted as its weight says."""
+        if inputs.counts is not None:
+            rows = _repeats(inputs.counts)
+            inputs, targets = inputs.some(rows), rows_of(targets, rows)
         kind = "standardize" if self.preprocess == "auto" else self.preprocess
-        if kind == "none":
-            return
-        if isinstance(inputs.X, SparseRows):
-            learned = [learn(kind, _repeated(part, weights)) for part in inputs.X.columns()]
-            shift, factor = (np.concatenate([getattr(p, name) for p in learned]) for name in ("shift", "scale"))
-        else:
-            X = inputs.X if inputs.backend is None else inputs.backend.to_numpy(inputs.X)
-            one = learn(kind, _repeated(X, weights))
-            shift, factor = one.shift, one.scale
-        model.set_preprocessing(shift, factor)
+        if kind != "none" and len(inputs) > 1:  # a lone row has no spread to learn
+            learned = _learn(kind, inputs.X)
+            model.set_preprocessing(learned.shift, learned.scale)
+        if self._loss_name == "mse":
+            learned = _learn("standardize", targets)
+            model.set_target_scaling(learned.shift, learned.scale)
 
     def _begin_attributes(self, layers: int) -> None:
         """What a training fills, as scikit-learn's estimators have it."""
@@ -414,14 +425,34 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             return np.concatenate([model.scores(part) for _, part in inputs.X.parts()]), inputs
         return model.scores(inputs.X), inputs
 
+    def _device_score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        """The score of rows that lie on a device, worked out there."""
+        inputs, targets = check_inputs(self, X, reset=False), self._check_more_targets(y)
+        weights = None if sample_weight is None else check_weights(sample_weight, len(inputs))
+        model = self._fitted.model
+        return Validation(model, device_split(model, inputs.X, targets, weights), weights).measure()[1]
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
 
 
-def _repeated(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Each row as often as its weight says, if those are whole numbers: what is learned of it is then weighted."""
-    if weights is None or (weights != np.floor(weights)).any():
-        return X
-    return np.repeat(X, weights.astype(int), axis=0)
+def _say(line: str) -> None:
+    """Tell people what takes long: kernels that are compiled, once for a machine."""
+    write(f"fcnet: {line}")
+
+
+def _learn(kind: str, X: Any) -> Preprocessing:
+    """What this kind of preprocessing learns of rows of the host, of a device, or sparse ones."""
+    if isinstance(X, SparseRows):
+        parts = [learn(kind, part, name="X") for part in X.columns()]
+        shift, scale = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shift", "scale"))
+        return Preprocessing(kind, shift, scale)
+    return learn(kind, X, name="X") if device_of(X) is None else learn_on_device(kind, X)
+
+
+def _repeats(weights: np.ndarray) -> np.ndarray:
+    """Row numbers, each as often as its weight says; where those are not whole numbers, once."""
+    whole = (weights == np.floor(weights)).all()
+    return np.repeat(np.arange(len(weights)), weights.astype(int) if whole else 1)

@@ -20,6 +20,7 @@ from fcnet.training.device_data import DeviceSplit
 from fcnet.training.fullbatch import FullBatch, Part
 from fcnet.training.steps import Steps
 
+MOST_UNSEEN = 1000  # steps whose losses nobody looks at while they are made
 SMALLEST_RATE = 1e-6  # at which an adaptive rate is divided no more
 DIVISOR = 5.0  # of an adaptive rate
 
@@ -71,7 +72,7 @@ class Epochs:
             count = 1
         else:
             before = stopping.epochs_before_it_can(estimator)
-            count = most if before is None else min(most, before)
+            count = min(most, MOST_UNSEEN // len(steps.batch_sizes) or 1, *([] if before is None else [before]))
         self.followed.begin_epoch()
         sizes, since = steps.batch_sizes, steps.made_here
         steps.step(count * len(sizes))

@@ -25,7 +25,7 @@ class Validation:
         """`weights` (n,) are those of `split`, on the host."""
         self.model, self.split = model, split
         self._total = float(len(split) if weights is None else weights.sum())
-        self._spread = self._weighted_spread(weights) if model.loss_name == "mse" else np.empty(0)
+        self._spread = self._weighted_spread() if model.loss_name == "mse" else np.empty(0)
 
     def measure(self) -> tuple[float, float]:
         """The mean loss, without penalties, and the score."""
@@ -74,8 +74,11 @@ class Validation:
         share = np.where(varied, sums / np.where(varied, self._spread, 1), sums > 0)
         return float(np.mean(1 - share))
 
-    def _weighted_spread(self, weights: np.ndarray | None) -> np.ndarray:
-        """Σ w (y - mean)² (K,) of the targets, read once."""
-        y = self.split.y
-        y = np.asarray(y if self.split.streamed else self.model.backend.to_numpy(y), dtype=np.float64)
-        return (np.ones(len(y)) if weights is None else weights) @ (y - np.average(y, axis=0, weights=weights)) ** 2
+    def _weighted_spread(self) -> np.ndarray:
+        """Σ w (y - mean)² (K,) of the targets, worked out where they are."""
+        y, split = self.split.y, self.split
+        xp = np if split.streamed else self.model.backend.xp
+        each = xp.ones((len(split), 1)) if split.weights is None else split.weights.reshape(-1, 1).astype("float64")
+        off = y - xp.sum(y * each, axis=0) / self._total
+        spread = xp.sum(off * off * each, axis=0)
+        return spread if split.streamed else self.model.backend.to_numpy(spread)

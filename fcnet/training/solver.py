@@ -229,6 +229,11 @@ class Solver(Steps):
     def _tell_model_of_data(self) -> None:
         """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
         model, data = self.model, self.data
+        if data.classes is not None and not model.objective.numeric and len(data.classes) != model.num_classes:
+            raise ValueError(
+                f"num_classes: expected {len(data.classes)}, the classes of the data, got {model.num_classes}; "
+                "make the network with num_classes=data.num_classes"
+            )
         if model.loss_name == "mse" and model.target_scaling is None:
             targets = learn("standardize", data.y_train.reshape(len(data.y_train), -1), name="y_train")
             model.set_target_scaling(targets.shift, targets.scale)

@@ -22,7 +22,7 @@ from fcnet.nn.init import SCHEMES
 from fcnet.nn.model import NORMALIZATIONS
 from fcnet.optim import RULES
 from fcnet.optim.schedules import SCHEDULES
-from fcnet.runs.options import GROUPS, TrainOptions, flag, in_users_words, names_of
+from fcnet.runs.options import GROUPS, TRAIN_ALONE, TrainOptions, flag, in_users_words, names_of
 from fcnet.tools.search.plan import SearchOptions
 from fcnet.training.fullbatch import FULL_BATCH
 from fcnet.training.metrics import NAMES as METRIC_NAMES
@@ -81,6 +81,13 @@ def test_help_imports_neither_numpy_nor_a_command():
     assert loaded & {"numpy", *(f"fcnet.cli.{name}" for name in COMMANDS)} == set()
 
 
+WITHOUT = {
+    "search": ("force", *TRAIN_ALONE),
+    "check": TRAIN_ALONE,
+    "lr-range": TRAIN_ALONE,
+}  # what train alone can do
+
+
 @pytest.mark.parametrize("command", TRAINING)
 def test_options_stand_in_their_groups_the_common_ones_first(command):
     groups = dict(parser_of(command).groups())
@@ -88,7 +95,7 @@ def test_options_stand_in_their_groups_the_common_ones_first(command):
     assert [title for title, actions in groups.items() if title not in GROUPS and actions] == []
     where = {action.dest: title for title, actions in groups.items() for action in actions}
     for field in dataclasses.fields(SearchOptions if command == "search" else TrainOptions):
-        if field.name != "force" or command != "search":
+        if field.name not in WITHOUT.get(command, ()):
             assert where[field.name] == field.metadata["group"], field.name
     assert {"data", "hidden", "optimizer", "lr", "epochs", "out"} <= {
         name for name in where if where[name] == GROUPS[0]
@@ -102,6 +109,7 @@ def test_names_that_a_shell_completes_are_those_there_are():
         "dropout": DROPOUTS, "loss": LOSSES, "init": SCHEMES, "optimizer": (*RULES, *FULL_BATCH), "schedule": SCHEDULES,
         "schedule_per": ("epoch", "step"), "device": ("auto", "cpu", "cuda"), "dtype": DTYPES, "precision": PRECISIONS,
         "metric": METRIC_NAMES, "class_weight": ("balanced",), "threshold": ("auto",),
+        "header": ("yes", "no"), "decimal": (".", ","),
     }  # fmt: skip
     for field in dataclasses.fields(TrainOptions):
         assert set(names_of(field.name)) == set(known.get(field.name, ())), field.name

@@ -1,6 +1,7 @@
 """The command line's metrics: which is chosen by, what evaluate prints, refusals."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,3 +134,26 @@ def test_a_threshold_is_chosen_kept_and_gone_by(capsys):
     for bad in ("high", "2"):
         code, _, err = run(*TRAIN, "--force", "--threshold", bad, capsys=capsys)
         assert (code, err.count("\n"), "--threshold: expected a probability between 0 and 1" in err) == (2, 1, True)
+
+
+def test_cross_validation(capsys):
+    command = [*TRAIN, "--metric", "f1"]
+    code, out, _ = run(*command, "--cv", "3", capsys=capsys)
+    assert code == 0
+    each = [line.split(": ")[1] for line in out.splitlines() if line.startswith("fold ")]
+    for line, place in zip(out.splitlines()[-2:], (0, 1), strict=True):
+        title, figures = line.split(" 0.", 1)
+        mean, _, deviation, *_ = f"0.{figures}".split()
+        values = [float(fold.split(", ")[place].removeprefix(f"{title} ")) for fold in each]
+        assert (float(mean), float(deviation)) == pytest.approx((np.mean(values), np.std(values, ddof=1)), abs=1e-4)
+        assert "3 folds" in line
+    assert out.splitlines()[-1].startswith("test accuracy ")
+    assert "two: 360 train, 40 val, 3 features" in out
+    model, data = fcnet.load("run"), fcnet.data.load("two.csv", target="kind")
+    assert model.preprocessing[0][0] != pytest.approx(data.X_train[:, 0].mean())  # learned from other rows, too
+    code, _, err = run("evaluate", "run", capsys=capsys)
+    assert (code, "with --cv 3 it was trained on all of" in err, err.count("\n")) == (2, True, 1)
+    assert run("evaluate", "run", "--data", "two.csv", capsys=capsys)[0] == 0
+    code, _, err = run(*command, "--cv", "1", "--out", "other", capsys=capsys)
+    assert (code, "--cv: expected 2 or more folds" in err) == (2, True)
+    assert not Path("other").exists()
