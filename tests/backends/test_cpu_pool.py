@@ -280,16 +280,19 @@ class TestPool:
         assert pool._quota(str(tmp_path / "cpu.max")) == count
         assert pool._quota(str(tmp_path / "missing")) == pool.MOST
 
-    def test_many_threads_give_the_same_bits(self, rng, multiply, monkeypatch):
+    def test_many_threads_give_the_same_bits_each_time(self, rng, multiply, monkeypatch):
         from fcnet.backends.cpu import pool
 
-        shapes = [(100, 784, 100), (530, 300, 70), (64, 200, 1024), (9, 5000, 40)]
-        alone = [multiply(*operands(np.random.default_rng(0), *shape)[:2], alone=True) for shape in shapes]
+        problems = [
+            operands(rng, *shape) for shape in [(100, 784, 100), (530, 300, 70), (64, 200, 1024), (9, 5000, 40)]
+        ]
         monkeypatch.setattr(pool, "_pool", pool.Pool(7))
-        for _ in range(3):
-            for shape, expected in zip(shapes, alone, strict=True):
-                got = multiply(*operands(np.random.default_rng(0), *shape)[:2])
-                np.testing.assert_array_equal(got, expected)
+        first = [multiply(a, b) for a, b, _ in problems]
+        for (a, b, expected), before in zip(problems, first, strict=True):
+            scale = np.float32(np.sqrt(a.shape[1]))
+            assert_close(before / scale, expected / scale, "float32", "gemm")
+            for _ in range(3):
+                np.testing.assert_array_equal(multiply(a, b), before)
         pool._pool.close()
 
 
