@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cpu import loader
-from fcnet.backends.device import ALIGNMENT, Array, Backend, InTurn, Kernel, Memory, recorded
+from fcnet.backends.device import ALIGNMENT, Array, Backend, CallSequence, Kernel, Memory, recorded
 
 
 @cache
@@ -98,10 +98,13 @@ class NumpyBackend(Backend):
         words = philox.random_raw(-(-size // 4)).astype("<u8", copy=False)
         return words.view(np.uint16)[:size].reshape(shape)
 
+    def first_call(self, kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        return loader.first_call(kernel, *args, **kwargs)
+
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        return loader.compile(recorded(calls)) if self.kernels else InTurn(recorded(calls))
+        return loader.compile(recorded(calls)) if self.kernels else CallSequence(recorded(calls))
 
     def memory(self) -> Memory:
         page = _sysconf("SC_PAGE_SIZE")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from fcnet.backends.device import Kernel
+from fcnet.backends.device import Call, Kernel
 from fcnet.backends.signals import Deferred
 from fcnet.errors import install
 
@@ -61,11 +61,18 @@ def load() -> Loaded:
     return _loaded
 
 
-def compile(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-    """What makes these calls in turn; the kernels' among them in compiled code where that is faster."""
-    from fcnet.backends.cpu import tape
+def first_call(kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """Make a kernel's call, see `Backend.first_call`; the notes are the loops that it ran, if they say all of it."""
+    from fcnet.backends.cpu import compiled_step
 
-    return tape.compile(calls, frozenset(kernel.function for kernel in load().kernels.values()))
+    return compiled_step.first_call(kernel, *args, **kwargs)
+
+
+def compile(calls: Sequence[Call]) -> Callable[[], Any]:
+    """Return what makes these calls in turn; the kernels' among them in compiled code where that is faster."""
+    from fcnet.backends.cpu import compiled_step
+
+    return compiled_step.compile(calls)
 
 
 def _look() -> Loaded:

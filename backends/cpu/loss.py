@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cpu import pool, tape
-from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
-from fcnet.backends.cpu.tape import integer, integers, matrix
+from fcnet.backends.cpu import pool
+from fcnet.backends.cpu.compiled_step import integer, integers, matrix, thunk_of
+from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_python
 from fcnet.backends.device import Kernel
 
 LOSSES = ("softmax", "svm", "mse", "bce")
@@ -129,8 +129,8 @@ def _softmax_loss(scores, y, loss, dscores):
     loss[()] = _softmax(scores, y, np.empty(0, scores.dtype), dscores)
 
 
-@tape.played(_softmax_loss, "2i*2")
-def _play(record, board, scratch, hands):
+@thunk_of(_softmax_loss, "2i*2")
+def _thunk_softmax_loss(record, shared, scratch, num_threads):
     loss = pool.floats(integer(record, 5), 1)
     loss[0] = _softmax(matrix(record, 0), integers(record, 3), np.empty(0, np.float32), matrix(record, 6))
 
@@ -155,7 +155,7 @@ def _loss(name, scores, y, weights, loss, dscores):
     loss = np.empty((), dtype=scores.dtype) if loss is None else loss
     dscores = np.empty_like(scores) if dscores is None else dscores
     if y.ndim == 1 and y.dtype != np.int64:
-        not_on_tape()  # which would go on reading this copy
+        only_in_python()  # a thunk would go on reading this copy
         y = y.astype(np.int64)
     if name == "softmax" and weights is None and y.ndim == 1:
         _softmax_loss(scores, y, loss, dscores)
@@ -199,7 +199,7 @@ def smooth_labels(y, num_classes, smoothing, dtype, *, targets=None):
     targets = np.empty((len(y), num_classes), dtype) if targets is None else targets
     real = targets.dtype.type
     if y.dtype != np.int64:
-        not_on_tape()  # which would go on reading this copy
+        only_in_python()  # a thunk would go on reading this copy
         y = y.astype(np.int64)
     _smooth(targets, y, real(1 - smoothing), real(smoothing / num_classes))
     return targets
@@ -207,7 +207,7 @@ def smooth_labels(y, num_classes, smoothing, dtype, *, targets=None):
 
 def _fits(name: str, scores: Any, y: Any, *, loss: Any = None, dscores: Any = None, weights: Any = None) -> bool:
     given = [array for array in (loss, dscores, weights) if array is not None]
-    if scores.ndim != 2 or type(y) is not np.ndarray or not plain(scores, *given):
+    if scores.ndim != 2 or type(y) is not np.ndarray or not is_contiguous_float(scores, *given):
         return False
     if y.ndim == 1:
         return name in LABELLED and y.dtype.kind in "iu"
@@ -221,7 +221,7 @@ def _fits_weighted(
 
 
 def _fits_smooth(y: Any, num_classes: int, smoothing: float, dtype: Any, *, targets: Any = None) -> bool:
-    given = np.dtype(dtype).char in "fd" if targets is None else plain(targets) and targets.dtype == dtype
+    given = np.dtype(dtype).char in "fd" if targets is None else is_contiguous_float(targets) and targets.dtype == dtype
     return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iu" and given
 
 

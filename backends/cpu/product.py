@@ -18,7 +18,8 @@ from llvmlite import binding, ir
 from numba import types
 from numba.extending import intrinsic
 
-from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu import pool
+from fcnet.backends.cpu.compiled_step import integer, matrix, thunk_of
 from fcnet.backends.cpu.jit import Jit
 
 LANES = 16  # float32 in a register
@@ -195,17 +196,17 @@ def _tile(vectors: int, row: int, step: int) -> Any:
     return tile
 
 
-_share = pool.share.compiled
+_run_pieces = pool.run_pieces.compiled
 _wide, _narrow = _tile(2, A_ROW, 1), _tile(1, A_ROW, 1)
 _wide_t, _narrow_t = _tile(2, 1, A_COLUMN), _tile(1, 1, A_COLUMN)
 
-# Where the parts of a product stand on the board, in words after pool.JOB; strides in bytes.
+# Where the parts of a product stand in the shared words, counted from pool.JOB; strides in bytes.
 A, A_STRIDE, A_TURNED, B, B_STRIDE, B_TURNED, C, C_STRIDE, M, N, K, PIECE_ROWS, PIECE_COLUMNS = range(13)
 
 
 @pool.Task
-def _piece(board, piece, scratch):
-    job = board + 8 * pool.JOB
+def _piece(shared, piece, scratch):
+    job = shared + 8 * pool.JOB
     a, a_stride, a_turned = pool.load(job + 8 * A), pool.load(job + 8 * A_STRIDE), pool.load(job + 8 * A_TURNED)
     b, b_stride, b_turned = pool.load(job + 8 * B), pool.load(job + 8 * B_STRIDE), pool.load(job + 8 * B_TURNED)
     c, c_stride = pool.load(job + 8 * C), pool.load(job + 8 * C_STRIDE)
@@ -266,13 +267,13 @@ PIECE = 400_000  # multiplications, at least: some microseconds' work; with fewe
 
 
 @Jit
-def multiply(a, b, out, a_turned, b_turned, task, board, scratch, hands):
+def multiply(a, b, out, a_turned, b_turned, task, shared, scratch, num_threads):
     """out = a @ b, either of them turned (transposed) if so said; all C-contiguous, and none of them empty."""
     job = pool.JOB
     rows, columns = out.shape
     depth = a.shape[0] if a_turned else a.shape[1]
     piece_rows, piece_columns = min(rows, BLOCK), columns
-    parts = min(hands, rows * columns * depth // PIECE)
+    parts = min(num_threads, rows * columns * depth // PIECE)
     if parts > 1:
         # Cut so that little is copied twice: pieces side by side copy A again, pieces above one another B.
         if columns >= rows and columns >= 2 * parts * COLUMNS:
@@ -280,24 +281,24 @@ def multiply(a, b, out, a_turned, b_turned, task, board, scratch, hands):
         else:
             parts = parts if rows <= BLOCK else 2 * parts
             piece_rows = min(BLOCK, -(-rows // (parts * ROWS)) * ROWS)
-    board[pool.TASK] = task
-    board[job + A], board[job + A_STRIDE], board[job + A_TURNED] = a.ctypes.data, ITEM * a.shape[1], a_turned
-    board[job + B], board[job + B_STRIDE], board[job + B_TURNED] = b.ctypes.data, ITEM * b.shape[1], b_turned
-    board[job + C], board[job + C_STRIDE] = out.ctypes.data, ITEM * columns
-    board[job + M], board[job + N], board[job + K] = rows, columns, depth
-    board[job + PIECE_ROWS], board[job + PIECE_COLUMNS] = piece_rows, piece_columns
-    _share(board, scratch, -(-rows // piece_rows) * -(-columns // piece_columns))
+    shared[pool.TASK] = task
+    shared[job + A], shared[job + A_STRIDE], shared[job + A_TURNED] = a.ctypes.data, ITEM * a.shape[1], a_turned
+    shared[job + B], shared[job + B_STRIDE], shared[job + B_TURNED] = b.ctypes.data, ITEM * b.shape[1], b_turned
+    shared[job + C], shared[job + C_STRIDE] = out.ctypes.data, ITEM * columns
+    shared[job + M], shared[job + N], shared[job + K] = rows, columns, depth
+    shared[job + PIECE_ROWS], shared[job + PIECE_COLUMNS] = piece_rows, piece_columns
+    _run_pieces(shared, scratch, -(-rows // piece_rows) * -(-columns // piece_columns))
 
 
 _multiply = multiply.compiled
 
 
-@tape.played(multiply, "222nnn")
-def _play(record, board, scratch, hands):
-    a, b, out = tape.matrix(record, 0), tape.matrix(record, 3), tape.matrix(record, 6)
-    a_turned, b_turned, code = tape.integer(record, 9) != 0, tape.integer(record, 10) != 0, tape.integer(record, 11)
-    words, room = pool.desk(board, scratch)
-    _multiply(a, b, out, a_turned, b_turned, code, words, room, hands)
+@thunk_of(multiply, "222nnn")
+def _thunk_multiply(record, shared, scratch, num_threads):
+    a, b, out = matrix(record, 0), matrix(record, 3), matrix(record, 6)
+    a_turned, b_turned, code = integer(record, 9) != 0, integer(record, 10) != 0, integer(record, 11)
+    words, room = pool.context_arrays(shared, scratch)
+    _multiply(a, b, out, a_turned, b_turned, code, words, room, num_threads)
 
 
 def task() -> int:

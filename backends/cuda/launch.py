@@ -49,8 +49,8 @@ class Launcher:
         """The array that was given, or a new one."""
         return self.cupy.empty(like.shape if shape is None else shape, like.dtype) if given is None else given
 
-    def plain(self, *arrays: Any) -> bool:
-        """Contiguous float32 or float64 arrays of one dtype, of this library."""
+    def floats(self, *arrays: Any) -> bool:
+        """Return whether these are contiguous float32 or float64 arrays of one dtype, not empty."""
         dtype = arrays[0].dtype
         return dtype.char in _REAL and all(
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
@@ -64,8 +64,8 @@ class Launcher:
         """A vector of integers of any kind, not empty."""
         return isinstance(y, self.cupy.ndarray) and y.dtype.kind in "iu" and y.ndim == 1 and y.size > 0
 
-    def whole(self, *arrays: Any) -> bool:
-        """Contiguous int64 vectors, not empty."""
+    def integers(self, *arrays: Any) -> bool:
+        """Return whether these are contiguous int64 vectors, not empty."""
         return all(
             isinstance(a, self.cupy.ndarray) and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.size
             for a in arrays

@@ -47,7 +47,7 @@ class LossKernels:
 
     def _loss(self, name, scores, y, weights, loss, dscores):
         loss, dscores = self._on.like(loss, scores, ()), self._on.like(dscores, scores)
-        if y.ndim == 1 and not self._on.whole(y):
+        if y.ndim == 1 and not self._on.integers(y):
             y = y.astype(np.int64)
         (rows, classes), real = scores.shape, scores.dtype.char
         lanes = min(32, _power(classes))
@@ -68,7 +68,7 @@ class LossKernels:
 
     def smooth_labels(self, y, num_classes, smoothing, dtype, *, targets=None):
         targets = self._on.cupy.empty((y.size, num_classes), dtype) if targets is None else targets
-        if not self._on.whole(y):
+        if not self._on.integers(y):
             y = y.astype(np.int64)
         real, size = targets.dtype.type, np.int64(targets.size)
         shares = real(1 - smoothing), real(smoothing / num_classes)
@@ -87,24 +87,24 @@ class LossKernels:
 
     def _fits_rows(self, scores, y, *, loss=None, dscores=None):
         """Labels, where the loss takes them, or rows of targets like scores."""
-        rows = self._on.labels(y) or (y.ndim == 2 and self._on.plain(scores, y))
+        rows = self._on.labels(y) or (y.ndim == 2 and self._on.floats(scores, y))
         return self._suits(scores, loss, dscores) and rows
 
     def _fits_weighted(self, scores, y, weights, name="softmax", *, loss=None, dscores=None):
         fits = self._fits_labels if name == "svm" else self._fits_rows
-        return fits(scores, y, loss=loss, dscores=dscores) and self._on.plain(scores, weights)
+        return fits(scores, y, loss=loss, dscores=dscores) and self._on.floats(scores, weights)
 
     def _suits(self, scores, *outputs):
         given = [array for array in outputs if array is not None]
-        return scores.ndim == 2 and self._on.plain(scores, *given)
+        return scores.ndim == 2 and self._on.floats(scores, *given)
 
     def _fits_smooth(self, y, num_classes, smoothing, dtype, *, targets=None):
-        if targets is not None and not (self._on.plain(targets) and targets.dtype == dtype):
+        if targets is not None and not (self._on.floats(targets) and targets.dtype == dtype):
             return False
         return np.dtype(dtype).char in "fd" and self._on.labels(y)
 
     def _fits_penalty(self, weights, reg, loss, dweights, work):
-        return weights.ndim == 1 and dweights.shape == weights.shape and self._on.plain(weights, loss, dweights)
+        return weights.ndim == 1 and dweights.shape == weights.shape and self._on.floats(weights, loss, dweights)
 
 
 def _power(count: int) -> int:

@@ -10,13 +10,13 @@ import numpy as np
 from fcnet.backends.cuda.persistent import JOB, THREADS, Plan, best_plan
 from fcnet.backends.cuda.recognize import Net, Unfit, read
 from fcnet.backends.cuda.sources import source
-from fcnet.backends.device import Array
+from fcnet.backends.device import Array, Call
 
 STEPS_AT_ONCE = 1024
 OLDEST = 70  # compute capability that sync.cu compiles for
 
 
-def plan_for(cupy: Any, calls: Sequence[Callable[[], Any]], index: int) -> tuple[Net, Plan]:
+def plan_for(cupy: Any, calls: Sequence[Call], index: int) -> tuple[Net, Plan]:
     """The network of these calls, and how its step is shared out to the blocks of this device.
 
     Raises:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
 from fcnet.backends.cuda.persistent import LOSSES, NUMERIC
 from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
-from fcnet.backends.device import Array
+from fcnet.backends.device import Array, Call
 from fcnet.backends.rules import roles_of
 
 FORWARD = {
@@ -60,29 +59,27 @@ class Net:
 class Reader:
     """The calls of a step, read in order."""
 
-    def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
+    def __init__(self, calls: Sequence[Call]) -> None:
         self._calls, self._at = calls, 0
 
     @property
     def name(self) -> str:
         """Of the next call's function; "" after the last."""
-        if self._at == len(self._calls):
-            return ""
-        return getattr(getattr(self._calls[self._at], "func", None), "__name__", "an unnamed call")
+        return "" if self._at == len(self._calls) else self._calls[self._at].name
 
     def take(self, *names: str) -> dict[str, Any]:
-        """The next call's arguments by name, defaults filled in; it must be one of these."""
-        name, at = self.name, self._at
-        if name not in names:
-            raise Unfit(f"{name or 'the end'} is not among what the kernel does")
+        """Return the next call's arguments by name; it must be one of these.
+
+        Raises:
+            Unfit: it is another.
+        """
+        if self.name not in names:
+            raise Unfit(f"{self.name or 'the end'} is not among what the kernel does")
         self._at += 1
-        call: Any = self._calls[at]
-        bound = inspect.signature(call.func).bind(*call.args, **call.keywords)
-        bound.apply_defaults()
-        return bound.arguments
+        return self._calls[self._at - 1].arguments
 
 
-def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
+def read(calls: Sequence[Call], ndarray: Any) -> Net:
     """The network of these calls, whose arrays are of `ndarray`.
 
     Raises:

@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
             f"data: expected rows that {options.model} was not trained on, and with --cv {known['cv']} it was trained "
             f"on all of {source}; name others with --data"
         )
-    target = options.target or known.get("target") or (",".join(model.plan.targets) if model.plan else None)
+    own = known.get("target") if model.plan is None else ",".join(model.plan.targets)  # by name: a number was a place
+    target = options.target or own
     targets = kind_of_targets(model.loss_name)
     expected = inputs.Names(model.input_dim, model.num_classes, model.features, model.classes, targets, model.plan)
     if options.data is not None and inputs.is_file(source):

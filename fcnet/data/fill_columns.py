@@ -128,6 +128,8 @@ def _other_word(plan: ColumnPlan, text: Text, read: Columns, what: str, fits: Ca
     remedy = "correct it, or leave it empty"
     if plan.kind == "number":
         remedy = instead_of_a_number(text.words[at], remedy)
+        if number(text.words[at], ",.".replace(read.decimal, "")) is not None:
+            remedy = f"the decimal sign is {read.decimal!r}, as in training; write it so in the whole file"
     return ValueError(
         f"{read.where(row, plan.name)}: expected {what}, as in training; got {shown(text.words[at])}; {remedy}"
     )

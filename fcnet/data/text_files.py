@@ -118,7 +118,7 @@ def _encoding(path: Path) -> str:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     odd = sum(byte < 32 and byte not in b"\t\n\r\f" for byte in start)
-    if b"\0" in start or odd > 0.05 * len(start):
+    if b"\0" in start or (odd > 0.05 * len(start) and not start.isascii()):
         raise ValueError(f"{path}: expected UTF-8 text; got other bytes; save the table as CSV in UTF-8")
     return "utf-8-sig"
 

@@ -121,6 +121,11 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *, incremental: bool = False
     ) -> Any:
         mapping.hidden_widths(self.hidden_layer_sizes)
+        if self.schedule is not None and self.learning_rate != "constant":
+            raise ValueError(
+                f"schedule and learning_rate: expected one of them, got schedule={self.schedule!r} and "
+                f"learning_rate={self.learning_rate!r}; leave one out"
+            )
         if incremental and self.early_stopping is True:
             raise ValueError(
                 "early_stopping: partial_fit does not support early_stopping=True: it sees no row twice; "

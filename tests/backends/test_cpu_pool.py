@@ -44,7 +44,7 @@ def multiply(served):
         out[...] = np.nan
         arguments = a, b, out, *turned, product.task()
         if alone:
-            product.multiply(*arguments, *pool.Desk.empty(1))
+            product.multiply(*arguments, *pool.JobContext.empty(1))
         else:
             pool.run(product.multiply, *arguments, work=a.size * columns)
         assert (memory[:32] == 7).all()
@@ -130,7 +130,8 @@ def test_numpy_multiplies_on_other_cpus(monkeypatch):
 @pytest.mark.usefixtures("cpu_kernels")
 class TestPool:
     def test_a_helper_takes_part_sleeps_and_is_woken(self, rng, monkeypatch):
-        from fcnet.backends.cpu import optim, pool
+        from fcnet.backends.cpu import pool
+        from fcnet.optim import rules
 
         monkeypatch.setattr(pool, "_pool", pool.Pool(3))
         w, expected = np.zeros(1_000_000, np.float32), 0.0
@@ -139,40 +140,43 @@ class TestPool:
             while sleeping and pool._pool.asleep < 2:  # both, after a while without work
                 assert time.monotonic() < until
                 time.sleep(0.01)
-            optim.sgd(w, np.ones_like(w), 1.0, work=None)
+            rules.sgd(w, np.ones_like(w), 1.0, work=None)
             expected -= 1.0
             assert (w == expected).all()
-        assert [helper.is_alive() for helper in pool._pool._helpers] == [True, True]
+        assert [worker.is_alive() for worker in pool._pool._workers] == [True, True]
         pool._pool.close()
-        assert [helper.is_alive() for helper in pool._pool._helpers] == [False, False]
+        assert [worker.is_alive() for worker in pool._pool._workers] == [False, False]
 
     def test_small_jobs_wake_nobody(self, monkeypatch):
-        from fcnet.backends.cpu import optim, pool
+        from fcnet.backends.cpu import pool
+        from fcnet.optim import rules
 
         monkeypatch.setattr(pool, "_pool", pool.Pool(2))
         w = np.zeros(10)
-        optim.sgd(w, np.ones(10), 1.0, work=None)
+        rules.sgd(w, np.ones(10), 1.0, work=None)
         assert (w == -1).all()
         assert pool._pool.missing == 1
 
     def test_a_second_caller_works_alone(self, monkeypatch):
-        from fcnet.backends.cpu import optim, pool
+        from fcnet.backends.cpu import pool
+        from fcnet.optim import rules
 
         w, desks = np.zeros(300_000), []
-        monkeypatch.setattr(pool, "_own_desk", lambda: desks.append(pool.Desk.empty(1)) or desks[-1])
-        with pool._made().taken:
-            other = threading.Thread(target=optim.sgd, args=(w, np.ones_like(w), 1.0), kwargs={"work": None})
+        monkeypatch.setattr(pool, "_own_context", lambda: desks.append(pool.JobContext.empty(1)) or desks[-1])
+        with pool._made().lock:
+            other = threading.Thread(target=rules.sgd, args=(w, np.ones_like(w), 1.0), kwargs={"work": None})
             other.start()
             other.join()
         assert len(desks) == 1
-        optim.sgd(w, np.ones_like(w), 1.0, work=None)
+        rules.sgd(w, np.ones_like(w), 1.0, work=None)
         assert len(desks) == 1
         assert (w == -2).all()
 
     @pytest.mark.parametrize("when", ["acquire", "release"])
     def test_an_interrupt_right_after_the_lock_leaves_it_free(self, when, monkeypatch):
         """Python looks for signals when a call returns: before what it returned is known to anybody."""
-        from fcnet.backends.cpu import optim, pool
+        from fcnet.backends.cpu import pool
+        from fcnet.optim import rules
 
         class Interrupted:
             lock = threading.RLock()
@@ -193,20 +197,21 @@ class TestPool:
 
         w = np.zeros(10)
         with monkeypatch.context() as patch:
-            patch.setattr(pool._made(), "taken", Interrupted())
+            patch.setattr(pool._made(), "lock", Interrupted())
             with pytest.raises(KeyboardInterrupt):
-                optim.sgd(w, np.ones_like(w), 1.0, work=None)
+                rules.sgd(w, np.ones_like(w), 1.0, work=None)
             assert not Interrupted.lock._is_owned()
 
     def test_a_failing_kernel_leaves_the_lock_free(self):
         from fcnet.backends.cpu import pool
 
-        def fail(*_):
-            raise ZeroDivisionError
+        class Fails:
+            def untraced(self, *_):
+                raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            pool.run(fail, work=0)
-        assert not pool._made().taken._is_owned()
+            pool.run(Fails(), work=0)
+        assert not pool._made().lock._is_owned()
 
     def test_callers_at_once(self, rng, multiply):
         a, b, _ = operands(rng, 300, 300, 300)
@@ -303,17 +308,17 @@ def test_a_forked_child_computes_and_both_end_quietly():
 
 FORK_WHILE_RECORDING = """
 import os, sys, threading, numpy as np
-from fcnet.backends.cpu import jit, tape
+from fcnet.backends.cpu import compiled_step, jit
 from fcnet import functional as F
 a = np.ones((4, 3), np.float32)
 F.bias_activation_dropout_forward(a, a[0])
 recording, done = threading.Event(), threading.Event()
-thread = threading.Thread(target=lambda: tape.recorded(lambda: (recording.set(), done.wait())))
+thread = threading.Thread(target=lambda: compiled_step.first_call(lambda: (recording.set(), done.wait())))
 thread.start()
 recording.wait()
 child = os.fork()
 if child == 0:
-    found, nobody = [], not jit.takers
+    found, nobody = [], not jit.traces
     for _ in range(4):  # one of them may get the number of the thread that was recording
         other = threading.Thread(target=lambda: found.append(F.bias_activation_dropout_forward(a, a[0])[0]))
         other.start()

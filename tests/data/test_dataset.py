@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import fcnet
 import fcnet.data
 from fcnet.data import Dataset, checks
 
@@ -51,6 +52,16 @@ def test_labels_of_any_kind_are_numbered(labels, classes, kind):
     assert ds.num_classes == 2
     np.testing.assert_array_equal(ds.y_train, [0, 1] * 3)
     np.testing.assert_array_equal(ds.y_val, [1, 0, 1])
+
+
+@pytest.mark.parametrize(("loss", "outputs"), [("softmax", 2), ("svm", 2), ("bce", 1)])
+def test_truth_values_are_labels_in_every_loss(loss, outputs):
+    model = fcnet.FullyConnectedNet([3], 4, outputs, loss=loss, device="cpu")
+    y = Y > 0
+    assert model.loss(X, y)[0] == model.loss(X, y.astype(int))[0]
+    solver = fcnet.Solver(model, {"X_train": X, "y_train": y, "X_val": X, "y_val": y}, num_epochs=1, verbose=False)
+    solver.train()
+    assert 0 <= solver.check_metric(X, y) <= 1
 
 
 def test_codes_of_which_one_is_not_there_stay_codes():

@@ -81,6 +81,11 @@ def test_names_are_text_whatever_they_hold():
         assert title in page.text
 
 
+def test_pictures_take_any_name():
+    data = Dataset(np.eye(4), np.arange(4) % 2, np.eye(4), np.arange(4) % 2, classes=("no", "$\\frac$ 日"))
+    assert "$\\frac$ 日" in written(solver(data, num_epochs=1)).text
+
+
 @pytest.mark.parametrize("loss", ["svm", "bce", "mse"])
 def test_every_loss_has_a_report(loss):
     rng = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ def calibration_png(right: np.ndarray, probabilities: np.ndarray, axis: str) -> 
     above.legend(loc="upper left", fontsize=8)
     below.bar(edges[:-1], counts, 1 / BINS, align="edge", edgecolor="white")
     below.set(xlabel=axis, ylabel="how often", xlim=(0, 1))
+    below.xaxis.label.set_parse_math(False)  # a name may hold what matplotlib takes for a formula
     return png()
 
 
@@ -50,8 +52,7 @@ def residuals_png(y: np.ndarray, predicted: np.ndarray, names: Sequence[str]) ->
         right.hist(said - truth, bins=min(40, max(5, int(len(y) ** 0.5))), edgecolor="white", linewidth=0.5)
         right.axvline(0, linestyle="--", color="grey", linewidth=1)
         right.set(xlabel="predicted - true", ylabel="rows")
-        for axes in (left, right):  # a name may hold what matplotlib takes for a formula
-            axes.xaxis.label.set_parse_math(False)
+        left.xaxis.label.set_parse_math(False)
     return png()
 
 
@@ -76,7 +77,9 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
     def png() -> bytes:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a sign of a name that the font lacks is a box
+            figure.savefig(buffer, format="png")
         return buffer.getvalue()
 
     return figure, png
