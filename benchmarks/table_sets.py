@@ -1,4 +1,4 @@
-"""The tables of `benchmarks.tables`: real ones, that packages bring along or that $FCNET_DATA/tables holds, as frames."""
+"""The tables of `benchmarks.tables`: real ones, that packages bring along or $FCNET_DATA/tables holds, as frames."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _file(
         folder = os.environ.get("FCNET_DATA")
         path = Path(folder or "(FCNET_DATA is not set)") / "tables" / file
         if not path.is_file():
-            raise FileNotFoundError(f"FCNET_DATA: expected a folder with tables/{file}, found none; set FCNET_DATA to it")
+            raise FileNotFoundError(
+                f"FCNET_DATA: expected a folder with tables/{file}, found none; set FCNET_DATA to it"
+            )
         frame = pandas.read_csv(path, **{"na_values": ["?"], "skipinitialspace": True} | how)
         column = frame.columns[target] if isinstance(target, int) else target
         frame = frame[frame[column].notna()]

@@ -27,5 +27,10 @@ def net(data: fcnet.data.Dataset, device: Any = "cpu", hidden: tuple[int, ...] =
 
 
 def solver(data: fcnet.data.Dataset, device: Any = "cpu", *, net_options: dict | None = None, **options: Any):
-    """A quiet Solver with a network of its own."""
-    return fcnet.Solver(net(data, device, **(net_options or {})), data, **{"verbose": False, **options})
+    """A quiet Solver with a network of its own, plain: ten epochs of SGD at a constant rate, inputs as they are."""
+    plain = {"update_rule": "sgd", "num_epochs": 10, "preprocess": "none", "verbose": False}
+    if options.get("update_rule") not in ("lbfgs", "bfgs"):
+        plain["batch_size"] = 100
+        if "lr_decay" not in options:
+            plain["schedule"] = "constant"
+    return fcnet.Solver(net(data, device, **(net_options or {})), data, **(plain | options))

@@ -36,6 +36,7 @@ class Ours(Peer):
             fcnet.data.Dataset(X_train=data.X, y_train=data.y, X_val=data.X[part], y_val=data.y[part]),
             update_rule="adam",
             optim_config={"learning_rate": LEARNING_RATE, "beta1": BETA1, "beta2": BETA2, "epsilon": EPSILON},
+            schedule="constant",
             batch_size=workload.batch,
             seed=SEED,
             verbose=False,

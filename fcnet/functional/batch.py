@@ -50,6 +50,17 @@ def difference(x: Array, shift: Array, *, out: Array | None = None) -> Array:
     return xp.add(out, lost, out=out)
 
 
+@accelerated("out", check=lambda x, limit, *, out=None: checks.outputs("smooth_clip", x.shape, out=out))
+def smooth_clip(x: Array, limit: float, *, out: Array | None = None) -> Array:
+    """out = x / sqrt(1 + (x / limit)²): nearly x near 0, never beyond ±limit; floats of any shape, may be x itself.
+
+    Source: Holzmüller, Grinsztajn and Steinwart, "Better by Default" (RealMLP), 2024.
+    """
+    xp = array_module(x)
+    root = xp.hypot(xp.divide(x, limit), 1.0)  # the square of a large x would overflow
+    return xp.divide(x, root, out=out)
+
+
 def _check_next_batch(
     X: Array, y: Array, order: Array, cursor: Array, offsets: Array, positions: Array, shift: Array | None = None,
     scale: Array | None = None, *, batch: Any = None, targets: Any = None, rows: Any = None, raw: Any = None,
