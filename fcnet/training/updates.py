@@ -79,6 +79,8 @@ class Updates:
         self.schedule: Schedule | None = (
             make_schedule(schedule, schedule_config, epochs, steps_per_epoch) if isinstance(schedule, str) else schedule
         )
+        if schedule == "constant" and not schedule_config:
+            self.schedule = None  # so that the rate may be set by hand
         self.gives_way = gives_way
         self._own_rate = self.optimizer.learning_rate  # the next step's, unless somebody sets another
         self._own_rate = self.optimizer.learning_rate = self._rate(0)
