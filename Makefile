@@ -31,11 +31,14 @@ golden: $(VENV)/.dev  ## the exact bits of ten small trainings, against those ke
 
 check: lint types golden test  ## what CI runs: lint, types, bits, tests
 
-bench: $(VENV)/.dev  ## affine and batch norm, forward and backward, on every usable device: table and picture
+bench: $(VENV)/.dev  ## affine and batch norm, then what else a training step is made of, on every usable device
 	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.run --grid training
+	$(BIN)/python docs/make_kernels.py
 
-docs: $(VENV)/.dev  ## docs/reference.md, from the docstrings
+docs: $(VENV)/.dev  ## docs/reference.md, from the docstrings; docs/kernels.md, what computes what on each device
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/python docs/make_kernels.py
 
 gpu-check:  ## on a GPU machine, in 8 minutes, with the system's python3, no network, no install: steps, profile, tests -> JSON
 	$(PYTHON) -m benchmarks.gpu_check --profile --commit "$(COMMIT)" $(if $(OUT),--out "$(OUT)") \

@@ -12,7 +12,7 @@ from fcnet.backends.ops import Op, accelerated
 from fcnet.backends.probe import Probe, Status, probe
 from fcnet.backends.random import MaskStream, Purpose, check_seed, host_generator
 from fcnet.backends.registry import REGISTRY
-from fcnet.backends.select import DeviceError, array_module, backend_of, get_backend
+from fcnet.backends.select import DeviceError, array_module, array_owner, backend_of, from_dlpack, get_backend
 from fcnet.backends.step import Program, Run, direct
 
 __all__ = [
@@ -32,10 +32,12 @@ __all__ = [
     "Status",
     "accelerated",
     "array_module",
+    "array_owner",
     "backend_of",
     "check_seed",
     "direct",
     "flush",
+    "from_dlpack",
     "get_backend",
     "host_generator",
     "probe",

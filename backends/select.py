@@ -19,6 +19,8 @@ class DeviceError(ValueError):
     """The device asked for cannot be used; the message says why and what to install."""
 
 
+DLPACK_CUDA = 2  # DLPack's number for the memory of CUDA devices
+
 CPU = NumpyBackend()
 _made: dict[str, Backend] = {}  # by name: one per device and process
 _lock = threading.Lock()
@@ -69,7 +71,7 @@ def backend_of(*arrays: object) -> Backend:
         elif array is None or isinstance(array, int | float | str | tuple):
             continue
         else:
-            owner = _owner(array)
+            owner = array_owner(array)
         if owner is None:
             continue
         if found is None:
@@ -90,7 +92,22 @@ def array_module(*arrays: object) -> Any:
     return backend_of(*arrays).xp
 
 
-def _owner(array: object) -> Backend | None:
+def from_dlpack(array: Any) -> Any:
+    """An array of another library that speaks DLPack, as one of NumPy or CuPy on the same memory, without a copy.
+
+    Raises:
+        DeviceError: it lives on a GPU, and CuPy cannot be used. BufferError: it cannot be shared.
+    """
+    kind, index = array.__dlpack_device__()
+    if kind == DLPACK_CUDA:
+        backend = get_backend(f"cuda:{index}")
+        backend.use()
+        return backend.xp.from_dlpack(array)
+    return np.from_dlpack(array)
+
+
+def array_owner(array: object) -> Backend | None:
+    """The backend of an array; None for anything else."""
     if isinstance(array, np.ndarray):  # a subclass, such as a memory map
         return CPU
     for backend in list(_made.values()):

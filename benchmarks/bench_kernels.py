@@ -6,6 +6,7 @@ a pass the devices and variants take turns.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -57,6 +58,17 @@ def size(request: pytest.FixtureRequest) -> Iterator[Size]:
     clock.backend = None
 
 
+def switched_off() -> str:
+    """Return why pytest-benchmark would time nothing, and what to do."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        return (
+            f"pytest-benchmark has switched itself off, and times nothing: PYTEST_XDIST_WORKER={worker} is in the "
+            "environment, as within a worker of pytest-xdist; run it with env -u PYTEST_XDIST_WORKER, without -n"
+        )
+    return "pytest-benchmark is switched off, and times nothing; leave --benchmark-disable out (see PYTEST_ADDOPTS)"
+
+
 @pytest.mark.benchmark(timer=clock.now, disable_gc=True)
 def test_kernel(size: Size, turn: tuple[int, tuple[str, str]], request: pytest.FixtureRequest) -> None:
     """Time one contender, unless it was refused."""
@@ -74,3 +86,5 @@ def test_kernel(size: Size, turn: tuple[int, tuple[str, str]], request: pytest.F
     benchmark = request.getfixturevalue("benchmark")
     benchmark.extra_info.update(key)
     benchmark.pedantic(contender.step.run, rounds=rounds, iterations=calls, warmup_rounds=1)
+    if benchmark.disabled:
+        pytest.fail(switched_off(), pytrace=False)

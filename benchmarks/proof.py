@@ -5,12 +5,14 @@ An array is right if its largest error is at most `tolerance` times the root mea
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.problems import PROBLEMS, Host, Problem, draw
+from benchmarks.problem import Arguments, Host, Problem, draw
+from benchmarks.problems import PROBLEMS
 from benchmarks.variants import VARIANTS, Step
 from fcnet.backends import Backend, get_backend
 
@@ -56,22 +58,24 @@ def compare(name: str, got: np.ndarray, want: np.ndarray, limit: float, against:
 
 
 def prove(
-    problem: Problem, backend: Backend, step: Step, call_kwargs: dict, answer: Host, columns: np.ndarray, limit: float
+    problem: Problem, backend: Backend, step: Step, call: Arguments, answer: Host, columns: np.ndarray, limit: float
 ) -> Host:
     """Run the step once on spoiled outputs and compare; the results on the host, whole, by name.
 
     Raises:
         WrongResult: a result is wrong, missing or not written everywhere.
     """
-    filled = step.filled | {name: call_kwargs[name] for name in problem.starts}
+    given = inspect.signature(problem.op.reference).bind(*call[0], **call[1]).arguments
+    filled = step.filled | {name: given[name] for name in problem.starts}
     for name, array in filled.items():
-        array.fill(0 if name in problem.starts else np.nan)
+        array.fill(problem.starts.get(name, np.nan))
     step.run()
     results = {name: backend.to_numpy(array) for name, array in filled.items()}
     for name, want in answer.items():
         if name not in results:
             raise WrongResult(f"{name} is not among the results {', '.join(results)}")
-        compare(name, results[name][..., columns], want, limit, "the float64 answer")
+        got = results[name]
+        compare(name, got if got.shape == want.shape else got[..., columns], want, limit, "the float64 answer")
     return results
 
 
@@ -91,7 +95,7 @@ def prepare(op: str, width: int, batch: int, contenders: Iterable[tuple[str, str
             step = VARIANTS[variant](backend, problem.op, call)
             if step is None:
                 continue
-            results = prove(problem, backend, step, call[1], answer, columns, limit)
+            results = prove(problem, backend, step, call, answer, columns, limit)
             if first is None:
                 first = f"{device} {variant}", {name: array.copy() for name, array in results.items()}
             else:

@@ -55,16 +55,16 @@ def usable_devices() -> list[str]:
     return ["cpu", "cuda:0"] if probe().status is Status.OK else ["cpu"]
 
 
-def write(record: report.Record, out: Path, name: str) -> list[Path]:
+def write(record: report.Record, out: Path, name: str, title: str = "kernels") -> list[Path]:
     """Return the JSON, the table and the picture, each whole or not at all; no picture if nothing was timed."""
     files: dict[str, bytes | str] = {
         f"{name}.json": report.to_json(record),
-        "kernels.md": report.markdown(record),
+        f"{title}.md": report.markdown(record),
     }
     if all("refused" in row for row in record["rows"]):
-        (out / "kernels.png").unlink(missing_ok=True)
+        (out / f"{title}.png").unlink(missing_ok=True)
     else:
-        files["kernels.png"] = report.picture(record)
+        files[f"{title}.png"] = report.picture(record)
     for file, content in files.items():
         write_atomically(out / file, content)
     return [out / file for file in files]
@@ -131,8 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing = f"{devices} has no variant {' or '.join(grid.variants)} of these kernels"
         print(f"benchmarks.run: {missing}; nothing written", file=sys.stderr)
         return 1
-    name = "-".join(["kernels", *(device.replace(":", "") for device in grid.devices), found["date"]])
-    files = write(found, out, name)
+    title = "kernels-training" if options.grid == "training" else "kernels"
+    name = "-".join([title, *(device.replace(":", "") for device in grid.devices), found["date"]])
+    files = write(found, out, name, title)
     print(report.markdown(found))
     print("wrote", ", ".join(map(short, files)))
     return 1 if any("refused" in row for row in found["rows"]) else 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from benchmarks.problems import Arguments
+from benchmarks.problem import Arguments
 from fcnet.backends import Array, Backend, Op
 from fcnet.backends.device import Call, InTurn
 

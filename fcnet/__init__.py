@@ -9,6 +9,11 @@
 What there is, and where it comes from, stands in `__init__.pyi`.
 """
 
+from fcnet import interrupts  # the first, so that nothing is imported before
+
+if interrupts.is_program():
+    interrupts.answer()
+
 import os.path
 
 from fcnet import lazy

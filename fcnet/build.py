@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from fcnet.data import Dataset, inputs
 from fcnet.data import load as load_dataset
+from fcnet.data.folds import all_rows
+from fcnet.data.table import TableChoices
 from fcnet.errors import counted, unknown
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet, load
 from fcnet.nn.objective import kind_of_targets
 from fcnet.nn.transfer import copy_layers
-from fcnet.runs.options import TrainOptions, parse_layers, parse_multipliers, schedule_of, to_list, to_save
+from fcnet.runs.options import (
+    DEFAULT_LOSS,
+    TrainOptions,
+    parse_class_weight,
+    parse_layers,
+    parse_multipliers,
+    parse_threshold,
+    schedule_of,
+    to_list,
+    to_save,
+)
 from fcnet.runs.rundir import RunDirectory
 from fcnet.training.solver import Solver
 
@@ -20,24 +33,40 @@ def load_data(options: TrainOptions) -> Dataset:
     """Return the data set that the options name; the name of a file becomes its whole path."""
     if inputs.is_file(options.data) and Path(options.data).is_file():
         options.data = str(Path(options.data).resolve())  # so that the run can be made again from anywhere
-    targets = kind_of_targets(options.loss)
+    targets = None if options.loss is None else kind_of_targets(options.loss)
     if targets == "numbers" and not inputs.is_file(options.data):
         raise ValueError(
-            f"loss and data: expected a .csv or .npz file of numbers to predict with loss {options.loss!r}, "
+            f"loss and data: expected a table or an .npz file of numbers to predict with loss {options.loss!r}, "
             f"got {options.data}, which has classes"
         )
-    dataset = load_dataset(options.data, data_dir=options.data_dir, target=options.target, targets=targets)
+    said: dict[str, Any] = {
+        name: getattr(options, name) for name in ("header", "sep", "decimal", "missing", "drop", "only", "ordinal")
+    }
+    dataset = load_dataset(options.data, options.data_dir, options.target, targets=targets, **said)
     if options.loss == "bce":
-        inputs.check_probabilities(options.data, options.target, (y for _, y in dataset.splits().values()))
-    return dataset
+        choices = TableChoices.of(**said)
+        inputs.check_probabilities(options.data, options.target, (y for _, y in dataset.splits().values()), choices)
+    return dataset if options.cv is None else all_rows(dataset)
 
 
 def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> Solver:
-    """Return the network and Solver that the options ask for. Raises ValueError or TypeError naming the option."""
+    """Return the network and Solver that the options ask for, with a run directory.
+
+    Raises:
+        ValueError, TypeError: naming the option.
+    """
     directory = (
         RunDirectory.numbered(dataset.name) if options.out is None else RunDirectory(options.out, force=options.force)
     )
+    options.loss = options.loss or DEFAULT_LOSS
     directory.config = to_save(options)
+    return make_solver_without_run(options, dataset, directory, verbose=verbose)
+
+
+def make_solver_without_run(
+    options: TrainOptions, dataset: Dataset, directory: RunDirectory | None = None, *, verbose: bool = False
+) -> Solver:
+    """As `make_solver`, but nothing is written unless a directory is given."""
     if options.norm not in ("none", *NORMALIZATIONS):
         raise unknown("norm", options.norm, ("none", *NORMALIZATIONS))
     try:
@@ -73,6 +102,8 @@ def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> So
         num_epochs=options.epochs,
         patience=options.patience,
         metric=options.metric,
+        threshold=None if options.threshold is None else parse_threshold(options.threshold),
+        class_weight=None if options.class_weight is None else parse_class_weight(options.class_weight),
         preprocess=options.preprocess,
         seed=options.seed,
         verbose=verbose,
@@ -87,7 +118,7 @@ def _model(options: TrainOptions, dataset: Dataset) -> FullyConnectedNet:
         dataset.num_classes,
         activation=to_list(options.activation) if "," in options.activation else options.activation,
         maxout_pieces=options.maxout_pieces,
-        loss=options.loss,
+        loss=options.loss or DEFAULT_LOSS,
         label_smoothing=options.label_smoothing,
         normalization=None if options.norm == "none" else options.norm,
         dropout_keep_ratio=options.dropout_keep,

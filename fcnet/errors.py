@@ -27,8 +27,39 @@ class TrainingWarning(UserWarning):
     """A training goes on, but a figure that it is judged by is NaN or infinite."""
 
 
-# Each time: by default Python keeps quiet when the same line is said of the next training.
-warnings.simplefilter("always", TrainingWarning, append=True)
+class DataNotice(UserWarning):
+    """Something was decided about data, or left out of them, that the user may want otherwise."""
+
+
+# Each time: by default Python keeps quiet when the same line is said of the next training, or the next table.
+for _kind in (TrainingWarning, DataNotice):
+    warnings.simplefilter("always", _kind, append=True)
+
+
+def printable(text: str) -> str:
+    r"""The text with its control characters spelled, line ends and tabs apart: what a file says is shown, not obeyed.
+
+    >>> printable("kind\x1b[2J of\tflower\n")
+    'kind\\x1b[2J of\tflower\n'
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+# All that a terminal may obey, and what turns the direction of text round.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def shown(value: object, most: int = 60) -> str:
+    """How Python spells a value, cut where it is long.
+
+    >>> shown("9" * 5000, most=10)
+    "'999999999... (5,002 characters)"
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"{type(value).__name__} of thousands of digits"
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:

@@ -75,14 +75,14 @@ def naming(path: str | Path) -> Iterator[None]:
         raise
 
 
-def lock(descriptor: int) -> bool | None:
+def lock(descriptor: int, *, wait: bool = False) -> bool | None:
     """Lock an open file until it is closed: True; False if another process has it; None if locks do not work here."""
     try:
         import fcntl
     except ImportError:  # Windows
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:

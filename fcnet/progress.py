@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fcnet.errors import printable
+
 INTERVAL = 0.25  # seconds between two looks at the loss: a look waits for the device
 COLUMNS = 80  # of a terminal that does not say
 LINES = 100  # about so many of a training, however many epochs it has
@@ -42,6 +44,7 @@ class Bar:
                 clock = f"{self.format_interval(elapsed)}<{left}"
                 return line(title, self.n / max(1, total), figures, clock, now["ncols"] or COLUMNS)
 
+        title = printable(title)
         bar = Line(total=total, initial=done, disable=None, dynamic_ncols=True)
         self._bar = None if bar.disable else bar
 
@@ -188,7 +191,7 @@ class Progress:
 def write(text: str) -> None:
     """Print a line on standard error, if anybody reads it."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from fcnet.backends.cpu import loader
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.numpy_backend import NumpyBackend
 from fcnet.runs import rundir
+from tests import combinations
 from tests.guard import GuardBackend
 from tests.needed import lacking
 
@@ -21,16 +23,31 @@ GUARD = GuardBackend()
 
 def pytest_configure(config):
     select.keep(GUARD)
+    # What a script starts in the background is deaf to Ctrl-C, and so is what it starts: tests of Ctrl-C would hang.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        combinations.OPTION, action="store_true", help="all combinations of parameters, not only every pair of values"
+    )
 
 
 LEFT_OUT = pytest.StashKey[int]()
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_generate_tests(metafunc):
+    left_out = combinations.thin(metafunc, gpu=probe().status is Status.OK)
+    metafunc.config.stash[LEFT_OUT] = metafunc.config.stash.get(LEFT_OUT, 0) + left_out
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """Where no GPU can be used, tests that need one are left out at once: thousands of skips would take their time."""
     left_out = [item for item in items if item.get_closest_marker("gpu")] if probe().status is not Status.OK else []
-    config.stash[LEFT_OUT] = len(left_out)
+    config.stash[LEFT_OUT] = config.stash.get(LEFT_OUT, 0) + len(left_out)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("gpu")]
@@ -41,7 +58,7 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"{count} gpu tests left out, no usable GPU: {probe().reason}")
 
 
-NAMES = {"cpu": "cpu", "numba": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
+NAMES = {"cpu": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
 
 
 @pytest.fixture
@@ -94,13 +111,11 @@ def cpu_kernels():
 GPU = [pytest.param(name, marks=pytest.mark.gpu) for name in ("cupy", "cuda")]
 
 
-@pytest.fixture(params=["cpu", "numba", "guard", *GPU])
+@pytest.fixture(params=["cpu", "guard", *GPU])
 def backend(request):
-    """Each device in turn: NumPy and the first GPU without and with kernels, and the guard."""
-    if request.param in ("cpu", "cupy", "guard"):
+    """Each device in turn: the CPU with its kernels, the guard, the first GPU without kernels and with them."""
+    if request.param in ("guard", "cupy"):
         request.getfixturevalue("references_only")
-    if request.param == "numba":
-        request.getfixturevalue("cpu_kernels")
     return get_backend(NAMES[request.param])
 
 

@@ -293,6 +293,21 @@ def adamw(w, gradients, learning_rate, beta1, beta2, epsilon, weight_decay):
     return _each(w, gradients, update)
 
 
+def lion(w, gradients, learning_rate, beta1, beta2, weight_decay=0.0):
+    """Algorithm 2 of Chen et al."""
+
+    def update(value, steps):
+        m = 0.0
+        for g in steps:
+            blend = beta1 * m + (1 - beta1) * g
+            sign = math.copysign(1.0, blend) if blend else 0.0
+            value = value - learning_rate * (sign + weight_decay * value)
+            m = beta2 * m + (1 - beta2) * g
+        return value
+
+    return _each(w, gradients, update)
+
+
 class Oracle(NamedTuple):
     """How a rule of fcnet.optim.RULES is tested.
 
@@ -341,4 +356,5 @@ RULES = {
         parity=1e-3,
     ),
     "adamw": Oracle(adamw, None, parity=1e-3),
+    "lion": Oracle(lion, {"beta1": 0.8, "beta2": 0.95}, parity=1e-2),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 import subprocess
@@ -23,8 +24,8 @@ FCNET = sorted((ROOT / "fcnet").rglob("*.py"))
 BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
 # The rooms of fcnet, from the ground up: what stands in one imports from those before it only; nothing goes back up.
 ROOMS = (
-    *("defaults", "errors", "lazy", "choices", "backends", "validation", "files", "progress"),
-    *("functional", "data", "runs", "nn", "optim", "training", "build", "tools"),
+    *("defaults", "errors", "lazy", "interrupts", "choices", "backends", "validation", "files", "progress"),
+    *("functional", "data", "runs", "nn", "optim", "training", "build", "tools", "sklearn"),
     *("__init__", "compat", "experiments", "cli", "__main__"),
 )
 MOST_STATEMENTS = 60  # of a function: one that is longer does several things
@@ -34,8 +35,28 @@ def relative(path):
     return path.relative_to(ROOT).as_posix()
 
 
+@functools.cache
 def tree(path):
     return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def for_each(paths):
+    """Decorate a rule for one file: a test of all of these files, which names each that breaks it."""
+
+    def decorate(rule):
+        def test():
+            broken = []
+            for path in paths:
+                try:
+                    rule(path)
+                except AssertionError as error:
+                    broken.append(f"{relative(path)}: {error}")
+            assert not broken, "\n".join(broken)
+
+        test.__doc__ = rule.__doc__
+        return test
+
+    return decorate
 
 
 def part(path):
@@ -89,7 +110,7 @@ def test_every_room_has_its_place():
     assert {part(path) for path in FCNET + BACKENDS} == set(ROOMS)
 
 
-@pytest.mark.parametrize("path", sorted(ARROWS), ids=relative)
+@for_each(sorted(ARROWS))
 def test_imports_go_one_way(path):
     for line, there in sorted(ARROWS[path]):
         here, room = part(path), part(there)
@@ -114,12 +135,12 @@ def test_no_file_imports_itself_by_way_of_others():
         follow(path)
 
 
-@pytest.mark.parametrize("path", FCNET, ids=relative)
+@for_each(FCNET)
 def test_cupy_is_imported_by_backends_only(path):
     assert [name for name, _ in imports(tree(path)) if name.split(".")[0] in ("cupy", "cupyx")] == []
 
 
-@pytest.mark.parametrize("path", BACKENDS, ids=relative)
+@for_each(BACKENDS)
 def test_cupy_is_imported_inside_functions_only(path):
     """So that `import fcnet.backends` never loads it."""
     module = tree(path)
@@ -141,7 +162,7 @@ def docstrings(module):
             yield id(node.body[0].value)
 
 
-@pytest.mark.parametrize("path", [path for path in FCNET if part(path) in NO_DEVICE], ids=relative)
+@for_each([path for path in FCNET if part(path) in NO_DEVICE])
 def test_the_core_names_no_device(path):
     """In strings and names; docstrings may."""
     module = tree(path)
@@ -153,7 +174,7 @@ def test_the_core_names_no_device(path):
         assert not (name and re.search(r"cuda|cupy|gpu", name, re.I)), f"line {node.lineno}: {name}"
 
 
-@pytest.mark.parametrize("path", FCNET, ids=relative)
+@for_each(FCNET)
 def test_nobody_branches_on_a_device_name(path):
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Compare):
@@ -163,7 +184,7 @@ def test_nobody_branches_on_a_device_name(path):
                 assert not device, f"line {node.lineno}: compares with {value!r}"
 
 
-@pytest.mark.parametrize("path", NO_NUMPY, ids=relative)
+@for_each(NO_NUMPY)
 def test_device_code_does_not_import_numpy(path):
     assert [name for name, _ in imports(tree(path)) if name.split(".")[0] == "numpy"] == []
 
@@ -202,7 +223,7 @@ def test_importing_fcnet_imports_no_extra():
     assert loaded & (EXTRAS | {"tqdm", "safetensors"}) == set()
 
 
-@pytest.mark.parametrize("path", FCNET + BACKENDS, ids=relative)
+@for_each(FCNET + BACKENDS)
 def test_no_assert_checks_what_a_user_gave(path):
     """`python -O` drops them. One that tells the type checker what is known says so in a comment."""
     lines = path.read_text("utf-8").splitlines()
@@ -213,7 +234,7 @@ def test_no_assert_checks_what_a_user_gave(path):
             assert narrows and "#" in text, f"line {node.lineno}: {text.strip()}"  # noqa: PT018
 
 
-@pytest.mark.parametrize("path", FCNET + BACKENDS, ids=relative)
+@for_each(FCNET + BACKENDS)
 def test_functions_are_short(path):
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.FunctionDef):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import pickle
+import time
 import warnings
 from contextlib import suppress
 from functools import lru_cache
@@ -11,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from numba.core import sigutils
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 
 from fcnet.backends.notices import notice
 
+LEFT_BEHIND = 3600.0  # seconds: nobody writes a kernel for so long
 COMPILING = "compiling CPU kernels, once for this machine ..."
 
 _said: set[str] = set()
@@ -45,6 +48,41 @@ class _Named(CompileResultCacheImpl):
         return f"{super().get_filename_base(fullname, abiflags)}.{digest()}"
 
 
+class _Summed(IndexDataCacheFile):
+    """Numba's files, each with its SHA-256 before its content: what is in them is executed, so a flipped bit that
+    nobody notices is a crash at every start.
+    """
+
+    def _load_index(self) -> dict[Any, str]:
+        try:
+            version, stamp, overloads = pickle.loads(_whole(Path(self._index_path)))
+        except FileNotFoundError:
+            return {}
+        return overloads if (version, stamp) == (self._version, self._source_stamp) else {}
+
+    def _save_index(self, overloads: dict[Any, str]) -> None:
+        self._write(self._index_path, self._dump((self._version, self._source_stamp, overloads)))
+
+    def _load_data(self, name: str) -> Any:
+        return pickle.loads(_whole(Path(self._data_path(name))))
+
+    def _save_data(self, name: str, data: Any) -> None:
+        self._write(self._data_path(name), self._dump(data))
+
+    def _write(self, path: str, content: bytes) -> None:
+        with self._open_for_write(path) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+
+
+def _whole(path: Path) -> bytes:
+    """The content that a file was written with. Raises ValueError: it was cut off or changed since."""
+    stored = path.read_bytes()
+    sum_, content = stored[:32], stored[32:]
+    if hashlib.sha256(content).digest() != sum_:
+        raise ValueError(f"{path}: changed since it was written")
+    return content
+
+
 class Cache(FunctionCache):
     """Numba's cache of one function; a file that cannot be read or written costs a compilation, no more.
 
@@ -58,6 +96,7 @@ class Cache(FunctionCache):
             super().__init__(function)
         except RuntimeError as error:  # Numba's: no place can be written to
             raise RuntimeError(f"{error}; set NUMBA_CACHE_DIR to a folder that can be written to") from error
+        self._cache_file = _Summed(self.cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
         drop_outdated(Path(self.cache_path))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -83,8 +122,7 @@ class Cache(FunctionCache):
 
     def _remove(self) -> None:
         for file in Path(self.cache_path).glob(f"{glob.escape(self._impl.filename_base)}.*"):
-            with suppress(OSError):
-                file.unlink()
+            _unlink(file)
 
 
 def drop_outdated(folder: Path) -> None:
@@ -95,8 +133,16 @@ def drop_outdated(folder: Path) -> None:
     ours = {file.stem for file in _sources()}
     for file in folder.glob("*.nb[ic]*"):
         if file.name.split(".")[0] in ours and f".{digest()}." not in file.name:
-            with suppress(OSError):  # another process was quicker, or the place is not ours to write to
-                file.unlink()
+            _unlink(file)
+    for file in folder.glob("*.nb[ic].tmp.*"):  # of a process that was killed while it wrote
+        with suppress(OSError):
+            if time.time() - file.stat().st_mtime > LEFT_BEHIND:
+                _unlink(file)
+
+
+def _unlink(file: Path) -> None:
+    with suppress(OSError):  # another process was quicker, or the place is not ours to write to
+        file.unlink()
 
 
 def _say_once(line: str) -> None:

@@ -22,8 +22,8 @@ SPAN = 8192  # elements that one thread takes at least: some microseconds' work
 
 _share = pool.share.compiled
 
-RULES = ("sgd", "momentum", "rmsprop", "adam")  # those with a kernel
-SGD, MOMENTUM, RMSPROP, ADAM = range(len(RULES))
+RULES = ("sgd", "momentum", "rmsprop", "adam", "lion")  # those with a kernel
+SGD, MOMENTUM, RMSPROP, ADAM, LION = range(len(RULES))
 
 # The job on the board, in words after pool.JOB: the rule, bytes an element, how many in all and in a span, four
 # addresses, and six scalars as float64, which holds any float32.
@@ -53,6 +53,11 @@ def _apply(rule, w, dw, m, v, s):
             m[i] = flushed(beta1 * m[i] + one_minus_beta1 * dw[i], normal)
             v[i] = flushed(beta2 * v[i] + one_minus_beta2 * (dw[i] * dw[i]), normal)
             w[i] -= alpha * (m[i] / (np.sqrt(v[i]) + epsilon))
+    elif rule == LION:
+        rate, beta1, beta2, one_minus_beta2 = s[0], s[1], s[3], s[4]
+        for i in range(w.size):
+            w[i] -= rate * np.sign(beta1 * (m[i] - dw[i]) + dw[i])
+            m[i] = flushed(beta2 * m[i] + one_minus_beta2 * dw[i], normal)
 
 
 @pool.Task
@@ -94,7 +99,7 @@ def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, board, scratch, han
         s[0] = rate[0] * root / (1 - c0**t)
         s[1], s[2], s[3], s[4], s[5] = c0, 1 - c0, c1, 1 - c1, c2 * root
     else:
-        s[0], s[1], s[2], s[3] = rate[0], c0, 1 - c0, c1
+        s[0], s[1], s[2], s[3], s[4] = rate[0], c0, 1 - c0, c1, 1 - c1
     _share(board, scratch, -(-w.size // length))
 
 

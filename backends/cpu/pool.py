@@ -251,10 +251,13 @@ class Pool:
         self._helpers: list[threading.Thread] = []
 
     def rouse(self) -> None:
-        for _ in range(self.missing):
-            helper = threading.Thread(target=self._serve, name="fcnet helper", daemon=True)
-            self._helpers.append(helper)
-            helper.start()
+        try:
+            for _ in range(self.missing):
+                helper = threading.Thread(target=self._serve, name="fcnet helper", daemon=True)
+                helper.start()
+                self._helpers.append(helper)
+        except RuntimeError:  # no more threads to be had, as in a container that limits them: those there are serve
+            pass
         self.missing = 0
         with self._counting:
             if self.asleep:

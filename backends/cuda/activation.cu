@@ -1,42 +1,76 @@
-// The activations of fcnet.functional.activation that act element by element: the one that ACTIVATION says.
+// The activations of fcnet.functional.activation that act element by element: a struct each, `of` the function and
+// `slope` its derivative. From its line ELEMENTWISE(name, struct) comes its place in the kernels. NaN stays NaN.
 
-enum { RELU, LEAKY_RELU, ELU, SIGMOID, TANH, GELU, SILU };
+#ifndef ELEMENTWISE
+#define ELEMENTWISE(name, Struct)
+#endif
+#define STATIC static __device__ __forceinline__
 
-__device__ __forceinline__ real sigmoid_of(real x) { return 1 / (1 + exp(-x)); }
+struct Relu {
+    STATIC real of(real x) { return x <= 0 ? (real)0 : x; }
+    STATIC real slope(real x) { return x > 0 ? (real)1 : (real)0; }
+};
+ELEMENTWISE(relu, Relu)
 
-// GELU in its tanh form is x sigmoid(h(x)), SiLU x sigmoid(x).
-struct Gate { real x, h; };  // beyond 20 GELU's gate is 0 or 1, and a larger cube could overflow
-__device__ __forceinline__ Gate gate_of(real x)
+template <class Activation> constexpr bool is_relu = false;
+template <> constexpr bool is_relu<Relu> = true;
+
+struct LeakyRelu {
+    STATIC real of(real x) { return x > 0 ? x : (real)0.01 * x; }
+    STATIC real slope(real x) { return x > 0 ? (real)1 : (real)0.01; }
+};
+ELEMENTWISE(leaky_relu, LeakyRelu)
+
+struct Elu {
+    STATIC real of(real x) { return x > 0 ? x : expm1(x); }
+    STATIC real slope(real x) { return x > 0 ? (real)1 : exp(x); }
+};
+ELEMENTWISE(elu, Elu)
+
+struct Sigmoid {
+    STATIC real of(real x) { return 1 / (1 + exp(-x)); }
+    STATIC real slope(real x) { return of(x) * (1 - of(x)); }
+};
+ELEMENTWISE(sigmoid, Sigmoid)
+
+struct Tanh {
+    STATIC real of(real x) { return tanh(x); }
+    STATIC real slope(real x) { return 1 - tanh(x) * tanh(x); }
+};
+ELEMENTWISE(tanh, Tanh)
+
+// Of x sigmoid(h(x)); `steepness` is x h'(x).
+STATIC real gated_slope(real h, real steepness)
 {
-    if (ACTIVATION == SILU) return {x, x};
-    const real spread = (real)0.7978845608028654, cubic = (real)0.044715;  // the first is sqrt(2 / pi)
-    const real near = x > 20 ? (real)20 : x < -20 ? (real)-20 : x;
-    return {near, 2 * spread * near * (1 + cubic * near * near)};
+    const real open = Sigmoid::of(h);
+    return open * (1 + (1 - open) * steepness);
 }
 
-// NaN stays NaN.
-__device__ __forceinline__ real activate(real x)
-{
-    if (ACTIVATION == LEAKY_RELU) return x > 0 ? x : (real)0.01 * x;
-    if (ACTIVATION == ELU) return x > 0 ? x : expm1(x);
-    if (ACTIVATION == SIGMOID) return sigmoid_of(x);
-    if (ACTIVATION == TANH) return tanh(x);
-    if (ACTIVATION == GELU || ACTIVATION == SILU) return x * sigmoid_of(gate_of(x).h);
-    return x <= 0 ? (real)0 : x;
-}
+struct Gelu {  // in its tanh form
+    static constexpr real SPREAD = 0.7978845608028654;  // sqrt(2 / pi)
 
-// The derivative of `activate` at x; 0 of ReLU at 0.
-__device__ __forceinline__ real slope(real x)
-{
-    if (ACTIVATION == LEAKY_RELU) return x > 0 ? (real)1 : (real)0.01;
-    if (ACTIVATION == ELU) return x > 0 ? (real)1 : exp(x);
-    if (ACTIVATION == SIGMOID) return sigmoid_of(x) * (1 - sigmoid_of(x));
-    if (ACTIVATION == TANH) return 1 - tanh(x) * tanh(x);
-    if (ACTIVATION == GELU || ACTIVATION == SILU) {
-        const Gate gate = gate_of(x);
-        // x h'(x): that of GELU's h is 3 h - 4 sqrt(2 / pi) x.
-        const real open = sigmoid_of(gate.h), steepness = ACTIVATION == SILU ? gate.x : 3 * gate.h - (real)3.1915382432114616 * gate.x;
-        return open * (1 + (1 - open) * steepness);
-    }
-    return x > 0 ? (real)1 : (real)0;
-}
+    // Beyond 20 the gate is 0 or 1, and a larger cube could overflow.
+    STATIC real near(real x) { return x > 20 ? (real)20 : x < -20 ? (real)-20 : x; }
+    STATIC real h(real x) { return 2 * SPREAD * near(x) * (1 + (real)0.044715 * near(x) * near(x)); }
+    STATIC real of(real x) { return x * Sigmoid::of(h(x)); }
+    STATIC real slope(real x) { return gated_slope(h(x), 3 * h(x) - (real)3.1915382432114616 * near(x)); }  // 4 SPREAD
+};
+ELEMENTWISE(gelu, Gelu)
+
+struct Silu {
+    STATIC real of(real x) { return x * Sigmoid::of(x); }
+    STATIC real slope(real x) { return gated_slope(x, x); }
+};
+ELEMENTWISE(silu, Silu)
+
+struct Softplus {
+    STATIC real of(real x) { return (x > 0 ? x : (real)0) + log1p(exp(-fabs(x))); }
+    STATIC real slope(real x) { return Sigmoid::of(x); }
+};
+ELEMENTWISE(softplus, Softplus)
+
+struct Identity {
+    STATIC real of(real x) { return x; }
+    STATIC real slope(real) { return 1; }
+};
+ELEMENTWISE(identity, Identity)

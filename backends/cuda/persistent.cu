@@ -114,6 +114,7 @@ struct Job {
 enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, SYNC_WORDS = 160 };  // a line each
 
 const bool PENALTY = REG || L1;
+const bool RECTIFIED = is_relu<ACTIVATION>;  // the slope is known from the output
 
 enum { SOFTMAX, SVM, MSE, BCE };
 const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, not labels
@@ -486,7 +487,7 @@ const int ROW_RATE = PLACES + 8 * TILES_OF_ROW_BLOCK;
 const int TARGETS = ROW_RATE + RATE_FLOATS;  // where they are numbers: (C, R)
 const int SAMPLE_WEIGHTS = TARGETS + (NUMBERS ? width(LAYERS) * R : 0);
 const int SLOPES = SAMPLE_WEIGHTS + (WEIGHTED ? R : 0);  // of the hidden units, with dropout's factor
-const int INVERSES = SLOPES + (ACTIVATION == RELU ? 0 : HIDDEN_COLUMNS * R);  // layer norm's 1 / deviation: (layer, R)
+const int INVERSES = SLOPES + (RECTIFIED ? 0 : HIDDEN_COLUMNS * R);  // layer norm's 1 / deviation: (layer, R)
 const int ROW_END = INVERSES + (NORM == 2 ? (LAYERS - 1) * R : 0);
 
 static_assert(4 * most(TILE_END, ROW_END) <= SHARED_BYTES, "the plan's shared memory is less than the kernel's");
@@ -651,11 +652,11 @@ __device__ __forceinline__ void finish_unit(
     const bool frozen = FROZEN && (int)dropout.layer <= FROZEN;
     const bool kept = frozen || dropout.keeps(words, (i64)first * units / 16, (i64)(first + r) * units + j);
     const float scale = frozen ? job.frozen_scale : job.keep_scale;
-    if constexpr (ACTIVATION == RELU) {
+    if constexpr (RECTIFIED) {
         value = value <= 0 || !kept ? 0.0f : value * scale;
     } else {
-        shared[SLOPES + (column + j) * R + r] = kept && r < rows_of(job, block) ? slope(value) * scale : 0.0f;
-        value = kept ? activate(value) * scale : 0.0f;
+        shared[SLOPES + (column + j) * R + r] = kept && r < rows_of(job, block) ? ACTIVATION::slope(value) * scale : 0.0f;
+        value = kept ? ACTIVATION::of(value) * scale : 0.0f;
     }
     if (r >= rows_of(job, block)) value = 0;
     shared[OUT + (column + j) * R + r] = value;
@@ -1003,7 +1004,7 @@ __device__ __noinline__ void backward(int block, int l, int column, int weights,
             const int j = k + (from + i) / R, r = (from + i) % R;
             if (j >= K || (R == 1 && part % 2)) continue;
             float d;
-            if constexpr (ACTIVATION == RELU) d = out[j * R + r] > 0 ? sum[i] * scale : 0.0f;
+            if constexpr (RECTIFIED) d = out[j * R + r] > 0 ? sum[i] * scale : 0.0f;
             else d = sum[i] * shared[SLOPES + (column + j) * R + r];
             shared[below + r * WIDEST + j] = d;
             if (NORM == 0) __stcg(to + (i64)j * NP + r, d);

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cuda.sources import RULES
+from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
 
 THREADS = 256  # of a block; a power of two
 ROWS_OF_BLOCK = (1, 2, 4, 8)
@@ -40,7 +40,6 @@ JOB = np.dtype(
     ],
     align=True,
 )
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu")  # in the order of activation.cu
 LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
 NUMERIC = ("mse", "bce")  # of float32 targets (count, C); the others are of int64 labels
 
@@ -204,7 +203,7 @@ class Plan:
             "RULE": RULES[self.rule],
             "FIRST_PARTS": self.first_parts,
             "X_TYPE": self.x_type,
-            "ACTIVATION": ACTIVATIONS.index(self.activation),
+            "ACTIVATION": ACTIVATIONS[self.activation],
             "Y_TYPE": "float" if self.loss in NUMERIC else "i64",
             "LOSS": LOSSES.index(self.loss),
             "SMOOTHING": int(self.smoothed),

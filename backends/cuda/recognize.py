@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import ACTIVATIONS, LOSSES, NUMERIC
-from fcnet.backends.cuda.sources import RULES
+from fcnet.backends.cuda.persistent import LOSSES, NUMERIC
+from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
 from fcnet.backends.device import Array
 from fcnet.backends.rules import roles_of
 

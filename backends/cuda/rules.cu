@@ -113,6 +113,23 @@ struct Adam {
 };
 UPDATE_RULE(adam, Adam)
 
+struct Lion {
+    static const int MOMENTS = 1;
+    real rate, beta1, beta2, rest2;
+
+    static __device__ __forceinline__ Lion of(i64, double rate, const double* constants)
+    {
+        return {(real)rate, (real)constants[0], (real)constants[1], (real)(1 - constants[1])};
+    }
+    __device__ __forceinline__ void apply(real& w, real& m, real&, real dw) const
+    {
+        const real blend = add(mul(add(m, -dw), beta1), dw);
+        w = add(w, -mul(blend > 0 ? (real)1 : blend < 0 ? (real)-1 : blend == 0 ? (real)0 : blend, rate));  // NaN shows
+        m = flushed(add(mul(m, beta2), mul(dw, rest2)));
+    }
+};
+UPDATE_RULE(lion, Lion)
+
 __device__ __forceinline__ void apply_decay(real& w, real share)
 {
     w = flushed(add(w, -mul(w, share)));

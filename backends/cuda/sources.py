@@ -45,3 +45,5 @@ def _listed(macro: str, file: str) -> dict[str, str]:
 
 #: Update rules that there are kernels of -> their structs.
 RULES = _listed("UPDATE_RULE", "rules.cu")
+#: Element-wise activations that there are kernels of -> their structs.
+ACTIVATIONS = _listed("ELEMENTWISE", "activation.cu")

@@ -17,7 +17,7 @@ from typing import Any
 
 from fcnet.cli.commands import parse
 from fcnet.cli.parser import Parser, mute
-from fcnet.errors import DivergedError, KernelError
+from fcnet.errors import DataNotice, DivergedError, KernelError, printable
 from fcnet.runs.options import in_users_words
 
 _REMEDIES = {
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     caught: list[int] = []
     try:
-        with _streams(), _signals(caught), _warnings():
+        with _streams(), _signals(caught, own=arguments is None), _warnings():
             return _run(arguments)
     except KeyboardInterrupt as interrupt:
         _complain(f"fcnet: {' '.join(['interrupted', *map(str, interrupt.args)])}")
@@ -83,16 +83,18 @@ def _carry_out(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _signals(caught: list[int]) -> Iterator[None]:
+def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
     """SIGTERM and SIGHUP are Ctrl-C by another name: what defers that (a step, a file that is written) defers them.
 
-    What comes after the first is ignored: results are being written.
+    What comes after the first does nothing: results are being written. It is answered all the same, by a function of
+    ours: of a signal that arrived together with the first and is ignored since, Python says so, with a traceback. And
+    if the process is our `own`, it ends so: there is nothing to hand the signals back to.
     """
     handled: dict[int, Any] = {}
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in handled:
-            signal.signal(other, signal.SIG_IGN)
+            signal.signal(other, _answered)
         caught.append(number)
         raise KeyboardInterrupt
 
@@ -101,7 +103,7 @@ def _signals(caught: list[int]) -> Iterator[None]:
             return
         caught.append(number)
         handler = signal.getsignal(signal.SIGINT)
-        (handler if callable(handler) else interrupt)(signal.SIGINT, frame)
+        (handler if callable(handler) else interrupt)(number, frame)
 
     if threading.current_thread() is threading.main_thread():
         for name, handler in (("SIGINT", interrupt), ("SIGTERM", end), ("SIGHUP", end)):
@@ -111,8 +113,13 @@ def _signals(caught: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, before in handled.items():
-            signal.signal(number, before)
+        if not (own and caught):
+            for number, before in handled.items():
+                signal.signal(number, before)
+
+
+def _answered(number: int, frame: FrameType | None) -> None:
+    """The work ends already."""
 
 
 @contextlib.contextmanager
@@ -126,9 +133,14 @@ def _streams() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
-    """Warnings as lines like ours, without file and line."""
+    """Warnings as lines like ours, without file and line; what is merely noticed is no warning here."""
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        kind = "" if issubclass(category, DataNotice) else "warning: "
+        _complain(f"fcnet: {kind}{' '.join(str(message).split())}")
+
     before = warnings.showwarning
-    warnings.showwarning = lambda message, *_, **__: _complain(f"fcnet: warning: {' '.join(str(message).split())}")
+    warnings.showwarning = show
     try:
         yield
     finally:
@@ -152,4 +164,4 @@ def _report(error: BaseException, parser: Parser | None) -> None:
 
 def _complain(line: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may have gone
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", help="also write tables and histograms of the activations there")
     parser.add_argument("--force", action="store_true", help="replace those in --out")
-    add_flags(parser, without=("out", "force"))
+    add_flags(parser, without=("out", "force", "cv"))
 
 
 def run(arguments: argparse.Namespace) -> int:

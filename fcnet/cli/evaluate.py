@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from fcnet.cli.figures import by_class, by_output, in_all, in_short
-from fcnet.cli.parser import Parser
+from fcnet.cli.parser import Parser, say
 from fcnet.cli.reports import as_flags
 from fcnet.errors import counted
 from fcnet.runs.options import names_of
@@ -16,7 +16,7 @@ def add(parser: Parser) -> None:
     """Declare the arguments and flags."""
     parser.add_argument("model", metavar="RUN", help="a run directory or a model file")
     parser.add_argument(
-        "--data", metavar="NAME|FILE", help="another data set, or a .csv or .npz file, which is used whole"
+        "--data", metavar="NAME|FILE", help="another data set, or a table or an .npz file, which is used whole"
     )
     parser.add_argument(
         "--data-dir",
@@ -24,7 +24,9 @@ def add(parser: Parser) -> None:
         help="where the data files are (default: as in training, $FCNET_DATA, then the user cache)",
     )
     parser.add_argument(
-        "--target", metavar="NAME", help="the column of a .csv file that holds labels or numbers (several: a,b)"
+        "--target",
+        metavar="NAME|NUMBER",
+        help="the column of a table that holds labels or numbers (several: a,b; default: as in training)",
     )
     parser.add_argument("--split", metavar="NAME", help="train, val or test, of a data set (default: test)")
     parser.add_argument("--metric", metavar="NAME", help="the metric to print last but one, such as f1 or roc_auc")
@@ -49,9 +51,14 @@ def run(options: argparse.Namespace) -> int:
     source = options.data or known.get("data")
     if source is None:
         raise ValueError(f"data: {options.model} does not say what it was trained on; name a data set with --data")
-    target = options.target or known.get("target")
+    if options.data is None and known.get("cv") is not None:
+        raise ValueError(
+            f"data: expected rows that {options.model} was not trained on, and with --cv {known['cv']} it was trained "
+            f"on all of {source}; name others with --data"
+        )
+    target = options.target or known.get("target") or (",".join(model.plan.targets) if model.plan else None)
     targets = kind_of_targets(model.loss_name)
-    expected = inputs.Names(model.input_dim, model.num_classes, model.features, model.classes, targets)
+    expected = inputs.Names(model.input_dim, model.num_classes, model.features, model.classes, targets, model.plan)
     if options.data is not None and inputs.is_file(source):
         inputs.check_split(source, options.split)
         what = part = ""
@@ -67,16 +74,16 @@ def run(options: argparse.Namespace) -> int:
         what = f", {split}" if options.split or split == "test" else f", {split} (it has no test part)"
         part = f"{split} "
     if model.loss_name == "bce":
-        inputs.check_probabilities(source, target, [y])
+        inputs.check_probabilities(source, target, [y], plan=model.plan)
     with inputs.naming(source):
         check_input("X", X, model.input_dim, model.dtype)
         model.objective.check_targets("y", y, len(X), model.dtype)
         said = outcome(model, X, y)
-    print(f"{source}{what}: {counted(len(y), 'sample')}")
+    say(f"{source}{what}: {counted(len(y), 'sample')}")
     for line in [
         *(by_output if model.objective.numeric else by_class)(model, said),
         *in_all(model, said, part, chosen),
         in_short(model.objective.metric, own_figure(model.objective, said), part),
     ]:
-        print(line)
+        say(line)
     return 0

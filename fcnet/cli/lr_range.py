@@ -24,7 +24,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--sweep-steps", type=number(int), default=200, metavar="N", help="learning rates to try")
     parser.add_argument("--out", metavar="FOLDER", help="for table and picture (default: a fresh runs/lr-range-0001)")
     parser.add_argument("--force", action="store_true", help="replace those in --out")
-    add_flags(parser, without=("out", "force"))
+    add_flags(parser, without=("out", "force", "cv"))
 
 
 def run(arguments: argparse.Namespace) -> int:

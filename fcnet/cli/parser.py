@@ -80,17 +80,20 @@ def number(kind: type) -> Callable[[str], Any]:
 
     def parse(text: str) -> Any:
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"expected {word}, got {text!r}") from None
+            raise argparse.ArgumentTypeError(f"expected {word}, got {errors.shown(text)}") from None
+        if kind is int and abs(value) >= 2**64:
+            raise argparse.ArgumentTypeError(f"expected {word} of at most 64 bits, got {errors.shown(text)}")
+        return value
 
     return parse
 
 
 def say(text: str) -> None:
-    """Print a line; when its reader has gone, as `head` does, go on without."""
+    """Print lines; when their reader has gone, as `head` does, go on without."""
     try:
-        print(text, flush=True)
+        print(errors.printable(text), flush=True)
     except BrokenPipeError:
         mute()
     except OSError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcnet.cli.parser import Parser, number
 from fcnet.cli.reports import as_flags
+from fcnet.errors import printable
 from fcnet.runs.options import names_of
 
 ROWS = 4096  # spelled at once, which takes 128 bytes for each number
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def add(parser: Parser) -> None:
     """Declare the arguments and flags."""
     parser.add_argument("model", metavar="RUN", help="a run directory or a model file")
-    parser.add_argument("input", metavar="INPUT", help="a .csv or .npz file, or the name of a data set")
+    parser.add_argument("input", metavar="INPUT", help="a table, an .npz file, or the name of a data set")
     parser.add_argument("--out", metavar="FILE.csv", help="where to write (default: standard output)")
     parser.add_argument("--force", action="store_true", help="replace FILE.csv if it is there")
     parser.add_argument("--proba", action="store_true", help="add a column of probabilities per class or label")
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
                 f"{model.loss_name}, which gives no probabilities; leave {name} out"
             )
     with as_flags(data_dir="data-dir", split="split"):
-        X = inputs.samples(options.input, model.features, options.data_dir, options.split)
+        X = inputs.samples(options.input, model.features, options.data_dir, options.split, model.plan)
     names = model.classes or tuple(str(number) for number in range(model.num_classes))
     single = len(names) == 1
     beside = np.empty((len(X), 0))  # probabilities, and their standard deviations
@@ -76,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
         if options.mc_samples is not None:
             mean, deviation = model.predict_proba(X, mc_samples=options.mc_samples)
             predicted = mean.argmax(axis=1) if not model.objective.numeric else (mean > 0.5).astype("int64")
+            if model.threshold is not None:
+                predicted = (mean[:, -1] > model.threshold).astype("int64")
             beside = np.hstack([mean, deviation])
         elif options.proba:
             beside = model.predict_proba(X)
@@ -91,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
     writer.writerow(header)
     writer.writerows([*cells, *others] for cells, others in zip(first, _spelled(beside), strict=True))
     if out is None:
-        sys.stdout.write(text.getvalue())
+        told = text.getvalue()
+        sys.stdout.write(printable(told) if sys.stdout.isatty() else told)
         sys.stdout.flush()
     else:
         write_atomically(out, text.getvalue())

@@ -34,7 +34,7 @@ def add(parser: Parser) -> None:
     """Declare the flags of the search, and those of `train` as fixed values."""
     parser.epilog = _EXAMPLES
     add_config(parser, quiet="no progress bar, no line per trial")
-    add_flags(parser, without=("force",), table=SearchOptions)
+    add_flags(parser, without=("force", "cv"), table=SearchOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -23,12 +23,14 @@ CIFAR_NAMES = (
 class Source:
     """Where a set is published, and where its files lie under a root.
 
-    checksums: file name -> sha256, or "md5:" and the md5.  folder: where `fetch` puts the files.
+    checksums: file name -> sha256, or "md5:" and the md5.  sizes: file name -> bytes.
+    folder: where `fetch` puts the files.
     folders: where `load` looks, in this order; among them those of torchvision and of the archives.
     """
 
     url: str
     checksums: dict[str, str]
+    sizes: dict[str, int]
     folder: str
     folders: tuple[str, ...]
 
@@ -42,6 +44,12 @@ SOURCES = {
             "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
             "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         },
+        sizes={
+            "train-images-idx3-ubyte.gz": 9_912_422,
+            "train-labels-idx1-ubyte.gz": 28_881,
+            "t10k-images-idx3-ubyte.gz": 1_648_877,
+            "t10k-labels-idx1-ubyte.gz": 4_542,
+        },
         folder="mnist",
         folders=("mnist", "MNIST/raw"),
     ),
@@ -53,12 +61,19 @@ SOURCES = {
             "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         },
+        sizes={
+            "train-images-idx3-ubyte.gz": 26_421_880,
+            "train-labels-idx1-ubyte.gz": 29_515,
+            "t10k-images-idx3-ubyte.gz": 4_422_102,
+            "t10k-labels-idx1-ubyte.gz": 5_148,
+        },
         folder="fashion-mnist",
         folders=("fashion-mnist", "FashionMNIST/raw"),
     ),
     "cifar10": Source(
         url="https://www.cs.toronto.edu/~kriz/",
         checksums={"cifar-10-binary.tar.gz": "md5:c32a1d4ab5d03f1284b67883e8d87530"},
+        sizes={"cifar-10-binary.tar.gz": 170_052_171},
         folder="cifar-10-batches-bin",
         folders=("cifar10", "cifar-10-batches-bin", "cifar-10-batches-py", "cifar10/cifar-10-batches-bin"),
     ),

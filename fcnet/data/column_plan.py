@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fcnet.data.cells import ORDERS
-from fcnet.data.columns import listed, printable
+from fcnet.data.columns import in_line, listed
 from fcnet.errors import counted
 
 LEFT_OUT = "left out"
 COLUMN_KINDS = ("number", "boolean", "category", "ordinal", "date", LEFT_OUT)
+COUNTS = "it counts the rows"
 DROPPED, NOT_AMONG = "as --drop says", "not among --only"  # reasons that the user gave
 
 
@@ -70,7 +71,7 @@ class ColumnPlan:
 
     def _filled(self) -> str:
         if self.kind in ("category", "ordinal"):
-            return printable(self.levels[int(self.fill)]) if self.fill < len(self.levels) else "one of the others"
+            return in_line(self.levels[int(self.fill)]) if self.fill < len(self.levels) else "one of the others"
         if self.kind == "boolean":
             return "true" if self.fill else "false"
         return "their medians" if self.kind == "date" else f"{self.fill:g}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import all_numbers, is_missing, number
-from fcnet.errors import alike
+from fcnet.errors import alike, printable, shown
 
 NONE = -1  # the code of a missing cell
 
@@ -124,7 +124,7 @@ class Columns:
         if (at := place_of(text)) is not None and -len(self.names) <= at < len(self.names):
             return self.names[at]
         near = alike(text, self.names, most=1) if len(self.names) <= 2000 else []
-        told = f"; did you mean {shown(near[0])}?" if near else hint(text)
+        told = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
         raise ValueError(
             f"{self.begin}{argument}: expected one of {listed(self.names)}{self.unnamed}; got {shown(text)}{told}"
         )
@@ -143,20 +143,15 @@ def place_of(text: str) -> int | None:
         return None
 
 
-def shown(text: str, most: int = 60) -> str:
-    """Return a text for a message, quoted, with its control characters escaped, cut where it is long."""
-    return repr(text if len(text) <= most else f"{text[:most]}...")
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters escaped, for a terminal; without quotes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def in_line(text: str) -> str:
+    """Return a text for a line of a message or a table: its control characters and line ends spelled."""
+    return printable(text).replace("\t", "\\t").replace("\n", "\\n")
 
 
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Return names for a message: all of them, or the first few and how many more."""
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(map(printable, names[:most])) + more
+    return ", ".join(map(in_line, names[:most])) + more
 
 
 class Numbering(dict[str, int]):
@@ -290,7 +285,7 @@ def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
     if kind == "b" or kind == "M":
         return values if kind == "b" else values.astype("datetime64[s]")
     if kind in "iuf":
-        return _without(values.astype(np.float64), missing)
+        return without_missing(values.astype(np.float64), missing)
     if kind == "m":
         return np.where(np.isnat(values), np.nan, values / np.timedelta64(1, "s"))
     if kind == "S":
@@ -300,7 +295,7 @@ def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
     raise TypeError(f"{where}: expected numbers, text, truth values or dates; got dtype {values.dtype}; convert it")
 
 
-def _without(values: np.ndarray, missing: frozenset[str]) -> np.ndarray:
+def without_missing(values: np.ndarray, missing: frozenset[str]) -> np.ndarray:
     """Numbers with NaN for those that `missing` names."""
     for word in missing:
         if (value := number(word)) is not None:
@@ -342,7 +337,7 @@ def _of_objects(where: str, values: np.ndarray, missing: frozenset[str]) -> Cell
         if len(present) == len(values):
             return values.astype(bool)
     elif kinds and all(_is_number(kind) for kind in kinds):
-        return _without(np.array([np.nan if _is_none(v) else float(v) for v in values.tolist()]), missing)
+        return without_missing(np.array([np.nan if _is_none(v) else float(v) for v in values.tolist()]), missing)
     elif kinds and all(hasattr(kind, "isoformat") and hasattr(kind, "year") for kind in kinds):
         return np.array([np.datetime64("NaT") if _is_none(v) else np.datetime64(v, "s") for v in values.tolist()])
     return _text_of_objects(values, missing)

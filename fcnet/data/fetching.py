@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import shutil
 import sys
 import tarfile
 import tempfile
+import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import fcnet.errors as errors
 from fcnet.data import catalogue, cifar
-from fcnet.files import make_folder, unless_it_fails
+from fcnet.files import lock, make_folder, unless_it_fails
 
 _TIMEOUT = 60  # seconds without a byte
+_SLOWEST = 10_000  # bytes a second, from the first minute on: a server that is slower has as good as stopped
+_MORE = 1 << 20  # bytes above the catalogue's size that are still read, so that a checksum can say what is wrong
+_LOCK, _TEMPORARY = ".fetch.lock", ".fetch-"
 _REASONS = {
     "name or service not known": ("failed to resolve", "name resolution", "getaddrinfo", "name or service not known"),
     "connection refused": ("refused",),
@@ -63,15 +70,37 @@ def fetch(
         _say(progress, f"{name}: already in {folder}")
         return folder
     # The temporary one is on the same file system as its target, so that moving is renaming.
-    with unless_it_fails(make_folder(folder)), tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as temporary:
+    with (
+        unless_it_fails(make_folder(folder)),
+        _alone(folder, progress),
+        tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary,
+    ):
         for file, check in wanted.items():
-            got = _download(pooch, base + file, Path(temporary) / file, check, folder, progress)
+            if _is_right(pooch, folder / file, check):  # another process was at work here before
+                continue
+            limit = source.sizes[file] + _MORE
+            got = _download(pooch, base + file, Path(temporary) / file, check, folder, progress, limit)
             if name == "cifar10":
                 _unpack(got, folder)
             else:
                 got.replace(folder / file)
     _say(progress, f"{name}: now in {folder}")
     return folder
+
+
+@contextmanager
+def _alone(folder: Path, progress: bool) -> Iterator[None]:
+    """Wait until no other process fetches into this folder, and remove what one that was killed left there."""
+    with (folder / _LOCK).open("a") as file:
+        if lock(file.fileno()) is False:
+            _say(progress, f"{folder}: waiting for another process that fetches into it")
+            lock(file.fileno(), wait=True)
+        for left in folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            yield
+        finally:
+            (folder / _LOCK).unlink(missing_ok=True)
 
 
 def _say(progress: bool, line: str) -> None:
@@ -89,9 +118,49 @@ def _is_right(pooch: ModuleType, path: Path, check: str) -> bool:
     return path.is_file() and pooch.file_hash(str(path), alg=algorithm) == expected
 
 
-def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path, progress: bool) -> Path:
+class _Bounded(io.FileIO):
+    """A file that takes no more than so many bytes, and no more time than they need from a slow server."""
+
+    def __init__(self, path: Path, url: str, limit: int) -> None:
+        super().__init__(path, "w")
+        self.url, self.left, self.limit = url, limit, limit
+        self.until = time.monotonic() + _TIMEOUT + limit / _SLOWEST
+
+    def write(self, data: Any) -> int:
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError(
+                f"{self.url}: expected at most {self.limit} bytes, got more; nothing was kept; try mirror=URL"
+            )
+        if time.monotonic() > self.until:
+            raise ConnectionError(f"slower than {_SLOWEST // 1000} kB a second")
+        return super().write(data)
+
+
+def without_password(url: str) -> str:
+    """The URL as a message may show it.
+
+    >>> without_password("https://me:secret@example.org/data/?token=secret")
+    'https://...@example.org/data/?...'
+    """
+    head, at, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    path, query, _ = path.partition("?")
+    user, mark, host = place.rpartition("@")
+    return f"{head}{at}{'...' if user else ''}{mark}{host}{slash}{path}{'?...' if query else ''}"
+
+
+def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path, progress: bool, limit: int) -> Path:
+    shown = without_password(url)
     try:
-        pooch.HTTPDownloader(progressbar=progress and sys.stderr.isatty(), timeout=_TIMEOUT)(url, str(path), None)
+        with _Bounded(path, shown, limit) as file:
+            # As it is, not unpacked on the way: what is unpacked has no bound.
+            pooch.HTTPDownloader(
+                progressbar=progress and sys.stderr.isatty(),
+                chunk_size=8192,
+                timeout=_TIMEOUT,
+                headers={"Accept-Encoding": "identity", "User-Agent": "fcnet"},
+            )(url, file, None)
     except OSError as error:
         if (response := getattr(error, "response", None)) is not None:
             response.close()  # pooch leaves it open
@@ -99,21 +168,25 @@ def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path,
         if not network:  # the disk's own: full, or not to be written
             raise
         raise ConnectionError(
-            f"{url}: cannot be fetched ({_reason(error)}); try mirror=URL, or put {path.name} in {folder} yourself"
+            f"{shown}: cannot be fetched ({_reason(error, url)}); try mirror=URL, or put {path.name} in {folder} "
+            "yourself"
         ) from None
     algorithm, expected = _algorithm(check)
     got = pooch.file_hash(str(path), alg=algorithm)
     if got != expected:
         raise ValueError(
-            f"{path.name}: expected {algorithm} {expected}; got {got} from {url}; nothing was kept; "
+            f"{path.name}: expected {algorithm} {expected}; got {got} from {shown}; nothing was kept; "
             "try again, or try mirror=URL"
         )
     return path
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, url: str = "") -> str:
     """Why a connection failed: the plain words inside what requests and urllib3 wrap around them."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace(url, without_password(url)) if url else " ".join(str(error).split())
+    secret = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    for part in {secret, secret.partition(":")[2]} - {""}:
+        text = text.replace(part, "...")
     for reason, signs in _REASONS.items():
         if any(sign in text.lower() for sign in signs):
             return reason

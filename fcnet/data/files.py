@@ -22,12 +22,14 @@ def remedy(name: str, data_dir: str | os.PathLike[str] | None) -> str:
 
 
 def other_kind(path: Path) -> str:
-    """What to do with a file that is neither .csv nor .npz, by its name, for a message."""
+    """Return what to do with a file that is neither a table nor .npz, by its name, for a message."""
     suffix, packed = path.suffix.lower(), {".gz": "gunzip", ".xz": "unxz", ".bz2": "bunzip2", ".zip": "unzip"}
     if suffix in packed:
         return f"unpack it: {packed[suffix]} {shlex.quote(str(path))}"
-    if suffix in (".npy", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".parquet", ".feather", ".arrow"):
+    if suffix in (".npy", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".pt"):
         return "save its arrays with np.savez('data.npz', X=X, y=y)"
+    if suffix in (".feather", ".arrow"):
+        return "save the table as .parquet"
     if suffix in (".xls", ".xlsx", ".ods"):
         return "save the sheet as CSV"
     return "save a table with commas between its cells under a name that ends in .csv"

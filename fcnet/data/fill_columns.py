@@ -8,7 +8,8 @@ import numpy as np
 
 from fcnet.data.cells import ORDERS, date_part, dates, instead_of_a_number, number
 from fcnet.data.column_plan import ColumnPlan
-from fcnet.data.columns import Cells, Columns, Text, as_text, listed, shown
+from fcnet.data.columns import Cells, Columns, Text, as_text, listed
+from fcnet.errors import shown
 
 
 def fill(out: np.ndarray, plan: ColumnPlan, cells: Cells, read: Columns) -> None:

@@ -17,6 +17,7 @@ from fcnet.errors import counted
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _UBYTE = 0x08
+_LARGEST = 1 << 30  # bytes unpacked, twenty times MNIST: a packed file may hold a thousand times its own size
 
 
 def read_idx(path: Path, ndim: int, advice: str = "get the file again") -> np.ndarray:
@@ -39,7 +40,9 @@ def read_idx(path: Path, ndim: int, advice: str = "get the file again") -> np.nd
             )
         shape = struct.unpack(f">{ndim}I", header)
         size = math.prod(shape)
-        data = read_up_to(stream, size + 1)  # one more: tells a longer file, and makes gzip check its CRC
+        data = read_up_to(stream, min(size, _LARGEST) + 1)  # one more: tells a longer file, and gzip checks its CRC
+        if len(data) > _LARGEST:
+            raise ValueError(f"{path}: expected at most {_LARGEST} bytes, got more; {advice}")
     if len(data) != size:
         got = f"only {len(data)}" if len(data) < size else "more"
         raise ValueError(f"{path}: expected {size} bytes for shape {shape}; got {got}; {advice}")

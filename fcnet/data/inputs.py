@@ -6,6 +6,7 @@ labels are numbered as the model numbers its classes, and what the model does no
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,16 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fcnet.data import table
+from fcnet.data import targets
 from fcnet.data.catalogue import NAMES
 from fcnet.data.checks import check_features, check_numbers
 from fcnet.data.dataset import Dataset
 from fcnet.data.files import other_kind
 from fcnet.data.labels import encode_as, plain_labels
-from fcnet.data.loading import load, read_file
+from fcnet.data.loading import load, read_file, read_labelled
 from fcnet.data.npz import read_npz
-from fcnet.data.table import read_columns, read_features, read_table
-from fcnet.errors import counted
+from fcnet.data.plan import Plan, as_numbers
+from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_for, read_table
+from fcnet.errors import DataNotice, counted
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Names:
     features: Sequence[str] | None = None
     classes: Sequence[str] | None = None
     targets: str = "classes"  # or "numbers"
+    plan: Plan | None = None  # what it makes of a table's columns
 
 
 def is_file(source: str) -> bool:
@@ -60,7 +63,13 @@ def naming(source: str) -> Iterator[None]:
         raise type(error)(f"{source}: {error}") from None
 
 
-def check_probabilities(source: str, target: str | None, arrays: Iterable[np.ndarray]) -> None:
+def check_probabilities(
+    source: str,
+    target: str | None,
+    arrays: Iterable[np.ndarray],
+    choices: TableChoices | None = None,
+    plan: Plan | None = None,
+) -> None:
     """These targets, read from the file `source`, are from 0 to 1.
 
     Raises:
@@ -69,8 +78,10 @@ def check_probabilities(source: str, target: str | None, arrays: Iterable[np.nda
     if all(y.min() >= 0 and y.max() <= 1 for y in arrays):
         return
     path = Path(source).expanduser()
-    if target is not None and path.suffix.lower() == ".csv":
-        table.check_probabilities(path, target)
+    if target is not None and is_table_file(path):
+        read = read_labelled(path, target, choices or TableChoices(), plan, numbers=True)
+        names = targets.find_targets(read, target, numbers=True)
+        targets.check_probabilities(targets.with_targets(read, names)[0], names)
     for name, y in read_npz(path).items():
         if name.startswith("y") and not (y.min() >= 0 and y.max() <= 1):
             at = tuple(int(i) for i in np.argwhere((y < 0) | (y > 1))[0])
@@ -81,14 +92,19 @@ def check_probabilities(source: str, target: str | None, arrays: Iterable[np.nda
 
 
 def samples(
-    source: str, features: Sequence[str] | None, data_dir: str | None = None, split: str | None = None
+    source: str,
+    features: Sequence[str] | None,
+    data_dir: str | None = None,
+    split: str | None = None,
+    plan: Plan | None = None,
 ) -> np.ndarray:
-    """Inputs to predict, X (N, ...): all rows of a .csv or .npz file, or one part of a named set.
+    """Return inputs to predict, X (N, ...): all rows of a table or an .npz file, or one part of a named set.
 
     Args:
         source: a path or one of `NAMES`.
         features: the columns that the model was trained on, in order; None: all columns of the file.
         split: "train", "val" or "test" (None: test), of a named set.
+        plan: what the model makes of a table's columns.
 
     Raises:
         ValueError, FileNotFoundError: as `load`.
@@ -97,8 +113,11 @@ def samples(
     if not is_file(source):
         return load(source, data_dir=data_dir).splits()[split or "test"][0]
     path = _existing(source)
-    if path.suffix.lower() == ".csv":
-        return read_features(path, features or read_columns(path))
+    if is_table_file(path):
+        if plan is not None:
+            return plan.apply(read_for(plan, path))
+        read = read_table(path)
+        return as_numbers(read, features or read.names)
     arrays = read_npz(path, labels=False)
     key = next(key for key in ("X", "X_test", "X_train") if key in arrays)
     _check_samples(path, key, arrays[key])
@@ -112,15 +131,21 @@ def part(
 
     Args:
         split: "train", "val" or "test"; None: test, or val if there is no test part.
-        target: the label column of a .csv file.
+        target: the label column of a table.
 
     Raises:
         ValueError: no such part, or features or classes other than the model's.
     """
     if is_file(source):
         path = _existing(source)
-        target = target if path.suffix.lower() == ".csv" else None
-        dataset = read_file(path, target, features=names.features, classes=names.classes, targets=names.targets)
+        dataset = read_file(
+            path,
+            target if is_table_file(path) else None,
+            features=names.features,
+            classes=names.classes,
+            targets=names.targets,
+            plan=names.plan,
+        )
     else:
         check_split(source, split)
         dataset = load(source, data_dir=data_dir, targets=names.targets)
@@ -151,10 +176,12 @@ def _check_same(source: str, dataset: Dataset, names: Names) -> None:
 
 
 def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray, np.ndarray]:
-    """All rows of a .csv or .npz file as (X, y), labels numbered as the model numbers its classes.
+    """Return all rows of a table or an .npz file as (X, y), labels numbered as the model numbers its classes.
+
+    Rows of a table whose target is missing are left out, with a notice.
 
     Args:
-        target: the label column of a .csv file.
+        target: the label column of a table.
         names: what the model expects. features None: all columns but the target; classes None: the labels are
             0, 1, ...
 
@@ -163,15 +190,23 @@ def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray,
     """
     path = _existing(source)
     classes = names.classes or [str(number) for number in range(names.num_classes)]
-    if path.suffix.lower() == ".csv":
+    if is_table_file(path):
         if target is None:
             raise ValueError(f"target: expected the label column of {path}; name it with --target")
-        read = read_table(path, target, names.features, classes, numbers=names.targets == "numbers")
-        assert read.labels is not None  # read_table was given a target
+        numbers = names.targets == "numbers"
+        read = read_labelled(path, target, TableChoices(), names.plan, numbers=numbers)
+        found = targets.find_targets(read, target, numbers=numbers)
         known = tuple(names.classes or ())
-        if read.targets != known and sorted(read.targets) == sorted(known):
+        if numbers and found != known and sorted(found) == sorted(known):
             raise ValueError(f"target: expected the order of the training, {','.join(known)}; got {target}")
-        return read.X, read.labels
+        read, notes = targets.with_targets(read, found)
+        for note in notes:
+            warnings.warn(f"{read.begin}{note}", DataNotice, stacklevel=2)
+        y = targets.number_values(read, found) if numbers else targets.codes_of(read, found[0], classes)
+        if names.plan is not None:
+            return names.plan.apply(read), y
+        features = names.features or tuple(name for name in read.names if name not in found)
+        return as_numbers(read, features), y
     arrays = read_npz(path)
     key = "" if "X" in arrays else "_test" if "X_test" in arrays else "_train"
     plain = check_numbers if names.targets == "numbers" else plain_labels
@@ -193,9 +228,11 @@ def _check_samples(path: Path, name: str, X: np.ndarray) -> None:
 
 def _existing(source: str) -> Path:
     path = Path(source).expanduser()
-    if path.suffix.lower() not in (".csv", ".npz"):
+    if not is_table_file(path) and path.suffix.lower() != ".npz":
         hint = f"; {other_kind(path)}" if path.is_file() else ""
-        raise ValueError(f"expected one of {', '.join(NAMES)}, or a .csv or .npz file; got {source!r}{hint}")
+        raise ValueError(
+            f"expected one of {', '.join(NAMES)}, an .npz file, or a table: {SUFFIXES_TOLD}; got {source!r}{hint}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     return path

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import DATE_PARTS, date_part, dates, instead_of_a_number, number, truth_words
-from fcnet.data.column_plan import LEFT_OUT, ColumnPlan
-from fcnet.data.columns import Cells, Columns, Text, as_text, listed, shown
-from fcnet.errors import counted
+from fcnet.data.column_plan import COUNTS, LEFT_OUT, ColumnPlan
+from fcnet.data.columns import Cells, Columns, Text, as_text, listed
+from fcnet.errors import counted, shown
 
 MOST_LEVELS = 100  # of a category; the others are one
 MANY_NUMBERS = 20  # a text or two among more different numbers than this is a mistake, not a level
@@ -28,6 +28,7 @@ class Learner:
         prune: bool,
     ) -> None:
         self.read, self.rows, self.categorical, self.ordinal, self.prune = read, rows, categorical, ordinal, prune
+        self.prune_counts = prune
         self.count = read.count if rows is None else len(rows)
 
     def column(self, name: str, cells: Cells) -> ColumnPlan:
@@ -100,8 +101,8 @@ class Learner:
             mine = mine[~absent]
         if not len(mine):
             return self._nothing(name)
-        if self.prune and _counts_rows(values):
-            return ColumnPlan(name, LEFT_OUT, "it counts the rows")
+        if self.prune_counts and _counts_rows(values):
+            return ColumnPlan(name, LEFT_OUT, COUNTS)
         with np.errstate(over="ignore", invalid="ignore"):
             return self._made(name, "number", missing, bool(mine.min() != mine.max()), fill=float(np.median(mine)))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,62 +14,106 @@ import fcnet.errors as errors
 from fcnet import defaults
 from fcnet.data import catalogue, cifar
 from fcnet.data.checks import check_features, check_numbers
+from fcnet.data.columns import Columns, columns_of, is_frame, listed
 from fcnet.data.dataset import TARGETS, Dataset
 from fcnet.data.files import other_kind, remedy
 from fcnet.data.idx import read_images_and_labels
 from fcnet.data.labels import class_names, encode, encode_as, plain_labels
 from fcnet.data.npz import read_npz
-from fcnet.data.splits import TooFew, hold_out
+from fcnet.data.plan import Plan, as_numbers
+from fcnet.data.splits import TooFew, hold_out, split_rows
 from fcnet.data.synthetic import spirals
-from fcnet.data.table import header_hint, listed, read_columns, read_table
+from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_for, read_table, table_name
+from fcnet.data.targets import (
+    check_count_of_classes,
+    codes_of,
+    find_targets,
+    label_values,
+    number_values,
+    target_names,
+    with_targets,
+)
+from fcnet.errors import shown
 
-_SUFFIXES = (".npz", ".csv")
+_FILES = f"expected an .npz file, or a table: {SUFFIXES_TOLD}"
 
 
 def load(
-    name: str | os.PathLike[str],
+    name: Any,
     data_dir: str | os.PathLike[str] | None = None,
     target: str | int | None = None,
     split_seed: int = 0,
-    targets: str = "classes",
+    targets: str | None = None,
+    *,
+    header: bool | str | None = None,
+    sep: str | None = None,
+    decimal: str | None = None,
+    missing: str | Iterable[str] | None = None,
+    drop: str | Iterable[str | int] | None = None,
+    only: str | Iterable[str | int] | None = None,
+    ordinal: Mapping[str, Sequence[str]] | None = None,
 ) -> Dataset:
-    """A data set on the host: "digits", "mnist", "fashion-mnist", "cifar10", "spirals", or an .npz or .csv
-    file.
+    """Return a data set on the host: "digits", "mnist", "fashion-mnist", "cifar10", "spirals", a file, or a data frame.
 
-    name        one of fcnet.data.NAMES (in any case), or a path
+    name        one of fcnet.data.NAMES (in any case); the path of an .npz file, or of a table: .csv, .tsv, .txt, .data
+                (each also .gz) or .parquet; or a data frame (pandas, polars, pyarrow), or a dictionary of columns
     data_dir    where to look for the files of a named set; None: $FCNET_DATA, then the user's cache
-    target      the label column of a CSV file; its labels are numbers (1 and 1.0 are one class) if all are whole
-                and none begins with 0, else text (01 and 1 are two classes; beside text so are 1 and 1.0);
-                of numbers also several columns, "price,area"
+    target      the column of a table that holds the labels: its name, or its number, 0 for the first and -1 for the
+                last; labels are numbers (1 and 1.0 are one class) if all are whole and none begins with 0, else text
+                (01 and 1 are two classes; beside text so are 1 and 1.0); of numbers also several columns, "price,area"
     split_seed  chooses the rows held out; independent of the seeds used in training
-    targets     "classes", or "numbers": what an .npz or .csv file holds as targets are values to predict, not labels;
-                they stay as they are: only X is preprocessed when a network is trained
+    targets     "classes", or "numbers": what a file holds as targets are values to predict, not labels; None: classes,
+                but whole numbers of more than 50 values are refused, as probably meant to be predicted
 
-    X is (N, D): uint8 for images and digits, float64 for spirals and CSV files, the stored type for .npz
-    files. y is int64 codes. Where there is an official test part, a stratified tenth of the training part
+    and of tables (what is not given is found out, and said where it is not plain; `fcnet.errors.DataNotice`):
+
+    header      whether the first row holds the names of the columns; without, they are 0, 1, ...
+    sep         between cells: one character, "tab" or "blank" (any run of blanks)
+    decimal     "." or ","
+    missing     what stands for a missing value, besides an empty cell, NA, N/A, nan, null and ?
+    drop, only  columns to leave out; the only ones to use
+    ordinal     levels of ordered columns from low to high, {"size": ["small", "large"]}
+
+    X is (N, D): uint8 for images and digits, the stored type for .npz files, else float64; of a table what `Plan` makes
+    of its columns, learned from the training rows: `plan` says it. Rows whose target is missing are left out. y is
+    int64 codes. Where there is an official test part, a stratified tenth of the training part
     becomes the validation part; where there is none, validation and test part are a stratified tenth of the
     data each. A file with parts of its own keeps them.
 
     Raises ValueError (unknown name, damaged or unfit file), FileNotFoundError (files that are not there; the
     message says where it looked and how to get them), fcnet.errors.MissingExtra (digits without
-    scikit-learn).
+    scikit-learn, Parquet without pyarrow).
     """
+    choices = TableChoices.of(header, sep, decimal, missing, drop, only, ordinal)
+    if targets not in (None, *TARGETS):
+        raise errors.unknown("targets", targets, TARGETS)
+    if is_frame(name):
+        read = columns_of(name, choices.reading.missing, name="data")
+        return _table(read, None if target is None else str(target), split_seed, targets, choices, name="data")
     if not isinstance(name, str | os.PathLike):
         raise TypeError(
             f"data: expected a name or a path; got {type(name).__name__}; for arrays use fcnet.data.Dataset"
         )
     key = os.fspath(name).lower()
     path = Path(name).expanduser()
-    if key not in catalogue.NAMES and path.suffix.lower() not in _SUFFIXES and not (key and path.exists()):
+    is_table = key not in catalogue.NAMES and is_table_file(path)
+    if key not in catalogue.NAMES and not is_table and path.suffix.lower() != ".npz" and not (key and path.exists()):
         raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv"])
-    if target is not None and (key in catalogue.NAMES or path.suffix.lower() == ".npz"):
-        raise ValueError(
-            f"target: expected only with a .csv file; got {target!r} with {os.fspath(name)!r}; leave it out"
-        )
-    if targets not in TARGETS:
-        raise errors.unknown("targets", targets, TARGETS)
+    given: list[tuple[str, Any]] = [
+        ("target", target),
+        ("header", header),
+        ("sep", sep),
+        ("decimal", decimal),
+        ("missing", missing),
+    ]
+    given += [("drop", drop), ("only", only), ("ordinal", ordinal)]
+    for argument, value in given:
+        if value and not is_table and (key in catalogue.NAMES or path.suffix.lower() == ".npz"):
+            raise ValueError(
+                f"{argument}: expected only with a table; got {value!r} with {os.fspath(name)!r}; leave it out"
+            )
     if targets == "numbers" and key in catalogue.NAMES:
-        raise ValueError(f"data: expected an .npz or .csv file of numbers to predict; got {key}, which has classes")
+        raise ValueError(f"data: expected a table or an .npz file of numbers to predict; got {key}, which has classes")
     if key == "digits":
         return _digits(split_seed)
     if key == "spirals":
@@ -77,7 +122,7 @@ def load(
         return _cifar10(data_dir, split_seed)
     if key in catalogue.NAMES:
         return _mnist(key, data_dir, split_seed)
-    return read_file(path, None if target is None else str(target), split_seed, targets=targets)
+    return read_file(path, None if target is None else str(target), split_seed, targets=targets, choices=choices)
 
 
 def _digits(split_seed: int) -> Dataset:
@@ -125,9 +170,16 @@ def _cifar10(data_dir: str | os.PathLike[str] | None, split_seed: int) -> Datase
     paths, n = list(files.values()), cifar.RECORDS
     X, y = np.empty((len(paths) * n, cifar.PIXELS), np.uint8), np.empty(len(paths) * n, np.int64)
     # Threads, because unpacking .xz takes seconds a file and runs outside Python's lock.
-    with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
-        parts = [slice(i * n, (i + 1) * n) for i in range(len(paths))]
-        list(pool.map(lambda path, part: cifar.read_batch(path, X[part], y[part], advice), paths, parts))
+    parts = [slice(i * n, (i + 1) * n) for i in range(len(paths))]
+
+    def read(path: Path, part: slice) -> None:
+        cifar.read_batch(path, X[part], y[part], advice)
+
+    try:
+        with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
+            list(pool.map(read, paths, parts))
+    except RuntimeError:  # no thread to be had, as in a container that limits them
+        list(map(read, paths, parts))
     train = (len(paths) - 1) * n
     return Dataset(
         **hold_out(X[:train], y[:train], ("val",), split_seed),
@@ -146,59 +198,104 @@ def read_file(
     split_seed: int = 0,
     features: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
-    targets: str = "classes",
+    targets: str | None = None,
+    plan: Plan | None = None,
+    choices: TableChoices | None = None,
 ) -> Dataset:
-    """An .npz or .csv file as a data set, as `load` says.
+    """Return an .npz file or a table as a data set, as `load` says.
 
-    features, classes: what a trained model calls its inputs and classes, by number; None: they are learned
-    from the file. With them the same rows as in training are held out, whatever the order of the columns.
+    features, classes, plan: what a trained model calls its inputs and classes, by number, and what it makes of columns;
+    None: they are learned from the file. With them the same rows as in training are held out, whatever the order of
+    the columns.
     """
     if not path.exists():
-        raise FileNotFoundError(f"data: expected an .npz or .csv file; {str(path)!r} does not exist")
-    if not path.is_file() or path.suffix.lower() not in _SUFFIXES:
+        raise FileNotFoundError(f"data: {_FILES}; {str(path)!r} does not exist")
+    is_table = is_table_file(path)
+    if not path.is_file() or not (is_table or path.suffix.lower() == ".npz"):
         what = f"the folder {str(path)!r}; name a file" if path.is_dir() else f"{str(path)!r}; {other_kind(path)}"
-        raise ValueError(f"data: expected an .npz or .csv file; got {what}")
+        raise ValueError(f"data: {_FILES}; got {what}")
     try:
-        if path.suffix.lower() == ".csv":
-            return _csv(path, target, split_seed, features, classes, targets)
-        return _npz(path, split_seed, classes, targets)
+        if not is_table:
+            return _npz(path, split_seed, classes, targets)
+        choices = choices or TableChoices()
+        read = read_labelled(path, target, choices, plan, numbers=targets == "numbers")
+        return _table(read, target, split_seed, targets, choices, table_name(path), features, classes, plan)
     except (ValueError, TypeError) as error:  # what Dataset has against a file's content is the file's fault
         message = str(error)
         raise ValueError(message if message.startswith(str(path)) else f"{path}: {message}") from None
 
 
-def _csv(
-    path: Path,
+def read_labelled(
+    path: Path, target: str | None, choices: TableChoices, plan: Plan | None, *, numbers: bool
+) -> Columns:
+    """Return the columns of a table, the targets' cells as they are spelled."""
+
+    def kept(names: tuple[str, ...]) -> set[str]:
+        return set() if target is None else set(target_names(names, target, several=numbers))
+
+    if plan is not None:
+        return read_for(plan, path, kept)
+    ordinal = (choices.ordinal or {}).keys()
+    return read_table(path, choices.reading, lambda names: kept(names) | ordinal)
+
+
+def _table(
+    read: Columns,
     target: str | None,
     split_seed: int,
-    features: Sequence[str] | None,
-    classes: Sequence[str] | None,
-    targets: str,
+    targets: str | None,
+    choices: TableChoices,
+    name: str,
+    features: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    plan: Plan | None = None,
 ) -> Dataset:
     if target is None:
-        columns = read_columns(path)
-        raise ValueError(f"target: expected the label column, one of {listed(columns)}; got none{header_hint(columns)}")
-    numbers = targets == "numbers"
-    table = read_table(path, target, features, classes, numbers=numbers)
-    assert table.labels is not None  # read_table was given a target
-    where = f"column {target!r}"
-    if numbers:
-        parts = _held_out(where, table.X, table.labels, ("val", "test"), split_seed, numbers)
-        return Dataset(
-            **parts,
-            name=path.stem,
-            classes=table.targets if len(table.targets) > 1 else None,
-            features=table.features,
-            targets=targets,
+        raise ValueError(
+            f"{read.begin}target: expected the label column, one of {listed(read.names)}{read.unnamed}; got none"
         )
-    values = np.unique(table.labels)
-    _check_classes(where, values, classes)
-    y = table.labels if classes is not None else encode(target, table.labels, values)
+    numbers = targets == "numbers"
+    found = find_targets(read, target, numbers=numbers)
+    read, left_out = with_targets(read, found)
+    if numbers:
+        y, strata = number_values(read, found), np.zeros(read.count, dtype=np.int64)
+        classes = found if len(found) > 1 else None
+    else:
+        labels = label_values(read, found[0], targets) if classes is None else codes_of(read, found[0], classes)
+        values = np.unique(labels)
+        _check_classes(f"column {shown(found[0])}", values, classes)
+        y = strata = labels if classes is not None else encode(found[0], labels, values)
+        classes = class_names(values) if classes is None else tuple(classes)
+    try:
+        parts = split_rows(strata, ("val", "test"), split_seed)
+    except TooFew as error:
+        raise ValueError(f"column {shown(target)}: {error.needs}; give more rows") from None
+    notes = [*read.notes, *left_out]
+    learned = plan
+    if plan is None and features is None:
+        learned = Plan.learn(
+            read,
+            rows=parts["train"],
+            targets=found,
+            ordinal=choices.ordinal,
+            drop=choices.drop,
+            only=choices.only,
+        )
+        notes += learned.said()
+        for note in notes:
+            warnings.warn(f"{read.begin}{note}", errors.DataNotice, stacklevel=2)
+    arrays: dict[str, Any] = {}
+    for part, rows in parts.items():
+        some = read.take(rows)
+        arrays[f"X_{part}"] = learned.apply(some) if learned is not None else as_numbers(some, features or ())
+        arrays[f"y_{part}"] = y[rows]
     return Dataset(
-        **_held_out(where, table.X, y, ("val", "test"), split_seed, numbers),
-        name=path.stem,
-        classes=class_names(values) if classes is None else tuple(classes),
-        features=table.features,
+        **arrays,
+        name=name,
+        classes=classes,
+        features=learned.features if learned is not None else tuple(features or ()),
+        targets="numbers" if numbers else "classes",
+        plan=learned,
     )
 
 
@@ -208,12 +305,7 @@ def _held_out(
     try:
         return hold_out(X, y, parts, split_seed, stratify=not numbers)
     except TooFew as error:
-        remedy = (
-            "give more rows"
-            if where.startswith("column")
-            else ("give more, or parts of your own: X_train, X_val and so on")
-        )
-        raise ValueError(f"{where}: {error.needs}; {remedy}") from None
+        raise ValueError(f"{where}: {error.needs}; give more, or parts of your own: X_train, X_val and so on") from None
 
 
 def _check_classes(where: str, values: np.ndarray, classes: Sequence[str] | None) -> None:
@@ -222,7 +314,7 @@ def _check_classes(where: str, values: np.ndarray, classes: Sequence[str] | None
         raise ValueError(f"{where}: expected at least 2 classes; got only label {only!r}; give samples of every class")
 
 
-def _npz(path: Path, split_seed: int, classes: Sequence[str] | None, targets: str) -> Dataset:
+def _npz(path: Path, split_seed: int, classes: Sequence[str] | None, targets: str | None) -> Dataset:
     arrays = read_npz(path)
     own = {key: key for key in arrays}  # what the file calls them
     if "X" in arrays:
@@ -243,6 +335,8 @@ def _npz(path: Path, split_seed: int, classes: Sequence[str] | None, targets: st
     if not numbers:
         values = np.unique(labels["y_train"])
         _check_classes(own["y_train"], values, None)
+        if classes is None and values.dtype.kind in "iu":
+            check_count_of_classes(own["y_train"], len(values), targets)
         y = {
             key: encode(key, part, values) if classes is None else encode_as(own[key], part, classes)
             for key, part in labels.items()
@@ -266,7 +360,7 @@ def _npz(path: Path, split_seed: int, classes: Sequence[str] | None, targets: st
         classes=None if classes is None else tuple(classes),
         preprocess=preprocess,
         image_shape=image_shape,
-        targets=targets,
+        targets="numbers" if numbers else "classes",
     )
 
 

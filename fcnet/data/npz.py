@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,7 +16,7 @@ _KEYS = ("X", "y", "X_train", "y_train", "X_val", "y_val", "X_test", "y_test")
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, struct.error,
     ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, SyntaxError, MemoryError,
-    OverflowError, OSError,
+    OverflowError, OSError, RecursionError, TypeError, tokenize.TokenError,  # a header is Python source
 )  # fmt: skip
 
 
@@ -58,6 +60,7 @@ def _check_kind(path: Path, start: bytes) -> None:
 
 
 def _read(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> np.ndarray:
+    _check_member(path, archive, stored)
     try:
         array = archive[stored]
     except _DAMAGED as error:
@@ -67,9 +70,37 @@ def _read(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> np.ndarray:
                 f"save it as numbers, {stored}.astype(float), or text, {stored}.astype(str)"
             ) from None
         raise _damaged(path, error, stored) from None
-    if not isinstance(array, np.ndarray):  # a member that is no .npy file comes as its raw bytes
-        raise ValueError(f"{path}: {stored}: expected an array; got another file; save with np.savez(path, X=X, y=y)")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _check_member(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> None:
+    """ValueError unless a member is an .npy file of the size that its header says: NumPy makes an array first and
+    reads it then, and takes a member that is none whole into memory.
+    """
+    file = archive.zip
+    assert file is not None  # it is open
+    name = stored if stored in file.namelist() else f"{stored}.npy"
+    try:
+        with file.open(name) as stream:
+            start = stream.read(len(np.lib.format.MAGIC_PREFIX))
+            if start != np.lib.format.MAGIC_PREFIX:
+                raise ValueError(
+                    f"{path}: {stored}: expected an array; got another file; save with np.savez(path, X=X, y=y)"
+                )
+        with file.open(name) as stream:
+            version = np.lib.format.read_magic(stream)
+            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = header(stream)
+    except _DAMAGED as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise _damaged(path, error, stored) from None
+    wanted = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and wanted > file.getinfo(name).file_size:
+        raise ValueError(
+            f"{path}: {stored}: expected {wanted} bytes for {dtype} {shape}; got only {file.getinfo(name).file_size}; "
+            "it is damaged, save it again with np.savez"
+        )
 
 
 def _damaged(path: Path, error: BaseException, member: str | None = None) -> ValueError:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import ORDERS, number
-from fcnet.data.column_plan import COLUMN_KINDS, DROPPED, LEFT_OUT, NOT_AMONG, ColumnPlan
-from fcnet.data.columns import Columns, columns_of, listed, place_of, printable, shown, word_of
+from fcnet.data.column_plan import COLUMN_KINDS, COUNTS, DROPPED, LEFT_OUT, NOT_AMONG, ColumnPlan
+from fcnet.data.columns import Columns, columns_of, in_line, listed, place_of, word_of
 from fcnet.data.fill_columns import fill
 from fcnet.data.learn_columns import Learner
-from fcnet.errors import alike, counted
+from fcnet.errors import alike, counted, shown
 
 LARGEST = 1e150  # squares of larger numbers cannot be summed in float64, as figures of targets and outputs are
 
@@ -81,6 +81,12 @@ class Plan:
             for name, cells in read
             if name not in targets
         ]
+        if not any(column.outputs for column in columns):  # then a count of the rows may be time
+            learner.prune_counts = False
+            columns = [
+                learner.column(column.name, read[column.name]) if column.reason == COUNTS else column
+                for column in columns
+            ]
         plan = cls(
             tuple(columns), targets, read.names, read.header, read.decimal, read.sep, tuple(sorted(read.missing))
         )
@@ -124,8 +130,10 @@ class Plan:
         """The columns whose cells are words, even if these are all numbers in another file."""
         return frozenset(column.name for column in self.used if column.kind != "number")
 
-    def apply(self, table: Any, rows: np.ndarray | None = None) -> np.ndarray:
+    def apply(self, table: Any, rows: np.ndarray | None = None, *, largest: float = LARGEST) -> np.ndarray:
         """Return the columns of numbers (N, D), float64, of a table with the same columns; others are ignored.
+
+        rows: those of these numbers. largest: how large a number may be.
 
         Raises ValueError for a column that is not there, or that holds another kind of values than in training.
         """
@@ -140,7 +148,7 @@ class Plan:
         for column, width in zip(used, widths, strict=True):
             fill(X[:, at : at + width], column, read[column.name], read)
             at += width
-        self._check_size(X, read, widths)
+        self._check_size(X, read, widths, largest)
         return X
 
     def check_names(self, read: Columns) -> None:
@@ -158,22 +166,24 @@ class Plan:
             + (hint or "; add it, with empty cells where its value is not known")
         )
 
-    def _check_size(self, X: np.ndarray, read: Columns, widths: list[int]) -> None:
+    def _check_size(self, X: np.ndarray, read: Columns, widths: list[int], largest: float) -> None:
         with np.errstate(invalid="ignore"):
-            if not X.size or max(float(X.max()), -float(X.min())) <= LARGEST:
+            if not X.size or max(float(X.max()), -float(X.min())) <= largest:
                 return
-        row, place = (int(i) for i in np.argwhere(~(np.abs(X) <= LARGEST))[0])
+        row, place = (int(i) for i in np.argwhere(~(np.abs(X) <= largest))[0])
         column = self.used[int(np.searchsorted(np.cumsum(widths), place, side="right"))]
-        raise ValueError(
-            f"{read.where(row, column.name)}: expected a "
-            + (f"number of size {LARGEST:g} or less" if np.isfinite(X[row, place]) else "finite number")
-            + f"; got {X[row, place]:g}; "
-            + (
-                "use smaller units, or remove the row"
-                if np.isfinite(X[row, place])
-                else "correct it, or leave it empty"
+        value = X[row, place]
+        if np.isnan(value):
+            what, got, remedy = "finite number", "none, it is missing", "fill it in or remove the row"
+        elif np.isinf(value):
+            what, got, remedy = "finite number", f"{value}", "correct it, or remove the row"
+        else:
+            what, got, remedy = (
+                f"number of size {largest:g} or less",
+                f"{value:g}",
+                "use smaller units or remove the row",
             )
-        )
+        raise ValueError(f"{read.where(row, column.name)}: expected a {what}; got {got}; {remedy}")
 
     # As plain values
 
@@ -199,9 +209,9 @@ class Plan:
         for column in self.columns:
             kind = "" if column.kind == LEFT_OUT else column.kind
             rows.append(
-                (printable(column.name), kind, f"{column.missing:.1%}" if column.missing else "", column.becomes())
+                (in_line(column.name), kind, f"{column.missing:.1%}" if column.missing else "", column.becomes())
             )
-        rows += [(printable(target), "target", "", "what is predicted") for target in self.targets]
+        rows += [(in_line(target), "target", "", "what is predicted") for target in self.targets]
         first, second = (max(len(row[at]) for row in rows) for at in (0, 1))
         first = min(first, 40)
         lines = [f"{a:<{first}}  {b:<{second}}  {c:>7}  {d}".rstrip() for a, b, c, d in rows]
@@ -216,7 +226,7 @@ class Plan:
         unasked = [column for column in self.left_out if column.reason not in (DROPPED, NOT_AMONG)]
         by_reason: dict[str, list[str]] = {}
         for column in unasked:
-            by_reason.setdefault(column.reason, []).append(printable(column.name))
+            by_reason.setdefault(column.reason, []).append(in_line(column.name))
         told = [f"{listed(names, 8)} ({reason})" for reason, names in by_reason.items()]
         lines = [f"left out: {'; '.join(told)}"] if told else []
         lines += [
@@ -263,6 +273,6 @@ def _chosen(
     return dropped
 
 
-def as_numbers(read: Columns, names: Sequence[str]) -> np.ndarray:
+def as_numbers(read: Columns, names: Sequence[str], largest: float = LARGEST) -> np.ndarray:
     """Return these columns, all numbers, as (N, D) float64, in this order. Raises ValueError for anything else."""
-    return Plan(tuple(ColumnPlan(name, "number", fill=np.nan) for name in names)).apply(read)
+    return Plan(tuple(ColumnPlan(name, "number", fill=np.nan) for name in names)).apply(read, largest=largest)

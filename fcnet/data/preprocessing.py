@@ -107,7 +107,7 @@ def learn(kind: str, X_train: np.ndarray, *, name: str = "X_train") -> Preproces
             scale = np.full(D, 1 / 255)
         elif kind == "scale":
             low, high = X_train.min().item(), X_train.max().item()  # their difference is exact, of integers too
-            shift, scale = np.full(D, float(low)), np.full(D, _inverse(np.array(float(high - low))))
+            shift, scale = np.full(D, float(low)), np.full(D, inverse_of(np.array(float(high - low))))
         elif kind == "center" and pixels:
             shift, scale = _mean(X_train, D), np.full(D, 1 / 255)
         elif kind == "robust":
@@ -118,9 +118,9 @@ def learn(kind: str, X_train: np.ndarray, *, name: str = "X_train") -> Preproces
             farthest = np.where(low == high, 0, np.maximum(difference(high, shift), -difference(low, shift)))
             std, overall = _deviations(X_train, shift, farthest)
             if kind == "center":
-                scale = np.full(D, _inverse(overall))
+                scale = np.full(D, inverse_of(overall))
             else:
-                scale = _inverse(np.maximum(std, PIXEL_STD_FLOOR * overall) if pixels else std)
+                scale = inverse_of(np.maximum(std, PIXEL_STD_FLOOR * overall) if pixels else std)
     if not (np.isfinite(shift).all() and np.isfinite(scale).all() and scale.all()):
         largest = np.maximum(X_train.max(axis=0), -X_train.min(axis=0)).reshape(D)
         raise ValueError(
@@ -144,10 +144,10 @@ def _by_quartiles(X: np.ndarray, D: int) -> tuple[np.ndarray, np.ndarray]:
         lower, median, upper = np.quantile(z, (0.25, 0.5, 0.75), axis=0)
         most = z.max(axis=0) - z.min(axis=0)
         shift[columns], spread[columns] = first + median, np.where(upper > lower, upper - lower, most / 2)
-    return shift, _inverse(spread)
+    return shift, inverse_of(spread)
 
 
-def _inverse(std: np.ndarray) -> np.ndarray:
+def inverse_of(std: np.ndarray) -> np.ndarray:
     """1 / std, and 1 where float64 cannot hold that."""
     varied = std >= np.finfo(np.float64).tiny
     return np.where(varied, 1 / np.where(varied, std, 1.0), 1.0)

@@ -21,22 +21,35 @@ class _Refused(Exception):
     pass
 
 
-def _encode(text: str, encoding: str = "latin1") -> bytes:
+def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     # Stands in for _codecs.encode, by which Python 3 writes bytes into a protocol-2 pickle; always in latin1.
-    if encoding != "latin1":
-        raise _Refused(f"_codecs.encode to {encoding!r}")
+    if not isinstance(text, str) or not isinstance(encoding, str) or encoding != "latin1":
+        raise _Refused(f"_codecs.encode to {_named(encoding)!r}")
     return text.encode("latin1")
+
+
+def _named(value: Any) -> str:
+    return value[:20] if isinstance(value, str) else type(value).__name__
 
 
 class _Dtype:
     """Stands in for numpy.dtype: name and byte order are kept."""
 
-    def __init__(self, name: str | bytes, *_: object) -> None:
-        self.name = name.decode("latin1") if isinstance(name, bytes) else str(name)
+    def __init__(self, name: Any, *_: object) -> None:
+        self.name = _text(name)
         self.order = "|"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1].decode("latin1") if isinstance(state[1], bytes) else str(state[1])
+        self.order = _text(state[1])
+
+
+def _text(value: Any) -> str:
+    """A short text as it is. What holds others is never spelled: of a few bytes that can take for ever."""
+    if isinstance(value, bytes):
+        value = value.decode("latin1")
+    if not isinstance(value, str) or len(value) > 100:
+        raise _Refused(f"a dtype by a {type(value).__name__}")
+    return value
 
 
 class _Array:
@@ -48,7 +61,10 @@ class _Array:
     data: Any = b""
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, bytes]) -> None:
-        _, self.shape, self.dtype, self.fortran, self.data = state
+        _, shape, self.dtype, fortran, self.data = state
+        if not isinstance(shape, tuple) or not all(type(length) is int for length in shape):
+            raise _Refused("an array with another shape than a tuple of integers")
+        self.shape, self.fortran = shape, fortran is True or fortran == 1
 
 
 def _value(value: Any, kinds: frozenset[str]) -> Any:
@@ -64,7 +80,7 @@ def _value(value: Any, kinds: frozenset[str]) -> Any:
 
 def _frombuffer(data: Any, dtype: Any, shape: tuple[int, ...], order: Any) -> _Array:
     array = _Array()
-    array.__setstate__((1, shape, dtype, order == "F", data))
+    array.__setstate__((1, shape, dtype, isinstance(order, str | bytes) and order in ("F", b"F"), data))
     return array
 
 
@@ -84,12 +100,74 @@ _ADMITTED: dict[tuple[str, str], Any] = {
 }
 
 
+# What makes sets, or objects in other ways than `_ADMITTED`.
+_WITHOUT = {
+    code[0]
+    for code in (
+        *(
+            pickle.EMPTY_SET,
+            pickle.ADDITEMS,
+            pickle.FROZENSET,
+            pickle.PERSID,
+            pickle.BINPERSID,
+            pickle.INST,
+            pickle.OBJ,
+        ),
+        *(pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4),
+        *(pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+    )
+}
+
+
 class _Unpickler(pickle._Unpickler):
     # The one in Python: the one in C takes a number in a damaged file for a size and can ask for 64 GB of memory.
     # One opcode does so here too; read as plain bytes, it gets no more than the file has.
+    #
+    # The work is in proportion to the file: each opcode does a bounded amount, but for those that ask an object for its
+    # hash or spelling, which for a list of lists of the same list is never done, and for a list 200,000 deep the end
+    # of the process. So keys are texts and numbers only, and there are no sets and no objects but the stand-ins.
     dispatch: ClassVar[Any] = {
-        **pickle._Unpickler.dispatch,
+        **{code: load for code, load in pickle._Unpickler.dispatch.items() if code not in _WITHOUT},
         pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
+    }
+
+    def load_dict(self) -> None:
+        items = self.pop_mark()  # type: ignore[attr-defined]
+        self._check_keys(items[::2])
+        self.append({items[at]: items[at + 1] for at in range(0, len(items), 2)})  # type: ignore[attr-defined]
+
+    def load_setitem(self) -> None:
+        self._check_keys(self.stack[-2:-1])  # type: ignore[attr-defined]
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        self._check_keys(self.stack[::2])  # type: ignore[attr-defined]
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_reduce(self) -> None:
+        called = self.stack[-2]  # type: ignore[attr-defined]
+        if not any(called is admitted for admitted in _ADMITTED.values()):
+            raise _Refused(f"a call of a {type(called).__name__}")
+        super().load_reduce()  # type: ignore[misc]
+
+    def load_build(self) -> None:
+        built = self.stack[-2]  # type: ignore[attr-defined]
+        if not isinstance(built, _Array | _Dtype):
+            raise _Refused(f"the state of a {type(built).__name__}")
+        super().load_build()  # type: ignore[misc]
+
+    @staticmethod
+    def _check_keys(keys: list[Any]) -> None:
+        for key in keys:
+            if not isinstance(key, str | bytes | int | float):
+                raise _Refused(f"a dict with a {type(key).__name__} for a key")
+
+    dispatch |= {
+        pickle.DICT[0]: load_dict,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -144,7 +222,7 @@ def load_npy_dict(path: Path, advice: str = "get the file again") -> dict[str, n
             version = np.lib.format.read_magic(stream)
             header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, _, dtype = header(stream)
-        except (ValueError, SyntaxError, TokenError) as error:  # a header is Python source
+        except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError) as error:  # a header is Python source
             raise ValueError(
                 f"{path}: expected an .npy file; got another or a damaged one ({error}); {advice}"
             ) from None

@@ -52,8 +52,7 @@ def stratified_split(
         while enough - len(sizes) < sum(max(1, int(enough * fraction + 0.5)) for fraction in fractions):
             enough += 1
         raise TooFew(N, len(sizes), enough)
-    noise = np.random.Philox(key=np.array([seed, _PURPOSE], dtype=np.uint64)).random_raw(N)
-    order = np.lexsort((noise, codes))  # class by class, each in random order
+    order = _by_class(codes, seed)
     rank = np.arange(N) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # 0, 1, ... within each class
     taken = np.zeros_like(sizes)
     held_out = []
@@ -68,6 +67,23 @@ def stratified_split(
     return [train, *held_out]
 
 
+def stratified_folds(y: np.ndarray, count: int, seed: int = 0) -> list[np.ndarray]:
+    """Return row numbers of `count` folds, each ascending: rows of every class (N,) dealt out in turn, in random order.
+
+    A class of one row is in none of them, so that the rows beside a fold have every class.
+    """
+    _, codes, sizes = np.unique(y, return_inverse=True, return_counts=True)
+    order = _by_class(codes, seed)
+    order = order[sizes[codes[order]] > 1]
+    return [np.sort(order[at::count]) for at in range(count)]
+
+
+def _by_class(codes: np.ndarray, seed: int) -> np.ndarray:
+    """The rows class by class, each in random order."""
+    noise = np.random.Philox(key=np.array([seed, _PURPOSE], dtype=np.uint64)).random_raw(len(codes))
+    return np.lexsort((noise, codes))
+
+
 def _shares(floor: np.ndarray, owed: np.ndarray, room: np.ndarray, count: int) -> np.ndarray:
     """`count` rows shared among the classes: the rounded-down share, then one from each that owes most."""
     take = np.minimum(floor, room)
@@ -78,6 +94,12 @@ def _shares(floor: np.ndarray, owed: np.ndarray, room: np.ndarray, count: int) -
     return take
 
 
+def split_rows(strata: np.ndarray, parts: Sequence[str], seed: int) -> dict[str, np.ndarray]:
+    """Return the row numbers of "train" and of each of `parts`, ascending; raises as `stratified_split`."""
+    train, *rest = stratified_split(strata, [HELD_OUT] * len(parts), seed)
+    return {"train": train, **dict(zip(parts, rest, strict=True))}
+
+
 def hold_out(X: np.ndarray, y: np.ndarray, parts: Sequence[str], seed: int, *, stratify: bool = True) -> dict[str, Any]:
     """Split X (N, ...) and codes y (N,) for Dataset: X_train, y_train and X_part, y_part for each of `parts`.
 
@@ -85,9 +107,10 @@ def hold_out(X: np.ndarray, y: np.ndarray, parts: Sequence[str], seed: int, *, s
     X is taken over: its memory becomes the training part's, so that a large array is never there twice.
     """
     strata = y if stratify else np.zeros(len(y), dtype=np.int64)
-    train, *rest = stratified_split(strata, [HELD_OUT] * len(parts), seed)
+    rows_of = split_rows(strata, parts, seed)
+    train = rows_of.pop("train")
     result = {}
-    for part, rows in zip(parts, rest, strict=True):
+    for part, rows in rows_of.items():
         result[f"X_{part}"], result[f"y_{part}"] = X[rows], y[rows]
     result["X_train"], result["y_train"] = _keep_rows(X, train), y[train]
     return result

@@ -26,6 +26,8 @@ __all__ = [
     "elu_forward",
     "gelu_backward",
     "gelu_forward",
+    "identity_backward",
+    "identity_forward",
     "leaky_relu_backward",
     "leaky_relu_forward",
     "maxout_backward",
@@ -36,6 +38,8 @@ __all__ = [
     "sigmoid_forward",
     "silu_backward",
     "silu_forward",
+    "softplus_backward",
+    "softplus_forward",
     "tanh_backward",
     "tanh_forward",
 ]
@@ -43,6 +47,27 @@ __all__ = [
 LEAK = 0.01  # slope of leaky ReLU below 0
 CUBIC, SPREAD = 0.044715, math.sqrt(2 / math.pi)  # of GELU
 LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a number
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("identity_forward", x=x))
+def identity_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+    """No activation, out = x: layers in a row then make a linear map of low rank.
+
+    Source: Baldi and Hornik, "Neural Networks and Principal Component Analysis", 1989.
+
+    Args and returns: as `relu_forward`; the cache, which the backward pass needs for its shape only, is out.
+    """
+    if out is None:
+        out = x.copy()
+    elif out is not x:
+        out[...] = x
+    return out, out
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("identity_backward", dout, cache))
+def identity_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout; arguments as in `relu_backward`."""
+    return identity_forward.reference(dout, out=dx)[0]
 
 
 @accelerated("out", "cache", check=lambda x, **_: checks.floating("relu_forward", x=x))
@@ -152,6 +177,33 @@ def tanh_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Arra
     slope = xp.multiply(cache, cache, out=None if dx is dout else dx)
     xp.subtract(1, slope, out=slope)
     return xp.multiply(dout, slope, out=dx)
+
+
+@accelerated("out", "cache", check=lambda x, **_: checks.floating("softplus_forward", x=x))
+def softplus_forward(x: Array, *, out: Array | None = None, cache: Array | None = None) -> tuple[Array, Array]:
+    """Softplus, a smooth ReLU, out = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|)): nothing overflows.
+
+    Source: Dugas et al., "Incorporating Second-Order Functional Knowledge for Better Option Pricing", 2001.
+
+    Args and returns: as `relu_forward`; the cache is the derivative, σ(x) = 1 - exp(-out).
+    """
+    xp = array_module(x)
+    slope = xp.abs(x, out=cache)
+    xp.negative(slope, out=slope)
+    xp.exp(slope, out=slope)
+    xp.log1p(slope, out=slope)
+    out = xp.maximum(x, 0, out=out)
+    xp.add(out, slope, out=out)
+    xp.negative(out, out=slope)
+    xp.expm1(slope, out=slope)
+    xp.negative(slope, out=slope)
+    return out, slope
+
+
+@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("softplus_backward", dout, cache))
+def softplus_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+    """dx = dout σ(x); arguments as in `relu_backward`."""
+    return array_module(dout, cache).multiply(dout, cache, out=dx)
 
 
 class GatedCache(NamedTuple):
@@ -326,6 +378,8 @@ ACTIVATIONS = {
     "maxout": _maxout(pieces=2, init="xavier"),
     "gelu": Activation(gelu_forward.reference, gelu_backward.reference, init="he", own_cache=True),
     "silu": Activation(silu_forward.reference, silu_backward.reference, init="he", own_cache=True),
+    "softplus": Activation(softplus_forward.reference, softplus_backward.reference, init="he", own_cache=True),
+    "identity": Activation(identity_forward.reference, identity_backward.reference, init="xavier"),
 }
 
 

@@ -43,6 +43,8 @@ class FullyConnectedNet:
         target_scaling: with the loss "mse" shift and scale (C,) of the targets, or None; a Solver learns it from its
             training split, and it is saved with the model. The loss, its gradients and `scores` are those of
             (y - shift) * scale, on which the network is trained; `predict` speaks in the targets' own units.
+        threshold: of two classes the second is predicted where its probability is above this, as is a label that may be
+            on or off if it is the only one; None: 1/2. It may be set at any time and is saved with the model.
         classes, features: names of the classes and of the input columns, or None.
         plan: what becomes of a table's columns before they are inputs (`fcnet.data.Plan`), or None; it is saved with
             the model, and lets it take data frames.
@@ -79,8 +81,8 @@ class FullyConnectedNet:
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
             input_dim: D. num_classes: C, at least 2; with the losses "mse" and "bce" the number of outputs, at least 1.
-            activation: of the hidden layers, one for all or a list of one for each: "relu", "leaky_relu", "elu",
-                "sigmoid", "tanh", "maxout", "gelu" or "silu".
+            activation: of the hidden layers, one for all or a list of one for each: names in
+                `fcnet.functional.ACTIVATIONS`, such as "relu" or "gelu".
             maxout_pieces: pieces of each maxout unit, 2 if not given; only with "maxout".
             loss: of classes "softmax" (cross-entropy) or "svm" (multiclass hinge); of numbers "mse" (mean squared
                 error); of labels that may each be on or off "bce" (binary cross-entropy).
@@ -296,6 +298,15 @@ class FullyConnectedNet:
         """
         self.objective = self.objective.scaled(shift, scale)
 
+    @property
+    def threshold(self) -> float | None:
+        """The probability above which the second of two classes, or the label, is predicted; None: 1/2."""
+        return self.objective.threshold
+
+    @threshold.setter
+    def threshold(self, value: float | None) -> None:
+        self.objective = self.objective.deciding(value)
+
     def copy(self, **changes: Any) -> FullyConnectedNet:
         """Return a copy with some of the constructor's arguments changed; weights, statistics, preprocessing stay.
 
@@ -314,6 +325,8 @@ class FullyConnectedNet:
             other.set_preprocessing(shift, scale, self.limit)
         if self.target_scaling is not None and other.loss_name == "mse":
             other.set_target_scaling(*self.target_scaling)
+        if other.objective.two_sided:
+            other.threshold = self.threshold
         other.classes, other.features, other.plan = self.classes, self.features, self.plan
         return other
 
@@ -545,12 +558,14 @@ class FullyConnectedNet:
             tensors["preprocessing.limit"] = np.array([self.limit])
         if self.target_scaling is not None:
             tensors |= zip(("targets.shift", "targets.scale"), self.target_scaling, strict=True)
-        description = {
+        description: dict[str, Any] = {
             "config": self.config,
             "classes": self.classes,
             "features": self.features,
             "scales_targets": self.target_scaling is not None,
         }
+        if self.threshold is not None:
+            description["threshold"] = self.threshold
         if self.plan is not None:
             description["plan"] = self.plan.to_json()
         write_model(path, description, tensors)
@@ -560,6 +575,9 @@ class FullyConnectedNet:
         lines = [repr(self), f"{counted(sum(math.prod(shape) for shape in self.params.shapes.values()), 'parameter')}"]
         if self.classes is not None:
             lines.append(f"{'outputs' if self.objective.numeric else 'classes'}: {listed(self.classes)}")
+        if self.threshold is not None:
+            which = self.classes[-1] if self.classes is not None else "1"
+            lines.append(f"threshold: {which} where its probability is above {self.threshold:.6g}")
         if self.plan is not None:
             lines += ["", self.plan.describe()]
         elif self.features is not None:
@@ -603,6 +621,7 @@ def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
         if "scales_targets" not in description and model.loss_name == "mse":  # from before there was a scaling
             model.set_target_scaling(np.zeros(model.num_classes), np.ones(model.num_classes))
         model.classes, model.features = _names(description["classes"]), _names(description["features"])
+        model.threshold = description.get("threshold")
         if description.get("plan") is not None:  # models saved before there were plans have none
             model.plan = Plan.from_json(description["plan"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:

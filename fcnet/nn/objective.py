@@ -31,12 +31,14 @@ class Objective:
     scaling: with the loss "mse" shift and scale (C,), float64 on the host, or None. The network is trained on
     (y - shift) * scale, and what it says is given back as scores / scale + shift, so that targets of any size are
     learned alike; computed in float64, as a float32 holds a large shift or its digits, not both.
+    threshold: of two classes the second is predicted where its probability is above this, or one label; None: 1/2.
     """
 
     loss: str
     outputs: int
     label_smoothing: float = 0.0
     scaling: tuple[np.ndarray, np.ndarray] | None = None
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         one_of("loss", self.loss, F.LOSSES)
@@ -73,6 +75,36 @@ class Objective:
         if not arrays[1].all():
             raise ValueError("scale: expected numbers other than 0, got 0; 1 leaves an output as it is")
         return replace(self, scaling=arrays)
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether predictions are one of two, by a probability that a threshold can be set for."""
+        return (self.loss, self.outputs) in (("softmax", 2), ("bce", 1))
+
+    def deciding(self, threshold: float | None) -> Objective:
+        """Return this objective with another `threshold`.
+
+        Raises:
+            ValueError: not between 0 and 1, or nothing that it could decide about. TypeError: no number.
+        """
+        if threshold is None:
+            return replace(self, threshold=None)
+        threshold = finite_real("threshold", threshold)
+        if not self.two_sided:
+            raise ValueError(
+                f"threshold: expected a network with loss 'softmax' of 2 classes or 'bce' of one output, got "
+                f"loss {self.loss!r} of {self.outputs}; leave threshold out"
+            )
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold: expected a probability between 0 and 1, got {threshold}")
+        return replace(self, threshold=threshold)
+
+    def _decisive(self, backend: Backend, scores: Array) -> Array:
+        """Scores (N, C) shifted so that the decision, where a score is the highest or above 0, is at the threshold."""
+        if self.threshold is None:
+            return scores
+        logit = math.log(self.threshold) - math.log1p(-self.threshold)
+        return scores - backend.asarray(np.array([0.0, logit])[-self.outputs :], scores.dtype)
 
     @property
     def scales(self) -> bool:
@@ -116,10 +148,11 @@ class Objective:
             loss, dscores = run(F.weighted_loss, scores, y, weights, self.loss)
         return loss, dscores
 
-    def errors_in_units(self, backend: Backend, scores: Array, y: Array) -> tuple[Array, Array]:
-        """Scores and targets (N, C) as the loss takes them in the targets' own units, up to the shift, which no
-        difference of the two depends upon.
+    def judged(self, backend: Backend, scores: Array, y: Array) -> tuple[Array, Array]:
+        """Scores (N, C) and targets, as the loss takes them, as the metric takes them: with the decision at the
+        threshold, or in the targets' own units, up to the shift, which no difference of the two depends upon.
         """
+        scores = self._decisive(backend, scores)
         if self.scaling is None or not self.scales:
             return scores, y
         scale = backend.asarray(self.scaling[1])
@@ -131,6 +164,7 @@ class Objective:
         Values are in the targets' own units: float64 where they were scaled, and then without the decimal places that a
         float32 network says nothing of.
         """
+        scores = self._decisive(backend, scores)
         if not self.numeric:
             return backend.xp.argmax(scores, axis=1)
         if self.loss == "bce":

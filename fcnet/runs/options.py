@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from fcnet import defaults
 from fcnet.choices import rows
-from fcnet.errors import either, unknown
+from fcnet.errors import either, shown, unknown
 
 
 class CommaList(str):
@@ -59,6 +59,7 @@ RULES = rows("optim/rules.py", "RULES")
 FULL_BATCH = rows("training/fullbatch.py", "FULL_BATCH")
 ACTIVATIONS = rows("functional/activation.py", "ACTIVATIONS")
 LOSSES = rows("functional/loss.py", "LOSSES")
+DEFAULT_LOSS = "softmax"  # said by None, which tells it from a softmax that was asked for
 SCHEMES = rows("nn/init.py", "SCHEMES")
 
 
@@ -84,7 +85,7 @@ class TrainOptions:
         COMMON,
         "digits",
         str,
-        "digits, mnist, fashion-mnist, cifar10, spirals, or a .npz or .csv file",
+        "digits, mnist, fashion-mnist, cifar10, spirals, an .npz file, or a table: .csv .tsv .txt .data [.gz] .parquet",
         names=("digits", "mnist", "fashion-mnist", "cifar10", "spirals"),
         metavar="NAME|FILE",
     )
@@ -95,7 +96,34 @@ class TrainOptions:
         COMMON,
         None,
         CommaList,
-        "the column of a CSV file that holds the labels, or the numbers to predict (several: a,b)",
+        "the column of a table that holds the labels, or the numbers to predict (several: a,b): its name, or its "
+        "number, 0 for the first and -1 for the last",
+        metavar="NAME|NUMBER",
+    )
+    header: str | None = option(
+        DATA, None, str, "whether a table's first row holds names, {} (default: found out)", names=("yes", "no")
+    )
+    sep: str | None = option(
+        DATA, None, str, "between a table's cells: a character, tab or blank (default: found out)", metavar="SEP"
+    )
+    decimal: str | None = option(
+        DATA, None, str, "a table's decimal sign, . or , (default: found out)", names=(".", ","), metavar="SIGN"
+    )
+    missing: str | None = option(
+        DATA,
+        None,
+        CommaList,
+        "what stands for a missing value, besides an empty cell, NA, N/A, nan, null and ?",
+        metavar="WORD,WORD",
+    )
+    drop: str | None = option(DATA, None, CommaList, "columns of a table to leave out", metavar="NAME,NAME")
+    only: str | None = option(DATA, None, CommaList, "the only columns of a table to use", metavar="NAME,NAME")
+    ordinal: list[str] = option(
+        DATA,
+        (),
+        tuple,
+        "an ordered column and its levels from low to high; again for another column",
+        metavar="NAME=LOW,HIGH",
     )
     preprocess: str | None = option(
         DATA,
@@ -124,11 +152,11 @@ class TrainOptions:
         "inverted (scaled while training) or plain (scaled while evaluating)",
         names=("inverted", "plain"),
     )
-    loss: str = option(
+    loss: str | None = option(
         COMMON,
-        "softmax",
+        None,
         str,
-        grouped(LOSSES, "targets", "{names} for {value}"),
+        f"{grouped(LOSSES, 'targets', '{names} for {value}')} (default: {DEFAULT_LOSS})",
         names=tuple(LOSSES),
     )
     label_smoothing: float = option(
@@ -217,6 +245,30 @@ class TrainOptions:
         "f1_macro, roc_auc or log_loss; rmse, mae or r2",
         names=("accuracy", "balanced_accuracy", "f1", "f1_macro", "roc_auc", "log_loss", "rmse", "mae", "r2"),
     )
+    class_weight: str | None = option(
+        COMMON,
+        None,
+        CommaList,
+        "balanced, so that rare classes count as much as others, or weights such as no=1,yes=5",
+        names=("balanced",),
+        metavar="NAME=X",
+    )
+    threshold: str | None = option(
+        COMMON,
+        None,
+        CommaList,
+        "of two classes: the probability above which the second is predicted (default: 0.5), or auto, to choose it on "
+        "the validation part by --metric, else by balanced accuracy",
+        names=("auto",),
+        metavar="X|auto",
+    )
+    cv: int | None = option(
+        COMMON,
+        None,
+        int,
+        "cross-validation: each of so many folds is the test part of a training; that of all rows is kept",
+        metavar="K",
+    )
     seed: int = option(COMMON, 0, int, "of weights, shuffles and dropout masks")
     device: str = option(MACHINE, "auto", str, "auto, cpu, cuda or cuda:N", names=("auto", "cpu", "cuda"))
     dtype: str = option(MACHINE, "float32", str, "{}", names=("float32", "float64"))
@@ -249,6 +301,7 @@ _REMEDIES = {
     "data_dir= or $FCNET_DATA": "--data-dir or $FCNET_DATA",
     "mirror=URL": "--mirror URL",
     "loss 'mse' or targets='numbers'": "--loss mse",
+    "loss 'softmax' or targets='classes'": "--loss softmax",
 }
 
 
@@ -348,8 +401,12 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
         raise FileNotFoundError(f"config: no such file: {path}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"config: expected a TOML file, got the folder {path}; name the file in it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"config: {path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ValueError(f"config: {path}: expected options and values, got lists nested without end") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        long = "Exceeds the limit" in str(error)
+        why = "a number of thousands of digits" if long else error
+        raise ValueError(f"config: {path} is not valid TOML: {why}") from None
     fields = {flag(field.name): field for field in dataclasses.fields(table)}
     values: dict[str, Any] = {}
     for key, value in given.items():
@@ -417,7 +474,9 @@ def typed(where: str, value: Any, kind: type) -> Any:
     if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {value!r}")
+        raise ValueError(f"{where}: expected {_KINDS[kind]}, got {shown(value)}")
+    if kind is int and isinstance(value, int) and abs(value) >= 2**64:
+        raise ValueError(f"{where}: expected an integer of at most 64 bits, got one of {value.bit_length()}")
     return value
 
 
@@ -452,6 +511,30 @@ def parse_multipliers(text: str) -> dict[int, float]:
     return multipliers
 
 
+def parse_class_weight(text: str) -> str | dict[str, float]:
+    """ "balanced" as it is, "no=1,yes=5" as {"no": 1.0, "yes": 5.0}. Raises ValueError."""
+    if text == "balanced":
+        return text
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    try:
+        weights = {name.strip(): float(weight) for name, _, weight in pairs}
+    except ValueError:
+        weights = {}
+    if len(weights) < len(pairs) or "" in weights:
+        raise ValueError(
+            f"class_weight: expected balanced, or classes, each once, with weights, such as no=1,yes=5, got {text!r}"
+        )
+    return weights
+
+
+def parse_threshold(text: str) -> str | float:
+    """ "auto" as it is, "0.3" as 0.3. Raises ValueError."""
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError(f"threshold: expected a probability between 0 and 1, or auto, got {text!r}") from None
+
+
 _SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")
 
 
@@ -470,7 +553,9 @@ def to_save(options: TrainOptions) -> dict[str, Any]:
     return {
         flag(field.name): getattr(options, field.name)
         for field in dataclasses.fields(options)
-        if field.name not in _NOT_SAVED and getattr(options, field.name) is not None
+        if field.name not in _NOT_SAVED
+        and getattr(options, field.name) is not None
+        and (field.metadata["kind"] is not tuple or getattr(options, field.name))  # none of what may come again
     }
 
 

@@ -79,7 +79,14 @@ class Batches:
         return len(self.part)
 
     @property
+    def sizes(self) -> list[int]:
+        """Rows of each batch of an epoch, in order."""
+        count = per_epoch(self.model, len(self), self.batch_size)
+        return [self.batch_size] * (count - 1) + [len(self) - self.batch_size * (count - 1)]
+
+    @property
     def size(self) -> int:
+        """Rows of the next batch."""
         left = len(self) - self.position
         return left if left == self.batch_size + 1 and joined(self.model) else min(self.batch_size, left)
 

@@ -11,6 +11,7 @@ import numpy as np
 from fcnet.backends import Array
 from fcnet.backends.step import direct
 from fcnet.data import Dataset
+from fcnet.data.sparse import SparseRows
 from fcnet.errors import unknown
 from fcnet.nn.model import FullyConnectedNet
 
@@ -53,20 +54,33 @@ class DeviceData:
         train, val: the parts.
     """
 
-    def __init__(self, model: FullyConnectedNet, data: Dataset) -> None:
-        self.train = _device_split(model, data.X_train, data.y_train, data.sample_weight)
-        self.val = _device_split(model, data.X_val, data.y_val)
+    def __init__(self, model: FullyConnectedNet, data: Dataset, weights: np.ndarray | None) -> None:
+        """`weights` (N,) are those of the training samples, or None."""
+        self.train = device_split(model, data.X_train, data.y_train, weights)
+        self.val = device_split(model, data.X_val, data.y_val)
 
 
-def _device_split(
-    model: FullyConnectedNet, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None
+def device_split(
+    model: FullyConnectedNet, X: Array | SparseRows, y: Array, weights: np.ndarray | None = None
 ) -> DeviceSplit:
+    """Return a part for the device of `model`, as `DeviceData` says.
+
+    Args:
+        X: (n, ...), of the host or the device; sparse rows stay on the host, to be made dense batch by batch.
+        y: (n,) or (n, C), checked. weights: (n,) of the samples, or None.
+    """
+    if isinstance(X, SparseRows):
+        return _streamed(model, X, y, weights)
     X = X.reshape(len(X), -1)
     width = 1 if X.dtype == np.uint8 else model.dtype.itemsize
     targets = y.size * (model.dtype.itemsize if y.ndim > 1 else 8)
     if model.backend.has_room(X.size * width + targets + 4 * model.params.flat.nbytes):
         on_device = None if weights is None else model.backend.asarray(weights, model.dtype)
         return DeviceSplit(*_to_device(model, X, y), on_device, X.dtype != np.uint8, False)
+    return _streamed(model, X, y, weights)
+
+
+def _streamed(model: FullyConnectedNet, X: Any, y: Array, weights: np.ndarray | None) -> DeviceSplit:
     to_device, to_numpy = model.objective.to_device, model.backend.to_numpy
     parts = [to_numpy(to_device(model.backend, y[at : at + ROWS], model.dtype)) for at in range(0, len(y), ROWS)]
     return DeviceSplit(X, np.concatenate(parts), None if weights is None else weights.astype(model.dtype), False, True)

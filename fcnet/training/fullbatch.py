@@ -7,7 +7,7 @@ be a function of the parameters alone: no mini-batches, no dropout.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +21,18 @@ from fcnet.training.losslog import to_scale
 from fcnet.validation import nonnegative_real, positive_int
 
 #: name -> hyperparameters and their defaults: `history`, pairs of steps that L-BFGS remembers; `tolerance`, the largest
-#: element of the gradient at which to stop.
+#: element of the gradient at which to stop; `loss_tolerance`, the share of the loss that an iteration must take off it
+#: to go on; `evaluations` of the loss, at most.
 FULL_BATCH: dict[str, dict[str, float]] = {
-    "lbfgs": {"history": 10, "tolerance": 1e-5},
+    "lbfgs": {"history": 10, "tolerance": 1e-5, "loss_tolerance": 0.0, "evaluations": 10**9},
     "bfgs": {"tolerance": 1e-5},
 }
 MOST_FOR_BFGS = 5000  # parameters: 200 MB for each of the matrices that SciPy works on
+
+
+#: Samples on the device: inputs (n, D), preprocessed, targets, and weights (n,) or None.
+Part = tuple[Array, Array, Array | None]
+Parts = Callable[[], Iterable[Part]]
 
 
 class Ending(NamedTuple):
@@ -39,6 +45,9 @@ class Ending(NamedTuple):
 class FullBatch:
     """A quasi-Newton method by its name in `FULL_BATCH`, for one network.
 
+    Attributes:
+        first_loss: the loss before the first iteration of the latest minimization.
+
     Source: Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989; Nocedal and Wright,
     "Numerical Optimization", 2006, chapter 6, for BFGS.
     """
@@ -50,6 +59,7 @@ class FullBatch:
             ValueError, TypeError: an unknown or unfit hyperparameter; a net too large for BFGS. MissingExtra: no SciPy.
         """
         self.model, self.rule = model, rule
+        self.first_loss = math.nan
         self.config, self.defaults = _config(rule, config), FULL_BATCH[rule]
         try:
             import scipy.optimize  # noqa: F401
@@ -63,17 +73,14 @@ class FullBatch:
                 "use 'lbfgs'"
             )
 
-    def minimize(
-        self, x: Array, y: Array, iterations: int, report: Callable[[float], bool], weights: Array | None = None
-    ) -> Ending:
+    def minimize(self, parts: Parts, iterations: int, report: Callable[[float], bool]) -> Ending:
         """Up to so many iterations from where the parameters are.
 
         It ends before if the gradient is as good as zero, or if no step lowers the loss, which float32 reaches sooner
         than float64; also in the first iteration, and then the network is as it was.
 
         Args:
-            x: (n, D), preprocessed, on the device. y: its targets.
-            weights: (n,) of the samples, or None.
+            parts: called for each evaluation, gives all the samples in one part or several.
             report: called after each iteration, when the parameters are its result, with the loss; True ends it.
 
         Raises:
@@ -83,13 +90,13 @@ class FullBatch:
 
         self.check()
         model, grads = self.model, self.model.params.like()
-        streams, statistics = model.mask_streams(0), model.state.flat
+        statistics = model.state.flat
         told = False
 
         def loss_and_gradient(vector: np.ndarray) -> tuple[float, np.ndarray]:
             before = statistics.copy()
             self._write(vector)
-            loss = float(model.backend.to_numpy(model.loss_and_grads(direct, x, y, streams, grads, weights)))
+            loss = self._loss(parts(), grads)
             if not math.isfinite(loss):  # a step far too long, which SciPy tries and rejects: running means stay finite
                 statistics[...] = before
             return loss, self._vector(grads)
@@ -103,19 +110,37 @@ class FullBatch:
 
         start, first_statistics = self._vector(model.params), statistics.copy()
         first, _ = loss_and_gradient(start)
+        self.first_loss = first
         if not math.isfinite(first):
             raise DivergedError(
                 f"the loss is {first} before the first step; scale {to_scale(model)}, or the initial weights"
             )
         options: dict[str, Any] = {"maxiter": iterations, "gtol": self.config["tolerance"]}
         if self.rule == "lbfgs":
-            options |= {"maxcor": int(self.config["history"]), "ftol": 0, "maxfun": 10**9}
+            options |= {"maxcor": int(self.config["history"]), "ftol": self.config["loss_tolerance"]}
+            options["maxfun"] = int(self.config["evaluations"])
         method = "L-BFGS-B" if self.rule == "lbfgs" else "BFGS"
         found = minimize(loss_and_gradient, start, jac=True, method=method, callback=after, options=options)
         self._write(found.x)
         if found.nit == 0:
             statistics[...] = first_statistics
         return Ending(False, None) if told else Ending(bool(found.success), str(found.message))
+
+    def _loss(self, parts: Iterable[Part], grads: ParamBuffer) -> float:
+        """The loss over all parts, each weighing as it has rows, and its gradients in `grads`."""
+        model = self.model
+        streams = model.mask_streams(0)
+        total, rows, here = 0.0, 0, grads
+        for number, (x, y, weights) in enumerate(parts):
+            if number == 1:
+                here = model.params.like()
+            loss = float(model.backend.to_numpy(model.loss_and_grads(direct, x, y, streams, here, weights)))
+            rows += len(y)
+            share = len(y) / rows  # of the rows so far
+            total += share * (loss - total)
+            if number:
+                grads.flat[...] = grads.flat * (1 - share) + here.flat * share
+        return total
 
     def remedy(self, ending: Ending) -> str:
         """What may help a minimization that ended in its first iteration."""
@@ -177,5 +202,6 @@ def _config(rule: str, config: Mapping[str, float] | None) -> dict[str, float]:
         if name not in filled:
             raise unknown(f"optim_config for {rule}", name, filled)
         where = f"optim_config[{name!r}]"
-        filled[name] = positive_int(where, value) if name == "history" else nonnegative_real(where, value)
+        whole = name in ("history", "evaluations")
+        filled[name] = positive_int(where, value) if whole else nonnegative_real(where, value)
     return filled

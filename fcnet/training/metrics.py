@@ -145,7 +145,7 @@ def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
             part = slice(start, start + batch_size)
             pair = scores(backend.asarray(X[part])), backend.asarray(y[part])
             # Joined on the device; read once, at the end.
-            here = objective.metric.total(*objective.errors_in_units(backend, *pair))
+            here = objective.metric.total(*objective.judged(backend, *pair))
             total = here if total is None else objective.metric.join(total, here)
     return objective.metric.figure(float(backend.to_numpy(total)), len(X), objective.outputs)
 

@@ -38,7 +38,9 @@ from fcnet.training.losslog import to_scale
 from fcnet.training.metrics import Figure, loss_of, measure, metric_named, outcome
 from fcnet.training.notfinite import NotFinite
 from fcnet.training.steps import Steps
+from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
 from fcnet.training.updates import Updates
+from fcnet.training.weights import sample_weights
 from fcnet.validation import check_input, one_of, positive_int
 
 LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
@@ -95,6 +97,8 @@ class Solver(Steps):
         verbose: bool = True,
         patience: int | None = None,
         metric: str | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
+        threshold: float | str | None = None,
         num_train_samples: int | None = 1000,
         preprocess: str | None = None,
         out: str | Path | RunDirectory | None = None,
@@ -133,6 +137,11 @@ class Solver(Steps):
                 "balanced_accuracy", "f1" (of the second class of two; of more the mean), "f1_macro", "roc_auc" (of more
                 than two classes each against the rest, the mean) or "log_loss", of numbers "rmse", "mae" or "r2"; of
                 several labels or numbers the mean over them. From scikit-learn where it is installed.
+            class_weight: "balanced", so that every class counts the same in the loss, however rare, or a weight for
+                each class by name or code, such as {0: 1, 1: 5} (others: 1), which multiplies that of a sample.
+            threshold: of two classes, or with the loss "bce" of one label: the probability above which the second, or
+                the label, is predicted (`model.threshold`). "auto" chooses it when the training has come to its end, on
+                the validation part, by `metric` if that looks at decisions, else by balanced accuracy.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center", "standardize", "robust" or "auto" (see `fcnet.data.learn`), learned
                 from X_train alone and kept in the model; None: the data set's own rule. A model that has a
@@ -180,7 +189,8 @@ class Solver(Steps):
                 if by_default:
                     how |= {"schedule": defaults.SCHEDULE, "gives_way": True}
                 updates = Updates(model, update_rule, optim_config, **how)
-        self._check_data()
+        weights = self._check_data(class_weight)
+        self.threshold = with_threshold(model, threshold)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
         self.run: RunDirectory | None = None
@@ -190,7 +200,7 @@ class Solver(Steps):
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
         self._tell_model_of_data()
         with model.backend.allocating():
-            self._parts = DeviceData(model, self.data)
+            self._parts = DeviceData(model, self.data, weights)
             train = self._parts.train
             shown = min(count, num_train_samples or count)
             self._shown = host_generator(self.seed, Purpose.DATA).permutation(count)[:shown]
@@ -221,8 +231,8 @@ class Solver(Steps):
             self.patience = defaults.patience(self.num_epochs)
         self.epochs_per_evaluation = defaults.epochs_per_evaluation(self.num_epochs, steps_per_epoch)
 
-    def _check_data(self) -> None:
-        """Every part suits the model. Raises ValueError or TypeError."""
+    def _check_data(self, class_weight: Any) -> np.ndarray | None:
+        """Every part suits the model. Raises ValueError or TypeError. The weights of the training samples, or None."""
         model = self.model
         for part, (X, y) in self.data.splits().items():
             check_input(f"X_{part}", X, model.input_dim, model.dtype)
@@ -230,6 +240,8 @@ class Solver(Steps):
             model.objective.check_targets(
                 f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
             )
+        self.class_weight = class_weight
+        return sample_weights(self.data, model.objective, class_weight)
 
     def _tell_model_of_data(self) -> None:
         """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
@@ -321,6 +333,8 @@ class Solver(Steps):
             DivergedError: the loss became NaN or infinite; the best parameters so far are put back, nothing is written.
             KeyboardInterrupt: passed on, after what finished epochs gave has been put back and written.
         """
+        if self.threshold == "auto":  # a training that goes on is judged as it was
+            self.model.threshold = None
         steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
@@ -359,6 +373,9 @@ class Solver(Steps):
         with Deferred():  # what was learned is read and written whole, or not at all
             if self.history or not keep:  # not after steps by hand that nobody evaluated
                 self._restore_best()
+            if self.threshold == "auto" and keep and self.history:
+                by = figure_for_threshold(self.metric, by_name=self.metric_name is not None)
+                self.model.threshold = choose_threshold(self.model, *self.data.splits()["val"], by)
             if self.run is not None:
                 self.run.write(self.record()) if keep else self.run.abandon()
 
@@ -376,6 +393,10 @@ class Solver(Steps):
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
+            threshold=None if self.threshold is None else str(self.threshold),
+            class_weight=self.class_weight
+            if not isinstance(self.class_weight, Mapping)
+            else ",".join(f"{name}={weight}" for name, weight in self.class_weight.items()),
             seed=self.seed,
         )
         by_hand = ["a learning rate set by hand"] if self._updates and self._updates.rate_set_by_hand else []
@@ -461,7 +482,7 @@ class Solver(Steps):
             self.speed.begin()
             return self._out_of_patience()
 
-        ending = method.minimize(x, y, self.num_epochs - self.epoch, report, weights)
+        ending = method.minimize(lambda: [(x, y, weights)], self.num_epochs - self.epoch, report)
         self.converged, self.message = ending
         if self.epoch == before:
             progress.say(

@@ -63,6 +63,7 @@ class Steps:
         self._recorded_for: tuple[Any, ...] | None = None
         self.speed = Speed()
         self.steps, self.epoch = steps, epoch
+        self._before = steps
 
     @property
     def updates(self) -> Updates:
@@ -148,6 +149,20 @@ class Steps:
         """
         told = [getattr(program, "description", None) for program in self._programs.values()]
         return sorted({line for line in told if line is not None})
+
+    @property
+    def made_here(self) -> int:
+        """Steps made since this began."""
+        return self.steps - self._before
+
+    def losses_since(self, step: int) -> list[float]:
+        """Return the losses of the steps made here after so many. Waits for the device, as `loss_history`."""
+        return self._log.fetched()[step:]
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Rows of each batch of an epoch, in order."""
+        return self._batches.sizes
 
     @property
     def loss_history(self) -> list[float]:

@@ -38,8 +38,8 @@ def device(cupy, monkeypatch):
     monkeypatch.setattr("fcnet.backends.cupy_backend.library", lambda: library)
     backend = CupyBackend(0)
     # The stand-in's arrays are NumPy's too, which no GPU's are: they would be taken for the CPU's.
-    owner = select._owner
-    monkeypatch.setattr(select, "_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
+    owner = select.array_owner
+    monkeypatch.setattr(select, "array_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
     return backend
 
 

@@ -21,7 +21,8 @@ pytest.importorskip("matplotlib")
 
 from benchmarks import proof, report, run
 from benchmarks.grid import GRIDS, Grid
-from benchmarks.problems import PROBLEMS, draw
+from benchmarks.problem import draw
+from benchmarks.problems import PROBLEMS
 from benchmarks.timing import Clock, plan, summarize
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,8 @@ SMALL = ["--quick", "--widths", "4,8", "--batches", "8"]
 
 
 def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTEST_ADDOPTS": "", "FCNET_NUMBA": "0"} | variables  # the same rows on every machine
+    outside = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
+    environment = outside | {"PYTEST_ADDOPTS": "", "FCNET_NUMBA": "0"} | variables  # the same rows on every machine
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=HANGS
     )
@@ -192,6 +194,15 @@ def test_what_switches_pytest_benchmark_off_is_undone_or_told(variables, code, t
     assert any(tmp_path.glob("*.json")) is not bool(code)
 
 
+@pytest.mark.parametrize("variables", [{"PYTEST_XDIST_WORKER": "gw0"}, {"PYTEST_ADDOPTS": "--benchmark-disable"}])
+def test_pytest_by_itself_says_that_it_times_nothing(variables):
+    done = python("-m", "pytest", "-q", "-x", "benchmarks/bench_kernels.py", **variables)
+    assert done.returncode == 1
+    off = "has switched itself off" if "PYTEST_XDIST_WORKER" in variables else "is switched off"
+    assert f"pytest-benchmark {off}, and times nothing" in done.stdout
+    assert ("env -u PYTEST_XDIST_WORKER" in done.stdout) is ("PYTEST_XDIST_WORKER" in variables)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 16), (16, 8), (33, 70)])
 @pytest.mark.parametrize("op", PROBLEMS)
 def test_the_reference_is_proved(op, size):
@@ -205,7 +216,7 @@ def spoil_one(results, name):
 
 
 def wrong_everywhere(results, name):
-    results[name][...] *= 1.001
+    results[name][...] = np.where(results[name], results[name] * 1.001, 0.001)
 
 
 def not_a_number(results, name):
@@ -222,7 +233,8 @@ def test_any_wrong_result_is_refused(op, name, damage, monkeypatch):
 
     def kernel(*args, **kwargs):
         results = function.reference(*args, **kwargs)
-        damage(dict(zip(function.results, results, strict=True)) | kwargs, name)
+        named = results if isinstance(results, tuple) else (results,)
+        damage(dict(zip(function.results, named, strict=True)) | kwargs, name)
         return results
 
     monkeypatch.setattr(NumpyBackend, "kernels", {op: Kernel(kernel, lambda *_, **__: True)})

@@ -151,7 +151,7 @@ def test_columns_are_found_by_name(tmp_path, table, capsys):
     assert first == second
     with (tmp_path / "less.csv").open("w", newline="") as file:
         csv.writer(file).writerows([row[1:] for row in rows])
-    assert "expected one of" in fails("predict", "run", "less.csv", capsys=capsys)
+    assert "column 'f0': expected it, as in training" in fails("predict", "run", "less.csv", capsys=capsys)
 
 
 def test_an_npz_from_file_to_predictions(tmp_path, capsys):
@@ -197,7 +197,7 @@ MISTAKES = [
     (["train", *QUICK, "--dropout-keep", "0"], "--dropout-keep: expected a probability to keep"),
     (["train", *QUICK, "--device", "cuda:99"], "cuda:99"),
     (["train", *QUICK, "--device", "gpu"], "device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got 'gpu'"),
-    (["train", *QUICK, "--target", "y"], "target: expected only with a .csv file"),
+    (["train", *QUICK, "--target", "y"], "target: expected only with a table"),
     (["train", *QUICK, "--epochs", "0"], "error: --epochs: expected 1 or more, got 0"),
     (["train", *QUICK, "--lr", "-1"], "error: --lr: expected"),
     (["train", *QUICK, "--optimizer", "adma"], "error: --optimizer: expected one of"),

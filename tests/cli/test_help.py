@@ -81,6 +81,9 @@ def test_help_imports_neither_numpy_nor_a_command():
     assert loaded & {"numpy", *(f"fcnet.cli.{name}" for name in COMMANDS)} == set()
 
 
+WITHOUT = {"search": ("force", "cv"), "check": ("cv",), "lr-range": ("cv",)}  # what train alone can do
+
+
 @pytest.mark.parametrize("command", TRAINING)
 def test_options_stand_in_their_groups_the_common_ones_first(command):
     groups = dict(parser_of(command).groups())
@@ -88,7 +91,7 @@ def test_options_stand_in_their_groups_the_common_ones_first(command):
     assert [title for title, actions in groups.items() if title not in GROUPS and actions] == []
     where = {action.dest: title for title, actions in groups.items() for action in actions}
     for field in dataclasses.fields(SearchOptions if command == "search" else TrainOptions):
-        if field.name != "force" or command != "search":
+        if field.name not in WITHOUT.get(command, ()):
             assert where[field.name] == field.metadata["group"], field.name
     assert {"data", "hidden", "optimizer", "lr", "epochs", "out"} <= {
         name for name in where if where[name] == GROUPS[0]
@@ -101,7 +104,8 @@ def test_names_that_a_shell_completes_are_those_there_are():
         "data": NAMES, "preprocess": KINDS, "activation": ACTIVATIONS, "norm": ("none", *NORMALIZATIONS),
         "dropout": DROPOUTS, "loss": LOSSES, "init": SCHEMES, "optimizer": (*RULES, *FULL_BATCH), "schedule": SCHEDULES,
         "schedule_per": ("epoch", "step"), "device": ("auto", "cpu", "cuda"), "dtype": DTYPES, "precision": PRECISIONS,
-        "metric": METRIC_NAMES,
+        "metric": METRIC_NAMES, "class_weight": ("balanced",), "threshold": ("auto",),
+        "header": ("yes", "no"), "decimal": (".", ","),
     }  # fmt: skip
     for field in dataclasses.fields(TrainOptions):
         assert set(names_of(field.name)) == set(known.get(field.name, ())), field.name

@@ -1,6 +1,7 @@
 """The command line's metrics: which is chosen by, what evaluate prints, refusals."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((400, 3))
-    y = np.where(X[:, 0] + 0.5 * rng.standard_normal(400) > 1.2, "rare", "plenty")
+    y = np.where(X[:, 0] + 0.8 * rng.standard_normal(400) > 1.5, "rare", "plenty")
     rows = [["a", "b", "c", "kind"], *([*x, kind] for x, kind in zip(X.round(3).tolist(), y, strict=True))]
     with open("two.csv", "w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -28,7 +29,21 @@ def run(*arguments, capsys):
     return code, out, err
 
 
-TRAIN = ["train", "--data", "two.csv", "--target", "kind", "--hidden", "8", "--epochs", "8", "--out", "run"]
+TRAIN = [
+    "train",
+    "--data",
+    "two.csv",
+    "--target",
+    "kind",
+    "--hidden",
+    "8",
+    "--epochs",
+    "8",
+    "--lr",
+    "0.03",
+    "--out",
+    "run",
+]
 
 
 def test_the_chosen_metric_stands_before_the_accuracy(capsys):
@@ -86,3 +101,59 @@ def test_metrics_that_do_not_suit_are_refused_in_a_line(command, capsys):
     assert "expected one of accuracy, balanced_accuracy, f1, f1_macro, roc_auc, log_loss with loss 'softmax'" in err
     code, _, err = run(*command, "--metric", "logloss", capsys=capsys)
     assert (code, "did you mean 'log_loss'?" in err) == (2, True)
+
+
+def test_balanced_classes_find_more_of_the_rare_one(capsys):
+    recalls = []
+    for flags in ([], ["--class-weight", "balanced"], ["--class-weight", "rare=0,plenty=2"]):
+        assert run(*TRAIN, "--force", "--quiet", "--metric", "log_loss", *flags, capsys=capsys)[0] == 0
+        out = run("evaluate", "run", "--data", "two.csv", capsys=capsys)[1]
+        recalls.append(float(next(line for line in out.splitlines() if line.startswith("rare ")).split()[2]))
+    assert recalls[1] > recalls[0] > recalls[2]
+    model = fcnet.load("run")
+    assert run("train", "--config", "run/config.toml", "--out", "again", "--quiet", capsys=capsys)[0] == 0
+    np.testing.assert_array_equal(model.params["W1"], fcnet.load("again").params["W1"])
+    for bad in ("rare", "rare=x", "rare=1,rare=2", "scarce=2", "balance"):
+        code, _, err = run(*TRAIN, "--class-weight", bad, "--force", capsys=capsys)
+        assert (code, err.count("\n"), "--class-weight: expected" in err) == (2, 1, True), err
+
+
+def test_a_threshold_is_chosen_kept_and_gone_by(capsys):
+    code, out, _ = run(*TRAIN, "--threshold", "auto", "--metric", "f1", capsys=capsys)
+    model, data = fcnet.load("run"), fcnet.data.load("two.csv", target="kind")
+    assert (code, f"threshold {model.threshold:.4g} of" in out) == (0, True), out
+    assert judging.f1(data.y_val, model.predict(data.X_val)) == pytest.approx(
+        float(out.split("chosen by validation f1 ")[1].split()[0]), abs=5e-5
+    )
+    assert model.threshold != 0.5
+    last = out.splitlines()[-2:]
+    assert run("evaluate", "run", "--metric", "f1", capsys=capsys)[1].splitlines()[-2:] == last
+    said = run("predict", "run", "two.csv", "--proba", capsys=capsys)[1]
+    rows = list(csv.DictReader(said.splitlines()))
+    assert all((row["prediction"] == "rare") == (float(row["p(rare)"]) > model.threshold) for row in rows)
+    for bad in ("high", "2"):
+        code, _, err = run(*TRAIN, "--force", "--threshold", bad, capsys=capsys)
+        assert (code, err.count("\n"), "--threshold: expected a probability between 0 and 1" in err) == (2, 1, True)
+
+
+def test_cross_validation(capsys):
+    command = [*TRAIN, "--metric", "f1"]
+    code, out, _ = run(*command, "--cv", "3", capsys=capsys)
+    assert code == 0
+    each = [line.split(": ")[1] for line in out.splitlines() if line.startswith("fold ")]
+    for line, place in zip(out.splitlines()[-2:], (0, 1), strict=True):
+        title, figures = line.split(" 0.", 1)
+        mean, _, deviation, *_ = f"0.{figures}".split()
+        values = [float(fold.split(", ")[place].removeprefix(f"{title} ")) for fold in each]
+        assert (float(mean), float(deviation)) == pytest.approx((np.mean(values), np.std(values, ddof=1)), abs=1e-4)
+        assert "3 folds" in line
+    assert out.splitlines()[-1].startswith("test accuracy ")
+    assert "two: 360 train, 40 val, 3 features" in out
+    model, data = fcnet.load("run"), fcnet.data.load("two.csv", target="kind")
+    assert model.preprocessing[0][0] != pytest.approx(data.X_train[:, 0].mean())  # learned from other rows, too
+    code, _, err = run("evaluate", "run", capsys=capsys)
+    assert (code, "with --cv 3 it was trained on all of" in err, err.count("\n")) == (2, True, 1)
+    assert run("evaluate", "run", "--data", "two.csv", capsys=capsys)[0] == 0
+    code, _, err = run(*command, "--cv", "1", "--out", "other", capsys=capsys)
+    assert (code, "--cv: expected 2 or more folds" in err) == (2, True)
+    assert not Path("other").exists()

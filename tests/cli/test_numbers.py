@@ -186,7 +186,7 @@ def test_several_labels(capsys):
     [
         (
             ["--data", "digits", "--loss", "mse"],
-            "--loss and --data: expected a .csv or .npz file of numbers to predict",
+            "--loss and --data: expected a table or an .npz file of numbers to predict",
         ),
         (["--data", "two.npz", "--loss", "bce"], "two.npz: y: expected labels of 0 and 1, or probabilities between"),
         (["--data", "houses.csv", "--target", "price"], "labels are not integers"),
@@ -214,7 +214,7 @@ def test_other_data_than_numbers_are_refused(capsys):
     run("train", "--data", "houses.csv", "--target", "price", "--loss", "mse", *QUICK, capsys=capsys)
     code, _, err = run("evaluate", "run", "--data", "digits", capsys=capsys)
     assert code == 2
-    assert "expected an .npz or .csv file of numbers to predict" in err
+    assert "expected a table or an .npz file of numbers to predict" in err
     code, _, err = run("evaluate", "run", "--data", "two.npz", capsys=capsys)
     assert code == 2
     assert "two.npz: y: expected numbers of shape (300, 1), or (300,), got shape (300, 2)" in err

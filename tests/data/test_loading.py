@@ -192,30 +192,33 @@ def test_paths_that_do_not_exist(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("t.txt", "save a table with commas between its cells under a name that ends in .csv"),
-        ("t.csv.gz", r"unpack it: gunzip \S*t.csv.gz"),
+        ("t.table", "save a table with commas between its cells under a name that ends in .csv"),
+        ("t.csv.bz2", r"unpack it: bunzip2 \S*t.csv.bz2"),
+        ("t.feather", "save the table as .parquet"),
         ("t.npy", r"save its arrays with np.savez\('data.npz', X=X, y=y\)"),
         ("t.xlsx", "save the sheet as CSV"),
     ],
 )
 def test_files_of_another_kind(tmp_path, name, remedy, target):
     (tmp_path / name).write_text("x,y\n1,2\n")
-    with pytest.raises(ValueError, match=rf"data: expected an .npz or .csv file; got .*{name}'; {remedy}"):
+    with pytest.raises(ValueError, match=rf"data: expected an .npz file, or a table: .csv.*; got .*{name}'; {remedy}"):
         load(tmp_path / name, target=target)
-    with pytest.raises(ValueError, match=rf"or a .csv or .npz file; got .*{name}'; {remedy}"):
+    with pytest.raises(ValueError, match=rf"an .npz file, or a table: .*; got .*{name}'; {remedy}"):
         inputs.samples(str(tmp_path / name), None)
 
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "dir.csv").mkdir()
-    with pytest.raises(ValueError, match=r"data: expected an .npz or .csv file; got the folder .*; name a file"):
+    with pytest.raises(
+        ValueError, match=r"data: expected an .npz file, or a table: .*; got the folder .*; name a file"
+    ):
         load(tmp_path / "dir.csv")
 
 
 def test_target_belongs_to_csv(tmp_path):
-    with pytest.raises(ValueError, match=r"target: expected only with a .csv file"):
+    with pytest.raises(ValueError, match=r"target: expected only with a table; got 'label' with"):
         load("spirals", target="label")
-    with pytest.raises(ValueError, match=r"target: expected only with a .csv file"):
+    with pytest.raises(ValueError, match=r"target: expected only with a table; got 'label' with"):
         load(tmp_path / "a.npz", target="label")
 
 

@@ -134,7 +134,7 @@ def test_a_column_that_is_not_there(plan):
     [
         ({"drop": ["0.8"]}, "drop: expected one of size, .*; got '0.8'; did you mean dropout_keep_ratio=0.8"),
         ({"drop": ["collour"]}, "drop: .*; got 'collour'; did you mean 'colour'"),
-        ({"only": ["id", "none"]}, "expected columns to learn from; got none that can be used .*'id': it counts"),
+        ({"only": ["same", "none"]}, "expected columns to learn from; got none that can be used .*'same': the same"),
         ({"only": ["age"], "drop": ["age"]}, "drop and only: expected each column in one of them; got 'age' in both"),
         ({"ordinal": {"grade": ["low", "high"]}}, "row 2, column 'grade': .*ordinal levels low, high; got 'mid'"),
         ({"ordinal": {"grade": ["low"]}}, "ordinal: expected two or more different levels for 'grade'; got low"),
@@ -143,6 +143,10 @@ def test_a_column_that_is_not_there(plan):
 def test_what_cannot_be_done(how, message):
     with pytest.raises(ValueError, match=message):
         Plan.learn(FRAME, **how)
+
+
+def test_a_count_of_the_rows_is_used_where_there_is_nothing_else():
+    assert Plan.learn(FRAME, only=["id", "same"]).features == ("id",)
 
 
 def test_a_model_keeps_its_plan(plan, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from fcnet import functional as F
 from fcnet.functional.affine import per_row
 from fcnet.tools.gradcheck import numerical_gradient
-from tests import oracles
+from tests import combinations, oracles
 from tests.guard import shares_memory
 from tests.tolerances import assert_close
 
@@ -24,6 +24,7 @@ def make(rng):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, lay="contiguous", dtype="float32")
 def test_forward_is_the_oracle(shape, make, lay, host, dtype, untouched):
     x, w, b, _ = make(*shape)
     args = lay(x, dtype), lay(w, dtype), lay(b, dtype)
@@ -37,6 +38,7 @@ def test_forward_is_the_oracle(shape, make, lay, host, dtype, untouched):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, lay="contiguous", dtype="float32")
 def test_backward_is_the_oracle(shape, make, lay, host, dtype, untouched):
     x, w, b, dout = make(*shape)
     args = lay(x, dtype), lay(w, dtype), lay(b, dtype)

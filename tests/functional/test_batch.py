@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fcnet import functional as F
+from tests import combinations
 from tests.tolerances import assert_close
 
 KINDS_OF_X = {"bytes": "uint8", "scaled bytes": "uint8", "float32": "float32", "float64": "float64", "int16": "int16"}
@@ -15,6 +16,7 @@ KINDS_OF_X = {"bytes": "uint8", "scaled bytes": "uint8", "float32": "float32", "
 @pytest.mark.parametrize("kind", KINDS_OF_X)
 @pytest.mark.parametrize("shape", [(10, 3), (10, 1), (12, 16), (9, 1200)], ids=str)
 @pytest.mark.parametrize("targets", ["labels", "numbers"])
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, lay="contiguous", dtype="float32", given=True)
 def test_next_batch_follows_the_cursor(given, kind, shape, targets, rng, lay, device, host, dtype, xp, untouched):
     data = rng.integers(200, size=shape).astype(KINDS_OF_X[kind])
     y = rng.integers(5, size=shape[0]) if targets == "labels" else rng.random((shape[0], 3)).astype(dtype)
@@ -65,6 +67,7 @@ def test_next_batch_says_what_does_not_fit(device, xp):
 @pytest.mark.parametrize("given", [False, True], ids=["new", "given"])
 @pytest.mark.parametrize("kind", ["uint8", "float32", "float64", "int64"])
 @pytest.mark.parametrize("shape", [(10, 3), (10,), (10, 2, 3), (1, 3)], ids=str)
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, lay="contiguous", given=True)
 def test_gather_takes_rows(given, kind, shape, rng, lay, device, host, xp, untouched):
     data, rows = rng.integers(200, size=shape).astype(kind), rng.integers(shape[0], size=4)
     args = lay(data), device(rows)

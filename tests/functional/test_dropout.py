@@ -10,6 +10,8 @@ from fcnet.tools.gradcheck import numerical_gradient
 from tests import oracles
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.references
+
 SHAPES = [(4, 5), (1, 1), (3, 4, 5), (17, 33)]
 GOLDEN_MASK = "0010000000010110"  # seed 5, layer 2, step 3, keep 0.5
 

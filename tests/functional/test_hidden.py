@@ -8,6 +8,7 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import MaskStream
 from fcnet.tools.gradcheck import numerical_gradient
+from tests import combinations
 from tests.guard import shares_memory
 from tests.tolerances import assert_close
 
@@ -74,6 +75,7 @@ def stream(backend, keep):
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (1, 5), (6, 1), (3, 6, 5)], ids=str)
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, activation="relu", lay="contiguous")
 def test_it_is_its_parts(kind, activation, keep, shape, rng, lay, host, dtype, untouched, backend):
     z, *vectors, dout = (lay(value, dtype) for value in draw(kind, rng, shape, activation))
     expected, caches = parts_forward(kind, activation, z, vectors, keep, stream(backend, keep))
@@ -113,6 +115,7 @@ def test_its_gradients_are_the_numerical_ones(kind, activation, keep, rng, devic
         assert_close(host(grad), numeric, "float64", "gradient")
 
 
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, activation="relu")
 def test_repeating_it_fills_the_same_arrays(kind, activation, keep, rng, device, host, dtype, backend):
     """As a recorded step does: everything given back, other inputs in between."""
     z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
@@ -144,6 +147,7 @@ def _arrays(cache):
             yield value
 
 
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, activation="relu")
 def test_z_may_be_scratch(kind, activation, keep, rng, device, host, dtype, backend):
     """As layers do: the activations overwrite z, so that a step needs no array of their own."""
     z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
@@ -164,6 +168,7 @@ def test_z_may_be_scratch(kind, activation, keep, rng, device, host, dtype, back
 
 
 @pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "maxout:3"])  # there dz is wider
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, activation="relu")
 def test_dz_may_be_dout(kind, activation, keep, rng, device, host, dtype, backend, xp):
     z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
     _, cache = unit(kind, "forward")(z, *vectors, activation, keep, stream(backend, keep))

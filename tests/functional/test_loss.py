@@ -5,7 +5,7 @@ import pytest
 
 from fcnet import functional as F
 from fcnet.tools.gradcheck import numerical_gradient
-from tests import oracles
+from tests import combinations, oracles
 from tests.tolerances import assert_close
 
 #: loss -> oracle(scores, labels); a loss without a line here fails.
@@ -48,6 +48,7 @@ def on_device(device, y, dtype):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.corner(backend=combinations.WITH_KERNELS, lay="contiguous", dtype="float32")
 def test_it_is_the_oracle(name, shape, rng, lay, host, dtype, untouched):
     scores, y = draw(rng, shape, name)
     scores_, y_ = lay(scores, dtype), on_device(lay, y, dtype)

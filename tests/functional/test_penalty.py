@@ -8,6 +8,8 @@ from fcnet.tools.gradcheck import numerical_gradient
 from tests import oracles
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.references
+
 ORACLES = {"l1_penalty": oracles.l1, "l2_penalty": oracles.l2}
 
 

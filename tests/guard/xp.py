@@ -133,6 +133,12 @@ class Namespace:
         return out
 
     @staticmethod
+    def unique(ar: Any) -> GuardArray:
+        data = device_array("unique", "ar", ar)
+        LOG.wait("unique")  # how many there are
+        return new("unique", np.unique(data))
+
+    @staticmethod
     def where(condition: Any, x: Any = None, y: Any = None) -> GuardArray:
         return result(
             "where",

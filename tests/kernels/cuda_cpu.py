@@ -22,9 +22,12 @@ import numpy as np
 from tests.needed import lacking
 
 SHIM = """
+#undef _FORTIFY_SOURCE  // which takes a jump to another stack for a mistake
 #include <algorithm>
 #include <cmath>
+#include <csetjmp>
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <type_traits>
 #include <ucontext.h>
@@ -57,12 +60,27 @@ static void call(void (*kernel)(P...), void** args, std::index_sequence<I...>)
 {
     kernel(*static_cast<std::remove_cv_t<P>*>(args[I])...);
 }
-struct Fiber { ucontext_t context; std::vector<char> stack; dim3 index; bool done; };
-static ucontext_t scheduler;
+// A coroutine, used again for one body after another. Only its first start goes by ucontext, whose every switch asks
+// the system for the signal mask, which takes twenty times as long as setjmp.
+struct Fiber { ucontext_t context; jmp_buf at; std::vector<char> stack; dim3 index; bool made, done; };
+static jmp_buf scheduler;
 static Fiber* current;
 static std::function<void()> body;
-static void enter() { body(); current->done = true; swapcontext(&current->context, &scheduler); }
-[[maybe_unused]] static void __syncthreads() { swapcontext(&current->context, &scheduler); }
+static void leave_fiber() { if (!_setjmp(current->at)) _longjmp(scheduler, 1); }
+static void enter() { for (;;) { body(); current->done = true; leave_fiber(); } }
+static void resume(Fiber& fiber)
+{
+    current = &fiber;
+    if (_setjmp(scheduler)) return;
+    if (fiber.made) _longjmp(fiber.at, 1);
+    fiber.made = true;
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_size = fiber.stack.size();
+    makecontext(&fiber.context, enter, 0);
+    setcontext(&fiber.context);
+}
+[[maybe_unused]] static void __syncthreads() { leave_fiber(); }
 
 // Within a warp; here as if the block waited, too, so all its threads have to make the same calls.
 template <class T>
@@ -80,17 +98,11 @@ static T __shfl_xor_sync(unsigned, T value, int apart)
 static void run_block(dim3 block)
 {
     const size_t count = (size_t)block.x * block.y * block.z;
-    static std::vector<Fiber> fibers;
-    if (fibers.size() < count) fibers.resize(count);
+    static std::deque<Fiber> fibers;  // which stay where they are when there come to be more
+    while (fibers.size() < count) fibers.push_back({{}, {}, std::vector<char>(1 << 15), {}, false, false});
     for (size_t i = 0; i < count; ++i) {
-        Fiber& fiber = fibers[i];
-        fiber.stack.resize(1 << 15);
-        fiber.done = false;
-        fiber.index = {unsigned(i % block.x), unsigned(i / block.x % block.y), unsigned(i / block.x / block.y)};
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = fiber.stack.size();
-        makecontext(&fiber.context, enter, 0);
+        fibers[i].done = false;
+        fibers[i].index = {unsigned(i % block.x), unsigned(i / block.x % block.y), unsigned(i / block.x / block.y)};
     }
     static unsigned order = 1;
     for (size_t left = count; left;) {
@@ -98,11 +110,11 @@ static void run_block(dim3 block)
         order = order * 1664525 + 1013904223;  // where to begin, and which way round: anew after each barrier
         for (size_t i = 0; i < count; ++i) {
             const size_t next = ((order >> 8) + i) % count;
-            current = &fibers[order >> 31 ? next : count - 1 - next];
-            if (current->done) continue;
-            threadIdx = current->index;
-            swapcontext(&scheduler, &current->context);
-            left += !current->done;
+            Fiber& fiber = fibers[order >> 31 ? next : count - 1 - next];
+            if (fiber.done) continue;
+            threadIdx = fiber.index;
+            resume(fiber);
+            left += !fiber.done;
         }
     }
 }

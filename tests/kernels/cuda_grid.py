@@ -94,7 +94,7 @@ struct Copy {
     void write() { for (int i = 0; i < count; ++i) to[i] = values[i]; }
 };
 struct Thread { Fiber fiber; bool waits; std::vector<Copy> copies; std::vector<size_t> groups; };
-static std::vector<std::vector<Thread>> threads_of_block;
+static std::vector<std::deque<Thread>> threads_of_block;  // which stay where they are
 static std::vector<int> votes;
 struct Warp { float values[2][32]; unsigned turns[32], arrived; };
 static bool exchanged;  // between the threads of a warp: somebody comes further, who pauses again at once
@@ -103,7 +103,7 @@ static Thread* running;
 static bool paused;
 static unsigned moment;  // changes from turn to turn
 static const char* fault;
-static void yield() { swapcontext(&running->fiber.context, &scheduler); }
+static void yield() { leave_fiber(); }
 static void sync_block() { running->waits = true; yield(); }
 static void pause() { paused = true; yield(); paused = false; }
 #define __syncthreads sync_block
@@ -118,7 +118,6 @@ static int __syncthreads_or(int vote)
     votes[block] = 0;
     return result;
 }
-static void enter_grid() { body(); running->fiber.done = true; swapcontext(&running->fiber.context, &scheduler); }
 
 const size_t BEYOND = 64;  // floats behind a block's shared memory, which are none of its
 const float UNTOUCHED = 12345.678f;
@@ -128,24 +127,21 @@ static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsi
 {
     gridDim = {blocks, 1, 1}, blockDim = {count, 1, 1};
     shared_of_block.assign(blocks, {});
-    threads_of_block.assign(blocks, {});
+    while (threads_of_block.size() < blocks) threads_of_block.emplace_back();
     votes.assign(blocks, 0);
     fault = nullptr;
     warps.assign(blocks * 32, {});
     for (unsigned b = 0; b < blocks; ++b) {
         shared_of_block[b].assign(floats, 0.0f / 0.0f);  // what was not written shows
         shared_of_block[b].resize(floats + BEYOND, UNTOUCHED);
-        threads_of_block[b].resize(count);
         for (unsigned i = 0; i < count; ++i) {
-            Fiber& fiber = threads_of_block[b][i].fiber;
-            threads_of_block[b][i].waits = false;
-            fiber.stack.resize(1 << 16);
-            fiber.done = false;
-            fiber.index = {i, 0, 0};
-            getcontext(&fiber.context);
-            fiber.context.uc_stack.ss_sp = fiber.stack.data();
-            fiber.context.uc_stack.ss_size = fiber.stack.size();
-            makecontext(&fiber.context, enter_grid, 0);
+            if (i == threads_of_block[b].size())
+                threads_of_block[b].push_back(
+                    {{{}, {}, std::vector<char>(1 << 16), {i, 0, 0}, false, false}, false, {}, {}});
+            Thread& thread = threads_of_block[b][i];
+            thread.fiber.made = thread.fiber.made && thread.fiber.done;  // not one that a run left in its middle
+            thread.waits = thread.fiber.done = false;
+            thread.copies.clear(), thread.groups.clear();
         }
     }
     unsigned idle = 0;
@@ -155,7 +151,7 @@ static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsi
         moment = order = order * 1664525 + 1013904223;
         for (unsigned n = 0; n < blocks; ++n) {
             const unsigned b = (n + (order >> 8)) % blocks;
-            std::vector<Thread>& mine = threads_of_block[b];
+            std::deque<Thread>& mine = threads_of_block[b];
             unsigned live = 0, waiting = 0;
             for (unsigned i = 0; i < count; ++i) {
                 const unsigned next = ((order >> 4) + i) % count;
@@ -164,9 +160,8 @@ static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsi
                 ++live;
                 if (!running->waits) {
                     blockIdx = {b, 0, 0}, threadIdx = running->fiber.index;
-                    current = &running->fiber;
                     paused = false;
-                    swapcontext(&scheduler, &running->fiber.context);
+                    resume(running->fiber);
                     moved |= !paused || exchanged;
                     exchanged = false;
                 }

@@ -70,7 +70,7 @@ def test_numba_ends_or_fails_in_any_way(error, anew, monkeypatch, tmp_path):
 
 
 def test_every_kernel_serves_where_numba_is_installed():
-    """Or the device parameter "numba" would stand for NumPy."""
+    """Or the tests' device "cpu" would stand for NumPy alone."""
     loaded = loader.load()
     assert loaded.broken == {}, loaded.status
     if importlib.util.find_spec("numba") is not None and not loaded.status.startswith("off"):

@@ -10,7 +10,12 @@ from fcnet.functional import ACTIVATIONS
 from fcnet.nn.init import SCHEMES, initial_weights, weight_std
 from tests.small import blobs, solver
 
-USUAL = {"sigmoid": "xavier", "tanh": "xavier", "maxout": "xavier"}  # of the texts; He for all others
+USUAL = {
+    "identity": "xavier",
+    "sigmoid": "xavier",
+    "tanh": "xavier",
+    "maxout": "xavier",
+}  # He for others
 STDS = {"zeros": 0.0, "normal": 0.01, "xavier": 1 / 20, "he": math.sqrt(2) / 20}  # for 400 inputs
 
 
@@ -117,8 +122,8 @@ def test_the_usual_start_keeps_the_signal_alive(activation, wrong):
 def test_zeros_learn_nothing_about_the_inputs(activation, normalization):
     """Why weights start at random: from zeros every unit of a layer stays like its neighbours, and W1 stays zero.
 
-    Only the output's bias learns, so the network says the most frequent class, whatever it is shown. (Sigmoid's units
-    are not 0 but 1/2 at first: W2 learns, but all units alike, and W1 the same column over and over.)
+    Only the output's bias learns, so the network says the most frequent class, whatever it is shown. (Units that
+    are not 0 at 0, as sigmoid's 1/2, let W2 learn, but all units alike, and W1 the same column over and over.)
     """
     data = blobs()
     how = {"update_rule": "sgd", "optim_config": {"learning_rate": 0.5}, "num_epochs": 20}
@@ -131,7 +136,8 @@ def test_zeros_learn_nothing_about_the_inputs(activation, normalization):
             w1, w2 = one.model.params["W1"], one.model.params["W2"]
     units = w1.reshape(6, -1, 8)  # pieces of maxout apart
     assert np.ptp(units, axis=2).max() == 0, "all units of a layer are one"
-    if activation != "sigmoid":
+    at_zero, _ = ACTIVATIONS[activation].forward(np.zeros((1, 2)))
+    if not at_zero.any():
         assert not w1.any()
         assert not w2.any()
         assert accuracy["zeros"] < 0.5

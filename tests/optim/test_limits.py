@@ -9,6 +9,8 @@ from fcnet.optim import clip_by_norm, clip_by_value, decay_weights, max_norm
 from tests import denormals
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.references
+
 
 def test_clip_by_value(rng, device, host, dtype):
     dw = np.array([-3, -0.5, -0.25, 0, 0.1, 0.5, 7, *rng.standard_normal(20)]).astype(np.float32)

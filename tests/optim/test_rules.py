@@ -7,7 +7,7 @@ import pytest
 
 from fcnet.backends import get_backend
 from fcnet.optim import RULES
-from tests import denormals, oracles
+from tests import combinations, denormals, oracles
 from tests.tolerances import assert_close
 
 STEPS, SIZE = 10, 23
@@ -69,6 +69,7 @@ def gradients(rng, count=STEPS):
     return drawn
 
 
+@pytest.mark.corner(backend=combinations.WITH_KERNELS)
 def test_ten_steps_are_the_oracles(name, rng, backend, dtype):
     w, drawn = rng.standard_normal(SIZE).astype(np.float32), gradients(rng)
     setup = Setup(backend, name, w, dtype)
@@ -147,6 +148,7 @@ def decayed(setup, gradient, steps):
 
 @pytest.mark.parametrize("name", DECAYING, indirect=True)
 @pytest.mark.parametrize("gradient", denormals.GRADIENTS)
+@pytest.mark.corner(backend=combinations.WITH_KERNELS)
 def test_moments_are_never_denormal_and_have_the_references_bits(gradient, name, backend, dtype):
     """A weight whose gradient has become 0 has moments that decay."""
     start = denormals.small(dtype)

@@ -143,7 +143,11 @@ def test_it_is_torchs(name):
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("cosin", None, "schedule: expected one of constant, step, exponential, inverse, cosine, flat_cosine, warmup; got 'cosin'"),
+        (
+            "cosin",
+            None,
+            "schedule: expected one of constant, step, exponential, inverse, cosine, flat_cosine, warmup; got 'cosin'",
+        ),
         (
             "cosine",
             {"totl": 1},

@@ -24,7 +24,12 @@ class TestLearningRates:
         X = rng.standard_normal((20, 2))
         y = X @ [1.0, -2.0]
         data = fcnet.data.Dataset(X, y, X, y, targets="numbers", preprocess="none")
-        options = {"update_rule": "sgd", "batch_size": 20, "num_epochs": 3, "optim_config": {"learning_rate": 0.1}} | how
+        options = {
+            "update_rule": "sgd",
+            "batch_size": 20,
+            "num_epochs": 3,
+            "optim_config": {"learning_rate": 0.1},
+        } | how
         net_options = {"loss": "mse", "dtype": "float64"}
         model = fcnet.FullyConnectedNet([], 2, 1, device="cpu", **net_options)
         return fcnet.Solver(model, data, verbose=False, **options)

@@ -21,7 +21,7 @@ def test_an_epoch_sees_every_sample_once_in_a_new_order_each_time(backend, monke
     data = blobs(n=25)
     X = np.zeros(data.X_train.shape, np.uint8)  # bytes, so that each batch is preprocessed by itself
     X[:, 0] = np.arange(25)
-    data = fcnet.data.Dataset(X, data.y_train, X[:9], data.y_train[:9])
+    data = fcnet.data.Dataset(X, data.y_train, X[:9], data.y_train[:9], preprocess="none")
     seen: list[list[int]] = []
     one = solver(data, backend, batch_size=10)
     model_prepare = one.model.prepare
@@ -225,7 +225,9 @@ def test_a_dictionary_of_arrays_will_do():
 
 def test_one_hot_targets_train_the_same():
     data = blobs()
-    hot = fcnet.data.Dataset(data.X_train, np.eye(3)[data.y_train], data.X_val, np.eye(3)[data.y_val])
+    hot = fcnet.data.Dataset(
+        data.X_train, np.eye(3)[data.y_train], data.X_val, np.eye(3)[data.y_val], preprocess="none"
+    )
     one, two = (solver(d, num_epochs=2, net_options={"dtype": "float64"}) for d in (data, hot))
     one.train()
     two.train()

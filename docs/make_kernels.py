@@ -1,0 +1,212 @@
+"""Writes docs/kernels.md: for each function what computes it on each device, what proves that, and what is gained.
+
+`python docs/make_kernels.py`, or `make docs`. The kernels are asked for at the tables that fcnet looks them up in; the
+gains are those of the last results of `make bench` in benchmarks/results/. It needs Numba.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from fcnet import functional, optim  # noqa: E402 -- from the folder beside, installed or not
+from fcnet.backends.cpu import loader  # noqa: E402
+from fcnet.backends.cuda.kernels import cuda_kernels  # noqa: E402
+from fcnet.backends.cuda.sources import RULES  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+RECORDS = ("kernels", "kernels-training")  # what `make bench` writes: NAME-DEVICES-DATE.json
+TITLES = {"cpu": "Numba", "cuda": "CUDA"}
+HIDDEN = "*_activation_dropout_{way}"
+#: Parts of a fused function: what a step runs in their place, where that has a kernel.
+WITHIN = {
+    **{f"{part}_{way}": HIDDEN.format(way=way) for part in ("dropout", "relu") for way in ("forward", "backward")},
+    **{
+        f"{norm}_{way}": f"{norm}_activation_dropout_{way}"
+        for norm in ("batchnorm", "layernorm")
+        for way in ("forward", "backward")
+    },
+    "add_bias": HIDDEN.format(way="forward"),
+    "bias_gradient": HIDDEN.format(way="backward"),
+    "dropout_mask": HIDDEN.format(way="forward"),
+    "batchnorm_backward_stepwise": "batchnorm_activation_dropout_backward",
+}
+HEAD = """# Who computes what: function x device
+
+Every function of `fcnet.functional` and `fcnet.optim`: where its readable reference stands, which kernel replaces it on
+a device (**reference**: none does, the reference runs there, on NumPy's or CuPy's arrays), which test proves the
+kernels equal to an independent answer, and how many times as fast as the reference they are. Written by `make docs`.
+
+- **Numba** is the CPU with Numba, `backends/cpu/`; without it the CPU runs the references. **CUDA** is
+  `backends/cuda/`, call by call or in a graph. For small nets one more kernel makes whole steps at once, of all losses,
+  update rules and element-wise activations: [persistent.cu](../backends/cuda/persistent.cu), proved in
+  [test_persistent_kinds.py](../tests/backends/test_persistent_kinds.py), measured in [gpu.md](gpu.md).
+- **Proof**: the test runs the same body over NumPy, Numba, a guard device, and on a GPU over CuPy and CUDA. The CUDA
+  sources run on the CPU, too, in [test_cuda_kernels.py](../tests/kernels/test_cuda_kernels.py); what a kernel has to
+  refuse stands in [test_kernels_refuse.py](../tests/kernels/test_kernels_refuse.py).
+- **Gain**: the reference's time over the kernel's, the median and the range over the sizes that `make bench` measures;
+  below 1 the kernel is slower there. What is not timed by itself is timed within the step that it is part of:
+  [benchmarks](../benchmarks/README.md).
+"""
+
+
+class Function(NamedTuple):
+    """A function: its name, the reference without decorations, and its kernels by device as links."""
+
+    name: str
+    reference: Callable[..., Any]
+    kernels: dict[str, str]
+
+
+def functions() -> Iterator[Function]:
+    """Every public function of formulas, in the order of the files."""
+    cpu, cuda = _cpu_kernels(), cuda_kernels(None, None)  # type: ignore[arg-type]
+    tables = {"functional": functional, "optim": optim}
+    found: dict[Callable[..., Any], str] = {}
+    for module in tables.values():
+        for name in module.__all__:
+            value = getattr(module, name)
+            reference = getattr(value, "reference", value)
+            if inspect.isfunction(reference) and "Array" in str(inspect.signature(reference)):
+                found[reference] = name
+    for rule in optim.RULES.values():
+        reference = getattr(rule.update, "reference", rule.update)
+        found[reference] = reference.__name__
+    for reference in sorted(found, key=_place):
+        name = found[reference]
+        kernels = {}
+        if name in cpu:
+            kernels["cpu"] = cpu[name]
+        if name in cuda:
+            kernels["cuda"] = _cuda_link(name, cuda[name].function)
+        yield Function(name, reference, kernels)
+
+
+def _place(reference: Callable[..., Any]) -> tuple[str, int]:
+    return reference.__module__, inspect.getsourcelines(reference)[1]
+
+
+def _link(text: str, path: Path) -> str:
+    return f"[{text}](../{path.relative_to(ROOT).as_posix()})"
+
+
+def _cpu_kernels() -> dict[str, str]:
+    """Those that this processor has no use for, too."""
+    found = {}
+    for name in loader.MODULES:
+        module = import_module(f"fcnet.backends.cpu.{name}")
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        names = {key for key in own if key in functional.__all__} | set(module.KERNELS)
+        found |= dict.fromkeys(names, _link(f"{name}.py", ROOT / "backends" / "cpu" / f"{name}.py"))
+    return found
+
+
+KERNEL = re.compile(r"^(?:extern \"C\" __global__ void|KERNEL\([^)]*\)) (\w+)\(", re.M)
+
+
+def _cuda_link(name: str, function: Callable[..., Any]) -> str:
+    """The kernels that it launches, by their names in the sources."""
+    folder = ROOT / "backends" / "cuda"
+    if name in RULES:
+        return _link(f"{RULES[name]} in rules.cu", folder / "rules.cu")
+    where = {kernel: path for path in folder.glob("*.cu") for kernel in KERNEL.findall(path.read_text("utf-8"))}
+    said = re.findall(r"\"(\w+)\"", inspect.getsource(function))
+    kernels = list(dict.fromkeys(word for word in [*said, name] if word in where))
+    path = ROOT / Path("backends", *function.__module__.split(".")[2:]).with_suffix(".py")
+    files = [path, *dict.fromkeys(where[kernel] for kernel in kernels)]
+    text = ": " + ", ".join(f"`{kernel}`" for kernel in kernels) if kernels else ""
+    return ", ".join(_link(path.name, path) for path in files) + text
+
+
+def proof(reference: Callable[..., Any]) -> Path:
+    """The test of a function's file: tests follow the source file by file."""
+    *_, room, file = reference.__module__.split(".")
+    path = ROOT / "tests" / room / f"test_{file}.py"
+    if not path.exists():
+        raise LookupError(f"{reference.__module__}: expected its test {path}, found none")
+    return path
+
+
+class Gain(NamedTuple):
+    """How many times as fast as the reference a kernel is, at each size."""
+
+    ratios: list[float]
+    record: Path
+
+    def __str__(self) -> str:
+        low, middle, high = (f"{f(self.ratios):.2g}" for f in (min, statistics.median, max))
+        return f"{middle} ({low} to {high})" if len(self.ratios) > 1 else middle
+
+
+def gains() -> dict[tuple[str, str], Gain]:
+    """(function, "cpu" or "cuda") -> its gain in the last record that has it."""
+    found: dict[tuple[str, str], Gain] = {}
+    for kind in RECORDS:
+        for path in sorted(RESULTS.glob(f"{kind}-*.json"), key=lambda path: path.name[-15:]):
+            if kind == "kernels" and path.name.startswith("kernels-training"):
+                continue
+            rows = json.loads(path.read_text("utf-8"))["rows"]
+            times = {
+                (row["op"], row["width"], row["batch"], row["device"].split(":")[0], row["variant"]): row["median_us"]
+                for row in rows
+                if "median_us" in row
+            }
+            ratios: dict[tuple[str, str], list[float]] = {}
+            for (op, width, batch, device, variant), time in times.items():
+                if variant == "fused" and (op, width, batch, device, "reference") in times:
+                    ratios.setdefault((op, device), []).append(times[op, width, batch, device, "reference"] / time)
+            found |= {key: Gain(each, path) for key, each in ratios.items()}
+    return found
+
+
+def _without(name: str, served: set[str]) -> str:
+    """What to say of a function that no kernel replaces on a device, where these have one."""
+    within = WITHIN.get(name, "")
+    kinds = [within.replace("*", kind) for kind in ("bias", "batchnorm", "layernorm")]
+    fused = [kind for kind in dict.fromkeys(kinds) if kind in served]
+    return f"reference; in a step within `{within}`" if fused else "reference"
+
+
+def matrix() -> str:
+    """The whole file."""
+    gained = gains()
+    lines = [HEAD, "| Function | Reference | Numba | CUDA | Proof | Gain, Numba | Gain, CUDA |", f"|{' --- |' * 7}"]
+    room = ""
+    found = list(functions())
+    served = {device: {function.name for function in found if device in function.kernels} for device in TITLES}
+    for function in found:
+        source = Path(*function.reference.__module__.split(".")).with_suffix(".py")
+        if source.as_posix() != room:
+            room = source.as_posix()
+            lines.append(f"| **{room}** | | | | | | |")
+        cells = [f"`{function.name}`", _link(source.name, ROOT / source)]
+        cells += [function.kernels.get(device) or _without(function.name, served[device]) for device in TITLES]
+        test = proof(function.reference)
+        cells.append(_link(test.name, test))
+        for device in TITLES:
+            gain = gained.get((function.name, device))
+            cells.append("" if device not in function.kernels else "not timed" if gain is None else str(gain))
+        lines.append(f"| {' | '.join(cells)} |")
+    machines = dict.fromkeys(gain.record for gain in gained.values())
+    lines += ["", "Measured on:", ""]
+    for path in machines:
+        record = json.loads(path.read_text("utf-8"))
+        on = ", ".join([record["machine"]["cpu"], *record["machine"].get("gpu", [])])
+        lines.append(f"- {_link(path.name, path)}: {on}, commit {(record['commit'] or 'unknown')[:12]}")
+    if not any(device == "cuda" for _, device in gained):
+        lines += ["", "No GPU has timed kernels by themselves yet: `make bench` on one does."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("kernels.md").write_text(matrix(), encoding="utf-8")

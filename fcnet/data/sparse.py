@@ -1,0 +1,54 @@
+"""Sparse matrices as inputs: rows are made dense when they are asked for, a batch at a time, never all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+DENSE = 1 << 23  # elements that are made dense at once where nobody says how many rows: 64 MiB in float64
+
+
+class SparseRows:
+    """A CSR matrix of SciPy whose rows come as dense arrays; what a batch's feed asks of a host array.
+
+    Attributes:
+        csr: the matrix (n, D). shape, dtype, ndim, size: of the dense array that is never made.
+    """
+
+    ndim = 2
+
+    def __init__(self, csr: Any) -> None:
+        self.csr = csr
+        self.shape: tuple[int, int] = csr.shape
+        self.dtype = csr.dtype
+        self.size = self.shape[0] * self.shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def take(self, rows: np.ndarray, axis: int = 0, out: np.ndarray | None = None, mode: str = "raise") -> np.ndarray:
+        """Return these rows (N, D), dense, in `out` if given; the other arguments are those of `numpy.take`."""
+        return self.csr[rows].toarray(out=out)
+
+    def some(self, rows: np.ndarray) -> SparseRows:
+        """Return these rows, sparse."""
+        return SparseRows(self.csr[rows])
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows make about `DENSE` elements, 1 or more."""
+        return max(1, DENSE // max(1, self.shape[1]))
+
+    def parts(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield all rows in order, dense, `rows_at_once` at a time: which they are, and the array."""
+        for start in range(0, len(self), self.rows_at_once):
+            part = slice(start, min(start + self.rows_at_once, len(self)))
+            yield part, self.csr[part].toarray()
+
+    def columns(self) -> Iterator[np.ndarray]:
+        """Yield all columns in order, dense, some (n, k) at a time, of about `DENSE` elements."""
+        csc, at_once = self.csr.tocsc(), max(1, DENSE // max(1, len(self)))
+        for start in range(0, self.shape[1], at_once):
+            yield csc[:, start : start + at_once].toarray()
