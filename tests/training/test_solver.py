@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import pickle
 import re
@@ -225,9 +226,8 @@ def test_a_dictionary_of_arrays_will_do():
 
 def test_one_hot_targets_train_the_same():
     data = blobs()
-    hot = fcnet.data.Dataset(
-        data.X_train, np.eye(3)[data.y_train], data.X_val, np.eye(3)[data.y_val], preprocess="none"
-    )
+    one_hot = {f"y_{part}": np.eye(3)[y] for part, (_, y) in data.splits().items()}
+    hot = dataclasses.replace(data, **one_hot)
     one, two = (solver(d, num_epochs=2, net_options={"dtype": "float64"}) for d in (data, hot))
     one.train()
     two.train()
