@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cuda import graph
-from fcnet.backends.cuda.affine import in_turn
+from fcnet.backends.cuda.affine import run_in_turn
 from fcnet.backends.cuda.gemm import CublasError, Gemm, library
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.backends.cuda.persistent_step import PersistentStep, plan_for
-from fcnet.backends.cuda.prefetch import CudaFeed
+from fcnet.backends.cuda.prefetch import CudaPrefetcher
 from fcnet.backends.cuda.recognize import Unfit
-from fcnet.backends.cuda.side_stream import Beside
+from fcnet.backends.cuda.side_stream import SideStream
 from fcnet.backends.cuda.sources import source
-from fcnet.backends.device import Array, Backend, Kernel, Memory, recorded
+from fcnet.backends.device import Array, Backend, Call, Kernel, Memory, recorded
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
@@ -55,7 +55,7 @@ class CupyBackend(Backend):
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
         """The CUDA kernels of this device, compiled when the first is called."""
         if self._kernels is None:
-            self._kernels = cuda_kernels(self.xp, self.gemm, self.both)
+            self._kernels = cuda_kernels(self.xp, self.gemm, self.run_concurrently)
         return self._kernels
 
     def owns(self, array: object) -> bool:
@@ -107,9 +107,9 @@ class CupyBackend(Backend):
             free, _ = self.xp.cuda.runtime.memGetInfo()
             return nbytes <= FILLED * (free + self.xp.get_default_memory_pool().free_bytes())
 
-    def feed(self, sources: Sequence[np.ndarray], rows: int) -> CudaFeed:
+    def prefetcher(self, sources: Sequence[np.ndarray], rows: int) -> CudaPrefetcher:
         with self._device:
-            return CudaFeed(self, sources, rows)
+            return CudaPrefetcher(self, sources, rows)
 
     def use(self) -> None:
         self._device.use()
@@ -140,36 +140,36 @@ class CupyBackend(Backend):
                 return gemm(a, b, out, precision)
             return self.xp.matmul(a, b, out=out)
 
-    def both(self, first: Callable[[], object], second: Callable[[], object]) -> None:
+    def run_concurrently(self, first: Callable[[], object], second: Callable[[], object]) -> None:
         """Make two calls that do not depend on each other: in a graph side by side, else in turn."""
-        beside = getattr(self._local, "beside", None)
-        if beside is None:
-            in_turn(first, second)
+        side_stream = getattr(self._local, "side_stream", None)
+        if side_stream is None:
+            run_in_turn(first, second)
             return
 
         def apart() -> None:
-            gemm, self._local.gemm = self._local.gemm, beside.gemm
+            gemm, self._local.gemm = self._local.gemm, side_stream.gemm
             try:
                 first()
             finally:
                 self._local.gemm = gemm
 
-        beside(self.xp.cuda.get_current_stream(), apart, second)
+        side_stream(self.xp.cuda.get_current_stream(), apart, second)
 
     @contextmanager
     def _forking(self) -> Iterator[None]:
-        """Within, `both` makes its calls side by side."""
-        if getattr(self._local, "kept", None) is None:
-            self._local.kept = Beside(self.xp, Gemm(self.xp, library()))
-        self._local.kept.gemm.ready(self._own_gemm())
-        self._local.beside = self._local.kept
+        """Within, `run_concurrently` makes its calls side by side."""
+        if getattr(self._local, "side_stream_made", None) is None:
+            self._local.side_stream_made = SideStream(self.xp, Gemm(self.xp, library()))
+        self._local.side_stream_made.gemm.ready(self._own_gemm())
+        self._local.side_stream = self._local.side_stream_made
         try:
             yield
         finally:
-            self._local.beside = None
+            self._local.side_stream = None
 
     def _own_gemm(self) -> Gemm | None:
-        """This thread's products, or None if cuBLAS could not be loaded by ourselves (`describe` says why)."""
+        """Return this thread's products, or None if cuBLAS could not be loaded by ourselves (`describe` says why)."""
         try:
             return self._local.gemm
         except AttributeError:
@@ -225,24 +225,23 @@ class CupyBackend(Backend):
         """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the
         calls themselves, and a RuntimeWarning.
         """
+        calls = recorded(calls)
         whole = self._persistent(calls, put_back)
         if whole is not None:
             return whole
         with self._device:
-            ways: dict[str, Callable[[], AbstractContextManager]] = {
+            strategies: dict[str, Callable[[], AbstractContextManager]] = {
                 "two streams": self._forking,
                 "one stream": nullcontext,
             }
-            step = graph.compile(self.xp, recorded(calls), ways)
+            step = graph.compile(self.xp, calls, strategies)
         if isinstance(step, graph.Captured):
-            step.why_not_whole = self.not_persistent
-            step.keep(self._own_gemm(), getattr(self._local, "kept", None))
+            step.why_not_one_kernel = self.not_persistent
+            step.keep(self._own_gemm(), getattr(self._local, "side_stream_made", None))
         return step
 
-    def _persistent(
-        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None
-    ) -> PersistentStep | None:
-        """The step as launches of one kernel, the first one made; None where net or device do not fit, and then
+    def _persistent(self, calls: Sequence[Call], put_back: Callable[[], None] | None) -> PersistentStep | None:
+        """Return the step as launches of one kernel, the first one made; None where net or device do not fit, and then
         `not_persistent` says why.
         """
         self.not_persistent = None
@@ -268,7 +267,7 @@ class CupyBackend(Backend):
         return step
 
     def memory(self) -> Memory:
-        """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""
+        """Return the device's memory; `used` is what CuPy's pool and captured steps hold for this process."""
         with self._device:
             free, total = self.xp.cuda.runtime.memGetInfo()
             return Memory(self.xp.get_default_memory_pool().total_bytes() + graph.held(), free, total)

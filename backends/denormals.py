@@ -6,8 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from fcnet.backends.device import Array
-from fcnet.backends.select import backend_of
+from fcnet.backends.device import Array, Backend
 
 
 @cache
@@ -16,7 +15,7 @@ def smallest_normal(dtype: np.dtype) -> float:
     return float(np.finfo(dtype).smallest_normal)
 
 
-def flush(x: Array, *, work: Array) -> Array:
+def flush(backend: Backend, x: Array, *, work: Array) -> Array:
     """x = 0 where |x| is below the smallest normal number, in place; the sign stays, and so does NaN.
 
     A number that decays, m = 0.9 m, does not become 0 by itself: it is denormal at some time and stays so, because
@@ -25,7 +24,6 @@ def flush(x: Array, *, work: Array) -> Array:
     Args:
         x: floating. work: scratch like x.
     """
-    backend = backend_of(x)
     if not backend.may_be_denormal(x, work):
         return x
     xp = backend.xp

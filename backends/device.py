@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -34,17 +34,29 @@ class Memory(NamedTuple):
 
 
 class Call(partial):
-    """A recorded call.
+    """A recorded call: calling it makes it again.
 
     Attributes:
-        outputs: names of the keyword arguments that it fills without reading them.
+        name: of the function in fcnet, whatever serves in its place.
+        arguments: by the names of that function's parameters, defaults included.
+        outputs: names of the arguments that it fills without reading them.
+        notes: what `Backend.first_call` gave.
     """
 
+    name: str
+    arguments: dict[str, Any]
     outputs: frozenset[str] = frozenset()
+    notes: Any = None
+
+    def __new__(cls, function: Callable[..., Any], /, *args: Any, **keywords: Any) -> Self:
+        call = super().__new__(cls, function, *args, **keywords)
+        call.name = getattr(function, "__name__", "an unnamed call")
+        call.arguments = {**{f"argument {i}": value for i, value in enumerate(args, 1)}, **keywords}
+        return call
 
 
 def recorded(calls: Sequence[Callable[[], Any]]) -> Sequence[Call]:
-    """These calls.
+    """Return these calls.
 
     Raises:
         TypeError: one is no `Call`: nobody could see which arrays it touches, and put them back after a trial.
@@ -71,8 +83,8 @@ class ManySteps(Protocol):
         """Make so many steps, each with its learning rate; with None all have the one that is set."""
 
 
-class InTurn:
-    """Makes these calls, one after the other."""
+class CallSequence:
+    """Calls, made one after the other."""
 
     def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
         self.calls = tuple(calls)
@@ -82,8 +94,8 @@ class InTurn:
             call()
 
 
-class Feed:
-    """Batches of rows on their way from host arrays into fixed arrays of the device.
+class Prefetcher:
+    """Batches of rows on their way from host arrays into fixed arrays of the device, ahead of their use.
 
     `send` may be called once before each `receive`, and once more ahead of it: a device that copies by itself then
     works on one batch while the next one travels.
@@ -93,7 +105,7 @@ class Feed:
     """
 
     def __init__(self, backend: Backend, sources: Sequence[np.ndarray], rows: int) -> None:
-        """`sources` are host arrays (n, ...); `rows` is N."""
+        """Take host arrays `sources` (n, ...) and the number of rows N of a batch."""
         self.backend, self.sources = backend, tuple(sources)
         self.arrays = [backend.xp.empty((rows, *source.shape[1:]), dtype=source.dtype) for source in sources]
         self._sent: list[list[np.ndarray]] = []
@@ -103,7 +115,7 @@ class Feed:
         self._sent.append([np.take(source, rows, axis=0) for source in self.sources])
 
     def receive(self) -> None:
-        """Let the batch that was sent first be in `arrays` for all work asked for after this, without waiting."""
+        """Put the batch that was sent first into `arrays`, for all work asked for after this; nothing waits."""
         for host, array in zip(self._sent.pop(0), self.arrays, strict=True):
             self.backend.upload(host, array)
 
@@ -119,27 +131,27 @@ class Backend(ABC):
 
     @abstractmethod
     def owns(self, array: object) -> bool:
-        """Whether `array` is an array of this device."""
+        """Return whether `array` is an array of this device."""
 
     @abstractmethod
     def asarray(self, array: object, dtype: object = None) -> Array:
-        """A host or device array as an array of this device, in `dtype` if given; copies only if it must."""
+        """Return a host or device array as one of this device, in `dtype` if given; copy only if it must be."""
 
     @abstractmethod
     def to_numpy(self, array: Array) -> np.ndarray:
-        """The array on the host. This waits for the device: never called within a training step."""
+        """Return the array on the host. This waits for the device: never called within a training step."""
 
     @abstractmethod
     def upload(self, host: np.ndarray, out: Array) -> None:
         """Copy a host array into an existing device array without waiting for the device."""
 
     def has_room(self, nbytes: int) -> bool:
-        """Whether so many bytes more can be held without filling the device up."""
+        """Return whether so many bytes more can be held without filling the device up."""
         return True
 
-    def feed(self, sources: Sequence[np.ndarray], rows: int) -> Feed:
-        """What brings batches of `rows` rows of these host arrays to the device, while it works."""
-        return Feed(self, sources, rows)
+    def prefetcher(self, sources: Sequence[np.ndarray], rows: int) -> Prefetcher:
+        """Return what brings batches of `rows` rows of these host arrays to the device, while it works."""
+        return Prefetcher(self, sources, rows)
 
     @abstractmethod
     def use(self) -> None:
@@ -151,30 +163,30 @@ class Backend(ABC):
 
     @abstractmethod
     def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
-        """Matrix product a @ b, (..., N, K) by (..., K, M), into `out` if given; transposed views are fine.
+        """Return the matrix product a @ b, (..., N, K) by (..., K, M), into `out` if given; transposed views are fine.
 
         `precision`, one of `precisions`, rounds float32 operands to fewer bits before they are multiplied, "tf32" to 11
         and "bf16" to 8 significant ones; the products are added up, and given, in float32.
         """
 
     def take_rows(self, array: Array, rows: Array, out: Array | None = None) -> Array:
-        """array[rows], (N, ...) out of (n, ...), into `out` if given; row numbers must be in 0..n-1."""
+        """Return array[rows], (N, ...) out of (n, ...), into `out` if given; row numbers must be in 0..n-1."""
         return self.xp.take(array, rows, axis=0, out=out)
 
     def may_be_denormal(self, x: Array, work: Array) -> bool:
-        """Whether an element of x may be below the smallest normal number; True where to look would be to wait.
+        """Return whether an element of x may be below the smallest normal number; True where to look would be to wait.
 
         `work` is scratch like x.
         """
         return True
 
     def zeros(self, size: int, dtype: Any) -> Array:
-        """A vector of zeros that begins on a boundary of ALIGNMENT bytes."""
+        """Return a vector of zeros that begins on a boundary of ALIGNMENT bytes."""
         return self.xp.zeros(size, dtype=dtype)
 
     @abstractmethod
     def random_bits(self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple) -> Array:
-        """uint16 random numbers, a function of the arguments alone and equal on every device.
+        """Return uint16 random numbers, a function of the arguments alone and equal on every device.
 
         They are the output of Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
         2011) with this key, for the counters (1, layer, step, net), (2, layer, step, net), ...: each 64-bit word
@@ -183,14 +195,18 @@ class Backend(ABC):
         """
 
     def snapshot(self, arrays: Sequence[Array]) -> Callable[[], None] | None:
-        """What puts back what the arrays hold now, for `compile`; None where that does not need it."""
+        """Return a function that puts back what the arrays hold now, for `compile`; None where that needs none."""
         return None
+
+    def first_call(self, kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Make a kernel's call while a step is recorded; return its result, and notes on it for `compile` or None."""
+        return kernel(*args, **kwargs), None
 
     @abstractmethod
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        """What makes these calls in turn; each always touches the same arrays, its arguments, in the same way.
+        """Return what makes these calls in turn; each always touches the same arrays, its arguments, in the same way.
 
         Args:
             calls: they have been made once.
@@ -206,15 +222,15 @@ class Backend(ABC):
 
     @abstractmethod
     def memory(self) -> Memory:
-        """Memory in use and to be had."""
+        """Return the memory in use and to be had."""
 
     def allocating(self) -> AbstractContextManager[None]:
-        """Where arrays are made: a device that is full says so in a MemoryError for people."""
+        """Return a context to make arrays in: a device that is full says so in a MemoryError for people."""
         return nullcontext()
 
     @abstractmethod
     def describe(self) -> str:
-        """One line for people: the device and the libraries that serve it."""
+        """Return one line for people: the device and the libraries that serve it."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

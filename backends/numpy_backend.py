@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cpu import loader
-from fcnet.backends.device import ALIGNMENT, Array, Backend, InTurn, Kernel, Memory, recorded
+from fcnet.backends.device import ALIGNMENT, Array, Backend, CallSequence, Kernel, Memory, recorded
 
 
 @cache
 def _below_one(dtype: np.dtype) -> np.floating:
-    """The number before 1."""
+    """Return the number before 1."""
     return np.nextafter(dtype.type(1), dtype.type(0))
 
 
@@ -98,10 +98,13 @@ class NumpyBackend(Backend):
         words = philox.random_raw(-(-size // 4)).astype("<u8", copy=False)
         return words.view(np.uint16)[:size].reshape(shape)
 
+    def first_call(self, kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        return loader.first_call(kernel, *args, **kwargs)
+
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        return loader.compile(recorded(calls)) if self.kernels else InTurn(recorded(calls))
+        return loader.compile(recorded(calls)) if self.kernels else CallSequence(recorded(calls))
 
     def memory(self) -> Memory:
         page = _sysconf("SC_PAGE_SIZE")
@@ -122,7 +125,7 @@ class NumpyBackend(Backend):
 
 
 def _sysconf(name: str) -> int:
-    """A number of the system's; 0 where it is not to be had, as for some on macOS and all on Windows."""
+    """Return a number of the system's; 0 where it is not to be had, as for some on macOS and all on Windows."""
     try:
         return os.sysconf(name)
     except (AttributeError, ValueError):

@@ -1,24 +1,28 @@
-"""A training step as a program: calls recorded once, repeated on the same arrays.
+"""A training step, recorded: calls written down once, repeated on the same arrays.
 
 The code of a step is written once, as ordinary calls `run(function, *arguments)`. With `direct` they are just made.
-A `Program` makes them too, and keeps each with the kernel that was chosen and the arrays that came out; repeating the
-program fills those arrays again and allocates nothing. What changes between steps (cursor, step count, learning rate)
-lives in device arrays that the calls read, so a repeated program, like a captured CUDA graph, needs no arguments.
+A `StepRecorder` makes them too, and keeps each with the kernel that was chosen and the arrays that came out: to repeat
+the calls fills those arrays again and allocates nothing. What changes between steps (cursor, step count, learning rate)
+lives in device arrays that the calls read, so a recorded step, like a captured CUDA graph, needs no arguments.
+
+What a device makes of the list of calls is its own affair (`Backend.compile`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from fcnet.backends.device import Array, Backend, Call
-from fcnet.backends.ops import Op
+from fcnet.backends.ops import Function
+from fcnet.backends.select import backend_of
 
 
 class Run(Protocol):
-    """How a step makes its calls: at once (`direct`) or recorded (`Program`)."""
+    """How a step makes its calls: at once (`direct`) or recorded (`StepRecorder`)."""
 
-    def __call__(self, function: Op | Callable, *args: Any, **kwargs: Any) -> Any: ...
+    def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any: ...
 
     def scratch(self, slot: int, like: Array) -> Array | None: ...
 
@@ -26,7 +30,7 @@ class Run(Protocol):
 class Direct:
     """Makes each call at once; functions allocate what they return."""
 
-    def __call__(self, function: Op | Callable, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
     def scratch(self, slot: int, like: Array) -> None:
@@ -36,36 +40,51 @@ class Direct:
 direct = Direct()
 
 
-class Program:
-    """Calls recorded while they are made for the first time; `repeat` makes them again.
+class StepRecorder:
+    """Makes calls for the first time and records them; `repeat` makes them again.
 
     Every function called must return the same arrays each time when it is given them back as keyword outputs.
+
+    Attributes:
+        calls: recorded so far, in order.
     """
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.calls: list[Callable[[], Any]] = []
+        self.calls: list[Call] = []
         self._scratch: dict[tuple[int, Any], Array] = {}
 
-    def __call__(self, function: Op | Callable, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(function, Op):
+    def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(function, Function):
             self.calls.append(Call(function, *args, **kwargs))
             return function(*args, **kwargs)
-        chosen = function.choose(*args, **kwargs)
-        result = chosen(*args, **kwargs)
+        if function.check is not None:
+            function.check(*args, **kwargs)
+        backend = backend_of(*args)
+        kernel = function.kernel(backend, *args, **kwargs)
+        if kernel is None:
+            result, notes = function.formula(backend, *args, **kwargs), None
+        else:
+            result, notes = backend.first_call(kernel, *args, **kwargs)
         results = result if len(function.results) > 1 else (result,)
         given_back = {
             name: value
             for name, value in zip(function.results, results, strict=True)
             if name in function.outputs and value is not None
         }
-        call = Call(chosen, *args, **(kwargs | given_back))
-        call.outputs = function.outputs & call.keywords.keys()
+        keywords = kwargs | given_back
+        call = Call(kernel or partial(function.formula, backend), *args, **keywords)
+        call.name = function.formula.__name__
+        bound = function.signature.bind(*args, **keywords)
+        bound.apply_defaults()
+        call.arguments = bound.arguments
+        call.outputs = function.outputs & keywords.keys()
+        call.notes = notes
         self.calls.append(call)
         return result
 
     def scratch(self, slot: int, like: Array) -> Array:
-        """A buffer of the shape and dtype of `like`, shared by all who ask for this slot."""
+        """Return a buffer of the shape and dtype of `like`, shared by all who ask for this slot."""
         size, key = like.size, (slot, like.dtype)
         buffer = self._scratch.get(key)
         if buffer is None or buffer.size < size:

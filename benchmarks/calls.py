@@ -9,7 +9,6 @@ import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,9 +126,7 @@ def _abandon(stream: Any) -> None:
 
 
 def _name(call: Any) -> str:
-    while isinstance(call, partial):
-        call = call.func
-    return getattr(call, "__name__", type(call).__name__)
+    return getattr(call, "name", type(call).__name__)
 
 
 def _shapes(call: Any) -> str:

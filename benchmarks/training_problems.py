@@ -113,6 +113,31 @@ def _loss(name: str) -> Problem:
     return Problem(F.LOSSES[name].function, arguments, answer, "GB/s", lambda d, n: 8 * n * d)
 
 
+def _weighted_loss() -> Problem:
+    def arguments(backend: Backend, host: Host) -> Arguments:
+        return tuple(upload(backend, host, "x", "labels", "weights")), {}
+
+    def answer(host: Host, columns: np.ndarray) -> Host:
+        losses, gradient = _softmax_answer(*double(host, "x"), host)
+        weights = host["weights"].astype(np.float64)
+        gradient = gradient * weights[:, None] / len(gradient)
+        return {"loss": np.asarray((losses * weights).mean()), "dscores": gradient[..., columns]}
+
+    return Problem(F.weighted_loss, arguments, answer, "GB/s", lambda d, n: 8 * n * d)  # type: ignore[arg-type]
+
+
+def _smooth_labels() -> Problem:
+    def arguments(backend: Backend, host: Host) -> Arguments:
+        (labels,) = upload(backend, host, "labels")
+        return (labels, host["x"].shape[1], 0.1, np.dtype("float32")), {}
+
+    def answer(host: Host, columns: np.ndarray) -> Host:
+        classes = host["x"].shape[1]
+        return {"targets": (np.eye(classes)[host["labels"]] * 0.9 + 0.1 / classes)[..., columns]}
+
+    return Problem(F.smooth_labels, arguments, answer, "GB/s", lambda d, n: 4 * n * d)  # type: ignore[arg-type]
+
+
 #: The first step from w = 0 at a rate of 1 with the default constants: where each rule goes by a gradient.
 _FIRST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sgd": lambda g: -g,
@@ -172,6 +197,8 @@ TRAINING: dict[str, Problem] = {
     **_hidden("batchnorm"),
     **_hidden("layernorm"),
     **{f"{name}_loss": _loss(name) for name in _LOSSES},
+    "weighted_loss": _weighted_loss(),
+    "smooth_labels": _smooth_labels(),
     **{name: _rule(name) for name in _FIRST},
     "decay_weights": _decay(),
 }

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.problem import Arguments
 from fcnet.backends import Array, Backend, Op
-from fcnet.backends.device import Call, InTurn
+from fcnet.backends.device import Call, CallSequence
 
 
 class Step(NamedTuple):
@@ -46,7 +46,7 @@ def captured(backend: Backend, op: Op, call: Arguments) -> Step | None:
     """Return the chosen function, recorded by the device; None where the device does not record."""
     step = fused(backend, op, call) or reference(backend, op, call)
     compiled = backend.compile([step.run])
-    left_as_it_was = isinstance(compiled, InTurn) and compiled.calls == (step.run,)
+    left_as_it_was = isinstance(compiled, CallSequence) and compiled.calls == (step.run,)
     return None if left_as_it_was else step._replace(run=compiled)
 
 

@@ -116,7 +116,7 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
         if isinstance(y, np.ndarray) and (y.min() < 0 or abs(y.sum(axis=1) - 1).max() > 1e-3):
             raise ValueError(f"{name}: expected one-hot rows or probabilities that sum to 1, got other rows")
         return
-    if y.dtype.kind not in "iu":
+    if y.dtype.kind not in "iub":
         raise TypeError(f"{name}: expected integer labels, got dtype {y.dtype}; {to_labels(name, y)}")
     if isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() < num_classes):
         bad = int(np.argmax((y < 0) | (y >= num_classes)))

@@ -13,6 +13,7 @@ from fcnet.backends import Status, get_backend, probe, select
 from fcnet.backends.cpu import loader
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.numpy_backend import NumpyBackend
+from fcnet.cli import train
 from fcnet.runs import rundir
 from tests import combinations
 from tests.guard import GuardBackend
@@ -77,12 +78,14 @@ def compiling_in_silence():
         cache._said.add(cache.COMPILING)
 
 
-CURVES = rundir.curves_png
+CURVES, WRITE_REPORT = rundir.curves_png, train.write_report
 
 
 @pytest.fixture(autouse=True)
 def no_curves(monkeypatch):
-    """Drawing curves.png takes longer than most trainings here; tests that look at it ask for `curves`."""
+    """Drawing curves.png and report.html takes longer than most trainings here; tests that look at them ask for
+    `curves` and `report`.
+    """
 
     def blank(record):
         from matplotlib.figure import Figure  # noqa: F401 -- where it is missing, curves.png is
@@ -90,12 +93,19 @@ def no_curves(monkeypatch):
         return b"\x89PNG\r\n\x1a\n"
 
     monkeypatch.setattr(rundir, "curves_png", blank)
+    monkeypatch.setattr(train, "write_report", lambda *_, **__: None)
 
 
 @pytest.fixture
 def curves(no_curves, monkeypatch):
     """Runs with their pictures."""
     monkeypatch.setattr(rundir, "curves_png", CURVES)
+
+
+@pytest.fixture
+def report(no_curves, monkeypatch):
+    """Runs with their reports."""
+    monkeypatch.setattr(train, "write_report", WRITE_REPORT)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from tests.mutants_plugin import CHOICE, COVERED, MAP
 
 HERE = Path(__file__).parent
 LIST = HERE / "mutants.toml"
+MAPS = ".mutants"  # a folder of the tree, for its coverage maps
 SECONDS = 90.0  # of processor time for a mutant's tests
 FIRST_FILES = 6  # test files whose tests come first: to collect all of them takes longer than most failures
 HANGS = 600  # seconds after which the tests of a mutant are taken to hang
@@ -68,7 +69,8 @@ def files_of(tree: Path) -> list[Path]:
     """What git knows of a tree and what it does not ignore, relative to it."""
     command = ["git", "-C", str(tree), "ls-files", "-co", "--exclude-standard", "-z"]
     names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
-    return sorted(Path(name) for name in set(names) if name and os.path.lexists(tree / name))
+    kept = (name for name in set(names) if name and not name.startswith(f"{MAPS}/"))
+    return sorted(Path(name) for name in kept if os.path.lexists(tree / name))
 
 
 def state_of(tree: Path) -> str:
@@ -304,7 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
     tree = given.tree.resolve()
     mutants = [m for m in read_list() if not given.names or any(name in m.name for name in given.names)]
     started = time.perf_counter()
-    map_file = tree / ".mutants" / f"map-{state_of(tree)}.json"
+    map_file = tree / MAPS / f"map-{state_of(tree)}.json"
     with tempfile.TemporaryDirectory(prefix="fcnet-mutants-") as temporary:
         copies = [Path(temporary, f"copy{number}") for number in range(given.jobs)]
         copies[0].mkdir()

@@ -257,6 +257,11 @@ def test_kernels_have_the_signature_of_what_they_replace():
             assert described[0] == described[1], f"{device}: {name}"
 
 
+def test_only_what_a_kernel_replaces_is_accelerated():
+    """All others are `checked` functions."""
+    assert set(REGISTRY) == set().union(*kernel_tables().values())
+
+
 def test_every_op_can_be_given_back_its_results():
     """A keyword-only output, or the required argument that it changes in place; else a program would allocate it anew.
 

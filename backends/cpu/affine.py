@@ -1,22 +1,24 @@
-"""Affine layers over our own product; names and signatures of `fcnet.functional.affine`. Float32, AVX-512 only."""
+"""Affine layers over shared-out products; names and signatures of `fcnet.functional.affine`. Float32 only."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cpu import pool, product, tape
-from fcnet.backends.cpu.jit import Jit, plain
-from fcnet.backends.cpu.tape import integer, matrix, vector
+from fcnet.backends import fits
+from fcnet.backends.cpu import pool, product
+from fcnet.backends.cpu.compiled_step import integer, matrix, thunk_of, vector
+from fcnet.backends.cpu.jit import Jit, Layout, is_contiguous_float
 from fcnet.backends.device import Kernel
 
 _multiply = product.multiply.compiled
 
 
 @Jit
-def _affine(x, w, b, out, task, board, scratch, hands):
-    _multiply(x, w, out, False, False, task, board, scratch, hands)
+def _affine(x, w, b, out, task, shared, scratch, num_threads):
+    _multiply(x, w, out, False, False, task, shared, scratch, num_threads)
     rows, width = out.shape
     for n in range(rows):
         for m in range(width):
@@ -26,18 +28,18 @@ def _affine(x, w, b, out, task, board, scratch, hands):
 _affine_inner = _affine.compiled
 
 
-@tape.played(_affine, "2212n")
-def _play_affine(record, board, scratch, hands):
+@thunk_of(_affine, "2212n")
+def _thunk_affine(record, shared, scratch, num_threads):
     x, w, b, out = matrix(record, 0), matrix(record, 3), vector(record, 6), matrix(record, 8)
-    words, room = pool.desk(board, scratch)
-    _affine_inner(x, w, b, out, integer(record, 11), words, room, hands)
+    words, room = pool.context_arrays(shared, scratch)
+    _affine_inner(x, w, b, out, integer(record, 11), words, room, num_threads)
 
 
 @Jit
-def _backward(dout, x, w, dx, dw, db, need_dx, need_db, task, board, scratch, hands):
-    _multiply(x, dout, dw, True, False, task, board, scratch, hands)
+def _backward(dout, x, w, dx, dw, db, need_dx, need_db, task, shared, scratch, num_threads):
+    _multiply(x, dout, dw, True, False, task, shared, scratch, num_threads)
     if need_dx:
-        _multiply(dout, w, dx, False, True, task, board, scratch, hands)
+        _multiply(dout, w, dx, False, True, task, shared, scratch, num_threads)
     if need_db:
         rows, width = dout.shape
         for m in range(width):
@@ -50,13 +52,13 @@ def _backward(dout, x, w, dx, dw, db, need_dx, need_db, task, board, scratch, ha
 _backward_inner = _backward.compiled
 
 
-@tape.played(_backward, "222221nnn")
-def _play_backward(record, board, scratch, hands):
+@thunk_of(_backward, "222221nnn")
+def _thunk_backward(record, shared, scratch, num_threads):
     dout, x, w = matrix(record, 0), matrix(record, 3), matrix(record, 6)
     dx, dw, db = matrix(record, 9), matrix(record, 12), vector(record, 15)
     need_dx, need_db, task = integer(record, 17) != 0, integer(record, 18) != 0, integer(record, 19)
-    words, room = pool.desk(board, scratch)
-    _backward_inner(dout, x, w, dx, dw, db, need_dx, need_db, task, words, room, hands)
+    words, room = pool.context_arrays(shared, scratch)
+    _backward_inner(dout, x, w, dx, dw, db, need_dx, need_db, task, words, room, num_threads)
 
 
 def matmul(x, w, *, out=None, precision=None):
@@ -96,40 +98,19 @@ def _gradients(
 _NONE = np.empty(0, np.float32)
 
 
-def _fit(*arrays: Any) -> bool:
-    first = arrays[0]
-    return first.dtype == np.float32 and all(a.ndim == 2 and a.size for a in arrays) and plain(*arrays)
+class _Layout(Layout):
+    """float32, and no array empty: what `product.multiply` takes."""
+
+    @staticmethod
+    def floats(*arrays: Any) -> bool:
+        return arrays[0].dtype == np.float32 and all(a.size for a in arrays) and is_contiguous_float(*arrays)
 
 
-def _given(arrays: Any) -> list[Any]:
-    return [array for array in arrays if isinstance(array, np.ndarray)]
-
-
-def _fits_matmul(x: Any, w: Any, *, out: Any = None, precision: Any = None) -> bool:
-    return _fit(x, w, *_given([out]))
-
-
-def _fits_affine(x: Any, w: Any, b: Any, *, out: Any = None, precision: Any = None) -> bool:
-    return _fit(x, w, *_given([out])) and plain(x, b)
-
-
-def _fits_matmul_backward(
-    dout: Any, x: Any, w: Any, *, need_dx: bool = True, dx: Any = None, dw: Any = None, precision: Any = None
-) -> bool:
-    return _fit(dout, x, w, *_given([dx, dw]))
-
-
-def _fits_affine_backward(
-    dout: Any, cache: Any, *, need_dx=True, dx: Any = None, dw: Any = None, db: Any = None, precision: Any = None
-) -> bool:
-    x, w, b = cache
-    return _fit(dout, x, w, *_given([dx, dw])) and plain(x, b, *_given([db]))
-
-
+_ON = _Layout()
 _ALL = {
-    "matmul": Kernel(matmul, _fits_matmul),
-    "matmul_backward": Kernel(matmul_backward, _fits_matmul_backward),
-    "affine_forward": Kernel(affine_forward, _fits_affine),
-    "affine_backward": Kernel(affine_backward, _fits_affine_backward),
+    "matmul": Kernel(matmul, partial(fits.matmul, _ON)),
+    "matmul_backward": Kernel(matmul_backward, partial(fits.matmul_backward, _ON)),
+    "affine_forward": Kernel(affine_forward, partial(fits.affine_forward, _ON)),
+    "affine_backward": Kernel(affine_backward, partial(fits.affine_backward, _ON)),
 }
 KERNELS = _ALL if product.served() else {}

@@ -7,23 +7,24 @@ from typing import Any
 import numba
 import numpy as np
 
-from fcnet.backends.cpu import pool, tape
-from fcnet.backends.cpu.jit import Jit, compiled, plain
-from fcnet.backends.cpu.tape import integer, integers, matrix, vector
+from fcnet.backends import fits
+from fcnet.backends.cpu import pool
+from fcnet.backends.cpu.compiled_step import integer, integers, matrix, thunk_of, vector
+from fcnet.backends.cpu.jit import Jit, Layout, compiled, is_contiguous_integer
 from fcnet.backends.device import Kernel
 
-_share = pool.share.compiled
+_run_pieces = pool.run_pieces.compiled
 
 WORTH = 100_000  # bytes: less is gathered by one thread
 
-# The job on the board, in words after pool.JOB: addresses, bytes of a row, rows of the data, of the batch, of a piece;
+# The job in the shared words, counted from pool.JOB: addresses, bytes of a row, rows of the data, the batch, a piece;
 # where bytes become numbers, the addresses of shift and scale, too.
 DATA, ROWS, BATCH, BYTES, COUNT, WANTED, LENGTH, SHIFT, SCALE = range(9)
 
 
 @pool.Task
-def _rows(board, piece, scratch):
-    job = board + 8 * pool.JOB
+def _rows(shared, piece, scratch):
+    job = shared + 8 * pool.JOB
     data, rows, batch = pool.load(job + 8 * DATA), pool.load(job + 8 * ROWS), pool.load(job + 8 * BATCH)
     size, last = pool.load(job + 8 * BYTES), pool.load(job + 8 * COUNT) - 1
     length = pool.load(job + 8 * LENGTH)
@@ -34,15 +35,15 @@ def _rows(board, piece, scratch):
 
 
 @Jit
-def _gather(data, rows, batch, task, board, scratch, hands):
+def _gather(data, rows, batch, task, shared, scratch, num_threads):
     job = pool.JOB
     size = batch.nbytes // rows.size  # not the stride, which means nothing where there is one row
-    share = -(-rows.size // hands)
-    board[pool.TASK] = task
-    board[job + DATA], board[job + ROWS], board[job + BATCH] = data.ctypes.data, rows.ctypes.data, batch.ctypes.data
-    board[job + BYTES], board[job + COUNT], board[job + WANTED] = size, data.shape[0], rows.size
-    board[job + LENGTH] = share
-    _share(board, scratch, -(-rows.size // share))
+    share = -(-rows.size // num_threads)
+    shared[pool.TASK] = task
+    shared[job + DATA], shared[job + ROWS], shared[job + BATCH] = data.ctypes.data, rows.ctypes.data, batch.ctypes.data
+    shared[job + BYTES], shared[job + COUNT], shared[job + WANTED] = size, data.shape[0], rows.size
+    shared[job + LENGTH] = share
+    _run_pieces(shared, scratch, -(-rows.size // share))
 
 
 @Jit
@@ -56,8 +57,8 @@ def _take(data, rows, batch, count, size):
         pool.copy(data + min(max(rows[i], 0), count - 1) * size, batch + i * size, size)
 
 
-@tape.played(_gather_alone, "*i*nn")
-def _play_gather(record, board, scratch, hands):
+@thunk_of(_gather_alone, "*i*nn")
+def _thunk_gather(record, shared, scratch, num_threads):
     _take(integer(record, 0), integers(record, 1), integer(record, 3), integer(record, 4), integer(record, 5))
 
 
@@ -81,15 +82,15 @@ def _scaled_alone(data, rows, shift, scale, batch, count):
     _take_scaled(data.ctypes.data, rows, shift, scale, batch, count)
 
 
-@tape.played(_scaled_alone, "*i112n")
-def _play_scaled(record, board, scratch, hands):
+@thunk_of(_scaled_alone, "*i112n")
+def _thunk_scaled(record, shared, scratch, num_threads):
     rows, shift, scale, batch = integers(record, 1), vector(record, 3), vector(record, 5), matrix(record, 7)
     _take_scaled(integer(record, 0), rows, shift, scale, batch, integer(record, 10))
 
 
 @pool.Task
-def _scaled_rows(board, piece, scratch):
-    job = board + 8 * pool.JOB
+def _scaled_rows(shared, piece, scratch):
+    job = shared + 8 * pool.JOB
     width, length = pool.load(job + 8 * BYTES), pool.load(job + 8 * LENGTH)
     begin = piece * length
     wanted = min(length, pool.load(job + 8 * WANTED) - begin)
@@ -101,15 +102,15 @@ def _scaled_rows(board, piece, scratch):
 
 
 @Jit
-def _scaled(data, rows, shift, scale, batch, task, board, scratch, hands):
+def _scaled(data, rows, shift, scale, batch, task, shared, scratch, num_threads):
     job = pool.JOB
-    share = -(-rows.size // hands)
-    board[pool.TASK] = task
-    board[job + DATA], board[job + ROWS], board[job + BATCH] = data.ctypes.data, rows.ctypes.data, batch.ctypes.data
-    board[job + SHIFT], board[job + SCALE] = shift.ctypes.data, scale.ctypes.data
-    board[job + BYTES], board[job + COUNT], board[job + WANTED] = shift.size, data.shape[0], rows.size
-    board[job + LENGTH] = share
-    _share(board, scratch, -(-rows.size // share))
+    share = -(-rows.size // num_threads)
+    shared[pool.TASK] = task
+    shared[job + DATA], shared[job + ROWS], shared[job + BATCH] = data.ctypes.data, rows.ctypes.data, batch.ctypes.data
+    shared[job + SHIFT], shared[job + SCALE] = shift.ctypes.data, scale.ctypes.data
+    shared[job + BYTES], shared[job + COUNT], shared[job + WANTED] = shift.size, data.shape[0], rows.size
+    shared[job + LENGTH] = share
+    _run_pieces(shared, scratch, -(-rows.size // share))
 
 
 @Jit
@@ -122,8 +123,8 @@ def _batch_rows(order, cursor, rows):
 _batch_rows_inner = _batch_rows.compiled
 
 
-@tape.played(_batch_rows, "iii")
-def _play_batch_rows(record, board, scratch, hands):
+@thunk_of(_batch_rows, "iii")
+def _thunk_batch_rows(record, shared, scratch, num_threads):
     _batch_rows_inner(integers(record, 0), integers(record, 2), integers(record, 4))
 
 
@@ -143,8 +144,8 @@ def _advance(counters, increments):
 _advance_inner = _advance.compiled
 
 
-@tape.played(_advance, "ii")
-def _play_advance(record, board, scratch, hands):
+@thunk_of(_advance, "ii")
+def _thunk_advance(record, shared, scratch, num_threads):
     _advance_inner(integers(record, 0), integers(record, 2))
 
 
@@ -156,8 +157,8 @@ def _record_step(losses, counters, increments, loss):
     _advance_inner(counters, increments)
 
 
-@tape.played(_record_step, "1ii*")
-def _play_record_step(record, board, scratch, hands):
+@thunk_of(_record_step, "1ii*")
+def _thunk_record_step(record, shared, scratch, num_threads):
     losses, counters, increments = vector(record, 0), integers(record, 2), integers(record, 4)
     slot = counters[1]
     if 0 <= slot < losses.size:
@@ -206,14 +207,6 @@ def record_step(losses, counters, increments, loss):
     return losses
 
 
-def _whole(*arrays: Any) -> bool:
-    """C-contiguous int64 vectors."""
-    return all(
-        type(a) is np.ndarray and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.flags.aligned
-        for a in arrays
-    )
-
-
 def _filled(*arrays: Any) -> bool:
     """Whether those that are given may be written to."""
     return all(array is None or array.flags.writeable for array in arrays)
@@ -229,7 +222,7 @@ def _fits_gather(data: Any, rows: Any, *, batch: Any = None) -> bool:
         and _filled(batch)
         and data.dtype.char in _COMPILED
         and all(a.dtype == data.dtype and a.dtype.isnative and a.ndim <= 2 for a in blocks)
-        and _whole(rows)
+        and is_contiguous_integer(rows)
         and rows.size > 0
     )
 
@@ -239,7 +232,11 @@ def _fits_next_batch(
     *, batch: Any = None, targets: Any = None, rows: Any = None, raw: Any = None,
 ) -> bool:  # fmt: skip
     given = [] if rows is None else [rows]
-    taken = _whole(order, cursor, offsets, *given) and _filled(rows) and _fits_gather(y, offsets, batch=targets)
+    taken = (
+        is_contiguous_integer(order, cursor, offsets, *given)
+        and _filled(rows)
+        and _fits_gather(y, offsets, batch=targets)
+    )
     if shift is None:
         return order.size > 0 and taken and _fits_gather(X, offsets, batch=batch)
     return (
@@ -250,23 +247,22 @@ def _fits_next_batch(
 def _fits_preprocess(x: Any, shift: Any, scale: Any, *, out: Any = None) -> bool:
     return (
         type(x) is np.ndarray
-        and x.ndim == 2
         and x.dtype.char in "Bfd"
         and x.dtype.isnative
         and x.flags.c_contiguous
-        and shift.shape == scale.shape == x.shape[1:]
-        and plain(shift, scale, *([] if out is None else [out]))
+        and fits.preprocess(_ON, x, shift, scale, out=out)
     )
 
 
 def _fits_advance(counters: Any, increments: Any) -> bool:
-    return _whole(counters, increments) and counters.shape == increments.shape and _filled(counters)
+    return fits.advance(_ON, counters, increments) and _filled(counters)
 
 
 def _fits_record_step(losses: Any, counters: Any, increments: Any, loss: Any) -> bool:
-    return plain(losses, loss) and losses.ndim == 1 and _whole(counters, increments) and _filled(counters)
+    return fits.record_step(_ON, losses, counters, increments, loss) and _filled(counters)
 
 
+_ON = Layout()
 KERNELS = {
     "advance": Kernel(advance, _fits_advance),
     "gather": Kernel(gather, _fits_gather),

@@ -5,15 +5,17 @@ The names and signatures of `fcnet.functional.hidden`, for ReLU; what the backwa
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_threshold, relu_cache
-from fcnet.backends.cpu import pool, tape
+from fcnet.backends import fits
+from fcnet.backends.caches import EPS, MOMENTUM, NormCache, keep_threshold, relu_cache
+from fcnet.backends.cpu import pool
+from fcnet.backends.cpu.compiled_step import matrix, real, thunk_of, vector
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
-from fcnet.backends.cpu.jit import Jit, not_on_tape, plain
-from fcnet.backends.cpu.tape import matrix, real, vector
+from fcnet.backends.cpu.jit import Jit, Layout, only_in_python
 from fcnet.backends.device import Kernel
 
 
@@ -31,8 +33,8 @@ def _bias_relu(z, b):
 _bias_relu_inner = _bias_relu.compiled
 
 
-@tape.played(_bias_relu, "21")
-def _play_bias_relu(record, board, scratch, hands):
+@thunk_of(_bias_relu, "21")
+def _thunk_bias_relu(record, shared, scratch, num_threads):
     _bias_relu_inner(matrix(record, 0), vector(record, 3))
 
 
@@ -63,8 +65,8 @@ def _relu_backward(dz, out, scale, db):
 _relu_backward_inner = _relu_backward.compiled
 
 
-@tape.played(_relu_backward, "22r1")
-def _play_relu_backward(record, board, scratch, hands):
+@thunk_of(_relu_backward, "22r1")
+def _thunk_relu_backward(record, shared, scratch, num_threads):
     dz, out, db = matrix(record, 0), matrix(record, 3), vector(record, 7)
     _relu_backward_inner(dz, out, np.float32(real(record, 6)), db)
 
@@ -78,8 +80,8 @@ def _copy(source, target):
 _copy_inner = _copy.compiled
 
 
-@tape.played(_copy, "22")
-def _play_copy(record, board, scratch, hands):
+@thunk_of(_copy, "22")
+def _thunk_copy(record, shared, scratch, num_threads):
     _copy_inner(matrix(record, 0), matrix(record, 3))
 
 
@@ -156,13 +158,13 @@ _batchnorm_relu_inner = _batchnorm_relu.compiled
 _batchnorm_relu_backward_inner = _batchnorm_relu_backward.compiled
 
 
-@tape.played(_batchnorm_relu, "211111rr*nr1112")
-def _play_batchnorm_relu(record, board, scratch, hands):
+@thunk_of(_batchnorm_relu, "211111rr*nr1112")
+def _thunk_batchnorm_relu(record, shared, scratch, num_threads):
     z, b, gamma, beta = matrix(record, 0), vector(record, 3), vector(record, 5), vector(record, 7)
     running_mean, running_var = vector(record, 9), vector(record, 11)
     momentum, eps, scale = np.float32(real(record, 13)), np.float32(real(record, 14)), np.float32(real(record, 17))
     first, mean, inv_std, out = vector(record, 18), vector(record, 20), vector(record, 22), matrix(record, 24)
-    bits = pool.no_bits()  # dropout is not on tape
+    bits = pool.no_bits()  # a call with dropout is made from Python
     _batchnorm_relu_inner(
         z,
         b,
@@ -182,8 +184,8 @@ def _play_batchnorm_relu(record, board, scratch, hands):
     )
 
 
-@tape.played(_batchnorm_relu_backward, "22r211221111")
-def _play_batchnorm_relu_backward(record, board, scratch, hands):
+@thunk_of(_batchnorm_relu_backward, "22r211221111")
+def _thunk_batchnorm_relu_backward(record, shared, scratch, num_threads):
     dout, out, scale, x_hat = matrix(record, 0), matrix(record, 3), np.float32(real(record, 6)), matrix(record, 7)
     inv_std, gamma, work, dz = vector(record, 10), vector(record, 12), matrix(record, 14), matrix(record, 17)
     dgamma, dbeta, mean_dgamma, mean_dbeta = (
@@ -202,13 +204,13 @@ def _clear(vector):
 _clear_inner = _clear.compiled
 
 
-@tape.played(_clear, "1")
-def _play_clear(record, board, scratch, hands):
+@thunk_of(_clear, "1")
+def _thunk_clear(record, shared, scratch, num_threads):
     _clear_inner(vector(record, 0))
 
 
 def _last(keep_ratio: float) -> Any:
-    """The largest 16-bit number that keeps a unit."""
+    """Return the largest 16-bit number that keeps a unit."""
     return np.uint16(keep_threshold(keep_ratio) - 1)
 
 
@@ -220,7 +222,7 @@ def _over(z: Any, given: Any) -> Any:
     if z.flags.c_contiguous:
         _copy(z, target)
     else:
-        not_on_tape()
+        only_in_python()
         np.copyto(target, z)
     return target
 
@@ -276,7 +278,7 @@ def batchnorm_activation_dropout_forward(
         statistics = [cache.norm.inv_std, cache.norm.mean, cache.norm.var]
         x_hat, out = _first_of(x_hat, cache.norm.x_hat), _first_of(out, cache.hidden)
     if dropped:
-        not_on_tape()  # which would go on with these bits
+        only_in_python()  # a thunk would go on with these bits
     inv_std, mean, var = statistics
     none = _NOTHING[z.dtype.char]
     _batchnorm_relu(
@@ -302,7 +304,7 @@ def batchnorm_activation_dropout_forward(
 def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None):
     x_hat, inv_std, gamma, mean, var = cache.norm
     if not dout.flags.c_contiguous:
-        not_on_tape()  # which would go on reading this copy
+        only_in_python()  # a thunk would go on reading this copy
         dout = np.ascontiguousarray(dout)
     dz, work = (np.empty_like(x_hat) if array is None else array for array in (dz, work))
     db, dgamma, dbeta = (np.empty_like(gamma) if d is None else d for d in (db, dgamma, dbeta))
@@ -322,43 +324,14 @@ _NOTHING = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}
 _NO_BITS, _NO_LAST = np.empty((0, 0), np.uint16), np.uint16(0)
 
 
-# Shapes are checked before a kernel is looked for (`fcnet.functional.hidden`).
-
-
-def _suits(activation: str, cache: HiddenCache | None, z: Any, *others: Any) -> bool:
-    given = [array for array in others if array is not None]
-    return activation == "relu" and z.ndim == 2 and plain(z, *given, *_arrays_of(cache))
-
-
-def _fits_bias(
-    z: Any, b: Any, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *, hidden: Any = None,
-    out: Any = None, cache: Any = None,
-) -> bool:  # fmt: skip
-    return _suits(activation, cache, z, b, hidden, out)
-
-
-def _fits_batchnorm(
-    z: Any, b: Any, gamma: Any, beta: Any, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *,
-    momentum: float = MOMENTUM, eps: float = EPS, cache: Any = None, **arrays: Any,
-) -> bool:  # fmt: skip
-    return _suits(activation, cache, z, b, gamma, beta, *arrays.values())
-
-
-def _fits_backward(dout: Any, cache: HiddenCache, **grads: Any) -> bool:
-    if type(dout) is not np.ndarray or cache.activation != "relu" or cache.needs_mask or cache.hidden.ndim != 2:
-        return False
-    given = [array for array in grads.values() if array is not None]
-    return dout.dtype == cache.hidden.dtype and plain(*_arrays_of(cache), *given)
-
-
-def _arrays_of(cache: HiddenCache | None) -> list[Any]:
-    return [] if cache is None else [cache.hidden, *(cache.norm or ())]
-
-
+_ON = Layout()
 BIAS, NORM = "bias_activation_dropout", "batchnorm_activation_dropout"
+_FITS_BACKWARD = partial(fits.activation_dropout_backward, _ON)
 KERNELS = {
-    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, _fits_bias),
-    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _fits_backward),
-    f"{NORM}_forward": Kernel(batchnorm_activation_dropout_forward, _fits_batchnorm),
-    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _fits_backward),
+    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, partial(fits.bias_activation_dropout_forward, _ON)),
+    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _FITS_BACKWARD),
+    f"{NORM}_forward": Kernel(
+        batchnorm_activation_dropout_forward, partial(fits.batchnorm_activation_dropout_forward, _ON)
+    ),
+    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _FITS_BACKWARD),
 }

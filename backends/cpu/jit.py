@@ -17,31 +17,49 @@ from fcnet.backends.signals import Deferred
 from fcnet.errors import KernelError
 
 
-class NotRecordable(Exception):
-    """This call cannot be played from a tape."""
+class Trace:
+    """The loops that a kernel's call runs.
+
+    Attributes:
+        loops: each with its arguments and its number of operations, in order.
+        whole: whether they are all that the call does.
+    """
+
+    def __init__(self) -> None:
+        self.loops: list[tuple[Jit, tuple[Any, ...], int]] = []
+        self.whole = True
 
 
-#: Threads whose calls are taken down instead of made (by their number), and who takes them.
-takers: dict[int, Callable[[Jit, tuple[Any, ...], int], None]] = {}
+traces: dict[int, Trace] = {}  # by the number of the thread whose call is traced
 
 
-def taken(function: Jit, *args: Any, work: int = 0) -> bool:
-    """Whether somebody takes this thread's calls down, and now has this one. Raises NotRecordable."""
-    taker = takers.get(threading.get_ident())
-    if taker is None:
-        return False
-    taker(function, args, work)
-    return True
+@contextmanager
+def tracing() -> Iterator[Trace]:
+    """Trace the loops that this thread runs within."""
+    thread, trace = threading.get_ident(), Trace()
+    traces[thread] = trace
+    try:
+        yield trace
+    finally:
+        traces.pop(thread, None)  # gone already in a child that was forked meanwhile
 
 
-def not_on_tape() -> None:
-    """To be called before doing what only Python can do. Raises NotRecordable if calls are being taken down."""
-    if threading.get_ident() in takers:
-        raise NotRecordable
+def trace_loop(loop: Jit, arguments: tuple[Any, ...], work: int = 0) -> None:
+    """Write a loop down that is about to run, if this thread's call is traced."""
+    trace = traces.get(threading.get_ident())
+    if trace is not None:
+        trace.loops.append((loop, arguments, work))
+
+
+def only_in_python() -> None:
+    """Say, in a kernel, that this call does what no loop does: it will be made from Python each time."""
+    trace = traces.get(threading.get_ident())
+    if trace is not None:
+        trace.whole = False
 
 
 def compiled(function: Callable) -> Any:
-    """A compiled function: no reordering of float sums, no Python lock while it runs; for other kernels to call.
+    """Return a compiled function: no reordering of float sums, no Python lock while it runs; for other kernels to call.
 
     Divisions are NumPy's: one that may raise is not vectorised.
 
@@ -54,7 +72,7 @@ def compiled(function: Callable) -> Any:
 
 
 def callback(function: Callable, signature: str) -> Any:
-    """A compiled function with an address; errors as of `compiled`."""
+    """Return a compiled function with an address; errors as of `compiled`."""
     made: Any = CFunc(function, sigutils.normalize_signature(signature), {}, {})  # as numba.cfunc
     made._cache = Cache(function)
     made.compile()
@@ -66,19 +84,28 @@ class Jit:
 
     def __init__(self, function: Callable) -> None:
         self.compiled = compiled(function)
-        self.form: Any = None  # how a tape plays it (`fcnet.backends.cpu.tape`); None: not at all
+        self.thunk_form: Any = None  # how a tape plays it (`fcnet.backends.cpu.compiled_step`); None: not at all
         self._ready: set[str] = set()  # dtypes (of the first argument) that it has been compiled for
 
     def __call__(self, *args: Any) -> None:
-        if takers and taken(self, *args):
-            return
-        code = args[0].dtype.char
-        if code in self._ready:
+        if traces:
+            trace_loop(self, args)
+        if args[0].dtype.char in self._ready:
             self.compiled(*args)
-            return
+        else:
+            self._compile(*args)
+
+    def untraced(self, *args: Any) -> None:
+        """Run the loop; whoever asks for it has traced it, or does not want it traced."""
+        if args[0].dtype.char in self._ready:
+            self.compiled(*args)
+        else:
+            self._compile(*args)
+
+    def _compile(self, *args: Any) -> None:
         with compiling(self.compiled.__name__):
             self.compiled(*args)
-        self._ready.add(code)
+        self._ready.add(args[0].dtype.char)
 
 
 @contextmanager
@@ -99,8 +126,8 @@ def compiling(name: str) -> Iterator[None]:
         ) from error
 
 
-def plain(*arrays: Any) -> bool:
-    """Whether these are C-contiguous, writable float32 or float64 arrays of one dtype."""
+def is_contiguous_float(*arrays: Any) -> bool:
+    """Return whether these are C-contiguous, writable float32 or float64 arrays of one dtype."""
     dtype = arrays[0].dtype
     if dtype.char not in "fd" or not dtype.isnative:
         return False
@@ -111,3 +138,18 @@ def plain(*arrays: Any) -> bool:
         if not (flags.c_contiguous and flags.aligned and flags.writeable):
             return False
     return True
+
+
+def is_contiguous_integer(*arrays: Any) -> bool:
+    """Return whether these are C-contiguous int64 vectors; they need not be writable."""
+    return all(
+        type(a) is np.ndarray and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.flags.aligned
+        for a in arrays
+    )
+
+
+class Layout:
+    """What loops over arrays take (`fcnet.backends.fits.Layout`)."""
+
+    floats = staticmethod(is_contiguous_float)
+    integers = staticmethod(is_contiguous_integer)

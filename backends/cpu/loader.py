@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from fcnet.backends.device import Kernel
+from fcnet.backends.device import Call, Kernel
 from fcnet.backends.signals import Deferred
 from fcnet.errors import install
 
@@ -61,11 +61,18 @@ def load() -> Loaded:
     return _loaded
 
 
-def compile(calls: Sequence[Callable[[], Any]]) -> Callable[[], Any]:
-    """What makes these calls in turn; the kernels' among them in compiled code where that is faster."""
-    from fcnet.backends.cpu import tape
+def first_call(kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    """Make a kernel's call, see `Backend.first_call`; the notes are the loops that it ran, if they say all of it."""
+    from fcnet.backends.cpu import compiled_step
 
-    return tape.compile(calls, frozenset(kernel.function for kernel in load().kernels.values()))
+    return compiled_step.first_call(kernel, *args, **kwargs)
+
+
+def compile(calls: Sequence[Call]) -> Callable[[], Any]:
+    """Return what makes these calls in turn; the kernels' among them in compiled code where that is faster."""
+    from fcnet.backends.cpu import compiled_step
+
+    return compiled_step.compile(calls)
 
 
 def _look() -> Loaded:
@@ -94,11 +101,21 @@ def _status(kernels: Mapping[str, Kernel], broken: Mapping[str, str], switch: st
 
     count = pool.threads()
     parts = [f"Numba {numba.__version__}, {count} thread{'s' if count > 1 else ''}"]
-    if "affine_forward" in kernels:
-        parts[0] += ", matrix products in AVX-512"
+    parts[0] += f", matrix products by {_products(kernels)}"
     if switch.lower() not in ON:
         parts.append(f"{SWITCH}: expected 0 or 1, got {switch!r}: on")
     return "; ".join([*parts, *([why] if why else [])])
+
+
+def _products(kernels: Mapping[str, Kernel]) -> str:
+    """Return who multiplies matrices: bits and speed depend on it."""
+    if "affine_forward" not in kernels:
+        return f"NumPy (for more speed: {install('fast')})"
+    from fcnet.backends.cpu import blas
+
+    library = blas.loaded()
+    assert library is not None  # or there were no such kernel
+    return f"OpenBLAS {library.version} ({library.core})"
 
 
 def _together(broken: Mapping[str, str]) -> str:

@@ -1,22 +1,38 @@
-"""Softmax cross-entropy with its gradient, one pass over the scores; see `fcnet.functional.loss`."""
+"""Losses with their gradients, one pass over the scores; names, signatures and formulas of `fcnet.functional.loss`.
+
+`weights` has a number for each row, or none. Losses are summed in float64, whatever the scores are.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cpu import pool, tape
-from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
-from fcnet.backends.cpu.tape import integer, integers, matrix
+from fcnet.backends.cpu import pool
+from fcnet.backends.cpu.compiled_step import integer, integers, matrix, thunk_of
+from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_python
 from fcnet.backends.device import Kernel
+
+LOSSES = ("softmax", "svm", "mse", "bce")
+SOFTMAX, SVM, MSE, BCE = range(len(LOSSES))
+LABELLED = ("softmax", "svm")  # whose targets may be labels
+#: Columns up to which rows of targets are a kernel's: NumPy takes several exponentials at once, and a kernel one.
+MOST = {"softmax": 128, "mse": 1 << 30, "bce": 16}
 
 
 @compiled
-def _mean_loss(scores, y, dscores):
+def _weight(weights, n, scores):
+    return weights[n] if weights.size else scores.dtype.type(1)
+
+
+@compiled
+def _softmax(scores, y, weights, dscores):
+    # y: labels, or rows of shares.
     rows, classes = scores.shape
     per_row = scores.dtype.type(1.0 / rows)
-    mean = 0.0  # float64, whatever the scores are
+    mean = 0.0
     for n in range(rows):
         peak = scores[n, 0]
         for c in range(1, classes):
@@ -26,41 +42,194 @@ def _mean_loss(scores, y, dscores):
             power = np.exp(scores[n, c] - peak)
             dscores[n, c] = power
             total += power
-        scale = per_row / total
+        weight = _weight(weights, n, scores)
+        share = per_row * weight
+        scale = share / total
         for c in range(classes):
             dscores[n, c] *= scale
-        mean += np.log(total)
+        mean += weight * np.log(total)
+        if y.ndim == 1:
+            label = y[n]
+            if 0 <= label < classes:  # others are a row of zeros to the reference, and no place to write to here
+                mean -= weight * (scores[n, label] - peak)
+                dscores[n, label] -= share
+        else:
+            for c in range(classes):
+                if y[n, c] != 0:  # what has no share adds 0, also at a score of -inf
+                    mean -= weight * (y[n, c] * (scores[n, c] - peak))
+                    dscores[n, c] -= share * y[n, c]
+    return mean / rows
+
+
+@compiled
+def _svm(scores, y, weights, dscores):
+    rows, classes = scores.shape
+    zero, one = scores.dtype.type(0), scores.dtype.type(1)
+    count = scores.dtype.type(rows)
+    mean = 0.0
+    for n in range(rows):
         label = y[n]
-        if 0 <= label < classes:  # others are a row of zeros to the reference, and no place to write to here
-            mean -= scores[n, label] - peak
-            dscores[n, label] -= per_row
+        known = 0 <= label < classes  # others are a row of zeros to the reference
+        right = scores[n, label] if known else zero
+        weight = _weight(weights, n, scores)
+        share = weight / count
+        violations, hinges = zero, 0.0
+        for c in range(classes):
+            margin = scores[n, c] - right + one
+            violated = (not margin <= zero) and c != label  # a NaN shows in the loss
+            dscores[n, c] = share if violated else zero
+            if violated:
+                hinges += margin
+                violations += one
+        if known:
+            dscores[n, label] = -(violations * weight) / count
+        mean += weight * hinges
+    return mean / rows
+
+
+@compiled
+def _mse(scores, y, weights, dscores):
+    rows, outputs = scores.shape
+    twice = scores.dtype.type(2.0 / outputs)
+    count = scores.dtype.type(rows)
+    mean = 0.0
+    for n in range(rows):
+        weight = _weight(weights, n, scores)
+        squares = 0.0
+        for c in range(outputs):
+            error = scores[n, c] - y[n, c]
+            squares += np.float64(error) * np.float64(error)  # in float32 it may overflow although the mean does not
+            dscores[n, c] = error * twice * weight / count
+        mean += weight * (squares / outputs)
+    return mean / rows
+
+
+@compiled
+def _bce(scores, y, weights, dscores):
+    rows, outputs = scores.shape
+    zero, one = scores.dtype.type(0), scores.dtype.type(1)
+    per_output = scores.dtype.type(1.0 / outputs)
+    count = scores.dtype.type(rows)
+    mean = 0.0
+    for n in range(rows):
+        weight = _weight(weights, n, scores)
+        losses = 0.0
+        for c in range(outputs):
+            score = scores[n, c]
+            power = np.exp(-abs(score))
+            losses += max(score, zero) - score * y[n, c] + np.log1p(power)
+            on = (one if score > zero else power) / (one + power)
+            dscores[n, c] = (on - y[n, c]) * per_output * weight / count
+        mean += weight * (losses / outputs)
     return mean / rows
 
 
 @Jit
 def _softmax_loss(scores, y, loss, dscores):
-    loss[()] = _mean_loss(scores, y, dscores)
+    loss[()] = _softmax(scores, y, np.empty(0, scores.dtype), dscores)
 
 
-@tape.played(_softmax_loss, "2i*2")
-def _play(record, board, scratch, hands):
+@thunk_of(_softmax_loss, "2i*2")
+def _thunk_softmax_loss(record, shared, scratch, num_threads):
     loss = pool.floats(integer(record, 5), 1)
-    loss[0] = _mean_loss(matrix(record, 0), integers(record, 3), matrix(record, 6))
+    loss[0] = _softmax(matrix(record, 0), integers(record, 3), np.empty(0, np.float32), matrix(record, 6))
 
 
-def softmax_loss(scores, y, *, loss=None, dscores=None):
+@Jit
+def _of_labels(scores, y, weights, loss, dscores, kind):
+    loss[()] = _softmax(scores, y, weights, dscores) if kind == SOFTMAX else _svm(scores, y, weights, dscores)
+
+
+@Jit
+def _of_rows(scores, y, weights, loss, dscores, kind):
+    if kind == SOFTMAX:
+        loss[()] = _softmax(scores, y, weights, dscores)
+    else:
+        loss[()] = _mse(scores, y, weights, dscores) if kind == MSE else _bce(scores, y, weights, dscores)
+
+
+_NONE = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}  # no weights
+
+
+def _loss(name, scores, y, weights, loss, dscores):
     loss = np.empty((), dtype=scores.dtype) if loss is None else loss
     dscores = np.empty_like(scores) if dscores is None else dscores
-    if y.dtype != np.int64:
-        not_on_tape()  # which would go on reading this copy
+    if y.ndim == 1 and y.dtype != np.int64:
+        only_in_python()  # a thunk would go on reading this copy
         y = y.astype(np.int64)
-    _softmax_loss(scores, y, loss, dscores)
+    if name == "softmax" and weights is None and y.ndim == 1:
+        _softmax_loss(scores, y, loss, dscores)
+    else:
+        run = _of_labels if y.ndim == 1 else _of_rows
+        run(scores, y, _NONE[scores.dtype.char] if weights is None else weights, loss, dscores, LOSSES.index(name))
     return loss, dscores
 
 
-def _fits(scores: Any, y: Any, *, loss: Any = None, dscores: Any = None) -> bool:
-    given = [array for array in (loss, dscores) if array is not None]
-    return scores.ndim == 2 and type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iu" and plain(scores, *given)
+def softmax_loss(scores, y, *, loss=None, dscores=None):
+    return _loss("softmax", scores, y, None, loss, dscores)
 
 
-KERNELS = {"softmax_loss": Kernel(softmax_loss, _fits)}
+def svm_loss(scores, y, *, loss=None, dscores=None):
+    return _loss("svm", scores, y, None, loss, dscores)
+
+
+def mse_loss(scores, y, *, loss=None, dscores=None):
+    return _loss("mse", scores, y, None, loss, dscores)
+
+
+def bce_loss(scores, y, *, loss=None, dscores=None):
+    return _loss("bce", scores, y, None, loss, dscores)
+
+
+def weighted_loss(scores, y, weights, name="softmax", *, loss=None, dscores=None):
+    return _loss(name, scores, y, weights, loss, dscores)
+
+
+@Jit
+def _smooth(targets, y, keep, spread):
+    rows, classes = targets.shape
+    for n in range(rows):
+        for c in range(classes):
+            targets[n, c] = spread
+        if 0 <= y[n] < classes:
+            targets[n, y[n]] = keep + spread
+
+
+def smooth_labels(y, num_classes, smoothing, dtype, *, targets=None):
+    targets = np.empty((len(y), num_classes), dtype) if targets is None else targets
+    real = targets.dtype.type
+    if y.dtype != np.int64:
+        only_in_python()  # a thunk would go on reading this copy
+        y = y.astype(np.int64)
+    _smooth(targets, y, real(1 - smoothing), real(smoothing / num_classes))
+    return targets
+
+
+def _fits(name: str, scores: Any, y: Any, *, loss: Any = None, dscores: Any = None, weights: Any = None) -> bool:
+    given = [array for array in (loss, dscores, weights) if array is not None]
+    if scores.ndim != 2 or type(y) is not np.ndarray or not is_contiguous_float(scores, *given):
+        return False
+    if y.ndim == 1:
+        return name in LABELLED and y.dtype.kind in "iu"
+    return scores.shape[1] <= MOST.get(name, 0) and y.dtype == scores.dtype and y.flags.c_contiguous and y.flags.aligned
+
+
+def _fits_weighted(
+    scores: Any, y: Any, weights: Any, name: str = "softmax", *, loss: Any = None, dscores: Any = None
+) -> bool:
+    return _fits(name, scores, y, loss=loss, dscores=dscores, weights=weights)
+
+
+def _fits_smooth(y: Any, num_classes: int, smoothing: float, dtype: Any, *, targets: Any = None) -> bool:
+    given = np.dtype(dtype).char in "fd" if targets is None else is_contiguous_float(targets) and targets.dtype == dtype
+    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iu" and given
+
+
+KERNELS = {
+    "softmax_loss": Kernel(softmax_loss, partial(_fits, "softmax")),
+    "svm_loss": Kernel(svm_loss, partial(_fits, "svm")),
+    "mse_loss": Kernel(mse_loss, partial(_fits, "mse")),
+    "bce_loss": Kernel(bce_loss, partial(_fits, "bce")),
+    "weighted_loss": Kernel(weighted_loss, _fits_weighted),
+    "smooth_labels": Kernel(smooth_labels, _fits_smooth),
+}

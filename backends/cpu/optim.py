@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cpu import pool, tape
+from fcnet.backends.cpu import pool
+from fcnet.backends.cpu.compiled_step import integer, integers, real, thunk_of, vector
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
-from fcnet.backends.cpu.jit import Jit, compiled, not_on_tape, plain
-from fcnet.backends.cpu.tape import integer, integers, real, vector
+from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_python
 from fcnet.backends.device import Kernel
 from fcnet.backends.rules import RuleKernel, roles_of
 
 SPAN = 8192  # elements that one thread takes at least: some microseconds' work
 
-_share = pool.share.compiled
+_run_pieces = pool.run_pieces.compiled
 
 RULES = ("sgd", "momentum", "rmsprop", "adam", "lion")  # those with a kernel
 SGD, MOMENTUM, RMSPROP, ADAM, LION = range(len(RULES))
 
-# The job on the board, in words after pool.JOB: the rule, bytes an element, how many in all and in a span, four
+# The job in the shared words, counted from pool.JOB: the rule, bytes an element, how many in all and in a span, four
 # addresses, and six scalars as float64, which holds any float32.
 RULE, ITEM, COUNT, LENGTH, ARRAYS, SCALARS = 0, 1, 2, 3, 4, 8
 
@@ -61,8 +61,8 @@ def _apply(rule, w, dw, m, v, s):
 
 
 @pool.Task
-def _span(board, piece, scratch):
-    job = board + 8 * pool.JOB
+def _span(shared, piece, scratch):
+    job = shared + 8 * pool.JOB
     rule, length = pool.load(job + 8 * RULE), pool.load(job + 8 * LENGTH)
     begin = piece * length
     count = min(length, pool.load(job + 8 * COUNT) - begin)
@@ -84,15 +84,15 @@ def _span(board, piece, scratch):
 
 
 @Jit
-def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, board, scratch, hands):
-    """The rule's update with its constants c, in the order of the reference's signature."""
+def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, shared, scratch, num_threads):
+    """Apply the rule's update with its constants c, in the order of the reference's signature."""
     job = pool.JOB
-    length = max(SPAN, (w.size // (2 * hands) + 63) & -64) if hands > 1 else w.size
-    board[pool.TASK] = task
-    board[job + RULE], board[job + ITEM], board[job + COUNT], board[job + LENGTH] = rule, w.itemsize, w.size, length
-    board[job + ARRAYS], board[job + ARRAYS + 1] = w.ctypes.data, dw.ctypes.data
-    board[job + ARRAYS + 2], board[job + ARRAYS + 3] = m.ctypes.data, v.ctypes.data
-    s = board[job + SCALARS : job + SCALARS + 6].view(np.float64)
+    length = max(SPAN, (w.size // (2 * num_threads) + 63) & -64) if num_threads > 1 else w.size
+    shared[pool.TASK] = task
+    shared[job + RULE], shared[job + ITEM], shared[job + COUNT], shared[job + LENGTH] = rule, w.itemsize, w.size, length
+    shared[job + ARRAYS], shared[job + ARRAYS + 1] = w.ctypes.data, dw.ctypes.data
+    shared[job + ARRAYS + 2], shared[job + ARRAYS + 3] = m.ctypes.data, v.ctypes.data
+    s = shared[job + SCALARS : job + SCALARS + 6].view(np.float64)
     if rule == ADAM:
         t = step[0] + 1
         root = np.sqrt(1 - c1**t)
@@ -100,19 +100,19 @@ def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, board, scratch, han
         s[1], s[2], s[3], s[4], s[5] = c0, 1 - c0, c1, 1 - c1, c2 * root
     else:
         s[0], s[1], s[2], s[3], s[4] = rate[0], c0, 1 - c0, c1, 1 - c1
-    _share(board, scratch, -(-w.size // length))
+    _run_pieces(shared, scratch, -(-w.size // length))
 
 
 _inner = _update.compiled
 
 
-@tape.played(_update, "1111ni*rrrn")
-def _play(record, board, scratch, hands):
+@thunk_of(_update, "1111ni*rrrn")
+def _thunk_update(record, shared, scratch, num_threads):
     w, dw, m, v = vector(record, 0), vector(record, 2), vector(record, 4), vector(record, 6)
     rule, step, rate = integer(record, 8), integers(record, 9), pool.doubles(integer(record, 11), 1)
     c0, c1, c2, task = real(record, 12), real(record, 13), real(record, 14), integer(record, 15)
-    words, room = pool.desk(board, scratch)
-    _inner(w, dw, m, v, rule, step, rate, c0, c1, c2, task, words, room, hands)
+    words, room = pool.context_arrays(shared, scratch)
+    _inner(w, dw, m, v, rule, step, rate, c0, c1, c2, task, words, room, num_threads)
 
 
 def _run(name, w, dw, moments, step, rate, constants):
@@ -123,10 +123,10 @@ def _run(name, w, dw, moments, step, rate, constants):
 
 
 def _array(value: Any, dtype: Any) -> Any:
-    """A number as an array of one element, which an array may be already."""
+    """Return a number as an array of one element, which an array may be already."""
     if type(value) is np.ndarray and value.dtype == dtype and value.shape == (1,):
         return value
-    not_on_tape()
+    only_in_python()
     return np.array(value, dtype).reshape(1)
 
 
@@ -134,11 +134,13 @@ _NO_STEP = np.zeros(1, np.int64)
 
 
 def _fits(name: str) -> Callable[..., bool]:
-    """The precondition of a rule, whose first arguments are w, dw and its moments."""
+    """Return the precondition of a rule, whose first arguments are w, dw and its moments."""
 
     def fits(w: Any, *arguments: Any, **_: Any) -> bool:
         others = arguments[: 1 + len(roles_of(name).moments)]
-        return w.ndim == 1 and w.size > 0 and plain(w, *others) and all(a.shape == w.shape for a in others)
+        return (
+            w.ndim == 1 and w.size > 0 and is_contiguous_float(w, *others) and all(a.shape == w.shape for a in others)
+        )
 
     return fits
 

@@ -1,8 +1,8 @@
 """More than one core: threads that take pieces of a job, here rather than in Numba's own pool.
 
 A job is a task (compiled code) and a number of pieces. Whoever is free claims the next piece, the calling thread
-too, so a helper that the system keeps from running delays nothing but the piece it holds. Each piece writes its own
-part of the result, so who computed it never shows. A helper spins for a moment after its last piece (the next job of
+too, so a worker that the system does not run delays nothing but the piece it holds. Each piece writes its own
+part of the result, so who computed it never shows. A worker spins for a moment after its last piece (the next job of
 a training step comes within microseconds), then sleeps until it is woken.
 
 Numba's pools do not serve: workqueue aborts the process when two Python threads use it, and OpenMP's idle threads
@@ -23,13 +23,13 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fcnet.backends.cpu.jit import Jit, callback, compiling, taken, takers
+from fcnet.backends.cpu.jit import Jit, callback, compiling, trace_loop, traces
 
 MOST = 16  # threads; more has not been measured
-WORTH = 400_000  # operations of a job; for less, waking a sleeping helper costs more than it brings
-SPINS = 20000  # looks at the board before a helper goes to sleep, about 0.3 ms
+WORTH = 400_000  # operations of a job; for less, waking a sleeping worker costs more than it brings
+SPINS = 20000  # looks for work before a worker goes to sleep, about 0.3 ms
 
-# The board: 64-bit words that all threads see, each counter on a cache line of its own.
+# The shared words: 64 bits each, seen by all threads; each counter is on a cache line of its own.
 LEFT, DONE, TASK, JOB = 0, 8, 16, 24
 WORDS = 48
 SCRATCH = 704 << 10  # bytes of each thread's own working memory
@@ -43,7 +43,7 @@ def _pointer(builder: ir.IRBuilder, address: Any) -> Any:
 
 @intrinsic
 def load(typing, address):
-    """The word at an address, seen as the thread that stored it left it."""
+    """Return the word at an address, seen as the thread that stored it left it."""
 
     def generate(context, builder, signature, arguments):
         return builder.load_atomic(_pointer(builder, arguments[0]), "acquire", 8)
@@ -86,8 +86,8 @@ def relax(typing):
 
 
 @intrinsic
-def perform(typing, task, board, piece, scratch):
-    """Call the compiled task at an address: void task(board, piece, scratch)."""
+def perform(typing, task, shared, piece, scratch):
+    """Call the compiled task at an address: void task(shared, piece, scratch)."""
 
     def generate(context, builder, signature, arguments):
         kind = ir.FunctionType(ir.VoidType(), [_word] * 3)
@@ -99,7 +99,7 @@ def perform(typing, task, board, piece, scratch):
 
 @intrinsic
 def copy(typing, source, target, size):
-    """So many bytes from one address to another."""
+    """Copy so many bytes from one address to another."""
 
     def generate(context, builder, signature, arguments):
         source, target, size = arguments
@@ -112,7 +112,7 @@ def copy(typing, source, target, size):
 
 
 def _array(item: Any, lanes: Any) -> Any:
-    """An intrinsic that takes an address and gives a pointer to such items."""
+    """Return an intrinsic that takes an address and gives a pointer to such items."""
 
     @intrinsic
     def pointer(typing, address):
@@ -133,38 +133,38 @@ to_bits = _array(types.uint16, ir.IntType(16))
 
 @numba.njit
 def floats(address, count):
-    """The float32 array at an address."""
+    """Return the float32 array at an address."""
     return numba.carray(to_floats(address), (count,))
 
 
 @numba.njit
 def doubles(address, count):
-    """The float64 array at an address."""
+    """Return the float64 array at an address."""
     return numba.carray(to_doubles(address), (count,))
 
 
 @numba.njit
 def words(address, count):
-    """The int64 array at an address."""
+    """Return the int64 array at an address."""
     return numba.carray(to_words(address), (count,))
 
 
 @numba.njit
 def no_bits():
-    """A matrix of uint16 without elements."""
+    """Return a matrix of uint16 without elements."""
     return numba.carray(to_bits(0), (0, 0))
 
 
 @numba.njit
-def desk(board, scratch):
-    """The arrays of a desk, of which the addresses are given."""
-    return words(board, WORDS), numba.carray(to_bytes(scratch), (SCRATCH,))
+def context_arrays(shared, scratch):
+    """Return the arrays of a job context at these addresses."""
+    return words(shared, WORDS), numba.carray(to_bytes(scratch), (SCRATCH,))
 
 
 @Jit
-def _help(board, scratch, spins):
-    """A helper's shift: pieces while there are any, until none came for so many looks."""
-    base = board.ctypes.data
+def _work(shared, scratch, spins):
+    """Do pieces while there are any, until there were none for so many looks."""
+    base = shared.ctypes.data
     mine = scratch.ctypes.data
     idle = 0
     while idle < spins:
@@ -179,13 +179,13 @@ def _help(board, scratch, spins):
 
 
 @Jit
-def share(board, scratch, pieces):
-    """Offer the job written on the board, take part in it, and return when it is done."""
-    base = board.ctypes.data
+def run_pieces(shared, scratch, pieces):
+    """Offer the job that the shared words describe, take part in it, and return when it is done."""
+    base = shared.ctypes.data
     mine = scratch.ctypes.data
-    task = board[TASK]
-    board[DONE] = 0
-    store(base + 8 * LEFT, pieces)  # from here on helpers may claim
+    task = shared[TASK]
+    shared[DONE] = 0
+    store(base + 8 * LEFT, pieces)  # from here on workers may claim
     while True:
         piece = add(base + 8 * LEFT, -1) - 1
         if piece < 0:
@@ -197,7 +197,7 @@ def share(board, scratch, pieces):
 
 
 class Task:
-    """Compiled code that does one piece of a job: `void task(board, piece, scratch)`, all of them integers."""
+    """Compiled code that does one piece of a job: `void task(shared, piece, scratch)`, all of them integers."""
 
     signature = "void(int64, int64, int64)"
 
@@ -213,49 +213,50 @@ class Task:
         return self._compiled.address
 
 
-class Desk(NamedTuple):
-    """What one job at a time needs: the board it is written on, and the calling thread's scratch."""
+class JobContext(NamedTuple):
+    """What one job at a time needs: the shared words that describe it, and the calling thread's scratch."""
 
-    board: np.ndarray
+    shared: np.ndarray
     scratch: np.ndarray
-    hands: int  # threads that look at the board, the calling one included
+    num_threads: int  # that look at the shared words, the calling one included
 
     @classmethod
-    def empty(cls, hands: int) -> Desk:
-        return cls(np.zeros(WORDS, np.int64), np.empty(SCRATCH, np.uint8), hands)
+    def empty(cls, num_threads: int) -> JobContext:
+        return cls(np.zeros(WORDS, np.int64), np.empty(SCRATCH, np.uint8), num_threads)
 
 
 _local = threading.local()
 
 
-def _own_desk() -> Desk:
-    """This thread's, for when another thread of the caller's is at the pool's."""
+def _own_context() -> JobContext:
+    """Return the context of this thread alone, for while another thread has the pool's."""
     try:
-        return _local.desk
+        return _local.context
     except AttributeError:
-        _local.desk = Desk.empty(1)
-        return _local.desk
+        _local.context = JobContext.empty(1)
+        return _local.context
 
 
 class Pool:
     """The threads of this process. Two threads of the caller's never share a job: the second works alone."""
 
-    def __init__(self, hands: int) -> None:
-        self.desk = Desk.empty(hands)
-        self.taken = threading.RLock()  # which knows its owner: see `run`
+    def __init__(self, num_threads: int) -> None:
+        self.context = JobContext.empty(num_threads)
+        self.lock = threading.RLock()  # which knows its owner: see `run`
         self._gate = threading.Semaphore(0)
         self._counting = threading.Lock()
         self.asleep = 0
-        self.missing = hands - 1  # helpers not yet started
+        self.missing = num_threads - 1  # workers not yet started
         self._closing = False
-        self._helpers: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []
 
-    def rouse(self) -> None:
+    def wake_workers(self) -> None:
+        """Start the workers that are not there yet, and wake those that sleep."""
         try:
             for _ in range(self.missing):
-                helper = threading.Thread(target=self._serve, name="fcnet helper", daemon=True)
-                helper.start()
-                self._helpers.append(helper)
+                worker = threading.Thread(target=self._serve, name="fcnet worker", daemon=True)
+                worker.start()
+                self._workers.append(worker)
         except RuntimeError:  # no more threads to be had, as in a container that limits them: those there are serve
             pass
         self.missing = 0
@@ -267,22 +268,22 @@ class Pool:
     def _serve(self) -> None:
         scratch = np.empty(SCRATCH, np.uint8)
         while not self._closing:
-            _help(self.desk.board, scratch, SPINS)
+            _work(self.context.shared, scratch, SPINS)
             with self._counting:
                 self.asleep += 1
             self._gate.acquire()
 
     def close(self) -> None:
-        """Send the helpers home: at exit their code must not be taken from under them."""
+        """End the workers: at exit their code must not be taken from under them."""
         self._closing = True
-        if self._helpers:
-            self._gate.release(len(self._helpers))
-        for helper in self._helpers:
-            helper.join(timeout=1)
+        if self._workers:
+            self._gate.release(len(self._workers))
+        for worker in self._workers:
+            worker.join(timeout=1)
 
 
 def threads() -> int:
-    """How many threads a job may use: the cores of this process, or fewer if the environment says so."""
+    """Return how many threads a job may use: the cores of this process, or fewer if the environment says so."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -295,7 +296,7 @@ def threads() -> int:
 
 
 def _quota(file: str = "/sys/fs/cgroup/cpu.max") -> int:
-    """Processors' worth of time that a container may use, at least 1; without such a limit, MOST.
+    """Return how many processors' time a container may use, at least 1; without such a limit, MOST.
 
     More threads than that, spinning, would use the time up and have the whole process stopped until there is more.
     """
@@ -312,23 +313,23 @@ _making = threading.Lock()
 
 
 def run(function: Jit, *arguments: Any, work: int) -> None:
-    """function(*arguments, board, scratch, hands); nobody is woken for less than WORTH operations of `work`."""
-    if takers and taken(function, *arguments, work=work):
-        return
+    """Run function(*arguments, shared, scratch, num_threads); wake workers from WORTH operations of `work` on."""
+    if traces:
+        trace_loop(function, arguments, work)
     pool = _pool or _made()
     try:
-        if not pool.taken.acquire(False):
-            function(*arguments, *_own_desk())
+        if not pool.lock.acquire(False):
+            function.untraced(*arguments, *_own_context())
             return
-        board, scratch, hands = pool.desk
-        if work > WORTH and hands > 1 and (pool.asleep or pool.missing):
-            pool.rouse()
-        function(*arguments, board, scratch, hands)
-        pool.taken.release()
+        shared, scratch, num_threads = pool.context
+        if work > WORTH and num_threads > 1 and (pool.asleep or pool.missing):
+            pool.wake_workers()
+        function.untraced(*arguments, shared, scratch, num_threads)
+        pool.lock.release()
     except BaseException:
         # Ctrl-C may come right after `acquire` or `release`, too: who holds the lock then, only the lock can say.
-        if pool.taken._is_owned():  # type: ignore[attr-defined]
-            pool.taken.release()
+        if pool.lock._is_owned():  # type: ignore[attr-defined]
+            pool.lock.release()
         raise
 
 
@@ -342,13 +343,13 @@ def _made() -> Pool:
 
 
 def _forget() -> None:
-    """A forked child has none of its parent's threads, and perhaps a lock that nobody will give back.
+    """Begin anew in a forked child: its parent's threads are gone, and a lock may be held that nobody releases.
 
-    Nor has it a thread that takes calls down, but its own threads get the same numbers.
+    Nor is any of its calls traced, though its threads get the same numbers.
     """
     global _pool, _making
     _pool, _making = None, threading.Lock()
-    takers.clear()
+    traces.clear()
 
 
 if hasattr(os, "register_at_fork"):

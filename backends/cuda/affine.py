@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from fcnet.backends import fits
 from fcnet.backends.cuda import narrow
 from fcnet.backends.cuda.launch import SHARE, SIDE, Launcher
 from fcnet.backends.device import Array, Kernel
@@ -13,7 +15,7 @@ from fcnet.backends.device import Array, Kernel
 MANY_ROWS = 1024  # from which on the rows of a bias gradient are shared out among blocks
 
 
-def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
+def run_in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
     """Make two calls, one after the other."""
     first()
     second()
@@ -22,16 +24,18 @@ def in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
 class AffineKernels:
     """Products by cuBLAS, bias and its gradient by hidden.cu; all of it by narrow.cu where `narrow.taken`."""
 
-    def __init__(self, launcher: Launcher, gemm: Callable[..., Array], both: Callable[..., None] = in_turn) -> None:
-        """`gemm` as in `Backend`; `both` makes two calls that do not depend on each other."""
-        self._on, self._gemm, self._both = launcher, gemm, both
+    def __init__(
+        self, launcher: Launcher, gemm: Callable[..., Array], run_concurrently: Callable[..., None] = run_in_turn
+    ) -> None:
+        """`gemm` as in `Backend`; `run_concurrently` makes two calls that do not depend on each other."""
+        self._on, self._gemm, self._run_concurrently = launcher, gemm, run_concurrently
 
     def table(self) -> dict[str, Kernel]:
         """Name of a reference function -> its kernel."""
         return {
-            "affine_forward": Kernel(self.affine_forward, self._fits_affine),
-            "affine_backward": Kernel(self.affine_backward, self._fits_affine_backward),
-            "matmul_backward": Kernel(self.matmul_backward, self._fits_matmul_backward),
+            "affine_forward": Kernel(self.affine_forward, partial(fits.affine_forward, self._on)),
+            "affine_backward": Kernel(self.affine_backward, partial(fits.affine_backward, self._on)),
+            "matmul_backward": Kernel(self.matmul_backward, partial(fits.matmul_backward, self._on)),
         }
 
     def affine_forward(self, x, w, b, *, out=None, precision=None):
@@ -82,19 +86,7 @@ class AffineKernels:
             besides()
 
         if need_dx:
-            self._both(of_weights, lambda: self._gemm(dout, w.T, out=dx, precision=precision))
+            self._run_concurrently(of_weights, lambda: self._gemm(dout, w.T, out=dx, precision=precision))
         else:
             of_weights()
         return dx, dw
-
-    def _fits_affine(self, x, w, b, *, out=None, precision=None):
-        given = [] if out is None else [out]
-        return x.ndim == w.ndim == 2 and b.ndim == 1 and self._on.plain(x, w, b, *given)
-
-    def _fits_affine_backward(self, dout, cache, *, need_dx=True, dx=None, dw=None, db=None, precision=None):
-        given = [array for array in (dx, dw, db) if array is not None]
-        return dout.ndim == 2 and self._fits_affine(*cache) and self._on.plain(dout, *given)
-
-    def _fits_matmul_backward(self, dout, x, w, *, need_dx=True, dx=None, dw=None, precision=None):
-        given = [array for array in (dx, dw) if array is not None]
-        return dout.ndim == x.ndim == w.ndim == 2 and self._on.plain(dout, x, w, *given)

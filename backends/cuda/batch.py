@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fcnet.backends import fits
 from fcnet.backends.cuda.launch import SIDE, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
 
@@ -25,7 +27,7 @@ class BatchKernels:
             "gather": Kernel(self.gather, self._fits_gather),
             "preprocess": Kernel(self.preprocess, self._fits_preprocess),
             "advance": Kernel(self.advance, self._fits_advance),
-            "record_step": Kernel(self.record_step, self._fits_record_step),
+            "record_step": Kernel(self.record_step, partial(fits.record_step, self._on)),
         }
 
     def next_batch(
@@ -54,7 +56,7 @@ class BatchKernels:
         return batch
 
     def _rows(self, name: str, real: str, units: int, rows: int, *arguments: Any) -> None:
-        """A thread for each of `units` parts of each row."""
+        """Launch a thread for each of `units` parts of each row."""
         self._on.launch(name, real, (-(-units // THREADS), rows), (THREADS,), *arguments)
 
     def preprocess(self, x, shift, scale, *, out=None):
@@ -76,7 +78,7 @@ class BatchKernels:
         self, X, y, order, cursor, offsets, positions, shift=None, scale=None, *, batch=None, targets=None, rows=None,
         raw=None,
     ):  # fmt: skip
-        counted = self._on.whole(order, cursor, offsets, *([] if rows is None else [rows])) and order.size == len(X)
+        counted = self._on.integers(order, cursor, offsets, *([] if rows is None else [rows])) and order.size == len(X)
         if not (counted and y.dtype.itemsize % 4 == 0 and self._fits_gather(y, offsets, batch=targets)):
             return False
         if shift is None:
@@ -90,30 +92,25 @@ class BatchKernels:
         return (
             all(isinstance(a, self._on.cupy.ndarray) and a.flags.c_contiguous and a.size for a in given)
             and all(a.dtype == data.dtype for a in given)
-            and self._on.whole(rows)
+            and self._on.integers(rows)
             and rows.size <= MOST_ROWS
         )
 
     def _fits_preprocess(self, x, shift, scale, *, out=None):
-        given = [array for array in (scale, out) if array is not None]
         return (
             isinstance(x, self._on.cupy.ndarray)
-            and x.ndim == 2
             and x.flags.c_contiguous
             and x.dtype in (np.uint8, shift.dtype)
             and x.size > 0
-            and self._on.plain(shift, *given)
+            and fits.preprocess(self._on, x, shift, scale, out=out)
         )
 
     def _fits_advance(self, counters, increments):
-        return self._on.whole(counters, increments) and counters.size == increments.size <= SIDE
-
-    def _fits_record_step(self, losses, counters, increments, loss):
-        return losses.ndim == 1 and self._on.plain(losses, loss) and self._on.whole(counters, increments)
+        return fits.advance(self._on, counters, increments) and counters.size <= SIDE
 
 
 def _units(data: Array, batch: Array) -> tuple[int, int]:
-    """The largest number of bytes that may be copied at once, and how many of those a row has."""
+    """Return the largest number of bytes that may be copied at once, and how many of those a row has."""
     row = batch.nbytes // len(batch)
     unit = next(u for u in (16, 4, 1) if row % u == 0 and data.data.ptr % u == 0 and batch.data.ptr % u == 0)
     return unit, row // unit

@@ -18,40 +18,40 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends.cuda.checksum import Checksums
-from fcnet.backends.device import ALIGNMENT, Array, InTurn
+from fcnet.backends.device import ALIGNMENT, Array, Call, CallSequence
 
-LAUNCHES, SECONDS = 10, 0.05  # by which ways are compared: so many, if they take no longer
-_DATA_SETS = ("gather", "next_batch")  # whose first argument is only read, and may be too large for a copy
+LAUNCHES, SECONDS = 10, 0.05  # to compare strategies by: so many launches, if they take no longer
+_DATA_SETS = {"gather": "data", "next_batch": "X"}  # arguments that are only read, and may be too large for a copy
 
 
 class Captured:
     """A launch of the graph; holds all that the graph's addresses point to.
 
     Attributes:
-        way: in which it was captured. objections: to the other ways, where there was one.
-        why_not_whole: why no kernel makes the whole step, if that is known.
+        strategy: by which it was captured. rejected: the other strategies, and why.
+        why_not_one_kernel: why no kernel makes the whole step, if that is known.
         seconds: of a launch, when it was chosen.
     """
 
-    def __init__(self, calls: Sequence[Callable[[], Any]], graph: Any, pool: Any) -> None:
+    def __init__(self, calls: Sequence[Call], graph: Any, pool: Any) -> None:
         self.calls, self._graph, self._pool = tuple(calls), graph, pool
         self._kept: tuple[Any, ...] = ()
         self.seconds = 0.0
-        self.way = ""
-        self.objections: dict[str, str] = {}
-        self.why_not_whole: str | None = None
+        self.strategy = ""
+        self.rejected: dict[str, str] = {}
+        self.why_not_one_kernel: str | None = None
         _alive.add(self)
 
     def keep(self, *others: Any) -> None:
-        """Let these live as long: whatever else the graph uses, such as the workspace of its products."""
+        """Keep these alive as long as the graph: whatever else it uses, such as the workspace of its products."""
         self._kept = others
 
     @property
     def description(self) -> str:
         """How a step is made, for people."""
-        others = [f"not in {way}: {why}" for way, why in self.objections.items()]
-        whole = [] if self.why_not_whole is None else [f"not by one kernel: {self.why_not_whole}"]
-        return "; ".join([f"a CUDA graph captured in {self.way}", *others, *whole])
+        others = [f"not in {strategy}: {why}" for strategy, why in self.rejected.items()]
+        whole = [] if self.why_not_one_kernel is None else [f"not by one kernel: {self.why_not_one_kernel}"]
+        return "; ".join([f"a CUDA graph captured in {self.strategy}", *others, *whole])
 
     @property
     def held(self) -> int:
@@ -66,29 +66,30 @@ _alive: weakref.WeakSet[Captured] = weakref.WeakSet()
 
 
 def held() -> int:
-    """Bytes that all graphs alive hold for themselves."""
+    """Return the bytes that all graphs alive hold for themselves."""
     return sum(captured.held for captured in list(_alive))
 
 
 def compile(
     cupy: Any,
-    calls: Sequence[Callable[[], Any]],
-    ways: Mapping[str, Callable[[], AbstractContextManager]] = MappingProxyType({"one stream": nullcontext}),
+    calls: Sequence[Call],
+    strategies: Mapping[str, Callable[[], AbstractContextManager]] = MappingProxyType({"one stream": nullcontext}),
 ) -> Callable[[], Any]:
-    """One graph of these calls, captured in the way that makes the fastest, or the calls in turn, and a warning that
-    says why; every array is as it was.
+    """Return one graph of these calls, captured by the strategy that makes the fastest; every array is as it was.
+
+    Where none can be had, the calls in turn, and a RuntimeWarning that says why.
     """
-    eager = InTurn(calls)
-    objections: dict[str, str] = {}
+    eager = CallSequence(calls)
+    rejected: dict[str, str] = {}
     try:
-        best = _checked(cupy, eager, ways, objections)
+        best = _checked(cupy, calls, eager, strategies, rejected)
     except Exception as error:  # whatever a library refuses: the step itself is sound
-        best, objections[""] = None, _words(error)
+        best, rejected[""] = None, _words(error)
     if best is not None:
-        best.objections = objections
+        best.rejected = rejected
         return best
     warnings.warn(
-        f"this training step is not captured in a CUDA graph, and so is slower: {[*objections.values()][-1]}",
+        f"this training step is not captured in a CUDA graph, and so is slower: {[*rejected.values()][-1]}",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -97,33 +98,35 @@ def compile(
 
 def _checked(
     cupy: Any,
-    eager: InTurn,
-    ways: Mapping[str, Callable[[], AbstractContextManager]],
-    objections: dict[str, str],
+    calls: Sequence[Call],
+    eager: CallSequence,
+    strategies: Mapping[str, Callable[[], AbstractContextManager]],
+    rejected: dict[str, str],
 ) -> Captured | None:
-    """The fastest graph that leaves the same bits as the calls where both run from the same state, or None;
-    `objections` gets what is wrong with others.
+    """Return the fastest graph that leaves the same bits as the calls, both run from the same state, or None.
+
+    `rejected` gets what is wrong with the others.
 
     The calls run first, with their outputs given, so that nothing is left to be compiled in the capture. Outputs begin
-    spoilt: they still hold what the calls wrote when they were recorded, which a graph that lacks one of them would
+    poisoned: they still hold what the calls wrote when they were recorded, which a graph that lacks one of them would
     leave there. Bits are compared by checksums, and only of what is to be taken: arrays stay on the device.
     """
-    arrays, outputs = _arrays(cupy, eager.calls), _outputs(cupy, eager.calls)
+    arrays, outputs = _arrays(cupy, calls), _outputs(cupy, calls)
     checksums, snapshot = Checksums(cupy), Snapshot(cupy, arrays)
     try:
-        _spoil(cupy, outputs)
+        _poison(cupy, outputs)
         eager()
         after = checksums(arrays)
         cupy.get_default_memory_pool().free_all_blocks()  # which the graphs' own pools could not take
-        made = _captured(cupy, eager, ways, snapshot, objections)
+        made = _captured(cupy, calls, strategies, snapshot, rejected)
         for captured in sorted(made, key=lambda captured: captured.seconds):
             snapshot.put_back()
-            _spoil(cupy, outputs)
+            _poison(cupy, outputs)
             captured()
             other = int((checksums(arrays) != after).any(axis=1).sum())
             if not other:
                 return captured
-            objections[captured.way] = f"{other} of its {len(arrays)} arrays came out with other bits"
+            rejected[captured.strategy] = f"{other} of its {len(arrays)} arrays came out with other bits"
         return None
     finally:
         snapshot.put_back()
@@ -131,20 +134,20 @@ def _checked(
 
 def _captured(
     cupy: Any,
-    eager: InTurn,
-    ways: Mapping[str, Callable[[], AbstractContextManager]],
+    calls: Sequence[Call],
+    strategies: Mapping[str, Callable[[], AbstractContextManager]],
     snapshot: Snapshot,
-    objections: dict[str, str],
+    rejected: dict[str, str],
 ) -> list[Captured]:
-    """A graph in each way in which one can be captured and launched, timed; the arrays change."""
+    """Return a graph, timed, by each strategy that captures one that can be launched; the arrays change."""
     made = []
-    for name, way in ways.items():
+    for name, strategy in strategies.items():
         try:
-            captured = _capture(cupy, eager.calls, way)
+            captured = _capture(cupy, calls, strategy)
             snapshot.put_back()  # what escaped the capture was done in it
-            captured.way, captured.seconds = name, _seconds(cupy, captured)
+            captured.strategy, captured.seconds = name, _seconds(cupy, captured)
         except Exception as error:
-            objections[name] = _words(error)
+            rejected[name] = _words(error)
         else:
             made.append(captured)
     return made
@@ -183,19 +186,19 @@ class Snapshot:
         to.data.copy_from_device_async(source.data, source.nbytes, self._cupy.cuda.get_current_stream())
 
     def put_back(self) -> None:
-        """Let all arrays hold what they held."""
+        """Give all arrays back what they held."""
         for array, copy in self._pairs():
             self._move(copy, array)
         for array, there in self._there:
             array.set(there)
 
 
-def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], AbstractContextManager]) -> Captured:
+def _capture(cupy: Any, calls: Sequence[Call], strategy: Callable[[], AbstractContextManager]) -> Captured:
     cupy.cuda.get_current_stream().synchronize()
     gc.collect()  # nothing is to be freed in between
     pool = cupy.cuda.MemoryPool()
     stream = cupy.cuda.Stream(non_blocking=True)
-    with way(), cupy.cuda.using_allocator(pool.malloc), stream:
+    with strategy(), cupy.cuda.using_allocator(pool.malloc), stream:
         stream.begin_capture()
         try:
             for call in calls:
@@ -208,7 +211,7 @@ def _capture(cupy: Any, calls: Sequence[Callable[[], Any]], way: Callable[[], Ab
 
 
 def _seconds(cupy: Any, captured: Captured) -> float:
-    """Of a launch; the arrays change."""
+    """Return the seconds of a launch; the arrays change."""
     stream = cupy.cuda.get_current_stream()
 
     def launched(count: int) -> float:
@@ -230,26 +233,24 @@ def _abandon(stream: Any) -> None:
         return
 
 
-def _outputs(cupy: Any, calls: Iterable[Any]) -> list[Array]:
-    """The arrays that the calls fill without reading them."""
+def _outputs(cupy: Any, calls: Iterable[Call]) -> list[Array]:
+    """Return the arrays that the calls fill without reading them."""
     found: list[Any] = []
     for call in calls:
-        found += [call.keywords[name] for name in getattr(call, "outputs", ())]
+        found += [call.arguments[name] for name in call.outputs]
     return [a for a in found if isinstance(a, cupy.ndarray) and a.nbytes and a.flags.c_contiguous]
 
 
-def _spoil(cupy: Any, arrays: Sequence[Array]) -> None:
+def _poison(cupy: Any, arrays: Sequence[Array]) -> None:
     for array in arrays:
         array.data.memset_async(255, array.nbytes, cupy.cuda.get_current_stream())  # NaN, -1
 
 
-def _arrays(cupy: Any, calls: Iterable[Any]) -> list[Array]:
-    """The arrays that the calls touch, without those whose memory is part of another's."""
+def _arrays(cupy: Any, calls: Iterable[Call]) -> list[Array]:
+    """Return the arrays that the calls touch, without those whose memory is part of another's."""
     found: list[Array] = []
     for call in calls:
-        arguments = [*getattr(call, "args", ()), *getattr(call, "keywords", {}).values()]
-        if getattr(getattr(call, "func", None), "__name__", "") in _DATA_SETS:
-            arguments = arguments[1:]
+        arguments = [value for name, value in call.arguments.items() if name != _DATA_SETS.get(call.name)]
         found += [a for a in _found(cupy, arguments) if a.nbytes and a.flags.c_contiguous]
     found.sort(key=lambda array: (array.data.ptr, -array.nbytes))
     whole: list[Array] = []

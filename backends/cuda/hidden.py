@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fcnet.backends import fits
 from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_threshold, relu_cache
 from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
@@ -21,15 +23,12 @@ class HiddenKernels:
 
     def table(self) -> dict[str, Kernel]:
         """Name of a reference function -> its kernel."""
-        bias, batch, layer = (f"{kind}_activation_dropout" for kind in ("bias", "batchnorm", "layernorm"))
-        return {
-            f"{bias}_forward": Kernel(self.bias_activation_dropout_forward, self._fits_bias),
-            f"{bias}_backward": Kernel(self.bias_activation_dropout_backward, self._fits_backward),
-            f"{batch}_forward": Kernel(self.batchnorm_activation_dropout_forward, self._fits_batchnorm),
-            f"{batch}_backward": Kernel(self.batchnorm_activation_dropout_backward, self._fits_backward),
-            f"{layer}_forward": Kernel(self.layernorm_activation_dropout_forward, self._fits_layernorm),
-            f"{layer}_backward": Kernel(self.layernorm_activation_dropout_backward, self._fits_backward),
-        }
+        kinds = "bias", "batchnorm", "layernorm"
+        backward = partial(fits.activation_dropout_backward, self._on)
+        table = {f"{kind}_activation_dropout_backward": backward for kind in kinds}
+        for name in [f"{kind}_activation_dropout_forward" for kind in kinds]:
+            table[name] = partial(getattr(fits, name), self._on)
+        return {name: Kernel(getattr(self, name), suits) for name, suits in table.items()}
 
     def bias_activation_dropout_forward(
         self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
@@ -130,40 +129,9 @@ class HiddenKernels:
         out = cache.hidden if out is None else out
         return relu_cache(out, scale, cache.norm._replace(x_hat=x_hat, gamma=gamma), b)
 
-    def _fits_bias(self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None):
-        return self._suits(activation, cache, z, b, hidden, out)
-
-    def _fits_batchnorm(
-        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, momentum=MOMENTUM, eps=EPS, cache=None,
-        **arrays,
-    ):  # fmt: skip
-        return self._suits(activation, cache, z, b, gamma, beta, *arrays.values())
-
-    def _fits_layernorm(
-        self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, eps=EPS, cache=None, **arrays
-    ):
-        return self._suits(activation, cache, z, b, gamma, beta, *arrays.values())
-
-    # Shapes are checked before a kernel is looked for (`fcnet.functional.hidden`).
-
-    def _suits(self, activation, cache, z, *others):
-        given = [array for array in others if array is not None]
-        return activation == "relu" and z.ndim == 2 and self._on.plain(z, *given, *_arrays_of(cache))
-
-    def _fits_backward(self, dout, cache, **grads):
-        hidden = cache.hidden
-        if cache.activation != "relu" or cache.needs_mask or hidden.ndim != 2 or dout.dtype != hidden.dtype:
-            return False
-        given = [array for array in grads.values() if array is not None]
-        return self._on.plain(*_arrays_of(cache), *given)
-
-
-def _arrays_of(cache: HiddenCache | None) -> list[Array]:
-    return [] if cache is None else [cache.hidden, *(cache.norm or ())[:3]]
-
 
 def _dropout(z: Array, keep_ratio: float, rng: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The scale 1 / keep_ratio in the dtype of z, and the arguments of DROPOUT_PARAMETERS (common.cu)."""
+    """Return the scale 1 / keep_ratio in the dtype of z, and the arguments of DROPOUT_PARAMETERS (common.cu)."""
     u64 = np.uint64
     if rng is None or keep_ratio == 1:
         return z.dtype.type(1), (u64(0), u64(0), u64(0), u64(0), None, u64(0), np.int32(65536))

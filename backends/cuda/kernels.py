@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fcnet.backends.cuda.affine import AffineKernels, in_turn
+from fcnet.backends.cuda.affine import AffineKernels, run_in_turn
 from fcnet.backends.cuda.batch import BatchKernels
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.launch import Launcher
@@ -14,9 +14,11 @@ from fcnet.backends.cuda.optim import OptimKernels
 from fcnet.backends.device import Array, Kernel
 
 
-def cuda_kernels(cupy: Any, gemm: Callable[..., Array], both: Callable[..., None] = in_turn) -> Mapping[str, Kernel]:
-    """Name of a reference function -> its kernel on one device; `gemm` and `both` as in `AffineKernels`."""
+def cuda_kernels(
+    cupy: Any, gemm: Callable[..., Array], run_concurrently: Callable[..., None] = run_in_turn
+) -> Mapping[str, Kernel]:
+    """Name of a reference function -> its kernel on one device; `gemm` and `run_concurrently` as in `AffineKernels`."""
     launcher = Launcher(cupy)
     kinds = HiddenKernels(launcher), LossKernels(launcher), OptimKernels(launcher), BatchKernels(launcher)
-    tables = [AffineKernels(launcher, gemm, both).table(), *(kind.table() for kind in kinds)]
+    tables = [AffineKernels(launcher, gemm, run_concurrently).table(), *(kind.table() for kind in kinds)]
     return {name: kernel for table in tables for name, kernel in table.items()}

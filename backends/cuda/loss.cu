@@ -82,6 +82,87 @@ KERNEL(1024) svm_loss(
     give_mean(loss, parts, total, shared, rows);
 }
 
+enum { SOFTMAX, SVM, MSE, BCE };
+
+// Any loss, of labels or of rows of targets (the other is null), with a weight for each row if there are weights.
+template <int LOSS>
+__device__ __forceinline__ void loss_of_targets(
+    real* loss, double* parts, real* dscores, const real* scores, const real* targets, const i64* labels,
+    const real* weights, int rows, int classes, int lanes)
+{
+    __shared__ double shared[1024];
+    double total = 0;
+    const int lane = threadIdx.x % lanes, at_once = blockDim.x / lanes;
+    for (int top = blockIdx.x * at_once; top < rows; top += gridDim.x * at_once) {
+        const int n = top + threadIdx.x / lanes;
+        const bool mine = n < rows;
+        const i64 row = mine ? n : top;
+        const real* s = scores + row * classes;
+        real* d = dscores + row * classes;
+        const i64 label = labels ? labels[row] : -1;
+        const bool known = label >= 0 && label < classes;
+        const real weight = weights ? weights[row] : (real)1, share = weight / rows;
+        real peak = s[0], sum = 0, right = known ? s[label] : (real)0;
+        int violations = 0;
+        if (LOSS == SOFTMAX) {
+            for (int c = lane; c < classes; c += lanes) peak = s[c] > peak ? s[c] : peak;
+            peak = peak_of_lanes(peak, lanes);
+            for (int c = lane; c < classes; c += lanes) sum += exp(s[c] - peak);
+            sum = sum_of_lanes(sum, lanes);
+            if (mine && lane == 0) total += (double)weight * log(sum);
+        }
+        for (int c = lane; c < classes; c += lanes) {
+            const real target = targets ? targets[row * classes + c] : c == label ? (real)1 : (real)0;
+            double own = 0;
+            real slope = 0;
+            if (LOSS == SOFTMAX) {
+                own = target != 0 ? -(double)target * (s[c] - peak) : 0.0;  // no share, no loss: also at -inf
+                slope = exp(s[c] - peak) / sum - target;
+            }
+            if (LOSS == SVM) {
+                const real margin = s[c] - right + 1;
+                const bool violated = !(margin <= 0) && c != label;  // a NaN shows in the loss
+                own = violated ? margin : (real)0;
+                slope = violated;
+                violations += violated;
+            }
+            if (LOSS == MSE) {
+                const real error = s[c] - target;
+                own = (double)error * error / classes;
+                slope = 2 * error / classes;
+            }
+            if (LOSS == BCE) {
+                own = (double)((s[c] > 0 ? s[c] : (real)0) - s[c] * target + log1p(exp(-fabs(s[c])))) / classes;
+                slope = (1 / (1 + exp(-s[c])) - target) / classes;
+            }
+            if (!mine) continue;
+            total += weight * own;
+            d[c] = slope * share;
+        }
+        if (LOSS != SVM) continue;
+        violations = sum_of_lanes(violations, lanes);
+        if (mine && known && label % lanes == lane) d[label] = -(violations * share);
+    }
+    give_mean(loss, parts, total, shared, rows);
+}
+
+#define TARGETS_PARAMETERS \
+    real *loss, double *parts, real *dscores, const real *scores, const real *targets, const i64 *labels, \
+        const real *weights, int rows, int classes, int lanes
+#define TARGETS loss, parts, dscores, scores, targets, labels, weights, rows, classes, lanes
+
+KERNEL(1024) softmax_of_targets(TARGETS_PARAMETERS) { loss_of_targets<SOFTMAX>(TARGETS); }
+KERNEL(1024) svm_of_targets(TARGETS_PARAMETERS) { loss_of_targets<SVM>(TARGETS); }
+KERNEL(1024) mse_of_targets(TARGETS_PARAMETERS) { loss_of_targets<MSE>(TARGETS); }
+KERNEL(1024) bce_of_targets(TARGETS_PARAMETERS) { loss_of_targets<BCE>(TARGETS); }
+
+// targets (rows, classes) = keep at the label + spread everywhere.
+KERNEL(256) smooth_labels(real* targets, const i64* y, i64 size, int classes, real keep, real spread)
+{
+    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < size) targets[i] = i % classes == y[i / classes] ? add(keep, spread) : spread;
+}
+
 KERNEL(256) mean_of_parts(real* loss, const double* parts, int count, int rows)
 {
     __shared__ double shared[256];

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fcnet.backends.cuda.launch import PARTS, THREADS, Launcher
-from fcnet.backends.device import Array, Kernel
+from fcnet.backends.device import Kernel
 
 ALONE = 4096  # threads' worth of rows that one block takes: a second launch costs as much as its four rounds
 
@@ -19,20 +21,33 @@ class LossKernels:
     def table(self) -> dict[str, Kernel]:
         """Name of a reference function -> its kernel."""
         return {
-            "softmax_loss": Kernel(self.softmax_loss, self._fits_loss),
-            "svm_loss": Kernel(self.svm_loss, self._fits_loss),
+            "softmax_loss": Kernel(self.softmax_loss, self._fits_rows),
+            "svm_loss": Kernel(self.svm_loss, self._fits_labels),
+            "mse_loss": Kernel(self.mse_loss, self._fits_rows),
+            "bce_loss": Kernel(self.bce_loss, self._fits_rows),
+            "weighted_loss": Kernel(self.weighted_loss, self._fits_weighted),
+            "smooth_labels": Kernel(self.smooth_labels, self._fits_smooth),
             "l2_penalty": Kernel(self.l2_penalty, self._fits_penalty),
         }
 
     def softmax_loss(self, scores, y, *, loss=None, dscores=None):
-        return self._loss("softmax_loss", scores, y, loss, dscores)
+        return self._loss("softmax", scores, y, None, loss, dscores)
 
     def svm_loss(self, scores, y, *, loss=None, dscores=None):
-        return self._loss("svm_loss", scores, y, loss, dscores)
+        return self._loss("svm", scores, y, None, loss, dscores)
 
-    def _loss(self, name: str, scores: Array, y: Array, loss: Array | None, dscores: Array | None) -> tuple:
+    def mse_loss(self, scores, y, *, loss=None, dscores=None):
+        return self._loss("mse", scores, y, None, loss, dscores)
+
+    def bce_loss(self, scores, y, *, loss=None, dscores=None):
+        return self._loss("bce", scores, y, None, loss, dscores)
+
+    def weighted_loss(self, scores, y, weights, name="softmax", *, loss=None, dscores=None):
+        return self._loss(name, scores, y, weights, loss, dscores)
+
+    def _loss(self, name, scores, y, weights, loss, dscores):
         loss, dscores = self._on.like(loss, scores, ()), self._on.like(dscores, scores)
-        if not self._on.whole(y):
+        if y.ndim == 1 and not self._on.integers(y):
             y = y.astype(np.int64)
         (rows, classes), real = scores.shape, scores.dtype.char
         lanes = min(32, _power(classes))
@@ -41,10 +56,24 @@ class LossKernels:
         blocks = min(blocks, -(-rows * lanes // threads))
         parts = None if alone else self._on.cupy.empty(blocks, np.float64)
         shape = np.int32(rows), np.int32(classes), np.int32(lanes)
-        self._on.launch(name, real, (blocks,), (threads,), loss, parts, dscores, scores, y, *shape)
+        targets: tuple[Any, ...]
+        if y.ndim == 1 and weights is None:
+            kernel, targets = f"{name}_loss", (y,)
+        else:
+            kernel, targets = f"{name}_of_targets", ((None, y) if y.ndim == 1 else (y, None)) + (weights,)
+        self._on.launch(kernel, real, (blocks,), (threads,), loss, parts, dscores, scores, *targets, *shape)
         if not alone:
             self._on.launch("mean_of_parts", real, (1,), (THREADS,), loss, parts, np.int32(blocks), np.int32(rows))
         return loss, dscores
+
+    def smooth_labels(self, y, num_classes, smoothing, dtype, *, targets=None):
+        targets = self._on.cupy.empty((y.size, num_classes), dtype) if targets is None else targets
+        if not self._on.integers(y):
+            y = y.astype(np.int64)
+        real, size = targets.dtype.type, np.int64(targets.size)
+        shares = real(1 - smoothing), real(smoothing / num_classes)
+        self._on.each("smooth_labels", targets, targets.size, targets, y, size, np.int32(num_classes), *shares)
+        return targets
 
     def l2_penalty(self, weights, reg, loss, dweights, work):
         real, parts = weights.dtype.type, self._on.cupy.empty(PARTS, np.float64)
@@ -53,14 +82,31 @@ class LossKernels:
         self._on.launch("l2_total", weights.dtype.char, (1,), (THREADS,), loss, parts, np.int32(PARTS), real(reg))
         return loss
 
-    def _fits_loss(self, scores, y, *, loss=None, dscores=None):
-        given = [array for array in (loss, dscores) if array is not None]
-        return scores.ndim == 2 and self._on.plain(scores, *given) and self._on.labels(y)
+    def _fits_labels(self, scores, y, *, loss=None, dscores=None):
+        return self._suits(scores, loss, dscores) and self._on.labels(y)
+
+    def _fits_rows(self, scores, y, *, loss=None, dscores=None):
+        """Labels, where the loss takes them, or rows of targets like scores."""
+        rows = self._on.labels(y) or (y.ndim == 2 and self._on.floats(scores, y))
+        return self._suits(scores, loss, dscores) and rows
+
+    def _fits_weighted(self, scores, y, weights, name="softmax", *, loss=None, dscores=None):
+        fits = self._fits_labels if name == "svm" else self._fits_rows
+        return fits(scores, y, loss=loss, dscores=dscores) and self._on.floats(scores, weights)
+
+    def _suits(self, scores, *outputs):
+        given = [array for array in outputs if array is not None]
+        return scores.ndim == 2 and self._on.floats(scores, *given)
+
+    def _fits_smooth(self, y, num_classes, smoothing, dtype, *, targets=None):
+        if targets is not None and not (self._on.floats(targets) and targets.dtype == dtype):
+            return False
+        return np.dtype(dtype).char in "fd" and self._on.labels(y)
 
     def _fits_penalty(self, weights, reg, loss, dweights, work):
-        return weights.ndim == 1 and dweights.shape == weights.shape and self._on.plain(weights, loss, dweights)
+        return weights.ndim == 1 and dweights.shape == weights.shape and self._on.floats(weights, loss, dweights)
 
 
 def _power(count: int) -> int:
-    """The smallest power of two that is as large."""
+    """Return the smallest power of two that is as large."""
     return 1 << (count - 1).bit_length()

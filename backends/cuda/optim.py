@@ -56,14 +56,14 @@ class OptimKernels:
     def _fits(self, w, others, numbers):
         """`numbers`, the step of a rule that counts and the rate, are read on the device."""
         on_device = all(isinstance(n, self._on.cupy.ndarray) and n.size == 1 and n.dtype.char in "ld" for n in numbers)
-        return w.ndim == 1 and on_device and self._on.plain(w, *others) and all(a.shape == w.shape for a in others)
+        return w.ndim == 1 and on_device and self._on.floats(w, *others) and all(a.shape == w.shape for a in others)
 
     def _fits_decay(self, w, learning_rate, weight_decay, *, work):
         return self._fits(w, [], [learning_rate])
 
     def _fits_clip(self, dw, limit):
-        return self._on.plain(dw)
+        return self._on.floats(dw)
 
     def _fits_norm(self, dw, limit, *, work=None):
         """In float32, whose squares a double holds."""
-        return self._on.plain(dw) and dw.dtype == np.float32
+        return self._on.floats(dw) and dw.dtype == np.float32

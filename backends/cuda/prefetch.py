@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.device import Feed
+from fcnet.backends.device import Prefetcher
 
 
-class CudaFeed(Feed):
+class CudaPrefetcher(Prefetcher):
     """Two slots, filled in turn, each of pinned host memory and device memory; a stream of its own copies between them.
 
     The host waits only for a slot whose copy is still on its way, and so runs at most two batches ahead.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
 from fcnet.backends.cuda.persistent import LOSSES, NUMERIC
 from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
-from fcnet.backends.device import Array
+from fcnet.backends.device import Array, Call
 from fcnet.backends.rules import roles_of
 
 FORWARD = {
@@ -60,30 +59,28 @@ class Net:
 class Reader:
     """The calls of a step, read in order."""
 
-    def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
+    def __init__(self, calls: Sequence[Call]) -> None:
         self._calls, self._at = calls, 0
 
     @property
     def name(self) -> str:
         """Of the next call's function; "" after the last."""
-        if self._at == len(self._calls):
-            return ""
-        return getattr(getattr(self._calls[self._at], "func", None), "__name__", "an unnamed call")
+        return "" if self._at == len(self._calls) else self._calls[self._at].name
 
     def take(self, *names: str) -> dict[str, Any]:
-        """The next call's arguments by name, defaults filled in; it must be one of these."""
-        name, at = self.name, self._at
-        if name not in names:
-            raise Unfit(f"{name or 'the end'} is not among what the kernel does")
+        """Return the next call's arguments by name; it must be one of these.
+
+        Raises:
+            Unfit: it is another.
+        """
+        if self.name not in names:
+            raise Unfit(f"{self.name or 'the end'} is not among what the kernel does")
         self._at += 1
-        call: Any = self._calls[at]
-        bound = inspect.signature(call.func).bind(*call.args, **call.keywords)
-        bound.apply_defaults()
-        return bound.arguments
+        return self._calls[self._at - 1].arguments
 
 
-def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
-    """The network of these calls, whose arrays are of `ndarray`.
+def read(calls: Sequence[Call], ndarray: Any) -> Net:
+    """Return the network of these calls, whose arrays are of `ndarray`.
 
     Raises:
         Unfit: it is none that the kernel trains.
@@ -161,7 +158,7 @@ def read(calls: Sequence[Callable[[], Any]], ndarray: Any) -> Net:
 
 
 def _forward(reader: Reader) -> tuple[list[tuple[str, dict]], list[tuple[str, dict]], dict]:
-    """The hidden layers that are frozen and those that are trained, by what follows their product; the last layer."""
+    """Return the hidden layers that are frozen, those that are trained, and the last layer."""
     frozen: list[tuple[str, dict]] = []
     trained: list[tuple[str, dict]] = []
     while True:
@@ -197,7 +194,7 @@ def _trained(reader: Reader) -> tuple[str, dict]:
 
 
 def _frozen(reader: Reader, affine: dict) -> tuple[str, dict]:
-    """A layer in evaluation mode, as one that is trained; `scale` is what plain dropout multiplies its units by."""
+    """Read a layer in evaluation mode like a trained one; `scale`: what plain dropout multiplies its units by."""
     unit, name = {"w": affine["w"], "b": affine["b"]}, "bias_activation_dropout_forward"
     if reader.name in INFERENCE:
         name = INFERENCE[reader.name]
@@ -215,7 +212,7 @@ def _exact(product: dict[str, Any]) -> None:
 
 
 def _backward(reader: Reader, units: list[tuple[str, dict]]) -> None:
-    """The gradients' calls, which must be those of the layers before, down to the first."""
+    """Check that the gradients' calls are those of the layers before, down to the first."""
     last = reader.take("affine_backward")
     if last["need_dx"] is not bool(units):
         raise Unfit("some of its layers are frozen")
@@ -282,7 +279,7 @@ def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], s
 
 
 def _dropout(net: Net, units: list[tuple[str, dict]], frozen: int) -> None:
-    """The same for all layers, with the step's number from the optimizer's counter."""
+    """Check that dropout is the same in all layers, with the step's number from the optimizer's counter."""
     net.values |= {"threshold": keep_threshold(1.0), "keep_scale": 1.0}
     streams = [unit["rng"] for _, unit in units if unit["rng"] is not None and unit["keep_ratio"] != 1]
     if not streams:

@@ -12,7 +12,7 @@ from fcnet.backends.cuda.gemm import Gemm
 STREAMS = 2  # of a graph, each with a workspace
 
 
-class Beside:
+class SideStream:
     """A second stream with products of its own: two that run at once must not share a workspace."""
 
     def __init__(self, cupy: Any, gemm: Gemm) -> None:

@@ -9,6 +9,7 @@ from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
 from fcnet.errors import counted
+from fcnet.runs.options import TRAIN_ALONE
 from fcnet.tools.diagnostics import activation_statistics, check
 from fcnet.tools.diagnostics.activations import histograms_csv, statistics_csv, table
 from fcnet.tools.diagnostics.pictures import activations_png
@@ -25,7 +26,7 @@ def add(parser: Parser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", help="also write tables and histograms of the activations there")
     parser.add_argument("--force", action="store_true", help="replace those in --out")
-    add_flags(parser, without=("out", "force", "cv"))
+    add_flags(parser, without=("out", "force", *TRAIN_ALONE))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from fcnet import load
     from fcnet.data import inputs
     from fcnet.nn.objective import kind_of_targets
+    from fcnet.training.judging import use_library
     from fcnet.training.metrics import metric_named, outcome, own_figure
     from fcnet.validation import check_input
 
@@ -56,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
             f"data: expected rows that {options.model} was not trained on, and with --cv {known['cv']} it was trained "
             f"on all of {source}; name others with --data"
         )
-    target = options.target or known.get("target") or (",".join(model.plan.targets) if model.plan else None)
+    own = known.get("target") if model.plan is None else ",".join(model.plan.targets)  # by name: a number was a place
+    target = options.target or own
     targets = kind_of_targets(model.loss_name)
     expected = inputs.Names(model.input_dim, model.num_classes, model.features, model.classes, targets, model.plan)
     if options.data is not None and inputs.is_file(source):
@@ -79,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
         check_input("X", X, model.input_dim, model.dtype)
         model.objective.check_targets("y", y, len(X), model.dtype)
         said = outcome(model, X, y)
+    use_library()
     say(f"{source}{what}: {counted(len(y), 'sample')}")
     for line in [
         *(by_output if model.objective.numeric else by_class)(model, said),

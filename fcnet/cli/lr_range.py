@@ -10,6 +10,7 @@ from fcnet.cli.parser import Parser, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
 from fcnet.errors import counted
 from fcnet.files import make_numbered_folder
+from fcnet.runs.options import TRAIN_ALONE
 from fcnet.tools.diagnostics import lr_range
 from fcnet.tools.diagnostics.pictures import lr_range_png
 
@@ -24,7 +25,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--sweep-steps", type=number(int), default=200, metavar="N", help="learning rates to try")
     parser.add_argument("--out", metavar="FOLDER", help="for table and picture (default: a fresh runs/lr-range-0001)")
     parser.add_argument("--force", action="store_true", help="replace those in --out")
-    add_flags(parser, without=("out", "force", "cv"))
+    add_flags(parser, without=("out", "force", *TRAIN_ALONE))
 
 
 def run(arguments: argparse.Namespace) -> int:

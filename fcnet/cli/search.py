@@ -6,6 +6,7 @@ import argparse
 
 from fcnet.cli.flags import add_config, add_flags, naming_config, sources
 from fcnet.cli.parser import Parser, say
+from fcnet.runs.options import TRAIN_ALONE
 from fcnet.tools.search import searching
 from fcnet.tools.search.plan import SearchOptions, make
 
@@ -34,7 +35,7 @@ def add(parser: Parser) -> None:
     """Declare the flags of the search, and those of `train` as fixed values."""
     parser.epilog = _EXAMPLES
     add_config(parser, quiet="no progress bar, no line per trial")
-    add_flags(parser, without=("force", "cv"), table=SearchOptions)
+    add_flags(parser, without=("force", *TRAIN_ALONE), table=SearchOptions)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from fcnet.data import inputs as inputs
 from fcnet.data.catalogue import NAMES as NAMES
+from fcnet.data.chunks import from_chunks as from_chunks
 from fcnet.data.dataset import Dataset as Dataset
 from fcnet.data.fetching import fetch as fetch
 from fcnet.data.loading import load as load

@@ -112,7 +112,7 @@ def check_labels(name: str, y: np.ndarray) -> np.ndarray:
     """Check labels y, codes (N,) or one-hot (N, C); returns codes (N,): y itself if it holds them."""
     if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "buif":
         return _one_hot_codes(name, y)
-    if y.dtype.kind not in "iu":
+    if y.dtype.kind not in "iub":
         raise TypeError(f"{name}: expected integer labels; got dtype {y.dtype}; {to_labels(name, y)}")
     if y.ndim != 1:
         remedy = f"; use {name}.ravel()" if y.ndim and y.size == y.shape[0] > 0 else "; give one label for each sample"

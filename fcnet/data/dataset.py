@@ -18,6 +18,7 @@ from fcnet.data.checks import (
     check_sample_weight,
     check_shape,
 )
+from fcnet.data.given import codes_of, inputs_of, targets_of
 from fcnet.data.plan import Plan
 from fcnet.data.preprocessing import KINDS
 from fcnet.errors import counted
@@ -27,19 +28,21 @@ TARGETS = ("classes", "numbers")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Training, validation and (optional) test data on the host. Arrays are kept as they are: no copy, no
-    cast. Nothing of fcnet writes to them; a Solver may share them, so that what a training does after they were changed
-    is undefined.
+    """Training, validation and (optional) test data on the host. Arrays are kept as they are, memory-mapped ones too:
+    no copy, no cast. Nothing of fcnet writes to them; a Solver may share them, so that what a training does after they
+    were changed is undefined.
 
     X_train, X_val, X_test: numbers of shape (N, D) or (N, d1, ..., dk), D = d1 * ... * dk the same in each
-    part. y_train, y_val, y_test: integer codes 0..C-1 of shape (N,), or one-hot of shape (N, C).
+    part; or tables (data frames, dictionaries of columns, rows of anything), of which `plan` makes numbers.
+    y_train, y_val, y_test: integer codes 0..C-1 of shape (N,), or one-hot of shape (N, C); or labels of any other kind
+    (1 and 2, truth values, texts; arrays, series, lists), which become codes, and their names `classes`.
     targets: "classes", or "numbers" for regression and for labels that may each be on or off: y are then
     finite numbers of shape (N,), or (N, C) for C outputs.
     name: what `summary` calls it.  classes: C class names by code.  features: D column names (of a CSV).
     preprocess: the rule a Solver learns from X_train by default, one of fcnet.data.KINDS.
     sample_weight: how much each training sample counts, numbers of 0 or more of shape (N,); None: all alike.
     image_shape: how the D features of a sample are laid out, (channels, height, width).
-    plan: what became of the columns of a table before they were these X.
+    plan: what became of the columns of a table before they were these X; None: of tables it is learned from X_train.
 
     Raises TypeError or ValueError, in one line with the argument's name, for anything that does not fit.
     """
@@ -66,8 +69,9 @@ class Dataset:
         if self.targets not in TARGETS:
             raise errors.unknown("targets", self.targets, TARGETS)
         for name in ("classes", "features"):
-            object.__setattr__(self, name, check_names(name, getattr(self, name)))
-        object.__setattr__(self, "image_shape", check_shape("image_shape", self.image_shape))
+            self._set(name, check_names(name, getattr(self, name)))
+        self._take_in()
+        self._set("image_shape", check_shape("image_shape", self.image_shape))
         width, seen = 0, 0
         for part, (X, y) in self.splits().items():
             X_name, y_name = f"X_{part}", f"y_{part}"
@@ -96,6 +100,25 @@ class Dataset:
         if self.sample_weight is not None:
             check_sample_weight("sample_weight", self.sample_weight, len(self.X_train))
 
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _take_in(self) -> None:
+        """Make arrays of tables, and codes of labels of other kinds."""
+        parts = self.splits()
+        X, plan = inputs_of({f"X_{part}": X for part, (X, _) in parts.items()}, self.plan)
+        if plan is not None and plan is not self.plan:
+            if self.features is None:
+                self._set("features", plan.features)
+            if self.preprocess == "none":
+                self._set("preprocess", "standardize")
+        y = {f"y_{part}": targets_of(f"y_{part}", y) for part, (_, y) in parts.items()}
+        classes = self.classes
+        if self.targets == "classes":
+            y, classes = codes_of(y, classes)
+        for name, value in {**X, **y, "classes": classes, "plan": plan}.items():
+            self._set(name, value)
+
     def _check_labels(self, name: str, y: np.ndarray, codes: np.ndarray, seen: int) -> None:
         """Classes that y_train knows, in as many columns."""
         if codes.max() >= seen:
@@ -111,7 +134,7 @@ class Dataset:
             )
 
     def _check_training_labels(self, codes: np.ndarray) -> int:
-        """The number of classes that y_train knows: its largest code + 1, or its one-hot columns."""
+        """Return the number of classes that y_train knows: its largest code + 1, or its one-hot columns."""
         if codes.min() == codes.max():
             raise ValueError(
                 f"y_train: expected at least 2 classes; got only label {codes[0]}; give training samples of every class"
@@ -140,7 +163,7 @@ class Dataset:
             raise ValueError(f"image_shape: expected a product of {width}, the features; got {self.image_shape}")
 
     def splits(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """The parts that are there: "train" -> (X_train, y_train), "val" and, if given, "test"."""
+        """Return the parts that are there: "train" -> (X_train, y_train), "val" and, if given, "test"."""
         parts = {"train": (self.X_train, self.y_train), "val": (self.X_val, self.y_val)}
         if self.X_test is not None and self.y_test is not None:
             parts["test"] = (self.X_test, self.y_test)

@@ -80,7 +80,7 @@ def _places(plan: ColumnPlan, cells: Cells, read: Columns) -> np.ndarray:
 
 
 def _known(plan: ColumnPlan) -> Callable[[str], int | None]:
-    """The place of a word among the levels; one that spells the same number will do."""
+    """Return the place of a word among the levels; one that spells the same number will do."""
     exact = {level: at for at, level in enumerate(plan.levels)}
     same = {value: at for level, at in exact.items() if (value := number(level)) is not None}
 
@@ -128,6 +128,8 @@ def _other_word(plan: ColumnPlan, text: Text, read: Columns, what: str, fits: Ca
     remedy = "correct it, or leave it empty"
     if plan.kind == "number":
         remedy = instead_of_a_number(text.words[at], remedy)
+        if number(text.words[at], ",.".replace(read.decimal, "")) is not None:
+            remedy = f"the decimal sign is {read.decimal!r}, as in training; write it so in the whole file"
     return ValueError(
         f"{read.where(row, plan.name)}: expected {what}, as in training; got {shown(text.words[at])}; {remedy}"
     )

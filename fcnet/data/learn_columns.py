@@ -32,7 +32,7 @@ class Learner:
         self.count = read.count if rows is None else len(rows)
 
     def column(self, name: str, cells: Cells) -> ColumnPlan:
-        """The plan of this column."""
+        """Return the plan of this column."""
         if name in self.ordinal:
             return self._ranked(name, as_text(cells), self.ordinal[name])
         if name in self.categorical:
@@ -86,7 +86,7 @@ class Learner:
         return ColumnPlan(name, LEFT_OUT, "missing in every row", 1.0)
 
     def _made(self, name: str, kind: str, missing: float, varies: bool, **how: Any) -> ColumnPlan:
-        """The plan of a column of this kind; left out if it is constant."""
+        """Return the plan of a column of this kind; left out if it is constant."""
         if not varies and self.prune:
             if not missing:
                 return ColumnPlan(name, LEFT_OUT, "the same value in every row")
@@ -153,7 +153,9 @@ class Learner:
             return self._nothing(name)
         declared = text.levels is not None or name in self.categorical
         if self.prune and not declared and different == total > 1:
-            return ColumnPlan(name, LEFT_OUT, "text with a value of its own in every row", round(missing, 6))
+            hint = instead_of_a_number(text.words[0], "")
+            reason = "text with a value of its own in every row" + (f"; {hint}" if hint else "")
+            return ColumnPlan(name, LEFT_OUT, reason, round(missing, 6))
         fewest = fewest_rows(self.count)
         order = sorted(range(len(counts)), key=lambda at: (-counts[at], text.words[at]))
         kept = sorted(text.words[at] for at in order[:MOST_LEVELS] if counts[at] >= fewest)

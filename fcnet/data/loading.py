@@ -283,7 +283,7 @@ def _table(
         )
         notes += learned.said()
         for note in notes:
-            warnings.warn(f"{read.begin}{note}", errors.DataNotice, stacklevel=2)
+            warnings.warn(f"{read.begin}{note}", errors.DataNotice, stacklevel=4)
     arrays: dict[str, Any] = {}
     for part, rows in parts.items():
         some = read.take(rows)

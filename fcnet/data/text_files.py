@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import re
 import zlib
 from array import array
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -69,7 +70,7 @@ def read_text(path: Path, reading: Reading, as_text: AsText = lambda names: ()) 
 
 def _read(path: Path, reading: Reading, as_text: AsText, encoding: str, notes: list[str]) -> Columns:
     with _opened(path, encoding) as stream:
-        sample = _sample(path, stream)
+        sample = re.sub(r"\A\s*#+[ \t]*", "", _sample(path, stream))  # before names that NumPy's savetxt wrote
     if not sample.strip():
         raise ValueError(f"{path}: expected a header and rows; got an empty file")
     sep = reading.sep
@@ -105,7 +106,7 @@ def _read(path: Path, reading: Reading, as_text: AsText, encoding: str, notes: l
 
 
 def _encoding(path: Path) -> str:
-    """The encoding that a file's first bytes say, else UTF-8. Raises ValueError for what is no text at all."""
+    """Return the encoding that a file's first bytes say, else UTF-8. Raises ValueError for what is no text at all."""
     with _binary(path) as stream:
         start = stream.read(4096)
     if start.startswith(b"PK\x03\x04"):
@@ -117,7 +118,7 @@ def _encoding(path: Path) -> str:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     odd = sum(byte < 32 and byte not in b"\t\n\r\f" for byte in start)
-    if b"\0" in start or odd > 0.05 * len(start):
+    if b"\0" in start or (odd > 0.05 * len(start) and not start.isascii()):
         raise ValueError(f"{path}: expected UTF-8 text; got other bytes; save the table as CSV in UTF-8")
     return "utf-8-sig"
 
@@ -148,7 +149,7 @@ def _opened(path: Path, encoding: str) -> Iterator[IO[str]]:
 
 
 def _sample(path: Path, stream: IO[str]) -> str:
-    """The first characters of a file, and of more than fit its whole lines; always two lines."""
+    """Return the first characters of a file, and of more than fit its whole lines; always two lines."""
     sample = stream.read(SAMPLE)
     if len(sample) < SAMPLE:
         return sample

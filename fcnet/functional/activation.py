@@ -7,11 +7,10 @@ then allocates). A cache that is not `out` has arrays of its own: given back (`c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from functools import cache
 from typing import Any, NamedTuple
 
-from fcnet.backends import accelerated, array_module
+from fcnet.backends import Backend, Function, checked
 from fcnet.errors import unknown
 from fcnet.functional import checks
 
@@ -49,8 +48,8 @@ CUBIC, SPREAD = 0.044715, math.sqrt(2 / math.pi)  # of GELU
 LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a number
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("identity_forward", x=x))
-def identity_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("identity_forward", x=x))
+def identity_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     """No activation, out = x: layers in a row then make a linear map of low rank.
 
     Source: Baldi and Hornik, "Neural Networks and Principal Component Analysis", 1989.
@@ -64,14 +63,14 @@ def identity_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Arra
     return out, out
 
 
-@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("identity_backward", dout, cache))
-def identity_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: checks.gradient("identity_backward", dout, cache))
+def identity_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout; arguments as in `relu_backward`."""
-    return identity_forward.reference(dout, out=dx)[0]
+    return identity_forward.formula(backend, dout, out=dx)[0]
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("relu_forward", x=x))
-def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("relu_forward", x=x))
+def relu_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     """Rectified linear unit, out = max(x, 0). Source: Nair and Hinton, "Rectified Linear Units", 2010.
 
     Args:
@@ -81,12 +80,12 @@ def relu_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     Returns:
         out and cache = out: its sign is all that the backward pass needs.
     """
-    out = array_module(x).maximum(x, 0, out=out)
+    out = backend.xp.maximum(x, 0, out=out)
     return out, out
 
 
-@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("relu_backward", dout, cache))
-def relu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: checks.gradient("relu_backward", dout, cache))
+def relu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout where out > 0, else 0. At x = 0 the derivative is taken as 0, as CS231n does.
 
     Args:
@@ -94,58 +93,62 @@ def relu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Arra
         cache: from `relu_forward`.
         dx: filled if given; may be dout itself.
     """
-    xp = array_module(dout, cache)
+    xp = backend.xp
     # The gate is written into dx as 0 and 1, so that nothing is allocated, unless dx still holds dout.
     gate = xp.greater(cache, 0, out=None if dx is dout else dx)
     return xp.multiply(dout, gate, out=dx)
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("leaky_relu_forward", x=x))
-def leaky_relu_forward(x: Array, *, out: Array | None = None, cache: Array | None = None) -> tuple[Array, Array]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("leaky_relu_forward", x=x))
+def leaky_relu_forward(
+    backend: Backend, x: Array, *, out: Array | None = None, cache: Array | None = None
+) -> tuple[Array, Array]:
     """Leaky ReLU, out = x where x > 0, else 0.01 x. Source: Maas, Hannun and Ng, 2013.
 
     Args and returns: as `relu_forward`; the cache is the derivative, 1 or 0.01.
     """
-    xp = array_module(x)
+    xp = backend.xp
     slope = xp.greater(x, 0, out=xp.empty(x.shape, dtype=x.dtype) if cache is None else cache)
     xp.maximum(slope, LEAK, out=slope)
     return xp.multiply(x, slope, out=out), slope
 
 
-@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("leaky_relu_backward", dout, cache))
-def leaky_relu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: checks.gradient("leaky_relu_backward", dout, cache))
+def leaky_relu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout where x > 0, else 0.01 dout; arguments as in `relu_backward`."""
-    return array_module(dout, cache).multiply(dout, cache, out=dx)
+    return backend.xp.multiply(dout, cache, out=dx)
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("elu_forward", x=x))
-def elu_forward(x: Array, *, out: Array | None = None, cache: Array | None = None) -> tuple[Array, Array]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("elu_forward", x=x))
+def elu_forward(
+    backend: Backend, x: Array, *, out: Array | None = None, cache: Array | None = None
+) -> tuple[Array, Array]:
     """Exponential linear unit with alpha = 1, out = x where x > 0, else exp(x) - 1. Source: Clevert et al., 2016.
 
     Args and returns: as `relu_forward`; the cache is exp(min(x, 0)) - 1.
     """
-    xp = array_module(x)
+    xp = backend.xp
     below = xp.minimum(x, 0, out=cache)
     xp.expm1(below, out=below)
     out = xp.maximum(x, 0, out=out)
     return xp.add(out, below, out=out), below
 
 
-@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("elu_backward", dout, cache))
-def elu_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: checks.gradient("elu_backward", dout, cache))
+def elu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout where x > 0, else dout exp(x); arguments as in `relu_backward`."""
-    xp = array_module(dout, cache)
+    xp = backend.xp
     slope = xp.add(cache, 1, out=None if dx is dout else dx)
     return xp.multiply(dout, slope, out=dx)
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("sigmoid_forward", x=x))
-def sigmoid_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("sigmoid_forward", x=x))
+def sigmoid_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     """Logistic sigmoid, out = 1 / (1 + exp(-x)); no exponential overflows, whatever x. Source: both courses.
 
     Args and returns: as `relu_forward`; the cache is out.
     """
-    xp = array_module(x)
+    xp = backend.xp
     out = xp.negative(x, out=out)
     xp.minimum(out, LARGEST_EXPONENT[x.dtype.itemsize], out=out)
     xp.exp(out, out=out)
@@ -154,40 +157,42 @@ def sigmoid_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array
     return out, out
 
 
-@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("sigmoid_backward", dout, cache))
-def sigmoid_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: checks.gradient("sigmoid_backward", dout, cache))
+def sigmoid_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout out (1 - out); arguments as in `relu_backward`."""
-    xp = array_module(dout, cache)
+    xp = backend.xp
     slope = xp.subtract(1, cache, out=None if dx is dout else dx)
     xp.multiply(slope, cache, out=slope)
     return xp.multiply(dout, slope, out=dx)
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("tanh_forward", x=x))
-def tanh_forward(x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("tanh_forward", x=x))
+def tanh_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     """Hyperbolic tangent, out = tanh(x); arguments as in `relu_forward`, the cache is out. Source: both courses."""
-    out = array_module(x).tanh(x, out=out)
+    out = backend.xp.tanh(x, out=out)
     return out, out
 
 
-@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("tanh_backward", dout, cache))
-def tanh_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: checks.gradient("tanh_backward", dout, cache))
+def tanh_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout (1 - out²); arguments as in `relu_backward`."""
-    xp = array_module(dout, cache)
+    xp = backend.xp
     slope = xp.multiply(cache, cache, out=None if dx is dout else dx)
     xp.subtract(1, slope, out=slope)
     return xp.multiply(dout, slope, out=dx)
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("softplus_forward", x=x))
-def softplus_forward(x: Array, *, out: Array | None = None, cache: Array | None = None) -> tuple[Array, Array]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("softplus_forward", x=x))
+def softplus_forward(
+    backend: Backend, x: Array, *, out: Array | None = None, cache: Array | None = None
+) -> tuple[Array, Array]:
     """Softplus, a smooth ReLU, out = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|)): nothing overflows.
 
     Source: Dugas et al., "Incorporating Second-Order Functional Knowledge for Better Option Pricing", 2001.
 
     Args and returns: as `relu_forward`; the cache is the derivative, σ(x) = 1 - exp(-out).
     """
-    xp = array_module(x)
+    xp = backend.xp
     slope = xp.abs(x, out=cache)
     xp.negative(slope, out=slope)
     xp.exp(slope, out=slope)
@@ -200,10 +205,10 @@ def softplus_forward(x: Array, *, out: Array | None = None, cache: Array | None 
     return out, slope
 
 
-@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("softplus_backward", dout, cache))
-def softplus_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: checks.gradient("softplus_backward", dout, cache))
+def softplus_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout σ(x); arguments as in `relu_backward`."""
-    return array_module(dout, cache).multiply(dout, cache, out=dx)
+    return backend.xp.multiply(dout, cache, out=dx)
 
 
 class GatedCache(NamedTuple):
@@ -213,21 +218,25 @@ class GatedCache(NamedTuple):
     gate: Array
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("silu_forward", x=x))
-def silu_forward(x: Array, *, out: Array | None = None, cache: GatedCache | None = None) -> tuple[Array, GatedCache]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("silu_forward", x=x))
+def silu_forward(
+    backend: Backend, x: Array, *, out: Array | None = None, cache: GatedCache | None = None
+) -> tuple[Array, GatedCache]:
     """Sigmoid linear unit (swish), out = x σ(x). Source: Hendrycks and Gimpel, 2016; Elfwing et al., 2017.
 
     Args and returns: as `relu_forward`, with a `GatedCache`.
     """
-    xp = array_module(x)
+    xp = backend.xp
     steepness, gate = (xp.empty(x.shape, dtype=x.dtype), None) if cache is None else cache
     steepness[...] = x
-    gate, _ = sigmoid_forward.reference(x, out=gate)
+    gate, _ = sigmoid_forward.formula(backend, x, out=gate)
     return xp.multiply(x, gate, out=out), GatedCache(steepness, gate)
 
 
-@accelerated("out", "cache", check=lambda x, **_: checks.floating("gelu_forward", x=x))
-def gelu_forward(x: Array, *, out: Array | None = None, cache: GatedCache | None = None) -> tuple[Array, GatedCache]:
+@checked("out", "cache", check=lambda x, **_: checks.floating("gelu_forward", x=x))
+def gelu_forward(
+    backend: Backend, x: Array, *, out: Array | None = None, cache: GatedCache | None = None
+) -> tuple[Array, GatedCache]:
     """Gaussian error linear unit in its tanh form, out = x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
 
     Since (1 + tanh(a)) / 2 = σ(2a), this is x σ(h) with h = 2 √(2/π) (x + 0.044715 x³). It is within 0.0005 of the form
@@ -236,7 +245,7 @@ def gelu_forward(x: Array, *, out: Array | None = None, cache: GatedCache | None
 
     Args and returns: as `relu_forward`, with a `GatedCache`.
     """
-    xp = array_module(x)
+    xp = backend.xp
     steepness, gate = (None, None) if cache is None else cache
     # Beyond 20 the gate is 0 or 1, and a larger cube could overflow.
     near = xp.minimum(x, 20, out=steepness)
@@ -249,13 +258,13 @@ def gelu_forward(x: Array, *, out: Array | None = None, cache: GatedCache | None
     steepness = xp.multiply(near, -4 / 3 * SPREAD, out=near)
     xp.add(steepness, gate, out=steepness)
     xp.multiply(steepness, 3, out=steepness)
-    sigmoid_forward.reference(gate, out=gate)
+    sigmoid_forward.formula(backend, gate, out=gate)
     return xp.multiply(x, gate, out=out), GatedCache(steepness, gate)
 
 
-def _gated_backward(dout: Array, cache: GatedCache, dx: Array | None) -> Array:
+def _gated_backward(backend: Backend, dout: Array, cache: GatedCache, dx: Array | None) -> Array:
     """Of out = x σ(h): dx = dout σ (1 + (1 - σ) x h')."""
-    xp = array_module(dout, cache.gate)
+    xp = backend.xp
     slope = xp.subtract(1, cache.gate, out=None if dx is dout else dx)
     xp.multiply(slope, cache.steepness, out=slope)
     xp.add(slope, 1, out=slope)
@@ -268,16 +277,16 @@ def _check_gated(function: str, dout: Array, cache: GatedCache) -> None:
     checks.gradient(function, dout, cache.gate)
 
 
-@accelerated("dx", check=lambda dout, cache, **_: _check_gated("silu_backward", dout, cache))
-def silu_backward(dout: Array, cache: GatedCache, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: _check_gated("silu_backward", dout, cache))
+def silu_backward(backend: Backend, dout: Array, cache: GatedCache, *, dx: Array | None = None) -> Array:
     """dx = dout σ(x) (1 + x (1 - σ(x))); arguments as in `relu_backward`."""
-    return _gated_backward(dout, cache, dx)
+    return _gated_backward(backend, dout, cache, dx)
 
 
-@accelerated("dx", check=lambda dout, cache, **_: _check_gated("gelu_backward", dout, cache))
-def gelu_backward(dout: Array, cache: GatedCache, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: _check_gated("gelu_backward", dout, cache))
+def gelu_backward(backend: Backend, dout: Array, cache: GatedCache, *, dx: Array | None = None) -> Array:
     """dx = dout σ(h) (1 + x h' (1 - σ(h))), the exact derivative of the tanh form; arguments as in `relu_backward`."""
-    return _gated_backward(dout, cache, dx)
+    return _gated_backward(backend, dout, cache, dx)
 
 
 def _check_maxout(x: Array, pieces: int = 2, **_: Any) -> None:
@@ -290,9 +299,9 @@ def _check_maxout(x: Array, pieces: int = 2, **_: Any) -> None:
         raise ValueError(f"maxout_forward: x: expected (..., {pieces} M) for {pieces} pieces, got shape {x.shape}")
 
 
-@accelerated("out", "cache", check=_check_maxout)
+@checked("out", "cache", check=_check_maxout)
 def maxout_forward(
-    x: Array, pieces: int = 2, *, out: Array | None = None, cache: Array | None = None
+    backend: Backend, x: Array, pieces: int = 2, *, out: Array | None = None, cache: Array | None = None
 ) -> tuple[Array, Array]:
     """Maxout of k pieces, out[..., m] = max over p of x[..., p M + m]. Source: Goodfellow et al., 2013.
 
@@ -305,7 +314,7 @@ def maxout_forward(
     Returns:
         out (..., M), and the cache (k, ..., M): whether a unit's piece p won. Of equal ones the first wins.
     """
-    xp = array_module(x)
+    xp = backend.xp
     parts = pieces_of(x, pieces)
     out = xp.empty(parts[0].shape, dtype=x.dtype) if out is None else out
     cache = xp.empty((pieces, *out.shape), dtype=bool) if cache is None else cache
@@ -325,15 +334,15 @@ def _check_maxout_backward(dout: Array, cache: Array, **_: Any) -> None:
     checks.same_shape("maxout_backward", "dout", dout, cache.shape[1:], "the forward pass's result")
 
 
-@accelerated("dx", check=_check_maxout_backward)
-def maxout_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=_check_maxout_backward)
+def maxout_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx[..., p M + m] = dout[..., m] where piece p won, else 0.
 
     Args:
         dout: (..., M). cache: from `maxout_forward`.
         dx: (..., k M), filled if given; must not overlap dout.
     """
-    xp = array_module(dout, cache)
+    xp = backend.xp
     pieces = cache.shape[0]
     if dx is None:
         dx = xp.empty((*dout.shape[:-1], pieces * dout.shape[-1]), dtype=dout.dtype)
@@ -343,7 +352,7 @@ def maxout_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Ar
 
 
 def pieces_of(x: Array, pieces: int) -> list[Array]:
-    """Views (..., M) of the k pieces of M maxout units in (..., k M)."""
+    """Return views (..., M) of the k pieces of M maxout units in (..., k M)."""
     width = x.shape[-1] // pieces
     return [x[..., p * width : (p + 1) * width] for p in range(pieces)]
 
@@ -355,36 +364,42 @@ class Activation(NamedTuple):
     it gives.
     """
 
-    forward: Callable[..., tuple[Array, Any]]
-    backward: Callable[..., Array]
+    forward: Function
+    backward: Function
     init: str
     own_cache: bool = False
     pieces: int = 1
 
 
+@cache
 def _maxout(pieces: int, init: str) -> Activation:
-    forward = partial(maxout_forward.reference, pieces=pieces)
-    return Activation(forward, maxout_backward.reference, init, own_cache=True, pieces=pieces)
+    @checked("out", "cache", check=lambda x, **_: _check_maxout(x, pieces))
+    def maxout_of_pieces(
+        backend: Backend, x: Array, *, out: Array | None = None, cache: Array | None = None
+    ) -> tuple[Array, Array]:
+        return maxout_forward.formula(backend, x, pieces, out=out, cache=cache)
+
+    return Activation(maxout_of_pieces, maxout_backward, init, own_cache=True, pieces=pieces)
 
 
 #: Activations by name.
 ACTIVATIONS = {
-    "relu": Activation(relu_forward.reference, relu_backward.reference, init="he"),
-    "leaky_relu": Activation(leaky_relu_forward.reference, leaky_relu_backward.reference, init="he", own_cache=True),
-    "elu": Activation(elu_forward.reference, elu_backward.reference, init="he", own_cache=True),
-    "sigmoid": Activation(sigmoid_forward.reference, sigmoid_backward.reference, init="xavier"),
-    "tanh": Activation(tanh_forward.reference, tanh_backward.reference, init="xavier"),
+    "relu": Activation(relu_forward, relu_backward, init="he"),
+    "leaky_relu": Activation(leaky_relu_forward, leaky_relu_backward, init="he", own_cache=True),
+    "elu": Activation(elu_forward, elu_backward, init="he", own_cache=True),
+    "sigmoid": Activation(sigmoid_forward, sigmoid_backward, init="xavier"),
+    "tanh": Activation(tanh_forward, tanh_backward, init="xavier"),
     # Xavier: the larger of two normal numbers has the mean square that each of them has.
     "maxout": _maxout(pieces=2, init="xavier"),
-    "gelu": Activation(gelu_forward.reference, gelu_backward.reference, init="he", own_cache=True),
-    "silu": Activation(silu_forward.reference, silu_backward.reference, init="he", own_cache=True),
-    "softplus": Activation(softplus_forward.reference, softplus_backward.reference, init="he", own_cache=True),
-    "identity": Activation(identity_forward.reference, identity_backward.reference, init="xavier"),
+    "gelu": Activation(gelu_forward, gelu_backward, init="he", own_cache=True),
+    "silu": Activation(silu_forward, silu_backward, init="he", own_cache=True),
+    "softplus": Activation(softplus_forward, softplus_backward, init="he", own_cache=True),
+    "identity": Activation(identity_forward, identity_backward, init="xavier"),
 }
 
 
 def activation_named(argument: str, name: str) -> Activation:
-    """The activation of this name: one in `ACTIVATIONS`, or "maxout:3" for maxout of 3 pieces.
+    """Return the activation of this name: one in `ACTIVATIONS`, or "maxout:3" for maxout of 3 pieces.
 
     Raises:
         ValueError: no such name; the message begins with `argument`.
@@ -398,9 +413,11 @@ def activation_named(argument: str, name: str) -> Activation:
     raise unknown(argument, name, ACTIVATIONS)
 
 
-@accelerated("out", "cache")
-def activate(x: Array, activation: str, *, out: Array | None = None, cache: Any = None) -> tuple[Array, Any]:
+@checked("out", "cache")
+def activate(
+    backend: Backend, x: Array, activation: str, *, out: Array | None = None, cache: Any = None
+) -> tuple[Array, Any]:
     """out = a(x), a the activation of this name, looked up when a step is planned; arguments as in its own function."""
     kind = activation_named("activation", activation)
     again = {"cache": cache} if kind.own_cache else {}
-    return kind.forward(x, out=out, **again)
+    return kind.forward.formula(backend, x, out=out, **again)

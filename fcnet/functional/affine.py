@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet.backends import accelerated, array_module, backend_of
+from fcnet.backends import Backend, accelerated, checked
 from fcnet.functional import checks
 
 Array = Any
@@ -44,7 +44,7 @@ def _check_affine(x: Array, w: Array, b: Array, *, out: Array | None = None, **_
 
 
 @accelerated("out", check=_check_matmul)
-def matmul(x: Array, w: Array, *, out: Array | None = None, precision: str | None = None) -> Array:
+def matmul(backend: Backend, x: Array, w: Array, *, out: Array | None = None, precision: str | None = None) -> Array:
     """Matrix product, out = x W.
 
     Args:
@@ -56,11 +56,12 @@ def matmul(x: Array, w: Array, *, out: Array | None = None, precision: str | Non
     Raises:
         ValueError: the shapes do not fit. TypeError: other dtypes than float32 and float64, or a mixture.
     """
-    return backend_of(x, w).gemm(x, w, out=out, precision=precision)
+    return backend.gemm(x, w, out=out, precision=precision)
 
 
 @accelerated("dx", "dw", check=lambda dout, x, w, **given: _check_grads("matmul_backward", dout, x, w, **given))
 def matmul_backward(
+    backend: Backend,
     dout: Array,
     x: Array,
     w: Array,
@@ -78,14 +79,28 @@ def matmul_backward(
         dx, dw: filled if given; dx must not overlap dout.
         precision: as in `matmul`.
     """
-    dw = _product(x.swapaxes(-1, -2), dout, w.shape, dw, precision)
-    dx = _product(dout, w.swapaxes(-1, -2), x.shape, dx, precision) if need_dx else None
+    return _product_gradients(backend, dout, x, w, need_dx, dx, dw, precision)
+
+
+def _product_gradients(
+    backend: Backend,
+    dout: Array,
+    x: Array,
+    w: Array,
+    need_dx: bool,
+    dx: Array | None,
+    dw: Array | None,
+    precision: str | None,
+) -> tuple[Array | None, Array]:
+    dw = _product(backend, x.swapaxes(-1, -2), dout, w.shape, dw, precision)
+    dx = _product(backend, dout, w.swapaxes(-1, -2), x.shape, dx, precision) if need_dx else None
     return dx, dw
 
 
-def _product(a: Array, b: Array, shape: tuple[int, ...], out: Array | None, precision: str | None) -> Array:
-    """a @ b, summed over the axes along which an operand of this shape was broadcast."""
-    backend = backend_of(a, b)
+def _product(
+    backend: Backend, a: Array, b: Array, shape: tuple[int, ...], out: Array | None, precision: str | None
+) -> Array:
+    """Return a @ b, summed over the axes along which an operand of this shape was broadcast."""
     if len(shape) == a.ndim == b.ndim == 2:
         return backend.gemm(a, b, out=out, precision=precision)
     product = backend.gemm(a, b, precision=precision)
@@ -98,15 +113,16 @@ def _product(a: Array, b: Array, shape: tuple[int, ...], out: Array | None, prec
     return out
 
 
-@accelerated("out")
-def add_bias(z: Array, b: Array, *, out: Array | None = None) -> Array:
+@checked("out")
+def add_bias(backend: Backend, z: Array, b: Array, *, out: Array | None = None) -> Array:
     """out = z + b for z (..., N, M) and b (..., M); `out` may be z itself."""
-    return array_module(z, b).add(z, per_row(b), out=out)
+    return backend.xp.add(z, per_row(b), out=out)
 
 
-def bias_gradient(dout: Array, b: Array, db: Array | None = None) -> Array:
+@checked("db")
+def bias_gradient(backend: Backend, dout: Array, b: Array, db: Array | None = None) -> Array:
     """db = Σ_n dout for dout (..., N, M), summed over any axis along which b was broadcast, in the shape of b."""
-    xp = array_module(dout)
+    xp = backend.xp
     lead = dout.ndim - b.ndim - 1
     stretched = tuple(lead + i for i in range(b.ndim - 1) if b.shape[i] == 1 != dout.shape[lead + i])
     axes: int | tuple[int, ...] = (*range(lead), *stretched, -2) if lead or stretched else -2
@@ -126,7 +142,7 @@ def per_row(vector: Array) -> Array:
 
 @accelerated("out", "cache", check=_check_affine)
 def affine_forward(
-    x: Array, w: Array, b: Array, *, out: Array | None = None, precision: str | None = None
+    backend: Backend, x: Array, w: Array, b: Array, *, out: Array | None = None, precision: str | None = None
 ) -> tuple[Array, tuple]:
     """Affine layer, out = x W + b.
 
@@ -146,8 +162,8 @@ def affine_forward(
     >>> out.ravel()
     array([3.5, 3.5])
     """
-    out = matmul.reference(x, w, out=out, precision=precision)
-    return add_bias.reference(out, b, out=out), (x, w, b)
+    out = backend.gemm(x, w, out=out, precision=precision)
+    return add_bias.formula(backend, out, b, out=out), (x, w, b)
 
 
 def _check_affine_backward(dout: Array, cache: tuple, *, db: Array | None = None, **given: Any) -> None:
@@ -176,6 +192,7 @@ def _check_dout(function: str, dout: Array, x: Array, w: Array) -> None:
 
 @accelerated("dx", "dw", "db", check=_check_affine_backward)
 def affine_backward(
+    backend: Backend,
     dout: Array,
     cache: tuple,
     *,
@@ -198,5 +215,5 @@ def affine_backward(
         dx (..., N, D) or None, dw (..., D, M), db (..., M).
     """
     x, w, b = cache
-    dx, dw = matmul_backward.reference(dout, x, w, need_dx=need_dx, dx=dx, dw=dw, precision=precision)
-    return dx, dw, bias_gradient(dout, b, db)
+    dx, dw = _product_gradients(backend, dout, x, w, need_dx, dx, dw, precision)
+    return dx, dw, bias_gradient.formula(backend, dout, b, db)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet.backends import accelerated, array_module, backend_of
+from fcnet.backends import Backend, accelerated, checked
 from fcnet.functional import checks
 
 Array = Any
@@ -17,9 +17,9 @@ Array = Any
     "batch",
     check=lambda data, rows, *, batch=None: checks.outputs("gather", (*rows.shape, *data.shape[1:]), batch=batch),
 )
-def gather(data: Array, rows: Array, *, batch: Array | None = None) -> Array:
+def gather(backend: Backend, data: Array, rows: Array, *, batch: Array | None = None) -> Array:
     """batch = data[rows]: (N, ...) out of (n, ...), any dtype, into `batch` if given."""
-    return backend_of(data, rows).take_rows(data, rows, out=batch)
+    return backend.take_rows(data, rows, out=batch)
 
 
 def _check_preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None = None) -> None:
@@ -29,18 +29,19 @@ def _check_preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None
 
 
 @accelerated("out", check=_check_preprocess)
-def preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None = None) -> Array:
+def preprocess(backend: Backend, x: Array, shift: Array, scale: Array, *, out: Array | None = None) -> Array:
     """out = (x - shift) * scale in the dtype of shift: (N, D) of any real dtype; shift and scale (D,)."""
-    out = difference(x, shift, out=out)
-    return array_module(out).multiply(out, scale, out=out)
+    out = difference.formula(backend, x, shift, out=out)
+    return backend.xp.multiply(out, scale, out=out)
 
 
-def difference(x: Array, shift: Array, *, out: Array | None = None) -> Array:
+@checked("out")
+def difference(backend: Backend, x: Array, shift: Array, *, out: Array | None = None) -> Array:
     """out = x - shift in the dtype of shift, floats: (N, D) of any real dtype; shift (D,).
 
     Of 64-bit integers, which the floats round beyond 2**53, what the rounding takes away is added afterwards.
     """
-    xp = array_module(x, shift)
+    xp = backend.xp
     if x.dtype not in ("int64", "uint64"):
         return xp.subtract(x, shift, out=out, dtype=shift.dtype)
     most = 2.0**63 - 2.0**39 if x.dtype == "int64" else 2.0**64 - 2.0**40  # floats that x.dtype holds
@@ -51,12 +52,12 @@ def difference(x: Array, shift: Array, *, out: Array | None = None) -> Array:
 
 
 @accelerated("out", check=lambda x, limit, *, out=None: checks.outputs("smooth_clip", x.shape, out=out))
-def smooth_clip(x: Array, limit: float, *, out: Array | None = None) -> Array:
+def smooth_clip(backend: Backend, x: Array, limit: float, *, out: Array | None = None) -> Array:
     """out = x / sqrt(1 + (x / limit)²): nearly x near 0, never beyond ±limit; floats of any shape, may be x itself.
 
     Source: Holzmüller, Grinsztajn and Steinwart, "Better by Default" (RealMLP), 2024.
     """
-    xp = array_module(x)
+    xp = backend.xp
     root = xp.hypot(xp.divide(x, limit), 1.0)  # the square of a large x would overflow
     return xp.divide(x, root, out=out)
 
@@ -81,12 +82,13 @@ def _check_next_batch(
 
 @accelerated("batch", "targets", "rows", "raw", check=_check_next_batch)
 def next_batch(
-    X: Array, y: Array, order: Array, cursor: Array, offsets: Array, positions: Array, shift: Array | None = None,
-    scale: Array | None = None, *, batch: Array | None = None, targets: Array | None = None, rows: Array | None = None,
-    raw: Array | None = None,
+    backend: Backend, X: Array, y: Array, order: Array, cursor: Array, offsets: Array, positions: Array,
+    shift: Array | None = None, scale: Array | None = None, *, batch: Array | None = None,
+    targets: Array | None = None, rows: Array | None = None, raw: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
-    """The next mini-batch, with the cursor read on the device: rows = order[cursor : cursor + N], targets = y[rows] and
-    batch = X[rows], or (X[rows] - shift) * scale.
+    """Return the next mini-batch, with the cursor read on the device.
+
+    rows = order[cursor : cursor + N], targets = y[rows] and batch = X[rows], or (X[rows] - shift) * scale.
 
     Args:
         X: (n, D), any dtype. y: (n,) or (n, C).
@@ -98,18 +100,17 @@ def next_batch(
     Returns:
         batch, targets, rows, and raw: scratch, or None.
     """
-    backend = backend_of(order, cursor, offsets)
     backend.xp.add(offsets, cursor, out=positions)
     rows = backend.take_rows(order, positions, out=rows)  # the cursor never runs past the end
     targets = backend.take_rows(y, rows, out=targets)
     if shift is None:
         return backend.take_rows(X, rows, out=batch), targets, rows, None
     raw = backend.take_rows(X, rows, out=raw)
-    return preprocess.reference(raw, shift, scale, out=batch), targets, rows, raw
+    return preprocess.formula(backend, raw, shift, scale, out=batch), targets, rows, raw
 
 
-@accelerated("out")
-def cast(x: Array, dtype: Any, *, out: Array | None = None) -> Array:
+@checked("out")
+def cast(backend: Backend, x: Array, dtype: Any, *, out: Array | None = None) -> Array:
     """x in a floating dtype, such as a batch of uint8 pixels that nothing else preprocesses."""
     if out is None:
         return x.astype(dtype)
@@ -117,19 +118,29 @@ def cast(x: Array, dtype: Any, *, out: Array | None = None) -> Array:
     return out
 
 
-@accelerated("counters")
-def advance(counters: Array, increments: Array) -> Array:
+def _check_advance(counters: Array, increments: Array) -> None:
+    checks.same_shape("advance", "increments", increments, counters.shape, "counters")
+
+
+@accelerated("counters", check=_check_advance)
+def advance(backend: Backend, counters: Array, increments: Array) -> Array:
     """counters += increments, in place: the step's own bookkeeping, done where the step runs."""
-    return array_module(counters, increments).add(counters, increments, out=counters)
+    return backend.xp.add(counters, increments, out=counters)
 
 
-@accelerated("losses")
-def record_step(losses: Array, counters: Array, increments: Array, loss: Array) -> Array:
+def _check_record_step(losses: Array, counters: Array, increments: Array, loss: Array) -> None:
+    checks.same_shape("record_step", "increments", increments, counters.shape, "counters")
+    if loss.size != 1:
+        raise ValueError(f"record_step: loss: expected one number, got shape {loss.shape}")
+
+
+@accelerated("losses", check=_check_record_step)
+def record_step(backend: Backend, losses: Array, counters: Array, increments: Array, loss: Array) -> Array:
     """losses[counters[1]] = loss, then counters += increments, in place: the slot is read on the device, no wait.
 
     Args:
         losses: (L,). counters, increments: (2,) int64, the cursor and the slot. loss: without axes.
     """
     losses[counters[1:]] = loss
-    advance.reference(counters, increments)
+    backend.xp.add(counters, increments, out=counters)
     return losses

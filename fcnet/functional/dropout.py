@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet.backends import MaskStream, accelerated, array_module
+from fcnet.backends import Backend, MaskStream, checked
 from fcnet.backends.caches import STEPS, keep_threshold
 from fcnet.functional import checks
 
@@ -22,7 +22,7 @@ Array = Any
 def plain_dropout_mask(
     rng: MaskStream, keep_ratio: float, shape: tuple[int, ...], dtype: Any, *, out: Array | None = None
 ) -> Array:
-    """A mask: 1 with probability keep_ratio, else 0, mask = (bits < keep_ratio * 65536).
+    """Return a mask: 1 with probability keep_ratio, else 0, mask = (bits < keep_ratio * 65536).
 
     The same for the same seed, layer, step and net, on every device.
 
@@ -61,8 +61,8 @@ def _check_forward(x: Array, mask: Array, **_: Any) -> None:
     checks.same_shape("dropout_forward", "mask", mask, x.shape, "x")
 
 
-@accelerated("out", "cache", check=_check_forward)
-def dropout_forward(x: Array, mask: Array, *, out: Array | None = None) -> tuple[Array, Array]:
+@checked("out", "cache", check=_check_forward)
+def dropout_forward(backend: Backend, x: Array, mask: Array, *, out: Array | None = None) -> tuple[Array, Array]:
     """Dropout while training, out = x * mask. When evaluating, inverted dropout is no call at all, out = x.
 
     Args:
@@ -73,13 +73,13 @@ def dropout_forward(x: Array, mask: Array, *, out: Array | None = None) -> tuple
     Returns:
         out and cache = mask (not a copy).
     """
-    return array_module(x, mask).multiply(x, mask, out=out), mask
+    return backend.xp.multiply(x, mask, out=out), mask
 
 
-@accelerated("dx", check=lambda dout, cache, **_: checks.gradient("dropout_backward", dout, cache))
-def dropout_backward(dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
+@checked("dx", check=lambda dout, cache, **_: checks.gradient("dropout_backward", dout, cache))
+def dropout_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout * mask; `dx` is filled if given and may be dout itself."""
-    return array_module(dout, cache).multiply(dout, cache, out=dx)
+    return backend.xp.multiply(dout, cache, out=dx)
 
 
 def _check_plain(function: str, x: Array, keep_ratio: float) -> None:
@@ -87,9 +87,15 @@ def _check_plain(function: str, x: Array, keep_ratio: float) -> None:
     checks.fraction(function, "keep_ratio", keep_ratio)
 
 
-@accelerated("out", "cache", check=lambda x, keep_ratio, rng, **_: _check_plain("plain_dropout_forward", x, keep_ratio))
+@checked("out", "cache", check=lambda x, keep_ratio, rng, **_: _check_plain("plain_dropout_forward", x, keep_ratio))
 def plain_dropout_forward(
-    x: Array, keep_ratio: float, rng: MaskStream, *, out: Array | None = None, cache: Array | None = None
+    backend: Backend,
+    x: Array,
+    keep_ratio: float,
+    rng: MaskStream,
+    *,
+    out: Array | None = None,
+    cache: Array | None = None,
 ) -> tuple[Array, Array]:
     """Plain dropout while training: out = x * mask, with a new mask of 0 and 1. Backward: `dropout_backward`.
 
@@ -103,10 +109,10 @@ def plain_dropout_forward(
         out and cache = the mask.
     """
     mask = plain_dropout_mask(rng, keep_ratio, x.shape, x.dtype, out=cache)
-    return dropout_forward.reference(x, mask, out=out)
+    return dropout_forward.formula(backend, x, mask, out=out)
 
 
-@accelerated("out", check=lambda x, keep_ratio, **_: _check_plain("plain_dropout_inference", x, keep_ratio))
-def plain_dropout_inference(x: Array, keep_ratio: float, *, out: Array | None = None) -> Array:
+@checked("out", check=lambda x, keep_ratio, **_: _check_plain("plain_dropout_inference", x, keep_ratio))
+def plain_dropout_inference(backend: Backend, x: Array, keep_ratio: float, *, out: Array | None = None) -> Array:
     """Plain dropout when evaluating: out = keep_ratio * x, the mean of training's; `out` may be x itself."""
-    return array_module(x).multiply(x, keep_ratio, out=out)
+    return backend.xp.multiply(x, keep_ratio, out=out)

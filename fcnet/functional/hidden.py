@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from fcnet.backends import MaskStream, accelerated, array_module, flush
+from fcnet.backends import Backend, MaskStream, accelerated, flush
 from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache
 from fcnet.functional import checks
 from fcnet.functional.activation import activation_named, pieces_of
@@ -156,6 +156,7 @@ def _drops(keep_ratio: float, rng: MaskStream | None) -> bool:
 
 
 def _activate(
+    backend: Backend,
     x: Array,
     b: Array,
     activation: str,
@@ -171,32 +172,33 @@ def _activate(
     reused = {"cache": cache.activation_cache} if kind.own_cache and cache is not None else {}
     dropped = _drops(keep_ratio, rng)
     buffer = x if in_place else _activation_output(out, cache, dropped)
-    hidden, activation_cache = kind.forward(x, out=buffer, **reused)
+    hidden, activation_cache = kind.forward.formula(backend, x, out=buffer, **reused)
     mask = None
     if rng is not None and dropped:
         buffer = cache.mask if cache is not None and cache.needs_mask else None
         mask = dropout_mask(rng, keep_ratio, hidden.shape, hidden.dtype, out=buffer)
-        out, _ = dropout_forward.reference(hidden, mask, out=out)
+        out, _ = dropout_forward.formula(backend, hidden, mask, out=out)
     result = hidden if mask is None else out
     return result, HiddenCache(activation, activation_cache, hidden, mask, norm, b, None if in_place else x)
 
 
-def _deactivate(dout: Array, cache: HiddenCache, dx: Array | None) -> Array:
+def _deactivate(backend: Backend, dout: Array, cache: HiddenCache, dx: Array | None) -> Array:
     """Return the gradient before dropout and activation; dx may be dout, but then the activation may allocate.
 
     Both act element by element, so their gradients may be applied in either order; with the activation's first, dx is
     free for what it writes on the way.
     """
     kind = activation_named("activation", cache.activation)
-    dx = kind.backward(dout, cache.activation_cache, dx=dx)
+    dx = kind.backward.formula(backend, dout, cache.activation_cache, dx=dx)
     if cache.mask is not None:
         for part in [dx] if kind.pieces == 1 else pieces_of(dx, kind.pieces):
-            dropout_backward.reference(part, cache.mask, dx=part)
+            dropout_backward.formula(backend, part, cache.mask, dx=part)
     return dx
 
 
 @accelerated("out", "cache", check=_check_bias)
 def bias_activation_dropout_forward(
+    backend: Backend,
     z: Array,
     b: Array,
     activation: str = "relu",
@@ -224,24 +226,25 @@ def bias_activation_dropout_forward(
     """
     if hidden is None:
         hidden = _activation_input(activation, out, cache, _drops(keep_ratio, rng))
-    hidden = add_bias.reference(z, b, out=hidden)
-    return _activate(hidden, b, activation, keep_ratio, rng, None, out, cache)
+    hidden = add_bias.formula(backend, z, b, out=hidden)
+    return _activate(backend, hidden, b, activation, keep_ratio, rng, None, out, cache)
 
 
 @accelerated("dz", "db", check=partial(_check_backward, "bias"))
 def bias_activation_dropout_backward(
-    dout: Array, cache: HiddenCache, *, dz: Array | None = None, db: Array | None = None
+    backend: Backend, dout: Array, cache: HiddenCache, *, dz: Array | None = None, db: Array | None = None
 ) -> tuple[Array, Array]:
     """Gradients of `bias_activation_dropout_forward`: dz = dout mask a'(z + b), db = Σ_n dz; dz may be dout itself.
 
     dz (..., N, M), db (..., M); a' is the activation's derivative.
     """
-    dz = _deactivate(dout, cache, dz)
-    return dz, bias_gradient(dz, cache.b, db)
+    dz = _deactivate(backend, dout, cache, dz)
+    return dz, bias_gradient.formula(backend, dz, cache.b, db)
 
 
 @accelerated("out", "cache", check=partial(_check_norm, "batchnorm"))
 def batchnorm_activation_dropout_forward(
+    backend: Backend,
     z: Array,
     b: Array,
     gamma: Array,
@@ -269,7 +272,8 @@ def batchnorm_activation_dropout_forward(
     Taking off the mean takes b off again, so b is not added in the first place: it only moves the running mean, which
     evaluation needs.
     """
-    hidden, norm = batchnorm_forward.reference(
+    hidden, norm = batchnorm_forward.formula(
+        backend,
         z,
         gamma,
         beta,
@@ -281,14 +285,15 @@ def batchnorm_activation_dropout_forward(
         cache=_norm_to_fill(x_hat, cache),
     )
     if running_mean is not None:
-        xp = array_module(z)
+        xp = backend.xp
         xp.add(running_mean, xp.multiply(b, 1 - momentum), out=running_mean)
-        flush(running_mean, work=norm.mean.reshape(running_mean.shape))
-    return _activate(hidden, b, activation, keep_ratio, rng, norm, out, cache)
+        flush(backend, running_mean, work=norm.mean.reshape(running_mean.shape))
+    return _activate(backend, hidden, b, activation, keep_ratio, rng, norm, out, cache)
 
 
 @accelerated("dz", "db", "dgamma", "dbeta", check=partial(_check_backward, "batchnorm"))
 def batchnorm_activation_dropout_backward(
+    backend: Backend,
     dout: Array,
     cache: HiddenCache,
     *,
@@ -308,16 +313,17 @@ def batchnorm_activation_dropout_backward(
         dz, db, dgamma, dbeta: filled if given; dz may be dout itself.
         work: scratch like dout; must not overlap dz.
     """
-    dx = _deactivate(dout, cache, work)
-    dz, dgamma, dbeta = batchnorm_backward.reference(dx, cache.norm, dx=dz, dgamma=dgamma, dbeta=dbeta)
+    dx = _deactivate(backend, dout, cache, work)
+    dz, dgamma, dbeta = batchnorm_backward.formula(backend, dx, cache.norm, dx=dz, dgamma=dgamma, dbeta=dbeta)
     if db is None:
-        db = array_module(dz).empty(cache.b.shape, dtype=dz.dtype)
+        db = backend.xp.empty(cache.b.shape, dtype=dz.dtype)
     db[...] = 0
     return dz, db, dgamma, dbeta
 
 
 @accelerated("out", "cache", check=partial(_check_norm, "layernorm"))
 def layernorm_activation_dropout_forward(
+    backend: Backend,
     z: Array,
     b: Array,
     gamma: Array,
@@ -333,8 +339,9 @@ def layernorm_activation_dropout_forward(
 ) -> tuple[Array, HiddenCache]:
     """out = dropout(activation(layernorm(z + b))); arguments as in `batchnorm_activation_dropout_forward`."""
     buffers = _norm_to_fill(x_hat, cache)
-    z = add_bias.reference(z, b, out=buffers.x_hat)
-    hidden, norm = layernorm_forward.reference(
+    z = add_bias.formula(backend, z, b, out=buffers.x_hat)
+    hidden, norm = layernorm_forward.formula(
+        backend,
         z,
         gamma,
         beta,
@@ -342,11 +349,12 @@ def layernorm_activation_dropout_forward(
         out=_activation_input(activation, out, cache, _drops(keep_ratio, rng)),
         cache=buffers._replace(x_hat=z),
     )
-    return _activate(hidden, b, activation, keep_ratio, rng, norm, out, cache)
+    return _activate(backend, hidden, b, activation, keep_ratio, rng, norm, out, cache)
 
 
 @accelerated("dz", "db", "dgamma", "dbeta", check=partial(_check_backward, "layernorm"))
 def layernorm_activation_dropout_backward(
+    backend: Backend,
     dout: Array,
     cache: HiddenCache,
     *,
@@ -360,6 +368,6 @@ def layernorm_activation_dropout_backward(
 
     Arguments as in `batchnorm_activation_dropout_backward`.
     """
-    dx = _deactivate(dout, cache, work)
-    dz, dgamma, dbeta = layernorm_backward.reference(dx, cache.norm, dx=dz, dgamma=dgamma, dbeta=dbeta, work=dx)
-    return dz, bias_gradient(dz, cache.b, db), dgamma, dbeta
+    dx = _deactivate(backend, dout, cache, work)
+    dz, dgamma, dbeta = layernorm_backward.formula(backend, dx, cache.norm, dx=dz, dgamma=dgamma, dbeta=dbeta, work=dx)
+    return dz, bias_gradient.formula(backend, dz, cache.b, db), dgamma, dbeta

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fcnet.backends import accelerated, array_module
+from fcnet.backends import Backend, accelerated, checked
 from fcnet.errors import unknown
 from fcnet.functional import checks
 from fcnet.functional.activation import sigmoid_forward
@@ -36,16 +36,17 @@ __all__ = [
 ]
 
 
-def one_hot(y: Array, num_classes: int, dtype: Any) -> Array:
+@checked("rows")
+def one_hot(backend: Backend, y: Array, num_classes: int, dtype: Any) -> Array:
     """Labels (..., N) as rows (..., N, C): row_c = 1 if c = y, else 0. Labels outside 0..C-1 give a row of zeros."""
-    xp = array_module(y)
+    xp = backend.xp
     rows = xp.empty((*y.shape, num_classes), dtype=dtype)
     return xp.equal(y[..., None], xp.arange(num_classes), out=rows)
 
 
-def _targets(y: Array, scores: Array) -> Array:
+def _targets(backend: Backend, y: Array, scores: Array) -> Array:
     if y.ndim != scores.ndim:
-        return one_hot(y, scores.shape[-1], scores.dtype)
+        return one_hot.formula(backend, y, scores.shape[-1], scores.dtype)
     return y if y.dtype == scores.dtype else y.astype(scores.dtype)
 
 
@@ -73,7 +74,7 @@ def _check(function: str, scores: Array, y: Array, *, loss: Array | None = None,
 
 @accelerated("loss", "dscores", check=lambda scores, y, **given: _check("softmax_loss", scores, y, **given))
 def softmax_loss(
-    scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+    backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
     """Softmax cross-entropy: loss = mean_n -Σ_c t_c log p_c, p = softmax(scores).
 
@@ -90,13 +91,13 @@ def softmax_loss(
     Raises:
         ValueError: shapes do not fit, or no row. TypeError: labels are not integers, scores not floating.
     """
-    return _mean(_softmax_rows(scores, y, dscores), loss)
+    return _mean(backend, _softmax_rows(backend, scores, y, dscores), loss)
 
 
-def _softmax_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+def _softmax_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
     """-Σ_c t_c log p_c of each row (..., N, 1), and p - t."""
-    xp = array_module(scores, y)
-    targets = _targets(y, scores)
+    xp = backend.xp
+    targets = _targets(backend, y, scores)
     peak = xp.max(scores, axis=-1, keepdims=True)
     dscores = xp.subtract(scores, peak, out=dscores)
     shares = xp.where(targets, dscores, 0)  # what has no share adds 0, also at a score of -inf
@@ -110,7 +111,7 @@ def _softmax_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array
 
 @accelerated("loss", "dscores", check=lambda scores, y, **given: _check("svm_loss", scores, y, **given))
 def svm_loss(
-    scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+    backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
     """Multiclass hinge loss: loss = mean_n Σ_{c ≠ y_n} max(0, s_c - s_{y_n} + 1).
 
@@ -118,13 +119,13 @@ def svm_loss(
 
     Args and returns: as `softmax_loss`; rows of y (..., N, C) must be one-hot.
     """
-    return _mean(_svm_rows(scores, y, dscores), loss)
+    return _mean(backend, _svm_rows(backend, scores, y, dscores), loss)
 
 
-def _svm_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+def _svm_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
     """Σ_{c ≠ y} max(0, s_c - s_y + 1) of each row (..., N, 1), and its gradient."""
-    xp = array_module(scores, y)
-    targets = _targets(y, scores)
+    xp = backend.xp
+    targets = _targets(backend, y, scores)
     right = xp.sum(targets * scores, axis=-1, keepdims=True)
     margins = xp.subtract(scores, right, out=dscores)
     xp.add(margins, 1, out=margins)
@@ -147,7 +148,7 @@ def _check_numeric(
 
 @accelerated("loss", "dscores", check=lambda scores, y, **given: _check_numeric("mse_loss", scores, y, **given))
 def mse_loss(
-    scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+    backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
     """Mean squared error: loss = mean_n mean_c (s - y)², the mean over all outputs.
 
@@ -165,12 +166,12 @@ def mse_loss(
     Raises:
         ValueError: shapes do not fit, or no row. TypeError: not floating, or two dtypes.
     """
-    return _mean(_mse_rows(scores, y, dscores), loss)
+    return _mean(backend, _mse_rows(backend, scores, y, dscores), loss)
 
 
-def _mse_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+def _mse_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
     """mean_c (s - y)² of each row (..., N, 1), and 2 (s - y) / C."""
-    xp = array_module(scores, y)
+    xp = backend.xp
     dscores = xp.subtract(scores, y, out=dscores)
     squares = xp.multiply(
         dscores, dscores, dtype="float64"
@@ -181,7 +182,7 @@ def _mse_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Ar
 
 @accelerated("loss", "dscores", check=lambda scores, y, **given: _check_numeric("bce_loss", scores, y, **given))
 def bce_loss(
-    scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+    backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
     """Binary cross-entropy on logits: loss = mean_n mean_c -[y log σ(s) + (1 - y) log(1 - σ(s))], σ the sigmoid.
 
@@ -200,27 +201,27 @@ def bce_loss(
     Raises:
         ValueError: shapes do not fit, or no row. TypeError: not floating, or two dtypes.
     """
-    return _mean(_bce_rows(scores, y, dscores), loss)
+    return _mean(backend, _bce_rows(backend, scores, y, dscores), loss)
 
 
-def _bce_rows(scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
-    """The mean cross-entropy of each row's labels (..., N, 1), and (σ(s) - y) / C."""
-    xp = array_module(scores, y)
+def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+    """Return the mean cross-entropy of each row's labels (..., N, 1), and (σ(s) - y) / C."""
+    xp = backend.xp
     each = xp.abs(scores)
     xp.negative(each, out=each)
     xp.exp(each, out=each)
     xp.log1p(each, out=each)
     xp.add(each, xp.maximum(scores, 0) - scores * y, out=each)
     losses = xp.mean(each, axis=-1, keepdims=True)
-    dscores, _ = sigmoid_forward.reference(scores, out=dscores)
+    dscores, _ = sigmoid_forward.formula(backend, scores, out=dscores)
     xp.subtract(dscores, y, out=dscores)
     return losses, xp.multiply(dscores, 1 / scores.shape[-1], out=dscores)
 
 
-def _mean(rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
-    """The mean of losses (..., N, 1) over N, and the gradients of the rows divided by N."""
+def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
+    """Return the mean of losses (..., N, 1) over N, and the gradients of the rows divided by N."""
     losses, dscores = rows
-    xp = array_module(dscores)
+    xp = backend.xp
     xp.divide(dscores, dscores.shape[-2], out=dscores)
     loss = xp.empty(dscores.shape[:-2], dtype=dscores.dtype) if loss is None else loss
     loss[...] = xp.mean(losses, axis=(-2, -1), dtype="float64")
@@ -270,6 +271,7 @@ def _check_weighted(scores: Array, y: Array, weights: Array, name: str = "softma
 
 @accelerated("loss", "dscores", check=_check_weighted)
 def weighted_loss(
+    backend: Backend,
     scores: Array,
     y: Array,
     weights: Array,
@@ -278,7 +280,7 @@ def weighted_loss(
     loss: Array | None = None,
     dscores: Array | None = None,
 ) -> tuple[Array, Array]:
-    """A loss with a weight for each sample: loss = mean_n w_n l_n, where l_n is what `name` gives for sample n alone.
+    """Return a loss with weights: loss = mean_n w_n l_n, where l_n is what `name` gives for sample n alone.
 
     The sum is divided by N, not by the sum of the weights: a sample weighs the same whatever else is in its batch, and
     weights of 1 give the loss itself.
@@ -291,11 +293,11 @@ def weighted_loss(
     Returns:
         loss (...) and dscores.
     """
-    xp = array_module(scores, y, weights)
-    losses, dscores = LOSSES[name].rows(scores, y, dscores)
+    xp = backend.xp
+    losses, dscores = LOSSES[name].rows(backend, scores, y, dscores)
     each = weights[..., None]
     xp.multiply(dscores, each, out=dscores)
-    return _mean((losses * each, dscores), loss)
+    return _mean(backend, (losses * each, dscores), loss)
 
 
 def _check_smoothing(y: Array, num_classes: int, smoothing: float, dtype: Any, *, targets: Array | None = None) -> None:
@@ -314,7 +316,9 @@ def _check_smoothing(y: Array, num_classes: int, smoothing: float, dtype: Any, *
 
 
 @accelerated("targets", check=_check_smoothing)
-def smooth_labels(y: Array, num_classes: int, smoothing: float, dtype: Any, *, targets: Array | None = None) -> Array:
+def smooth_labels(
+    backend: Backend, y: Array, num_classes: int, smoothing: float, dtype: Any, *, targets: Array | None = None
+) -> Array:
     """Targets of the softmax loss with label smoothing: (1 - ε) t + ε / C, t one-hot.
 
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
@@ -328,21 +332,21 @@ def smooth_labels(y: Array, num_classes: int, smoothing: float, dtype: Any, *, t
     Raises:
         ValueError: ε or a label out of range, rows of another width. TypeError: neither labels nor rows.
     """
-    xp = array_module(y)
-    rows = y if y.dtype.kind == "f" else one_hot(y, num_classes, dtype)
+    xp = backend.xp
+    rows = y if y.dtype.kind == "f" else one_hot.formula(backend, y, num_classes, dtype)
     if targets is None:
         targets = xp.empty(rows.shape, dtype=dtype)
     xp.multiply(rows, 1 - smoothing, out=targets)
     return xp.add(targets, smoothing / num_classes, out=targets)
 
 
-@accelerated("out", check=lambda scores, **_: checks.floating("softmax", scores=scores))
-def softmax(scores: Array, *, out: Array | None = None) -> Array:
+@checked("out", check=lambda scores, **_: checks.floating("softmax", scores=scores))
+def softmax(backend: Backend, scores: Array, *, out: Array | None = None) -> Array:
     """Probabilities p_c = exp(s_c) / Σ_k exp(s_k), (..., C), over the last axis; `out` may be scores itself.
 
     The largest score is taken off first. Source: both courses.
     """
-    xp = array_module(scores)
+    xp = backend.xp
     out = xp.subtract(scores, xp.max(scores, axis=-1, keepdims=True), out=out)
     xp.exp(out, out=out)
     return xp.divide(out, xp.sum(out, axis=-1, keepdims=True), out=out)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet.backends import accelerated, array_module, flush
+from fcnet.backends import Backend, checked, flush
 from fcnet.backends.caches import EPS, MOMENTUM, NormCache
 from fcnet.functional import checks
 from fcnet.functional.affine import bias_gradient, per_row
@@ -55,14 +55,21 @@ def _check_backward(function: str, dout: Array, cache: Any) -> None:
 
 
 def _normalize(
-    x: Array, gamma: Array, beta: Array, axis: int, eps: float, out: Array | None, cache: NormCache | None
+    backend: Backend,
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    axis: int,
+    eps: float,
+    out: Array | None,
+    cache: NormCache | None,
 ) -> tuple[Array, NormCache]:
     """Normalise over one axis. `out` and the arrays of `cache` are filled if given; x may be cache.x_hat.
 
     Values are measured from the first of them, whose rounding a mean far from zero would have otherwise: then what is
     constant is exactly 0 after its mean is taken off. μ = x₀ + mean(x - x₀), x - μ = (x - x₀) - mean(x - x₀).
     """
-    xp = array_module(x, gamma, beta)
+    xp = backend.xp
     x_hat, inv_std, _, mean, var = cache if cache is not None else (None,) * 5
     first = x[..., :1, :] if axis == -2 else x[..., :1]
     if mean is None:
@@ -83,8 +90,9 @@ def _normalize(
     return out, NormCache(x_hat, inv_std, gamma, mean, var)
 
 
-@accelerated("out", "cache", check=_check_batchnorm)
+@checked("out", "cache", check=_check_batchnorm)
 def batchnorm_forward(
+    backend: Backend,
     x: Array,
     gamma: Array,
     beta: Array,
@@ -116,20 +124,21 @@ def batchnorm_forward(
     Raises:
         ValueError: shapes do not fit, or no row. TypeError: not floating, or mixed dtypes.
     """
-    out, cache = _normalize(x, gamma, beta, -2, eps, out, cache)
-    xp = array_module(x)
+    out, cache = _normalize(backend, x, gamma, beta, -2, eps, out, cache)
+    xp = backend.xp
     for running, batch in ((running_mean, cache.mean), (running_var, cache.var)):
         if running is not None:
             row = running.reshape(batch.shape)
             xp.multiply(row, momentum, out=row)
             xp.multiply(batch, 1 - momentum, out=batch)
             xp.add(row, batch, out=row)
-            flush(row, work=batch)
+            flush(backend, row, work=batch)
     return out, cache
 
 
-@accelerated("out", check=_check_inference)
+@checked("out", check=_check_inference)
 def batchnorm_inference(
+    backend: Backend,
     x: Array,
     gamma: Array,
     beta: Array,
@@ -143,15 +152,16 @@ def batchnorm_inference(
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
     """
-    xp = array_module(x, gamma, beta, running_mean, running_var)
+    xp = backend.xp
     scale = gamma / xp.sqrt(running_var + eps)
     out = xp.subtract(x, per_row(running_mean), out=out)
     xp.multiply(out, per_row(scale), out=out)
     return xp.add(out, per_row(beta), out=out)
 
 
-@accelerated("dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("batchnorm_backward", dout, cache))
+@checked("dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("batchnorm_backward", dout, cache))
 def batchnorm_backward(
+    backend: Backend,
     dout: Array,
     cache: NormCache,
     *,
@@ -171,11 +181,11 @@ def batchnorm_backward(
         dx (..., N, D), dgamma (..., D), dbeta (..., D).
     """
     x_hat, inv_std, gamma, _, _ = cache
-    xp = array_module(dout, x_hat)
+    xp = backend.xp
     count = x_hat.shape[-2]
-    dbeta = bias_gradient(dout, gamma, dbeta)
+    dbeta = bias_gradient.formula(backend, dout, gamma, dbeta)
     dx = xp.multiply(dout, x_hat, out=dx)
-    dgamma = bias_gradient(dx, gamma, dgamma)
+    dgamma = bias_gradient.formula(backend, dx, gamma, dgamma)
     if gamma.ndim == 1 and dout.ndim > 2:  # one gamma for several batches: each batch has sums of its own
         mean_dx_hat, mean_dout = xp.mean(dx, axis=-2, keepdims=True), xp.mean(dout, axis=-2, keepdims=True)
     else:
@@ -186,7 +196,10 @@ def batchnorm_backward(
     return xp.multiply(dx, per_row(gamma) * inv_std, out=dx), dgamma, dbeta
 
 
-def batchnorm_backward_stepwise(dout: Array, cache: NormCache) -> tuple[Array, Array, Array]:
+@checked(
+    "dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("batchnorm_backward_stepwise", dout, cache)
+)
+def batchnorm_backward_stepwise(backend: Backend, dout: Array, cache: NormCache) -> tuple[Array, Array, Array]:
     """Gradients of `batchnorm_forward`, one node of its computational graph after the other (as CS231n teaches it).
 
     The reading version of `batchnorm_backward`: each line undoes one line of the forward pass, from
@@ -194,13 +207,12 @@ def batchnorm_backward_stepwise(dout: Array, cache: NormCache) -> tuple[Array, A
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015; CS231n, assignment 2.
     """
-    _check_backward("batchnorm_backward", dout, cache)
     x_hat, inv_std, gamma, _, _ = cache
-    xp = array_module(dout, x_hat)
+    xp = backend.xp
     count = x_hat.shape[-2]
     centred = x_hat / inv_std
-    dbeta = bias_gradient(dout, gamma)  # out = gamma * x_hat + beta
-    dgamma = bias_gradient(dout * x_hat, gamma)
+    dbeta = bias_gradient.formula(backend, dout, gamma)  # out = gamma * x_hat + beta
+    dgamma = bias_gradient.formula(backend, dout * x_hat, gamma)
     dx_hat = dout * per_row(gamma)
     dinv_std = xp.sum(dx_hat * centred, axis=-2, keepdims=True)  # x_hat = centred * inv_std
     dcentred = dx_hat * inv_std
@@ -212,8 +224,9 @@ def batchnorm_backward_stepwise(dout: Array, cache: NormCache) -> tuple[Array, A
     return dcentred + dmean / count, dgamma, dbeta  # mean = sum(x) / N
 
 
-@accelerated("out", "cache", check=lambda x, gamma, beta, **_: _check("layernorm_forward", x, gamma, beta))
+@checked("out", "cache", check=lambda x, gamma, beta, **_: _check("layernorm_forward", x, gamma, beta))
 def layernorm_forward(
+    backend: Backend,
     x: Array,
     gamma: Array,
     beta: Array,
@@ -235,11 +248,12 @@ def layernorm_forward(
     Returns:
         out (..., N, D) and the cache.
     """
-    return _normalize(x, gamma, beta, -1, eps, out, cache)
+    return _normalize(backend, x, gamma, beta, -1, eps, out, cache)
 
 
-@accelerated("dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("layernorm_backward", dout, cache))
+@checked("dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("layernorm_backward", dout, cache))
 def layernorm_backward(
+    backend: Backend,
     dout: Array,
     cache: NormCache,
     *,
@@ -262,10 +276,10 @@ def layernorm_backward(
         dx (..., N, D), dgamma (..., D), dbeta (..., D).
     """
     x_hat, inv_std, gamma, _, _ = cache
-    xp = array_module(dout, x_hat)
-    dbeta = bias_gradient(dout, gamma, dbeta)
+    xp = backend.xp
+    dbeta = bias_gradient.formula(backend, dout, gamma, dbeta)
     dx = xp.multiply(dout, x_hat, out=dx)
-    dgamma = bias_gradient(dx, gamma, dgamma)
+    dgamma = bias_gradient.formula(backend, dx, gamma, dgamma)
     xp.multiply(dx, per_row(gamma), out=dx)
     mean_gx = xp.mean(dx, axis=-1, keepdims=True)
     g = xp.multiply(dout, per_row(gamma), out=work)

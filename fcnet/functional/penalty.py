@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet.backends import accelerated, array_module
+from fcnet.backends import Backend, accelerated, checked
 
 Array = Any
 
 
 @accelerated("loss")
-def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
+def l2_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
     """loss += 0.5 reg Σ W² and dweights += reg W, in place; return the loss. Source: CS231n.
 
     Args:
@@ -21,7 +21,7 @@ def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: A
         loss: an array without axes.
         work: scratch (B,), of the same dtype; the work is done B elements at a time.
     """
-    xp = array_module(weights, loss, dweights, work)
+    xp = backend.xp
     for start in range(0, weights.size, work.size):
         w, dw = weights[start : start + work.size], dweights[start : start + work.size]
         scaled = xp.multiply(w, reg, out=work[: w.size])
@@ -31,15 +31,15 @@ def l2_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: A
     return loss
 
 
-@accelerated("loss")
-def l1_penalty(weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
+@checked("loss")
+def l1_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
     """loss += reg Σ |W| and dweights += reg sign(W), in place; return the loss. sign(0) is 0.
 
     Source: CS231n, "Neural Networks Part 2"; with both, the elastic net (Zou and Hastie, 2005).
 
     Args: as `l2_penalty`.
     """
-    xp = array_module(weights, loss, dweights, work)
+    xp = backend.xp
     for start in range(0, weights.size, work.size):
         w, dw = weights[start : start + work.size], dweights[start : start + work.size]
         signs = xp.sign(w, out=work[: w.size])

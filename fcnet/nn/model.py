@@ -6,7 +6,7 @@ Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) wit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ class FullyConnectedNet:
         seed: int = 0,
         device: str | Backend = "auto",
     ) -> None:
-        """A network with random weights.
+        """Make a network with random weights.
 
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
@@ -342,7 +342,7 @@ class FullyConnectedNet:
     # The training step. `run` makes each call at once or records it (fcnet.backends.step).
 
     def mask_streams(self, step: int | Array) -> list[MaskStream | None]:
-        """The random bits of each hidden layer's dropout at this step; `step` may be a device array."""
+        """Return the random bits of each hidden layer's dropout at this step; `step` may be a device array."""
         return [
             MaskStream(self.backend, self.seed, layer.index, step) if layer.keep_ratio < 1 else None
             for layer in self.hidden
@@ -380,7 +380,7 @@ class FullyConnectedNet:
         grads: ParamBuffer,
         weights: Array | None = None,
     ) -> Array:
-        """The loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
+        """Return the loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
         scores, caches = self.forward(run, x, streams)
         loss, dscores = self.objective.loss_and_gradient(run, scores, y, weights)
         self.backward(run, dscores, caches, grads)
@@ -451,9 +451,11 @@ class FullyConnectedNet:
         return self._evaluate(X, batch_size, lambda scores: scores)
 
     def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """What the network says: with "softmax" and "svm" the class with the highest score, (N,) integers; with "mse"
-        the values in the targets' units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and
-        1 (1 where the probability is above 1/2); values and labels are (N, C), or (N,) if C is 1.
+        """Return what the network predicts.
+
+        With "softmax" and "svm" the class with the highest score, (N,) integers; with "mse" the values in the targets'
+        units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and 1 (1 where the probability
+        is above 1/2); values and labels are (N, C), or (N,) if C is 1.
         """
         return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
 
@@ -498,7 +500,7 @@ class FullyConnectedNet:
         return both
 
     def evaluate(self, x: Array) -> Array:
-        """Evaluation mode on the device: scores (N, C) of raw device inputs; nothing is checked or copied."""
+        """Return scores (N, C) of raw device inputs in evaluation mode; nothing is checked or copied."""
         return self.evaluate_prepared(self.prepare(direct, x))
 
     def evaluate_prepared(self, x: Array, streams: Sequence[MaskStream | None] | None = None) -> Array:
@@ -511,7 +513,7 @@ class FullyConnectedNet:
         return self._of_parts(X, batch_size, lambda x: finish(self.evaluate(x)))
 
     def _of_parts(self, X: Array, batch_size: int, function: Any) -> Array:
-        """What `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
+        """Return what `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
         if is_frame(X) or (self.plan is not None and is_table(X)):
             X = self._planned(X)
         check_input("X", X, self.input_dim, self.dtype)
@@ -528,7 +530,7 @@ class FullyConnectedNet:
         return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
 
     def _planned(self, table: Any) -> np.ndarray:
-        """The inputs (N, D) that the plan makes of a table; without a plan, the columns `features`, all numbers."""
+        """Return the inputs (N, D) that the plan makes of a table; without a plan, the numbers of `features`."""
         if self.plan is not None:
             return self.plan.apply(table)
         if self.features is None:
@@ -549,8 +551,12 @@ class FullyConnectedNet:
             TypeError, ValueError: no path, or an empty one. FileNotFoundError: the folder for the file is not there.
             OSError: it cannot be written there.
         """
+        write_model(path, *self.saved())
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what a file holds of the network: a description, fit for JSON, and tensors on the host."""
         to_numpy = self.backend.to_numpy
-        tensors = {name: to_numpy(value) for part in (self.params, self.state) for name, value in part.items()}
+        tensors = {name: to_numpy(value).copy() for part in (self.params, self.state) for name, value in part.items()}
         if self.preprocessing is not None:
             for name, value in zip(("shift", "scale"), self.preprocessing, strict=True):
                 tensors[f"preprocessing.{name}"] = to_numpy(value)
@@ -568,7 +574,7 @@ class FullyConnectedNet:
             description["threshold"] = self.threshold
         if self.plan is not None:
             description["plan"] = self.plan.to_json()
-        write_model(path, description, tensors)
+        return description, tensors
 
     def describe(self) -> str:
         """Return what the network is, in lines: its layers, and what becomes of a table's columns before it."""
@@ -602,30 +608,42 @@ class TwoLayerNet(FullyConnectedNet):
         super().__init__([positive_int("hidden_dim", hidden_dim)], input_dim, num_classes, **options)
 
 
-def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
+def load(path: str | Path, device: str | Backend = "auto", *, allow_nonfinite: bool = False) -> FullyConnectedNet:
     """Return the network saved at `path`: a file, or a run directory that holds model.safetensors.
 
     Args:
         device: where it shall live, as in `FullyConnectedNet`.
+        allow_nonfinite: take weights that are NaN or infinite, to look at them.
 
     Raises:
         FileNotFoundError: nothing there. ValueError: not a model of fcnet, truncated or changed since it was written;
-            an empty path. TypeError: no path.
+            weights that are not finite; an empty path. TypeError: no path.
     """
     path = find_model(path)
+    return made_again(path, *read_model(path, allow_nonfinite=allow_nonfinite), device)
+
+
+def made_again(
+    path: Path, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray], device: str | Backend
+) -> FullyConnectedNet:
+    """Return the network of which `FullyConnectedNet.saved` gave this; `path` is where it was found, for messages.
+
+    Raises:
+        ValueError: they do not make a network. DeviceError (a ValueError): no such device.
+    """
     backend = get_backend(device)
-    description, tensors = read_model(path)
     try:
         model = FullyConnectedNet(**description["config"], device=backend)
-        _fill(model, tensors)
+        _fill(model, dict(tensors))
         if "scales_targets" not in description and model.loss_name == "mse":  # from before there was a scaling
             model.set_target_scaling(np.zeros(model.num_classes), np.ones(model.num_classes))
         model.classes, model.features = _names(description["classes"]), _names(description["features"])
         model.threshold = description.get("threshold")
         if description.get("plan") is not None:  # models saved before there were plans have none
             model.plan = Plan.from_json(description["plan"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: the description of the model does not hold together ({why})") from error
     return model
 
 

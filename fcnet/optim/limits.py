@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet.backends import accelerated, array_module, flush
+from fcnet.backends import Backend, accelerated, checked, flush
 
 Array = Any
 
 
 @accelerated("dw")
-def clip_by_value(dw: Array, limit: float) -> Array:
+def clip_by_value(backend: Backend, dw: Array, limit: float) -> Array:
     """dw = min(max(dw, -c), c), element by element, in place; dw of any shape, c = limit > 0."""
-    xp = array_module(dw)
+    xp = backend.xp
     xp.maximum(dw, -limit, out=dw)
     return xp.minimum(dw, limit, out=dw)
 
 
 @accelerated("dw")
-def clip_by_norm(dw: Array, limit: float, *, work: Array | None = None) -> Array:
+def clip_by_norm(backend: Backend, dw: Array, limit: float, *, work: Array | None = None) -> Array:
     """dw *= c / max(c, ‖dw‖₂), in place: a longer gradient keeps its direction and gets the length c.
 
     The norm is taken of dw / max(c, max |dw|), so that no square overflows: ‖dw‖ may be larger than the dtype holds.
@@ -33,7 +33,7 @@ def clip_by_norm(dw: Array, limit: float, *, work: Array | None = None) -> Array
 
     Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks", 2013.
     """
-    xp = array_module(dw)
+    xp = backend.xp
     work = xp.empty(max(1, dw.size), dtype=dw.dtype) if work is None else work
     parts = [dw[start : start + work.size] for start in range(0, dw.size, work.size)]
     largest = xp.full((), limit, dtype=dw.dtype)
@@ -43,12 +43,12 @@ def clip_by_norm(dw: Array, limit: float, *, work: Array | None = None) -> Array
     for part in parts:
         share = xp.divide(part, largest, out=work[: part.size])
         xp.add(squares, xp.sum(xp.multiply(share, share, out=share)), out=squares)
-    return _shorten(dw, largest, xp.sqrt(squares), limit)
+    return _shorten(backend, dw, largest, xp.sqrt(squares), limit)
 
 
-def _shorten(x: Array, largest: Array, norm: Array, limit: float) -> Array:
+def _shorten(backend: Backend, x: Array, largest: Array, norm: Array, limit: float) -> Array:
     """x *= c / max(c, ‖x‖), in place, for ‖x‖ = largest * norm; `largest` is c or more, and what it is in the dtype."""
-    xp = array_module(x)
+    xp = backend.xp
     bound = limit / largest
     clipped = xp.greater(norm, bound)
     xp.divide(x, xp.where(clipped, largest, 1), out=x)
@@ -56,7 +56,9 @@ def _shorten(x: Array, largest: Array, norm: Array, limit: float) -> Array:
 
 
 @accelerated("w")
-def decay_weights(w: Array, learning_rate: float | Array, weight_decay: float, *, work: Array) -> Array:
+def decay_weights(
+    backend: Backend, w: Array, learning_rate: float | Array, weight_decay: float, *, work: Array
+) -> Array:
     """Decoupled weight decay: w -= η λ w, in place.
 
     Apart from the gradient, so that a rule that divides by the gradient's size does not divide the decay too. As in
@@ -68,18 +70,18 @@ def decay_weights(w: Array, learning_rate: float | Array, weight_decay: float, *
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019.
     """
-    xp = array_module(w, work)
+    xp = backend.xp
     share = xp.asarray(learning_rate * weight_decay, dtype=w.dtype)
     for start in range(0, w.size, work.size):
         w_ = w[start : start + work.size]
         lost = xp.multiply(w_, share, out=work[: w_.size])
         xp.subtract(w_, lost, out=w_)
-        flush(w_, work=lost)
+        flush(backend, w_, work=lost)
     return w
 
 
-@accelerated("w")
-def max_norm(w: Array, limit: float, *, work: Array | None = None) -> Array:
+@checked("w")
+def max_norm(backend: Backend, w: Array, limit: float, *, work: Array | None = None) -> Array:
     """Max-norm: each unit's incoming weights w[:, m] *= c / max(c, ‖w[:, m]‖₂), in place.
 
     Args:
@@ -89,8 +91,8 @@ def max_norm(w: Array, limit: float, *, work: Array | None = None) -> Array:
     Source: Srebro, Rennie and Jaakkola, "Maximum-Margin Matrix Factorization", 2004; with dropout Srivastava et al.,
     2014.
     """
-    xp = array_module(w)
+    xp = backend.xp
     largest = xp.maximum(xp.max(xp.abs(w, out=work), axis=-2, keepdims=True), limit)
     share = xp.divide(w, largest, out=work)
     norm = xp.sqrt(xp.sum(xp.multiply(share, share, out=share), axis=-2, keepdims=True))
-    return _shorten(w, largest, norm, limit)
+    return _shorten(backend, w, largest, norm, limit)

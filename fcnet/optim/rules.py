@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fcnet.backends import accelerated, array_module, flush
+from fcnet.backends import Backend, accelerated, flush
 from fcnet.backends.rules import roles
 
 Array = Any
@@ -27,16 +27,16 @@ def _blocks(work: Array, *arrays: Array) -> Iterator[tuple[Array, ...]]:
         yield (work[: block[0].size], *block)
 
 
-def _scalar(w: Array, value: Any) -> Array:
-    """A number in the dtype of w, so that a float64 rate does not turn float32 arithmetic into float64."""
-    return array_module(w).asarray(value, dtype=w.dtype)
+def _scalar(backend: Backend, w: Array, value: Any) -> Array:
+    """Return a number in the dtype of w, so that a float64 rate does not turn float32 arithmetic into float64."""
+    return backend.xp.asarray(value, dtype=w.dtype)
 
 
 @accelerated("w")
-def sgd(w: Array, dw: Array, learning_rate: float | Array, *, work: Array) -> Array:
+def sgd(backend: Backend, w: Array, dw: Array, learning_rate: float | Array, *, work: Array) -> Array:
     """w -= η dw. Source: both courses; Robbins and Monro, 1951."""
-    xp = array_module(w, dw)
-    rate = _scalar(w, learning_rate)
+    xp = backend.xp
+    rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_ in _blocks(work, w, dw):
         xp.multiply(dw_, rate, out=t)
         xp.subtract(w_, t, out=w_)
@@ -45,23 +45,37 @@ def sgd(w: Array, dw: Array, learning_rate: float | Array, *, work: Array) -> Ar
 
 @accelerated("w")
 def momentum(
-    w: Array, dw: Array, velocity: Array, learning_rate: float | Array, *, momentum: float = 0.9, work: Array
+    backend: Backend,
+    w: Array,
+    dw: Array,
+    velocity: Array,
+    learning_rate: float | Array,
+    *,
+    momentum: float = 0.9,
+    work: Array,
 ) -> Array:
     """v = μ v - η dw; w += v. Source: Polyak, 1964; this form as in CS231n."""
-    xp = array_module(w, dw, velocity)
-    rate = _scalar(w, learning_rate)
+    xp = backend.xp
+    rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_, v_ in _blocks(work, w, dw, velocity):
         xp.multiply(v_, momentum, out=v_)
         xp.multiply(dw_, rate, out=t)
         xp.subtract(v_, t, out=v_)
-        flush(v_, work=t)
+        flush(backend, v_, work=t)
         xp.add(w_, v_, out=w_)
     return w
 
 
 @accelerated("w")
 def nesterov(
-    w: Array, dw: Array, velocity: Array, learning_rate: float | Array, *, momentum: float = 0.9, work: Array
+    backend: Backend,
+    w: Array,
+    dw: Array,
+    velocity: Array,
+    learning_rate: float | Array,
+    *,
+    momentum: float = 0.9,
+    work: Array,
 ) -> Array:
     """Nesterov's momentum: v' = v; v = μ v - η dw; w += -μ v' + (1 + μ) v.
 
@@ -71,14 +85,14 @@ def nesterov(
     Source: Nesterov, 1983; this form as in CS231n, after Bengio et al., "Advances in Optimizing Recurrent Networks",
     2012.
     """
-    xp = array_module(w, dw, velocity)
-    rate = _scalar(w, learning_rate)
+    xp = backend.xp
+    rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_, v_ in _blocks(work, w, dw, velocity):
         xp.multiply(dw_, rate, out=t)
         xp.multiply(v_, momentum, out=v_)
         xp.subtract(v_, t, out=v_)
         xp.subtract(w_, t, out=w_)
-        flush(v_, work=t)
+        flush(backend, v_, work=t)
         xp.multiply(v_, momentum, out=t)
         xp.add(w_, t, out=w_)
     return w
@@ -86,14 +100,21 @@ def nesterov(
 
 @accelerated("w")
 def adagrad(
-    w: Array, dw: Array, cache: Array, learning_rate: float | Array, *, epsilon: float = 1e-8, work: Array
+    backend: Backend,
+    w: Array,
+    dw: Array,
+    cache: Array,
+    learning_rate: float | Array,
+    *,
+    epsilon: float = 1e-8,
+    work: Array,
 ) -> Array:
     """c += dw²; w -= η dw / (sqrt(c) + ε).
 
     Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods", 2011; ε as in CS231n.
     """
-    xp = array_module(w, dw, cache)
-    rate = _scalar(w, learning_rate)
+    xp = backend.xp
+    rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_, c_ in _blocks(work, w, dw, cache):
         xp.multiply(dw_, dw_, out=t)
         xp.add(c_, t, out=c_)
@@ -107,6 +128,7 @@ def adagrad(
 
 @accelerated("w")
 def rmsprop(
+    backend: Backend,
     w: Array,
     dw: Array,
     cache: Array,
@@ -117,14 +139,14 @@ def rmsprop(
     work: Array,
 ) -> Array:
     """c = ρ c + (1 - ρ) dw²; w -= η dw / (sqrt(c) + ε). Source: Tieleman and Hinton, 2012; ε as in CS231n."""
-    xp = array_module(w, dw, cache)
-    rate = _scalar(w, learning_rate)
+    xp = backend.xp
+    rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_, c_ in _blocks(work, w, dw, cache):
         xp.multiply(dw_, dw_, out=t)
         xp.multiply(t, 1 - decay_rate, out=t)
         xp.multiply(c_, decay_rate, out=c_)
         xp.add(c_, t, out=c_)
-        flush(c_, work=t)
+        flush(backend, c_, work=t)
         xp.sqrt(c_, out=t)
         xp.add(t, epsilon, out=t)
         xp.divide(dw_, t, out=t)
@@ -135,6 +157,7 @@ def rmsprop(
 
 @accelerated("w")
 def adam(
+    backend: Backend,
     w: Array,
     dw: Array,
     m: Array,
@@ -155,21 +178,21 @@ def adam(
 
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
     """
-    xp = array_module(w, dw, m, v)
+    xp = backend.xp
     t = xp.asarray(step + 1, dtype="float64")  # float32 would lose the digits of 1 - β₂ᵗ
     root = xp.sqrt(1 - beta2**t)
-    alpha = _scalar(w, learning_rate * root / (1 - beta1**t))
-    epsilon_hat = _scalar(w, epsilon * root)
+    alpha = _scalar(backend, w, learning_rate * root / (1 - beta1**t))
+    epsilon_hat = _scalar(backend, w, epsilon * root)
     for tmp, w_, dw_, m_, v_ in _blocks(work, w, dw, m, v):
         xp.multiply(m_, beta1, out=m_)
         xp.multiply(dw_, 1 - beta1, out=tmp)
         xp.add(m_, tmp, out=m_)
-        flush(m_, work=tmp)
+        flush(backend, m_, work=tmp)
         xp.multiply(v_, beta2, out=v_)
         xp.multiply(dw_, dw_, out=tmp)
         xp.multiply(tmp, 1 - beta2, out=tmp)
         xp.add(v_, tmp, out=v_)
-        flush(v_, work=tmp)
+        flush(backend, v_, work=tmp)
         xp.sqrt(v_, out=tmp)
         xp.add(tmp, epsilon_hat, out=tmp)
         xp.divide(m_, tmp, out=tmp)
@@ -180,6 +203,7 @@ def adam(
 
 @accelerated("w")
 def lion(
+    backend: Backend,
     w: Array,
     dw: Array,
     m: Array,
@@ -196,8 +220,8 @@ def lion(
 
     Source: Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023, Algorithm 2 and section 5.
     """
-    xp = array_module(w, dw, m)
-    rate = _scalar(w, learning_rate)
+    xp = backend.xp
+    rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_, m_ in _blocks(work, w, dw, m):
         xp.subtract(m_, dw_, out=t)  # β₁ m + (1 - β₁) dw = dw + β₁ (m - dw), which needs no second scratch
         xp.multiply(t, beta1, out=t)
@@ -208,7 +232,7 @@ def lion(
         xp.multiply(m_, beta2, out=m_)
         xp.multiply(dw_, 1 - beta2, out=t)
         xp.add(m_, t, out=m_)
-        flush(m_, work=t)
+        flush(backend, m_, work=t)
     return w
 
 

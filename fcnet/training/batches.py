@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import fcnet.functional as F
-from fcnet.backends import Array, Feed, Purpose, host_generator
+from fcnet.backends import Array, Prefetcher, Purpose, host_generator
 from fcnet.backends.step import Run
 from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet
@@ -97,6 +97,12 @@ class Batches:
         self.counters[:1] = 0
         self.position = 0
 
+    def go_to(self, epoch: int, position: int) -> None:
+        """Go on in an epoch of which so many rows are used."""
+        self.shuffle(epoch)
+        self.counters[:1] = position
+        self.position = position
+
     def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
         """The calls that make a batch of this size: inputs (N, D) as the layers take them, targets, weights or None."""
         xp, part = self.model.backend.xp, self.part
@@ -127,7 +133,7 @@ class StreamedBatches(Batches):
     """Batches gathered on the host, of data too large for the device; the next one travels while a step is made."""
 
     def _prepare(self, epoch: int) -> None:
-        self._feeds: dict[int, Feed] = {}  # by batch size
+        self._prefetchers: dict[int, Prefetcher] = {}  # by batch size
         self._sent = False  # whether the next batch is on its way
         self._host_order = self._permutation(epoch) if self.shuffled else np.arange(len(self))
 
@@ -136,16 +142,16 @@ class StreamedBatches(Batches):
             self._host_order = self._permutation(epoch)
         self.counters[:1] = 0
         self.position = 0
-        if self._feeds:  # training has begun
+        if self._prefetchers:  # training has begun
             self._send()
 
     def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
-        batch, targets, *weights = self._feed(size).arrays
+        batch, targets, *weights = self._prefetcher(size).arrays
         return self.model.prepare(run, batch), targets, weights[0] if weights else None
 
     def ready(self) -> None:
         self._send()
-        self._feed(self.size).receive()
+        self._prefetcher(self.size).receive()
         self._sent = False
 
     def advance(self, count: int = 1) -> bool:
@@ -156,15 +162,15 @@ class StreamedBatches(Batches):
 
     def _send(self) -> None:
         if not self._sent:
-            self._feed(self.size).send(self._host_order[self.position : self.position + self.size])
+            self._prefetcher(self.size).send(self._host_order[self.position : self.position + self.size])
             self._sent = True
 
-    def _feed(self, size: int) -> Feed:
-        if size not in self._feeds:
+    def _prefetcher(self, size: int) -> Prefetcher:
+        if size not in self._prefetchers:
             weights = [] if self.part.weights is None else [self.part.weights]
-            self._feeds[size] = self.model.backend.feed([self.part.X, self.part.y, *weights], size)
-        return self._feeds[size]
+            self._prefetchers[size] = self.model.backend.prefetcher([self.part.X, self.part.y, *weights], size)
+        return self._prefetchers[size]
 
     def __getstate__(self) -> dict[str, Any]:
         """Copied and pickled without what is on its way."""
-        return self.__dict__ | {"_feeds": {}, "_sent": False}
+        return self.__dict__ | {"_prefetchers": {}, "_sent": False}

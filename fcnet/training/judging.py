@@ -6,8 +6,8 @@ defined for these rows (one class alone, numbers that are all alike, a score tha
 
 from __future__ import annotations
 
+import contextlib
 import math
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,17 @@ from fcnet.functional.metric import error_norm
 TINY = float(np.finfo(np.float64).eps)  # what probabilities are kept away from 0 and 1 by, as scikit-learn does
 
 
-@cache
-def _library() -> Any:
-    """scikit-learn's metrics, or None where it is not installed."""
-    try:
+#: scikit-learn's metrics, if they were asked for and are there: to import them takes a second.
+_library: Any = None
+
+
+def use_library() -> None:
+    """Compute by scikit-learn from now on, where it is installed; our own lines give the same."""
+    global _library
+    with contextlib.suppress(ImportError):
         import sklearn.metrics
-    except ImportError:
-        return None
-    return sklearn.metrics
+
+        _library = sklearn.metrics
 
 
 def confusion_matrix(y: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -39,27 +42,24 @@ def accuracy(y: np.ndarray, predicted: np.ndarray) -> float:
 
 def balanced_accuracy(y: np.ndarray, predicted: np.ndarray) -> float:
     """Return the mean over the classes in y of the share of their rows that is predicted right (recall)."""
-    library = _library()
-    if library is not None:
-        return float(library.recall_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0.0))
+    if _library is not None:
+        return float(_library.recall_score(y, predicted, labels=np.unique(y), average="macro", zero_division=0.0))
     return float(np.mean([np.mean(predicted[y == code] == code) for code in np.unique(y)]))
 
 
 def f1(y: np.ndarray, predicted: np.ndarray, positive: int = 1) -> float:
     """Return F1 of one class: 2 TP / (2 TP + FP + FN), 0 where nothing is right."""
     y, predicted = y == positive, predicted == positive
-    library = _library()
-    if library is not None:
-        return float(library.f1_score(y, predicted, zero_division=0.0))
+    if _library is not None:
+        return float(_library.f1_score(y, predicted, zero_division=0.0))
     right = int(np.sum(y & predicted))
     return 2 * right / max(int(y.sum()) + int(predicted.sum()), 1)
 
 
 def f1_macro(y: np.ndarray, predicted: np.ndarray) -> float:
     """Return the mean of F1 over the classes that are in y or were predicted."""
-    library = _library()
-    if library is not None:
-        return float(library.f1_score(y, predicted, average="macro", zero_division=0.0))
+    if _library is not None:
+        return float(_library.f1_score(y, predicted, average="macro", zero_division=0.0))
     return float(np.mean([f1(y, predicted, code) for code in np.union1d(y, predicted)]))
 
 
@@ -70,9 +70,8 @@ def roc_auc(positive: np.ndarray, scores: np.ndarray) -> float:
     """
     if positive.all() or not positive.any() or not np.isfinite(scores).all():
         return math.nan
-    library = _library()
-    if library is not None:
-        return float(library.roc_auc_score(positive, scores))
+    if _library is not None:
+        return float(_library.roc_auc_score(positive, scores))
     _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(count) - (count - 1) / 2)[place]  # the mean rank of equal scores, from 1
     n = int(positive.sum())
@@ -92,9 +91,8 @@ def log_loss(y: np.ndarray, probabilities: np.ndarray) -> float:
     """Return -mean_n log p of the right class; probabilities (N, C), kept away from 0 and 1 by 2.2e-16."""
     if not np.isfinite(probabilities).all():
         return math.nan
-    library = _library()
-    if library is not None:
-        return float(library.log_loss(y, probabilities, labels=np.arange(probabilities.shape[1])))
+    if _library is not None:
+        return float(_library.log_loss(y, probabilities, labels=np.arange(probabilities.shape[1])))
     right = np.take_along_axis(probabilities, y[:, None], axis=1)
     return float(-np.log(np.clip(right, TINY, 1 - TINY)).mean())
 
@@ -114,7 +112,6 @@ def r2(y: np.ndarray, predicted: np.ndarray) -> float:
     around = float(np.sum((y - y.mean()) ** 2))
     if around == 0 or not np.isfinite(predicted).all():
         return math.nan
-    library = _library()
-    if library is not None:
-        return float(library.r2_score(y, predicted))
+    if _library is not None:
+        return float(_library.r2_score(y, predicted))
     return 1 - float(np.sum((y - predicted) ** 2)) / around

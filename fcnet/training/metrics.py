@@ -98,6 +98,11 @@ def figures_of(objective: Objective) -> dict[str, Figure]:
     return found
 
 
+def different_figures(objective: Objective) -> list[Figure]:
+    """Those of `figures_of`, each once: of more than two classes f1 and f1_macro are the same."""
+    return list({figure.title: figure for figure in figures_of(objective).values()}.values())
+
+
 def metric_named(name: str | None, objective: Objective) -> F.Metric | Figure:
     """The metric of this name for a network; None: its own. Also as balanced-accuracy, "roc auc", MAE, AUC.
 
@@ -120,6 +125,7 @@ def metric_named(name: str | None, objective: Objective) -> F.Metric | Figure:
         raise ValueError(
             f"metric and loss: expected one of {', '.join([own, *suited])} with loss {objective.loss!r}, got {name!r}"
         )
+    judging.use_library()
     return suited[key]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.data import Dataset
-from fcnet.errors import unknown
+from fcnet.errors import counted, unknown
 from fcnet.nn.objective import Objective
 from fcnet.validation import nonnegative_real
 
@@ -30,7 +30,7 @@ def sample_weights(data: Dataset, objective: Objective, class_weight: Any) -> np
     elif objective.numeric:
         raise ValueError(
             f"class_weight and loss: expected one class for each sample with class_weight, got loss {objective.loss!r} "
-            f"of {objective.outputs} outputs; leave class_weight out"
+            f"of {counted(objective.outputs, 'output')}; leave class_weight out"
         )
     else:
         codes, count = (y.argmax(axis=1) if y.ndim == 2 else y), objective.outputs

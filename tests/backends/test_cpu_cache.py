@@ -29,7 +29,7 @@ for dtype in ("float32", "float64"):
     assert (F.bias_activation_dropout_forward(a, a[0])[0] == 2).all()
 stats = hidden._bias_relu.compiled.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
-print(hidden._play_bias_relu.address != 0)
+print(hidden._thunk_bias_relu.address != 0)
 """
 
 
@@ -95,14 +95,6 @@ def test_a_file_with_another_signatures_code_is_compiled_anew(function, tmp_path
     assert loaded(function)[0] < 2
 
 
-def test_a_kernel_with_damaged_files_serves(tmp_path):
-    assert hits(tmp_path) == ["0", "2"]
-    for file, damage in zip(sorted(tmp_path.rglob("*.nb[ic]")), itertools.cycle(DAMAGES), strict=False):
-        damage(file)
-    assert hits(tmp_path) == ["0", "2"]
-    assert hits(tmp_path) == ["2", "0"]
-
-
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="limits as on Linux")
 def test_a_cache_that_cannot_be_written_is_said_once(tmp_path):
     import resource
@@ -113,7 +105,9 @@ def test_a_cache_that_cannot_be_written_is_said_once(tmp_path):
 
 
 def test_code_compiled_from_other_contents_is_not_used(tmp_path):
-    """Also where a file changes that keeps its time stamp and size, and where times lie in the future."""
+    """Also where a file changes that keeps its time stamp and size, where times lie in the future, and where the files
+    of the cache were damaged.
+    """
     package, files = tmp_path / "package", tmp_path / "cache"
     for folder in ("backends", "fcnet"):
         shutil.copytree(ROOT / folder, package / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -128,7 +122,9 @@ def test_code_compiled_from_other_contents_is_not_used(tmp_path):
     assert loss.stat().st_size == stamp.st_size
     assert hits(files, root=package) == ["0", "2"]
     assert not before & {file.name for file in files.rglob("*.nbi")}, "and the old ones are gone"
-    assert hits(files, root=package) == ["2", "0"]
+    for file, damage in zip(sorted(files.rglob("*.nb[ic]")), itertools.cycle(DAMAGES), strict=False):
+        damage(file)
+    assert hits(files, root=package) == ["0", "2"]
 
 
 def test_what_is_not_ours_is_left_alone(tmp_path):
@@ -136,7 +132,11 @@ def test_what_is_not_ours_is_left_alone(tmp_path):
 
     ours = [f"hidden._copy-74.py311.{cache.digest()}.nbi", f"hidden._copy-74.py311.{cache.digest()}.1.nbc"]
     others = ["model.f-3.py311.nbi", "hidden.txt", "hidden.py"]
-    outdated = ["hidden._copy-74.py311.nbi", "hidden._copy-74.py311.0123456789ab.1.nbc", "pool.share-1.py311.2.nbc"]
+    outdated = [
+        "hidden._copy-74.py311.nbi",
+        "hidden._copy-74.py311.0123456789ab.1.nbc",
+        "pool.share-1.py311.2.nbc",
+    ]
     for name in (*ours, *others, *outdated):
         (tmp_path / name).touch()
     cache.drop_outdated(tmp_path)
@@ -176,7 +176,7 @@ print(interrupts > 0, get_backend("cpu").describe())
 """
 
 
-@pytest.mark.parametrize("times", [("0.02", "0"), ("0.02", "0.02"), ("0.2", "0.01")], ids=str)
+@pytest.mark.parametrize("times", [("0.02", "0.02"), ("0.2", "0.01")], ids=str)
 def test_interrupts_while_numba_is_imported_and_compiles(times, tmp_path):
     code = INTERRUPTED.replace("sys.argv[1:]", repr(times))
     done = python(code, tmp_path, timeout=HANGS)

@@ -17,7 +17,7 @@ from fcnet.backends.cuda import graph
 from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.graph import Captured
 from fcnet.backends.cupy_backend import CupyBackend
-from fcnet.backends.device import Call, InTurn
+from fcnet.backends.device import Call, CallSequence
 from tests.backends.cuda_fake import fake_cublas, fake_cupy
 from tests.small import blobs
 
@@ -103,7 +103,7 @@ class TestSteps:
         assert len(sums) == 2
         copied, all_arrays = len(fetched) - len(sums), len(sums[0])
         assert {1 << 30: copied == 0, 20_000: 0 < copied < all_arrays, 0: copied == all_arrays}[room]
-        monkeypatch.setattr(CupyBackend, "compile", lambda self, calls, put_back=None: InTurn(calls))
+        monkeypatch.setattr(CupyBackend, "compile", lambda self, calls, put_back=None: CallSequence(calls))
         plain = self.solver(device, NETS[1])
         plain.step()
         np.testing.assert_array_equal(np.array(captured.model.params.flat), np.array(plain.model.params.flat))
@@ -120,7 +120,7 @@ class TestSideBySide:
         one = TestSteps().solver(device, NETS[1])
         cublas.log.clear()
         one.step()
-        own, beside = device._own_gemm(), device._local.kept.gemm
+        own, beside = device._own_gemm(), device._local.side_stream_made.gemm
         assert own._workspace.data.ptr != beside._workspace.data.ptr
         handles = [call[1] for call in cublas.log if call[0] == "gemm" and call[4] > 1]  # not the first one of a handle
         # Captured once on two streams: of the second layer. The first needs no dx, the output layer no cuBLAS.
@@ -148,7 +148,7 @@ class TestSideBySide:
         one = TestSteps().solver(device, NETS[0])
         one.step()
         (program,) = one._programs.values()
-        assert (program.way, program.objections) == (way, {})
+        assert (program.strategy, program.rejected) == (way, {})
         assert way in program.description
 
     def test_nothing_is_compiled_in_a_capture(self, device, cupy, monkeypatch):
@@ -162,33 +162,33 @@ class TestSideBySide:
         one = TestSteps().solver(device, NETS[1] | {"precision": "bf16"})
         one.step()
         (program,) = one._programs.values()
-        assert program.objections == {}
+        assert program.rejected == {}
 
     def test_eager_calls_are_made_in_turn(self, device):
         done = []
-        device.both(lambda: done.append(1), lambda: done.append(2))
+        device.run_concurrently(lambda: done.append(1), lambda: done.append(2))
         assert done == [1, 2]
 
     def test_a_failure_leaves_this_threads_products_alone(self, device):
         own = device._own_gemm()
         with device._forking(), pytest.raises(ZeroDivisionError):
-            device.both(lambda: 1 / 0, lambda: None)
+            device.run_concurrently(lambda: 1 / 0, lambda: None)
         assert device._own_gemm() is own
-        assert device._local.beside is None
+        assert device._local.side_stream is None
 
     def test_a_graph_keeps_what_its_products_use(self, device):
         one = TestSteps().solver(device, NETS[0])
         one.step()
         (program,) = one._programs.values()
-        assert program._kept == (device._own_gemm(), device._local.kept)
+        assert program._kept == (device._own_gemm(), device._local.side_stream_made)
 
 
 class TestWays:
     @pytest.mark.parametrize(
-        ("seconds", "objections", "checks"),
+        ("seconds", "rejected", "checks"),
         [((1, 2), {"losing": "1 of its 1 arrays came out with other bits"}, 3), ((2, 1), {}, 2)],
     )
-    def test_the_fastest_that_is_sound_is_taken(self, seconds, objections, checks, device, cupy, monkeypatch):
+    def test_the_fastest_that_is_sound_is_taken(self, seconds, rejected, checks, device, cupy, monkeypatch):
         lost = []
 
         def work(array):
@@ -206,7 +206,7 @@ class TestWays:
         monkeypatch.setattr(Checksums, "__call__", lambda *args: checked.append(1) or check(*args))
         array = device.asarray(np.zeros(3, np.float32))
         step = graph.compile(cupy, [Call(work, array)], {"losing": losing, "sound": contextlib.nullcontext})
-        assert (step.way, step.objections) == ("sound", objections)
+        assert (step.strategy, step.rejected) == ("sound", rejected)
         assert len(checked) == checks  # of the calls, and of each graph that was to be taken
         assert np.array(array).tolist() == [0, 0, 0]
         step()
@@ -227,7 +227,7 @@ class TestFallingBack:
             RuntimeWarning, match="not captured in a CUDA graph, .*: 1 of its 1 arrays came out with other"
         ):
             step = device.compile(calls)
-        assert isinstance(step, InTurn)
+        assert isinstance(step, CallSequence)
         assert np.array(array).tolist() == [0, 0, 0]
         step()
         assert np.array(array).tolist() == [1, 1, 1]
@@ -238,7 +238,7 @@ class TestFallingBack:
         step = Call(F.cast.reference, x, "float32", out=out)  # NumPy's work is not captured by the stand-in
         step.outputs = frozenset(["out"])
         with pytest.warns(RuntimeWarning, match="1 of its 2 arrays came out with other bits"):
-            assert isinstance(device.compile([step]), InTurn)
+            assert isinstance(device.compile([step]), CallSequence)
         assert np.array(out).tolist() == [0, 1, 2]
 
     @pytest.mark.parametrize("at", ["eager", "captured"])
@@ -288,7 +288,7 @@ def test_gpu_steps_are_captured(options):
         there.step(), here.step()
     for program in there._programs.values():
         assert isinstance(program, Captured)
-        assert program.objections == {}  # both ways can be captured, and the faster one is sound
+        assert program.rejected == {}  # both strategies can be captured, and the faster one is sound
     np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)
 
 
@@ -353,7 +353,7 @@ class TestStreaming:
 
     def test_the_host_waits_only_for_the_batch_before_the_last(self, device, cupy):
         X = np.arange(40.0).reshape(20, 2)
-        feed = device.feed([X], 4)
+        feed = device.prefetcher([X], 4)
         batches = [np.arange(4) + 4 * i for i in range(5)]
         feed.send(batches[0]), feed.send(batches[1])
         assert [entry[0] for entry in cupy.fake.log] == ["copy", "copy"]
@@ -362,7 +362,7 @@ class TestStreaming:
 
     def test_each_batch_comes_in_its_turn(self, device, cupy):
         X, y = np.arange(40.0).reshape(20, 2), np.arange(20)
-        feed = device.feed([X, y], 4)
+        feed = device.prefetcher([X, y], 4)
         batches = [np.arange(4) * 5 % 20 + i for i in range(5)]
         feed.send(batches[0])
         for now, then in itertools.pairwise(batches):

@@ -246,7 +246,7 @@ def gpu():
 class TestFeed:
     def test_batches_come_in_order(self, backend):
         source = np.arange(20.0).reshape(10, 2)
-        feed = backend.feed([source], 3)
+        feed = backend.prefetcher([source], 3)
         feed.send(np.array([1, 5, 2]))
         for rows in ([0, 9, 4], [7, 7, 7], [3, 2, 1]):
             feed.send(np.array(rows))  # ahead of the one that is received
@@ -262,11 +262,11 @@ class TestFeed:
         monkeypatch.setattr(
             cupy.cuda.Event, "record", lambda self, stream=None: recorded.append(self) or record(self, stream)
         )
-        backend.feed([np.ones((4, 2))], 2).send(np.array([0, 1]))
+        backend.prefetcher([np.ones((4, 2))], 2).send(np.array([0, 1]))
         assert waited == recorded[:1]
 
     def test_dropped_with_a_batch_on_its_way_it_waits_for_it(self, cupy, backend):
-        feed = backend.feed([np.ones((4, 2))], 2)
+        feed = backend.prefetcher([np.ones((4, 2))], 2)
         feed.send(np.array([0, 1]))
         (copy,) = feed._stream.late
         assert not copy.done

@@ -9,7 +9,7 @@ from tests import denormals
 
 def flushed(values, dtype, backend):
     x = backend.asarray(np.array(values, dtype=dtype))
-    assert flush(x, work=backend.xp.empty(x.shape, dtype=dtype)) is x
+    assert flush(backend, x, work=backend.xp.empty(x.shape, dtype=dtype)) is x
     assert x.dtype == dtype
     return np.array(backend.to_numpy(x))
 

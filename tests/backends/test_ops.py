@@ -10,7 +10,7 @@ from fcnet.backends import (
     Kernel,
     Op,
     accelerated,
-    array_module,
+    checked,
     get_backend,
     select,
 )
@@ -32,10 +32,10 @@ def op(calls, monkeypatch):
             raise ValueError("shifted: x: expected one axis")
 
     @accelerated("out", "cache", check=check)
-    def shifted(x, by=1.0, *, out=None):
+    def shifted(backend, x, by=1.0, *, out=None):
         """The readable one."""
         calls.append("reference")
-        return array_module(x).add(x, by, out=out), x
+        return backend.xp.add(x, by, out=out), x
 
     yield shifted
     del REGISTRY["shifted"]
@@ -132,7 +132,7 @@ def test_outputs_are_the_keyword_only_results(op):
     assert op.outputs == {"out"}
 
     @accelerated("w")
-    def in_place(w, dw, *, work):
+    def in_place(backend, w, dw, *, work):
         return w
 
     try:
@@ -140,6 +140,25 @@ def test_outputs_are_the_keyword_only_results(op):
         assert in_place.check is None
     finally:
         del REGISTRY["in_place"]
+
+
+def test_a_checked_function_meets_no_kernel(calls, fast):
+    @checked("out", check=lambda *_: calls.append("check"))
+    def shifted(backend, x, by=1.0, *, out=None):
+        return backend.xp.add(x, by, out=out)
+
+    assert shifted(Things(4), 2.0) == ("sum", 2.0)
+    assert calls == ["check"]
+    assert shifted.choose(Things(4)) is shifted.reference
+    assert "shifted" not in REGISTRY
+
+
+def test_a_formula_without_a_backend_is_refused():
+    with pytest.raises(TypeError, match="doubled: expected `backend` as the first parameter, got x"):
+
+        @checked("out")
+        def doubled(x):
+            return x
 
 
 def test_it_looks_like_the_function(op):

@@ -6,7 +6,6 @@ On the stand-in for CuPy, whose kernels are the CUDA source.
 from __future__ import annotations
 
 import copy
-import inspect
 import sys
 
 import numpy as np
@@ -18,7 +17,7 @@ from fcnet.backends.cuda import graph, persistent_step
 from fcnet.backends.cuda.persistent_step import PersistentStep
 from fcnet.backends.cuda.recognize import Unfit, read
 from fcnet.backends.cupy_backend import CupyBackend
-from fcnet.backends.device import Call, InTurn
+from fcnet.backends.device import CallSequence
 from fcnet.optim import RULES
 from tests.backends.cuda_fake import fake_cublas, fake_cupy
 from tests.small import blobs
@@ -227,7 +226,7 @@ class TestWhoTakesIt:
     def graphs(self, monkeypatch):
         """The calls that graphs were made of, which are made in turn instead."""
         made = []
-        monkeypatch.setattr(graph, "compile", lambda _, calls, ways: made.append(calls) or InTurn(calls))
+        monkeypatch.setattr(graph, "compile", lambda _, calls, ways: made.append(calls) or CallSequence(calls))
         return made
 
     @pytest.mark.parametrize(
@@ -245,7 +244,7 @@ class TestWhoTakesIt:
         one.step()
         assert device.not_persistent.startswith(why)
         assert len(graphs) == 1
-        assert type(one._programs[12]) is InTurn
+        assert type(one._programs[12]) is CallSequence
         assert one.steps == len(one.loss_history) == 1
 
     def test_streamed_data(self, device, cupy, graphs):
@@ -305,7 +304,7 @@ class TestWhoTakesIt:
             (lambda calls: [*calls, calls[0]], "next_batch is not among what the kernel does"),
             (lambda calls: calls[:-1], "the end is not among what the kernel does"),
             (lambda calls: calls[1:], "its batches are not gathered from data on the device"),
-            (lambda calls: [c for c in calls if c.func.__name__ != "advance"], "no call counts the updates"),
+            (lambda calls: [c for c in calls if c.name != "advance"], "no call counts the updates"),
             (
                 lambda calls: altered(calls, "next_batch", y=np.zeros((24, 1))),
                 "its data are float32 .* targets float64",
@@ -321,7 +320,7 @@ class TestWhoTakesIt:
     def test_calls_that_are_other_than_they_seem(self, change, why, device, cupy, monkeypatch):
         given = []
         monkeypatch.setattr(CupyBackend, "_persistent", lambda self, calls, put_back: given.extend(calls))
-        monkeypatch.setattr(graph, "compile", lambda *_: InTurn([]))
+        monkeypatch.setattr(graph, "compile", lambda *_: CallSequence([]))
         linear(device).step()
         assert read(given, cupy.ndarray).widths == (6, 3)
         with pytest.raises(Unfit, match=why):
@@ -332,9 +331,8 @@ def altered(calls, name, **arguments):
     """The calls, one of them with other arguments."""
     changed = []
     for call in calls:
-        if call.func.__name__ == name:
-            bound = inspect.signature(call.func).bind(*call.args, **call.keywords)
-            bound.arguments |= arguments
-            call = Call(call.func, *bound.args, **bound.kwargs)
+        if call.name == name:
+            call = copy.copy(call)
+            call.arguments = call.arguments | arguments
         changed.append(call)
     return changed

@@ -1,14 +1,18 @@
 """Programs: recording a step and repeating it is making its calls one by one."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
 
 import fcnet
 from fcnet import functional as F
-from fcnet.backends import REGISTRY, accelerated, array_module
-from fcnet.backends.step import Program, direct
-from fcnet.optim import Optimizer
+from fcnet.backends import array_module, backend_of, checked
+from fcnet.backends.step import StepRecorder, direct
+from fcnet.optim import RULES, Optimizer
 from tests.guard import shares_memory
+from tests.small import blobs, solver
 
 N, D, C = 6, 5, 3
 MODELS = [
@@ -48,7 +52,7 @@ class Step:
 
 def test_repeating_is_calling_again(options, backend, host):
     recorded, plain = Step(backend, options), Step(backend, options)
-    program = Program(backend)
+    program = StepRecorder(backend)
     for number in range(5):
         recorded.fill(number)
         plain.fill(number)
@@ -63,7 +67,7 @@ def test_repeating_is_calling_again(options, backend, host):
         np.testing.assert_array_equal(host(recorded.model.state.flat), host(plain.model.state.flat))
 
 
-class Spy(Program):
+class Spy(StepRecorder):
     """A program that keeps what each call returned, at first and when repeated."""
 
     def __init__(self, backend):
@@ -110,7 +114,7 @@ def test_programs_of_one_network_do_not_disturb_each_other(backend, host):
     programs = []
     for size in (6, 4):
         x, y = (backend.asarray(v) for v in (rng.standard_normal((size, D)), rng.integers(C, size=size)))
-        program = Program(backend)
+        program = StepRecorder(backend)
         loss = model.loss_and_grads(program, x, y, [None], grads)
         programs.append((program, host(loss), host(grads.flat), loss))
     for program, expected_loss, expected_grads, loss in programs * 2:
@@ -120,7 +124,7 @@ def test_programs_of_one_network_do_not_disturb_each_other(backend, host):
 
 
 def test_scratch_is_shared_by_slot_and_dtype(backend, device):
-    program = Program(backend)
+    program = StepRecorder(backend)
     large = program.scratch(1, device(np.ones((4, 5))))
     assert (large.shape, large.dtype) == ((4, 5), np.float64)
     small = program.scratch(1, device(np.ones((2, 3))))
@@ -138,27 +142,26 @@ def test_direct_has_no_scratch_and_just_calls(device, host):
     np.testing.assert_array_equal(host(out), [0, 2])
 
 
-def test_a_program_checks_and_chooses_once(backend, device, monkeypatch):
-    checked, made = [], []
+def test_a_program_checks_and_chooses_once(backend, device):
+    seen, made = [], []
 
-    @accelerated("out", check=lambda x, **_: checked.append(1))
-    def doubled(x, *, out=None):
+    @checked("out", check=lambda *_, **__: seen.append(1))
+    def doubled(backend, x, *, out=None):
         made.append(1)
-        return array_module(x).add(x, x, out=out)
+        return backend.xp.add(x, x, out=out)
 
-    monkeypatch.delitem(REGISTRY, "doubled")
-    program = Program(backend)
+    program = StepRecorder(backend)
     first = program(doubled, device([1.0]))
     for _ in range(3):
         program.repeat()
-    assert (len(checked), len(made)) == (1, 4)
+    assert (len(seen), len(made)) == (1, 4)
     assert program.calls[0]() is first
 
 
 def test_given_outputs_stay_and_missing_results_are_not_given_back(backend, device, xp):
     x, w, b = device(np.ones((4, 5))), device(np.ones((5, 3))), device(np.ones(3))
     dw = xp.zeros((5, 3))
-    program = Program(backend)
+    program = StepRecorder(backend)
     out, cache = program(F.affine_forward, x, w, b)
     dx, got_dw, db = program(F.affine_backward, out, cache, need_dx=False, dw=dw)
     assert dx is None
@@ -170,7 +173,53 @@ def test_given_outputs_stay_and_missing_results_are_not_given_back(backend, devi
 
 
 def test_functions_that_are_no_ops_are_repeated_with_their_arguments(backend):
-    seen, program = [], Program(backend)
+    seen, program = [], StepRecorder(backend)
     assert program(lambda value, other: seen.append((value, other)) or "result", 1, other=2) == "result"
     program.repeat()
     assert seen == [(1, 2)] * 2
+
+
+def test_a_call_has_the_functions_name_and_its_arguments_by_name(backend, device):
+    x, w, b = device(np.ones((4, 5))), device(np.ones((5, 3))), device(np.ones(3))
+    recorder = StepRecorder(backend)
+    out, _ = recorder(F.affine_forward, x, w, b=b)
+    (call,) = recorder.calls
+    assert call.name == "affine_forward"
+    assert list(call.arguments) == ["x", "w", "b", "out", "precision"]
+    assert call.arguments["b"] is b
+    assert call.arguments["out"] is out
+    assert call.arguments["precision"] is None
+    assert call.outputs == {"out"}
+
+
+EVERY_FUNCTION = [
+    {"activation": name, "normalization": norm, "dropout_keep_ratio": 0.8, "reg": 0.1, "reg_l1": 0.1}
+    for name, norm in zip([*F.ACTIVATIONS], [None, "batchnorm", "layernorm"] * 3, strict=False)
+]
+EVERY_FUNCTION += [{"loss": loss} for loss in F.LOSSES] + [{"label_smoothing": 0.1}, {"dropout": "plain"}]
+LIMITS = {"clip_value": 1.0, "clip_norm": 1.0, "max_norm": 3.0, "weight_decay": 0.1}
+
+
+@pytest.mark.parametrize("kernels", ["references_only", "cpu_kernels"])
+def test_a_repeated_step_asks_no_array_for_its_device(kernels, request):
+    """All that depends on the device is settled while a step is recorded."""
+    request.getfixturevalue(kernels)
+    asked = []
+
+    def watch(frame, event, _):
+        if event == "call" and frame.f_code in (backend_of.__code__, array_module.__code__):
+            asked.append(frame.f_back.f_code.co_name)
+
+    for number, options in enumerate(EVERY_FUNCTION):
+        data = blobs(n=20, dtype="float32")
+        if options.get("loss") in F.NUMERIC:
+            data = dataclasses.replace(data, **{y: np.eye(3)[getattr(data, y)] for y in ("y_train", "y_val", "y_test")})
+        how = LIMITS if options.get("reg_l1") else {"update_rule": [*RULES][number % len(RULES)]}
+        one = solver(data, batch_size=10, net_options=options, **how)
+        one.step(2)
+        sys.setprofile(watch)
+        try:
+            one.step()
+        finally:
+            sys.setprofile(None)
+        assert asked == [], options

@@ -22,7 +22,7 @@ from fcnet.nn.init import SCHEMES
 from fcnet.nn.model import NORMALIZATIONS
 from fcnet.optim import RULES
 from fcnet.optim.schedules import SCHEDULES
-from fcnet.runs.options import GROUPS, TrainOptions, flag, in_users_words, names_of
+from fcnet.runs.options import GROUPS, TRAIN_ALONE, TrainOptions, flag, in_users_words, names_of
 from fcnet.tools.search.plan import SearchOptions
 from fcnet.training.fullbatch import FULL_BATCH
 from fcnet.training.metrics import NAMES as METRIC_NAMES
@@ -81,7 +81,11 @@ def test_help_imports_neither_numpy_nor_a_command():
     assert loaded & {"numpy", *(f"fcnet.cli.{name}" for name in COMMANDS)} == set()
 
 
-WITHOUT = {"search": ("force", "cv"), "check": ("cv",), "lr-range": ("cv",)}  # what train alone can do
+WITHOUT = {
+    "search": ("force", *TRAIN_ALONE),
+    "check": TRAIN_ALONE,
+    "lr-range": TRAIN_ALONE,
+}  # what train alone can do
 
 
 @pytest.mark.parametrize("command", TRAINING)
@@ -105,7 +109,7 @@ def test_names_that_a_shell_completes_are_those_there_are():
         "dropout": DROPOUTS, "loss": LOSSES, "init": SCHEMES, "optimizer": (*RULES, *FULL_BATCH), "schedule": SCHEDULES,
         "schedule_per": ("epoch", "step"), "device": ("auto", "cpu", "cuda"), "dtype": DTYPES, "precision": PRECISIONS,
         "metric": METRIC_NAMES, "class_weight": ("balanced",), "threshold": ("auto",),
-        "header": ("yes", "no"), "decimal": (".", ","),
+        "on_nonfinite": ("stop", "rollback"), "header": ("yes", "no"), "decimal": (".", ","),
     }  # fmt: skip
     for field in dataclasses.fields(TrainOptions):
         assert set(names_of(field.name)) == set(known.get(field.name, ())), field.name

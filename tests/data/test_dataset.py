@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import fcnet
 import fcnet.data
 from fcnet.data import Dataset, checks
 
@@ -27,6 +28,71 @@ def test_arrays_are_kept_as_they_are():
     assert ds.y_train is labels
     assert ds.input_dim == 12
     assert ds.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([1, 2], ("1", "2")),
+        ([-1, 1], ("-1", "1")),
+        ([0, 7], ("0", "7")),
+        ([False, True], ("False", "True")),
+        (["no", "yes"], ("no", "yes")),
+        ([2.0, 4.0], ("2", "4")),
+    ],
+)
+@pytest.mark.parametrize("kind", ["array", "list", "series", "column"])
+def test_labels_of_any_kind_are_numbered(labels, classes, kind):
+    pandas = pytest.importorskip("pandas")
+    as_kind = {
+        "array": np.array, "list": list, "series": pandas.Series, "column": lambda y: pandas.DataFrame({"y": y}),
+    }[kind]  # fmt: skip
+    ds = make(y_train=as_kind([labels[i % 2] for i in range(6)]), y_val=as_kind([labels[i] for i in (1, 0, 1)]))
+    assert ds.classes == classes
+    assert ds.num_classes == 2
+    np.testing.assert_array_equal(ds.y_train, [0, 1] * 3)
+    np.testing.assert_array_equal(ds.y_val, [1, 0, 1])
+
+
+@pytest.mark.parametrize(("loss", "outputs"), [("softmax", 2), ("svm", 2), ("bce", 1)])
+def test_truth_values_are_labels_in_every_loss(loss, outputs):
+    model = fcnet.FullyConnectedNet([3], 4, outputs, loss=loss, device="cpu")
+    y = Y > 0
+    assert model.loss(X, y)[0] == model.loss(X, y.astype(int))[0]
+    solver = fcnet.Solver(model, {"X_train": X, "y_train": y, "X_val": X, "y_val": y}, num_epochs=1, verbose=False)
+    solver.train()
+    assert 0 <= solver.check_metric(X, y) <= 1
+
+
+def test_codes_of_which_one_is_not_there_stay_codes():
+    codes = np.array([0, 1, 3] * 2)
+    assert make(y_train=codes).y_train is codes
+    assert make(y_train=codes).num_classes == 4
+
+
+FRAME = {"size": X[:, 0], "kind": ["a", "b", "b"] * 2, "there": [True, False] * 3}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow", "dict", "rows", "objects"])
+def test_tables_become_numbers_by_a_plan(library):
+    def table(count):
+        part = {name: list(cells)[:count] for name, cells in FRAME.items()}
+        rows = [list(row) for row in zip(*part.values(), strict=True)]
+        if library == "dict":
+            return part
+        if library in ("rows", "objects"):
+            return rows if library == "rows" else np.array(rows, dtype=object)
+        found = pytest.importorskip(library)
+        return found.table(part) if library == "pyarrow" else found.DataFrame(part)
+
+    ds = make(X_train=table(6), X_val=table(3))
+    np.testing.assert_array_equal(ds.X_train[:, 0], FRAME["size"])
+    np.testing.assert_array_equal(ds.X_train[:, 1:], [[1, 0, 1], [0, 1, 0], [0, 1, 1], [1, 0, 0], [0, 1, 1], [0, 1, 0]])
+    np.testing.assert_array_equal(ds.X_val, ds.X_train[:3])
+    assert ds.preprocess == "standardize"
+    names = ("0", "1=a", "1=b", "2") if library in ("rows", "objects") else ("size", "kind=a", "kind=b", "there")
+    assert ds.features == ds.plan.features == names
+    assert make(X_train=X.tolist(), X_val=X[:3].tolist()).plan is None
 
 
 def test_splits_and_summary():
@@ -65,8 +131,11 @@ class OnDevice:
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"X_train": X.tolist()}, TypeError, ["X_train: expected a NumPy", "list", "np.asarray(X_train)"]),
-        ({"y_val": [0, 1, 2]}, TypeError, ["y_val: expected a NumPy array; got list"]),
+        ({"y_train": Y - 1}, ValueError, ["y_val: expected only labels that y_train has; got 2 at 2"]),
+        ({"y_train": Y > 0}, ValueError, ["y_val: expected only labels that y_train has; got 2 at 2"]),
+        ({"y_train": Y.astype(str)}, ValueError, ["y_val: expected labels like those of y_train (dtype <U"]),
+        ({"y_train": ["a", None, "b"] * 2}, ValueError, ["y_train: expected targets without gaps; got 2 miss"]),
+        ({"X_train": [["a", "b"], ["c"]]}, ValueError, ["X_train: row 1: expected 2 cells; got 1"]),
         ({"X_val": None}, TypeError, ["X_val: expected", "NoneType", "stratified_split"]),
         ({"X_train": OnDevice()}, TypeError, ["X_train", "OnDevice", "X_train.get()"]),
         ({"X_train": np.ma.masked_less(X, 3)}, TypeError, ["X_train", "mask", "filled"]),
@@ -75,14 +144,8 @@ class OnDevice:
         ({"X_val": X[:0], "y_val": Y[:0]}, ValueError, ["X_val: expected at least one sample"]),
         ({"X_train": X[:, :0]}, ValueError, ["X_train: expected at least one feature"]),
         ({"X_train": X[:, 0]}, ValueError, ["X_train: expected shape (N, D)", "reshape(-1, 1)"]),
-        ({"X_train": X.astype(object)}, TypeError, ["X_train: expected numbers; got dtype object"]),
-        ({"X_train": X.astype(str)}, TypeError, ["X_train: expected numbers; got dtype <U"]),
         ({"X_train": X.astype(complex)}, TypeError, ["X_train: expected numbers; got dtype complex128"]),
-        ({"y_train": Y.astype(float)}, TypeError, ["y_train", "dtype float64", "astype(int)"]),
-        ({"y_train": Y > 0}, TypeError, ["y_train", "dtype bool", "astype(int)"]),
         ({"y_train": Y + 0.5}, TypeError, ["y_train", "dtype float64", "labels are whole numbers"]),
-        ({"y_train": Y.astype(str)}, TypeError, ["dtype <U", "np.unique(np.concatenate([y_train, y_val])"]),
-        ({"y_train": Y - 1}, ValueError, ["y_train: expected labels 0, 1, ...; got -1 at 0"]),
         ({"y_train": Y.reshape(6, 1)}, ValueError, ["y_train: expected shape", "(6, 1)", ".ravel()"]),
         ({"y_train": Y.reshape(6, 1, 1)}, ValueError, ["y_train: expected shape (N,)", "(6, 1, 1)"]),
         ({"y_train": Y * 0 + 3}, ValueError, ["y_train: expected at least 2", "label 3"]),

@@ -103,7 +103,7 @@ def test_levels_that_training_did_not_have(plan):
     ("columns", "message"),
     [
         ({"size": ["1", "a lot", "2"]}, "row 1, column 'size': expected a number, as in training; got 'a lot'"),
-        ({"size": ["1", "2", "1,5"]}, "row 2, column 'size': .* got '1,5'; write numbers with one decimal sign"),
+        ({"size": ["1", "2", "1,5"]}, "row 2, column 'size': .* got '1,5'; the decimal sign is '.', as in training"),
         ({"size": [1, np.inf, 2]}, "row 1, column 'size': expected a finite number; got inf"),
         ({"size": [1, 1e200, 2]}, "row 1, column 'size': expected a number of size 1e.150 or less"),
         ({"colour": [1, 2, 3]}, "row 0, column 'colour': expected text such as blue, green, grey, .* got '1'"),

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends import Backend, Memory, get_backend
-from fcnet.backends.device import InTurn, recorded
+from fcnet.backends.device import CallSequence, recorded
 from tests.guard.array import LOG, NAME, Event, GuardArray, HiddenWait, Log, device_array, inside, new
 from tests.guard.xp import GUARDED, UFUNCS, Namespace
 
@@ -91,7 +91,7 @@ class GuardBackend(Backend):
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        return InTurn(recorded(calls))
+        return CallSequence(recorded(calls))
 
     def memory(self) -> Memory:
         return get_backend("cpu").memory()

@@ -152,8 +152,8 @@ def chosen(op, *args, **kwargs):
 def kernels_of(program):
     """The modules whose kernels a compiled step calls or plays."""
     for part in program.calls:
-        entries = getattr(part, "entries", None)
-        yield from [part.func.__module__] if entries is None else [e.player._function.__module__ for e in entries]
+        entries = getattr(part, "thunks", None)
+        yield from [part.func.__module__] if entries is None else [e.thunk._function.__module__ for e in entries]
 
 
 @pytest.mark.usefixtures("cpu_kernels")
@@ -180,7 +180,6 @@ class TestPreconditions:
     def test_others_go_to_the_reference(self, z):
         assert not chosen(F.bias_activation_dropout_forward, z, self.b)
         assert not chosen(F.softmax_loss, z, np.zeros(z.shape[:-1], int))
-        assert not chosen(F.softmax_loss, self.z, np.eye(4, dtype=np.float32)[[0] * 6])
 
     def test_read_only_arrays_go_to_the_reference(self):
         z = self.z.copy()
@@ -285,7 +284,8 @@ def test_compiling_is_said_once_and_cached(tmp_path):
 @pytest.mark.parametrize(("flags", "said"), [((), 1), (("--quiet",), 0)])
 def test_a_command_says_that_it_compiles_unless_it_shall_be_quiet(flags, said, tmp_path):
     command = ["train", "--data", "spirals", "--epochs", "1", "--out", str(tmp_path / "run"), *flags]
-    code = f"import sys; from fcnet.cli import main; sys.exit(main({command!r}))"
+    one_of_them = "from fcnet.backends.cpu import loader; loader.MODULES = ('loss',)"  # to compile all takes long
+    code = f"import sys; from fcnet.cli import main; {one_of_them}; sys.exit(main({command!r}))"
     done = python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     assert done.stderr.count("fcnet: compiling CPU kernels, once for this machine ...\n") == said
 

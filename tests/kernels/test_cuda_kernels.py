@@ -302,6 +302,34 @@ def test_losses(name, shape, rng, kernels, up, dtype):
     assert_close(down(dscores), expected[1], dtype, "loss")
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [*(("softmax", kind) for kind in ("labels", "rows")), ("svm", "labels"), ("mse", "rows"), ("bce", "rows")],
+)
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (70, 10), (33, 70), (2100, 33)], ids=str)
+def test_losses_of_targets(name, targets, weighted, shape, rng, kernels, up, dtype):
+    scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
+    if targets == "rows":
+        y = (rng.dirichlet(np.ones(shape[1]), size=shape[0]) if name == "softmax" else rng.random(shape)).astype(dtype)
+    weights = rng.random(shape[0]).astype(dtype) if weighted else np.ones(shape[0], dtype)
+    expected = F.weighted_loss.reference(scores.astype(float), y, weights.astype(float), name)
+    if weighted:
+        found = run(kernels["weighted_loss"], up(scores), up(y), up(weights), name)
+    else:
+        found = run(kernels[f"{name}_loss"], up(scores), up(y))
+    for got, want in zip(found, expected, strict=True):
+        assert_close(down(got), np.asarray(want), dtype, "loss")
+
+
+def test_smoothed_labels(kernels, up, dtype):
+    y = np.array([2, 0, 7, -1])
+    for kind in ("int64", "int32"):
+        found = run(kernels["smooth_labels"], up(y.astype(kind)), 3, 0.3, dtype)
+        np.testing.assert_array_equal(down(found), F.smooth_labels.reference(y, 3, 0.3, dtype))
+    assert not kernels["smooth_labels"].fits(up(np.eye(3)), 3, 0.3, dtype)
+
+
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
 def test_nan_shows_in_the_loss(name, kernels, up):
     loss, _ = run(kernels[name], up(np.array([[0.5, np.nan, 1.0], [0.1, 0.2, 0.3]])), up(np.array([2, 0])))
@@ -418,7 +446,7 @@ def test_all_integer_labels_take_one_path(name, kind, rng, kernels, up, dtype):
     labels = up(np.repeat(y, 2))[::2] if kind == "strided" else up(y.astype(kind))
     for got, want in zip(run(kernels[name], scores, labels), expected, strict=True):
         np.testing.assert_array_equal(down(got), down(want))
-    assert not kernels[name].fits(scores, up(np.eye(10)[y]))  # shares of the classes: the reference's
+    assert kernels[name].fits(scores, up(np.eye(10)[y])) is (name == "softmax_loss")
     assert not kernels[name].fits(scores, y)  # on the host
 
 

@@ -24,7 +24,8 @@ from tests.tolerances import assert_close
 CPU = get_backend("cpu")
 FUNCTIONS = {rule.update.reference.__name__: rule for rule in RULES.values()}
 SERVED = {
-    *("matmul", "matmul_backward", "affine_forward", "affine_backward", "softmax_loss", "svm_loss", "l2_penalty"),
+    *("matmul", "matmul_backward", "affine_forward", "affine_backward", "l2_penalty"),
+    *("softmax_loss", "svm_loss", "mse_loss", "bce_loss", "weighted_loss", "smooth_labels"),
     *(f"{kind}_activation_dropout_forward" for kind in ("bias", "batchnorm", "layernorm")),
     *(f"{kind}_activation_dropout_backward" for kind in ("bias", "batchnorm", "layernorm")),
     *FUNCTIONS,
@@ -51,7 +52,7 @@ def test_only_these_are_served(tables):
     """A new kernel needs a look at what it must refuse, here."""
     for device, (kernels, _) in tables.items():
         assert set(kernels) <= SERVED, device
-    assert not any(name in SERVED for name in ("plain_dropout_forward", "weighted_loss", "smooth_labels", "mse_loss"))
+    assert not any(name in SERVED for name in ("plain_dropout_forward", "activate", "l1_penalty", "max_norm"))
 
 
 def layouts(array):
@@ -104,18 +105,23 @@ def test_units(kind, activation, keep, rng, dtype):
 
 
 @pytest.mark.usefixtures("cpu_kernels")
-@pytest.mark.parametrize("name", ["softmax", "svm"])
+@pytest.mark.parametrize("name", F.LOSSES)
 def test_losses(name, rng, dtype):
     op, y = F.LOSSES[name].function, rng.integers(4, size=6)
     one_hot = np.eye(4)[y]
     smooth = 0.7 * one_hot + 0.3 / 4 if name == "softmax" else one_hot
     targets = [y, y.astype("uint8"), y.astype("int32"), np.repeat(y, 2)[::2], one_hot.astype(dtype), one_hot > 0]
     targets += [one_hot.astype(int), smooth.astype(dtype), smooth.astype("float64")]
+    if name in F.NUMERIC:
+        targets = [given for _, given in layouts(one_hot.astype(dtype)) if given.shape == one_hot.shape]
     for (layout, scores), target in itertools.product(layouts(rng.standard_normal((6, 4)).astype(dtype)), targets):
         t = target[: scores.shape[-2]]
         t = np.stack([t, t]) if layout == "stack" else t
         served = op.choose(scores, t) is not op.reference
-        assert served <= (scores.ndim == 2 and t.ndim == 1), (layout, "rows are the reference's")
+        rows = name != "svm" and t.ndim == 2 and t.dtype == dtype
+        assert served <= (scores.ndim == 2 and (t.ndim == 1 or rows)), (layout, "other rows are the reference's")
+        if layout == "contiguous":
+            assert served == (t.ndim == 1 or (rows and t.flags.c_contiguous))
         expected = op.reference(scores, t)
         given = {"loss": np.empty(scores.shape[:-2], dtype), "dscores": np.empty(scores.shape, dtype)}
         strided = {"dscores": np.empty((*scores.shape[:-1], 8), dtype)[..., ::2]}
@@ -123,7 +129,32 @@ def test_losses(name, rng, dtype):
             for got, want in zip(op(scores, t, **outputs), expected, strict=True):
                 assert_close(np.asarray(got), np.asarray(want).astype(float), dtype, "loss")
         weights = rng.random(scores.shape[:-1]).astype(dtype)
-        assert F.weighted_loss.choose(scores, t, weights, name) is F.weighted_loss.reference
+        assert (F.weighted_loss.choose(scores, t, weights, name) is not F.weighted_loss.reference) is served
+        expected = F.weighted_loss.reference(scores, t, weights, name)
+        for got, want in zip(F.weighted_loss(scores, t, weights, name), expected, strict=True):
+            assert_close(np.asarray(got), np.asarray(want).astype(float), dtype, "loss")
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+def test_smoothed_labels(dtype):
+    y = np.array([2, 0, 7, -1])
+    expected = F.smooth_labels.reference(y, 3, 0.3, dtype)
+    for labels in (y, y.astype("int32"), np.repeat(y, 2)[::2]):
+        np.testing.assert_array_equal(
+            REGISTRY["smooth_labels"].choose(y % 3, 3, 0.3, dtype)(labels, 3, 0.3, dtype), expected
+        )
+    rows = np.eye(3, dtype=dtype)
+    assert F.smooth_labels.choose(rows, 3, 0.3, dtype) is F.smooth_labels.reference
+
+
+@pytest.mark.usefixtures("cpu_kernels")
+@pytest.mark.parametrize("name", ["softmax", "bce"])
+def test_many_columns_of_targets_are_the_references(name, dtype):
+    """NumPy takes several exponentials at once."""
+    op = F.LOSSES[name].function
+    few, many = np.ones((2, 3), dtype), np.ones((2, 1000), dtype)
+    assert op.choose(few, few) is not op.reference
+    assert op.choose(many, many) is op.reference
 
 
 MODELS = [
@@ -206,7 +237,7 @@ class TestOnEitherDevice:
     def test_losses(self, fits, name, dtype):
         scores, y = np.ones((4, 3), dtype), np.array([0, 1, 2, 0])
         assert fits(name, scores, y)
-        assert not fits(name, scores, np.eye(3, dtype=dtype)[y])
+        assert fits(name, scores, np.eye(3, dtype=dtype)[y]) is (name == "softmax_loss")
         assert not fits(name, scores, np.eye(3, dtype=int)[y])
         assert not fits(name, scores, y.astype(dtype))
         assert not fits(name, np.stack([scores, scores]), np.stack([y, y]))
@@ -273,7 +304,7 @@ def test_an_output_of_another_shape_is_named(name, args, output, kernels, reques
     """Also by the kernels, which would write beside it."""
     request.getfixturevalue(kernels)
     with pytest.raises(ValueError, match=f"{name}: {output}: expected an array of shape .* to fill, got"):
-        REGISTRY[name](*args, **{output: WRONG})
+        getattr(F, name)(*args, **{output: WRONG})
 
 
 @pytest.mark.usefixtures("cpu_kernels")

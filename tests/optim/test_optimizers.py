@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fcnet.backends.step import Program
+from fcnet.backends.step import StepRecorder
 from fcnet.nn.params import ParamBuffer
 from fcnet.optim import RULES, Optimizer
 from tests import oracles
@@ -97,7 +97,7 @@ def test_learning_rate_may_be_set_between_updates(name, make, host, backend):
     """Also for a recorded update, which reads it on the device."""
     params, grads = make()
     start = host(params["W1"]).ravel()
-    optimizer, program = Optimizer(name, params, {"learning_rate": 0.1}), Program(backend)
+    optimizer, program = Optimizer(name, params, {"learning_rate": 0.1}), StepRecorder(backend)
     optimizer.update(grads, program)
     after_one = host(params["W1"]).ravel()
     optimizer.learning_rate = 0
@@ -137,7 +137,7 @@ def test_repeating_a_recorded_update_is_updating(name, make, host, backend):
     params, grads = make()
     other = copy.deepcopy(params)
     recorded, direct = Optimizer(name, params), Optimizer(name, other)
-    program = Program(backend)
+    program = StepRecorder(backend)
     recorded.update(grads, program)
     for _ in range(4):
         program.repeat()
@@ -149,7 +149,7 @@ def test_repeating_a_recorded_update_is_updating(name, make, host, backend):
 
 def test_an_update_allocates_nothing_of_the_size_of_a_parameter(name, guard):
     params = ParamBuffer(guard, {"W": (50, 50), "b": (50,)}, "float32")
-    optimizer, program = Optimizer(name, params), Program(guard)
+    optimizer, program = Optimizer(name, params), StepRecorder(guard)
     grads = params.like()
     optimizer.update(grads, program)
     with guard.recording() as log, guard.no_waits():
@@ -332,7 +332,7 @@ def test_neighbours_with_one_factor_are_updated_by_one_call(backend):
     )
 
     def calls(**factors):
-        program = Program(backend)
+        program = StepRecorder(backend)
         Optimizer("sgd", params, multipliers=factors).update(params.like(), program)
         return len(program.calls) - 1  # the last one counts the step
 

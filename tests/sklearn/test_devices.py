@@ -54,12 +54,14 @@ def test_inputs_on_a_device_stay_there(table, options, guard, host_of):
         if kind is FCNetClassifier:
             results += [found.predict_proba(x), found.decision_function(x), found.predict_log_proba(x)]
         score = found.score(x, targets)
+        weighted = found.score(x, targets, np.arange(len(X)))
         # A column of labels is looked at where rows are held out by class.
         assert max(event.nbytes for event in log.waits) <= max(8 * len(X), 8 * found.coefs_[0].size)
         assert sum(event.nbytes >= x.nbytes for event in log.waits + log.uploads) == 0
     assert found._fitted.model.device == "guard"
     assert all(isinstance(result, GuardArray) for result in results)
     assert score == pytest.approx(expected.score(X, y), rel=1e-9)
+    assert weighted == pytest.approx(expected.score(X, y, np.arange(len(X))), rel=1e-9)
     for mine, theirs in zip(found.coefs_, expected.coefs_, strict=True):
         assert_close(mine, theirs, "float64", "update")
     np.testing.assert_allclose(host_of(results[0]), expected.predict(X), rtol=1e-9)

@@ -1,5 +1,7 @@
 """The estimators against scikit-learn's own MLP: the same steps from the same weights, the same life around them."""
 
+import importlib
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fcnet.errors import MissingExtra
 from fcnet.sklearn import FCNetClassifier, FCNetRegressor
 from tests.tolerances import assert_close
 
@@ -150,6 +153,7 @@ def test_it_stops_when_scikit_learn_would():
         best = min(best, loss)
         if bad > 5:
             break
+    assert bad == 6
     assert number == one.n_iter_ == len(one.loss_curve_) < 2000
     assert one.best_loss_ == best
     assert one.loss_ == one.loss_curve_[-1]
@@ -176,7 +180,9 @@ def test_held_out_rows_say_when_to_stop():
     assert one.best_loss_ is None
     assert one.best_validation_score_ == max(one.validation_scores_) > 0.9
     assert len(one.validation_scores_) == len(one.val_loss_curve_) == one.n_iter_
-    given = FCNetClassifier(random_state=0, max_iter=300).fit(X[100:], y[100:], X_val=X[:100], y_val=y[:100])
+    given = FCNetClassifier(random_state=0, max_iter=40, learning_rate_init=0.3)
+    given.fit(X[100:], y[100:], X_val=X[:100], y_val=y[:100])
+    assert given.validation_scores_[-1] < given.best_validation_score_
     assert given.best_validation_score_ == given.score(X[:100], y[:100])  # the best weights are put back
     only_seen = FCNetClassifier(random_state=0, max_iter=50, tol=1e-2, early_stopping=False)
     only_seen.fit(X[100:], y[100:], X_val=X[:100], y_val=y[:100])
@@ -347,6 +353,16 @@ def test_parameters_out_of_range_are_refused():
         "learning_rate": "fast", "learning_rate_init": 0, "max_iter": 0, "momentum": 1, "early_stopping": "often",
         "normalization": "norm", "dropout_keep_ratio": 0, "preprocess": "scaled", "dtype": "float16", "loss": "mse",
     }  # fmt: skip
+    with pytest.raises(ValueError, match="schedule and learning_rate: expected one of them"):
+        FCNetClassifier(schedule="cosine", learning_rate="adaptive").fit(X, y)
     for name, value in wrong.items():
         with pytest.raises((ValueError, TypeError), match=name):
             FCNetClassifier(**{name: value}).fit(X, y)
+
+
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name == "sklearn" or name.startswith("fcnet.sklearn")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MissingExtra, match=r"fcnet\.sklearn needs scikit-learn, which is not installed: pip install"):
+        importlib.import_module("fcnet.sklearn")

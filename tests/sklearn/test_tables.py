@@ -127,6 +127,9 @@ def test_sparse_rows_give_what_is_asked_for(monkeypatch):
     dense = X.toarray()
     rows = SparseRows(X)
     np.testing.assert_array_equal(np.take(rows, np.array([3, 1, 3]), axis=0), dense[[3, 1, 3]])
+    out = np.full((2, 6), 7, dtype=np.float32)  # as a GPU's feed asks
+    np.take(rows, np.array([4, 0]), axis=0, out=out, mode="clip")
+    np.testing.assert_array_equal(out, dense[[4, 0]])
     monkeypatch.setattr("fcnet.data.sparse.DENSE", 13)
     assert [(part.start, part.stop) for part, _ in rows.parts()] == [(at, at + 2) for at in range(0, 10, 2)]
     np.testing.assert_array_equal(np.concatenate([part for _, part in rows.parts()]), dense)

@@ -16,9 +16,9 @@ from tests.tolerances import assert_close
 def library(request, monkeypatch):
     """Both ways to compute a metric."""
     if request.param == "own":
-        monkeypatch.setattr(judging, "_library", lambda: None)
+        monkeypatch.setattr(judging, "_library", None)
     else:
-        pytest.importorskip("sklearn")
+        monkeypatch.setattr(judging, "_library", pytest.importorskip("sklearn.metrics"))
     return request.param
 
 
@@ -54,7 +54,7 @@ def test_what_is_not_defined_is_nan_and_no_warning(library):
 @pytest.mark.parametrize("classes", [2, 4])
 def test_both_ways_agree(classes, monkeypatch):
     """On rows with ties, a class that is never predicted and one that is not in y."""
-    pytest.importorskip("sklearn")
+    monkeypatch.setattr(judging, "_library", pytest.importorskip("sklearn.metrics"))
     rng = np.random.default_rng(classes)
     y = rng.integers(0, max(2, classes - 1), 300)
     scores = rng.standard_normal((300, classes)).round(1) + 2 * (y[:, None] == np.arange(classes))
@@ -73,7 +73,15 @@ def test_both_ways_agree(classes, monkeypatch):
         ]
 
     theirs = figures()
-    monkeypatch.setattr(judging, "_library", lambda: None)
+    monkeypatch.setattr(judging, "_library", None)
     ours = figures()
     assert all(figure > 0 for figure in ours[:5])
     assert_close(np.array(ours), theirs, "float64", "norm")
+
+
+def test_scikit_learn_is_used_once_it_was_asked_for(monkeypatch):
+    metrics = pytest.importorskip("sklearn.metrics")
+    monkeypatch.setattr(judging, "_library", None)
+    judging.use_library()
+    monkeypatch.setattr(metrics, "f1_score", lambda *_, **__: 0.123)
+    assert judging.f1(Y, SAID) == 0.123

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fcnet
-from fcnet.backends.device import InTurn
+from fcnet.backends.device import CallSequence
 from fcnet.backends.numpy_backend import NumpyBackend
 from fcnet.progress import Progress
 from tests.small import blobs, solver
@@ -79,7 +79,7 @@ class TestDeviceThatMakesManySteps:
         made = []
 
         def compiled(self, calls, put_back=None):
-            step = InTurn(calls)
+            step = CallSequence(calls)
 
             def steps(count, rates=None):
                 made.append((count, rates))

@@ -255,7 +255,7 @@ def test_every_flag_of_train_is_one_of_search(capsys):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         flags.append({part.strip("[],") for part in capsys.readouterr().out.split() if part.startswith(("--", "[--"))})
-    assert flags[0] - flags[1] <= {"--force"}
+    assert flags[0] - flags[1] <= {"--force", "--cv", "--report"}
 
 
 def test_optuna_is_quiet_and_left_as_it_was(capfd):

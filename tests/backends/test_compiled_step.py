@@ -1,4 +1,4 @@
-"""Recorded steps played from tapes: the same bits as call by call, and only what can be played."""
+"""Recorded steps thunk_of from tapes: the same bits as call by call, and only what can be thunk_of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import get_backend
 from fcnet.backends.cpu import loader
-from fcnet.backends.device import Call, InTurn
+from fcnet.backends.device import CallSequence
+from fcnet.backends.step import StepRecorder
 from fcnet.optim import rules
 from tests.small import blobs, solver
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("cpu_kernels")
 
 
 def entries(program):
-    return [entry for part in program.calls for entry in getattr(part, "entries", ())]
+    return [entry for part in program.calls for entry in getattr(part, "thunks", ())]
 
 
 NETS = [
@@ -34,21 +35,21 @@ NETS = [
 
 
 @pytest.mark.parametrize("options", NETS, ids=str)
-def test_a_step_from_the_tape_is_the_step_call_by_call(options, monkeypatch):
+def test_a_compiled_step_is_the_step_call_by_call(options, monkeypatch):
     data = blobs(dtype="float32")
-    taped = solver(data, **options)
+    compiled = solver(data, **options)
     plain = solver(data, **options)
     for number in range(45):  # several epochs, with a short last batch each
-        taped.step()
+        compiled.step()
         with monkeypatch.context() as patch:
-            patch.setattr(loader, "compile", InTurn)
+            patch.setattr(loader, "compile", CallSequence)
             plain.step()
         if number == 20:
-            taped.optimizer.learning_rate = plain.optimizer.learning_rate = 3e-3
-    assert taped.loss_history == plain.loss_history
-    np.testing.assert_array_equal(taped.model.params.flat, plain.model.params.flat)
-    np.testing.assert_array_equal(taped.model.state.flat, plain.model.state.flat)
-    assert any(entries(program) for program in taped._programs.values())
+            compiled.optimizer.learning_rate = plain.optimizer.learning_rate = 3e-3
+    assert compiled.loss_history == plain.loss_history
+    np.testing.assert_array_equal(compiled.model.params.flat, plain.model.params.flat)
+    np.testing.assert_array_equal(compiled.model.state.flat, plain.model.state.flat)
+    assert any(entries(program) for program in compiled._programs.values())
     assert not any(entries(program) for program in plain._programs.values())
 
 
@@ -61,40 +62,41 @@ def test_a_small_step_is_one_call():
     assert len(entries(program)) > 10
 
 
-def test_float64_is_not_on_tape():
+def test_float64_has_no_thunks():
     one = solver(blobs(dtype="float64"), update_rule="adam", net_options={"dtype": "float64"})
     one.step()
     (program,) = one._programs.values()
-    names = {entry.player._function.__name__ for entry in entries(program)}
-    assert names == {"_play_advance", "_play_batch_rows", "_play_gather"}  # integers, and rows of any kind
+    names = {entry.thunk._function.__name__ for entry in entries(program)}
+    assert names == {"_thunk_advance", "_thunk_batch_rows", "_thunk_gather"}  # integers, and rows of any kind
 
 
 class TestCompile:
     """What `Backend.compile` does with single calls."""
 
     def program(self, op, *args, **kwargs):
-        function = op.choose(*args, **kwargs)
-        return get_backend("cpu").compile([Call(function, *args, **kwargs)])
+        recorder = StepRecorder(get_backend("cpu"))
+        recorder(op, *args, **kwargs)
+        return get_backend("cpu").compile(recorder.calls)
 
-    def test_the_call_is_not_made_when_it_is_recorded(self):
+    def test_the_call_is_made_once_when_it_is_recorded(self):
         w = np.ones(8, np.float32)
         rate = np.array([0.5])
         program = self.program(rules.sgd, w, np.ones_like(w), rate, work=w)
         assert len(entries(program)) == 1
-        assert (w == 1).all()
-        program()
         assert (w == 0.5).all()
+        program()
+        assert (w == 0).all()
         rate[0] = 0.25
         program()
-        assert (w == 0.25).all()
+        assert (w == -0.25).all()
 
     def test_a_rate_given_as_a_number_stays_a_call(self):
         w = np.ones(8, np.float32)
         program = self.program(rules.sgd, w, np.ones_like(w), 0.5, work=w)
         assert entries(program) == []
-        assert (w == 1).all()
-        program()
         assert (w == 0.5).all()
+        program()
+        assert (w == 0).all()
 
     def test_large_arrays_stay_calls(self):
         w = np.ones(100_001, np.float32)
@@ -125,28 +127,23 @@ class TestCompile:
         program()
         np.testing.assert_array_equal(batch, expected)
 
-    def test_other_threads_go_on_while_one_records(self):
+    def test_other_threads_are_not_traced_while_one_records(self):
         from fcnet.backends.cpu import jit
 
-        made = []
-
-        def call():
-            w = np.ones(8, np.float32)
-            rules.sgd(w, np.ones_like(w), np.array([0.5]), work=w)
-            made.append(w[0])
-
-        jit.takers[threading.get_ident()] = lambda *_: pytest.fail("taken down for another thread")
-        try:
-            thread = threading.Thread(target=call)
+        w = np.ones(8, np.float32)
+        with jit.tracing() as trace:
+            thread = threading.Thread(target=rules.sgd, args=(w, w.copy(), np.array([0.5])), kwargs={"work": w})
             thread.start()
             thread.join()
-        finally:
-            jit.takers.clear()
-        assert made == [0.5]
+            assert (w == 0.5).all()
+            assert trace.loops == []
+            rules.sgd(w, w.copy(), np.array([0.5]), work=w)
+            assert len(trace.loops) == 1
+        assert jit.traces == {}
 
-    def test_after_a_refusal_nothing_is_taken_down(self):
-        from fcnet.backends.cpu import jit
+    def test_after_an_error_nothing_is_traced(self):
+        from fcnet.backends.cpu import compiled_step, jit
 
-        w = np.ones(100_001, np.float32)
-        self.program(rules.sgd, w, w, np.ones(1), work=w)
-        assert jit.takers == {}
+        with pytest.raises(ZeroDivisionError):
+            compiled_step.first_call(lambda: 1 / 0)
+        assert jit.traces == {}

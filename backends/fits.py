@@ -1,0 +1,104 @@
+"""What the kernels of an op ask of its arguments, on any device; `on` says what suits the device's memory.
+
+An op's own check has compared shapes and dtypes before a kernel is looked for, so nothing here compares them again.
+Left to ask: how many axes, and whether the arrays lie in memory as a kernel walks through them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from fcnet.backends.caches import EPS, MOMENTUM, Array, HiddenCache
+
+
+class Layout(Protocol):
+    """What the kernels of a device take."""
+
+    def floats(self, *arrays: Any) -> bool:
+        """Whether these are contiguous arrays of one floating dtype, which may be written to."""
+
+    def integers(self, *arrays: Any) -> bool:
+        """Whether these are contiguous int64 vectors."""
+
+
+def given(*arrays: Array | None) -> list[Array]:
+    """Return those that are there."""
+    return [array for array in arrays if array is not None]
+
+
+def matmul(on: Layout, x: Array, w: Array, *, out: Array | None = None, precision: str | None = None) -> bool:
+    return x.ndim == w.ndim == 2 and on.floats(x, w, *given(out))
+
+
+def matmul_backward(
+    on: Layout, dout: Array, x: Array, w: Array, *, need_dx: bool = True, dx: Array | None = None,
+    dw: Array | None = None, precision: str | None = None,
+) -> bool:  # fmt: skip
+    return dout.ndim == x.ndim == w.ndim == 2 and on.floats(dout, x, w, *given(dx, dw))
+
+
+def affine_forward(
+    on: Layout, x: Array, w: Array, b: Array, *, out: Array | None = None, precision: str | None = None
+) -> bool:
+    return x.ndim == w.ndim == 2 and on.floats(x, w, b, *given(out))
+
+
+def affine_backward(
+    on: Layout, dout: Array, cache: tuple, *, need_dx: bool = True, dx: Array | None = None, dw: Array | None = None,
+    db: Array | None = None, precision: str | None = None,
+) -> bool:  # fmt: skip
+    return dout.ndim == cache[0].ndim == cache[1].ndim == 2 and on.floats(dout, *cache, *given(dx, dw, db))
+
+
+def preprocess(on: Layout, x: Array, shift: Array, scale: Array, *, out: Array | None = None) -> bool:
+    return x.ndim == 2 and on.floats(shift, scale, *given(out))
+
+
+def advance(on: Layout, counters: Array, increments: Array) -> bool:
+    return on.integers(counters, increments)
+
+
+def record_step(on: Layout, losses: Array, counters: Array, increments: Array, loss: Array) -> bool:
+    return losses.ndim == 1 and on.floats(losses, loss) and on.integers(counters, increments)
+
+
+# Fused hidden layers: kernels act on ReLU, whose output holds all that its backward pass needs.
+
+
+def bias_activation_dropout_forward(
+    on: Layout, z: Array, b: Array, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *,
+    hidden: Array | None = None, out: Array | None = None, cache: HiddenCache | None = None,
+) -> bool:  # fmt: skip
+    return _relu(on, activation, cache, z, b, hidden, out)
+
+
+def batchnorm_activation_dropout_forward(
+    on: Layout, z: Array, b: Array, gamma: Array, beta: Array, activation: str = "relu", keep_ratio: float = 1.0,
+    rng: Any = None, *, running_mean: Array | None = None, running_var: Array | None = None,
+    momentum: float = MOMENTUM, eps: float = EPS, x_hat: Array | None = None, out: Array | None = None,
+    cache: HiddenCache | None = None,
+) -> bool:  # fmt: skip
+    return _relu(on, activation, cache, z, b, gamma, beta, running_mean, running_var, x_hat, out)
+
+
+def layernorm_activation_dropout_forward(
+    on: Layout, z: Array, b: Array, gamma: Array, beta: Array, activation: str = "relu", keep_ratio: float = 1.0,
+    rng: Any = None, *, eps: float = EPS, x_hat: Array | None = None, out: Array | None = None,
+    cache: HiddenCache | None = None,
+) -> bool:  # fmt: skip
+    return _relu(on, activation, cache, z, b, gamma, beta, x_hat, out)
+
+
+def _relu(on: Layout, activation: str, cache: HiddenCache | None, z: Array, *others: Array | None) -> bool:
+    return activation == "relu" and z.ndim == 2 and on.floats(z, *given(*others), *_arrays_of(cache))
+
+
+def activation_dropout_backward(on: Layout, dout: Array, cache: HiddenCache, **grads: Array | None) -> bool:
+    """Whether a kernel serves the backward pass of a fused hidden layer, with or without normalisation."""
+    if cache.activation != "relu" or cache.needs_mask or cache.hidden.ndim != 2:
+        return False
+    return on.floats(*_arrays_of(cache), *given(*grads.values()))
+
+
+def _arrays_of(cache: HiddenCache | None) -> list[Array]:
+    return [] if cache is None else [cache.hidden, *given(*(cache.norm or ()))]
