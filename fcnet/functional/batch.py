@@ -51,7 +51,7 @@ def difference(backend: Backend, x: Array, shift: Array, *, out: Array | None = 
     return xp.add(out, lost, out=out)
 
 
-@accelerated("out", check=lambda x, limit, *, out=None: checks.outputs("smooth_clip", x.shape, out=out))
+@checked("out")
 def smooth_clip(backend: Backend, x: Array, limit: float, *, out: Array | None = None) -> Array:
     """out = x / sqrt(1 + (x / limit)²): nearly x near 0, never beyond ±limit; floats of any shape, may be x itself.
 

@@ -30,7 +30,7 @@ def run(*arguments, capsys):
     return code, out, err
 
 
-QUICK = ["--epochs", "40", "--lr", "0.01", "--hidden", "20", "--out", "run"]
+QUICK = ["--epochs", "40", "--batch-size", "20", "--lr", "0.01", "--hidden", "20", "--out", "run"]
 
 
 def test_regression_from_a_table(capsys):
