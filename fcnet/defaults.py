@@ -11,7 +11,8 @@ import math
 
 #: The rule; its hyperparameters are its own (`fcnet.optim.RULES`).
 UPDATE_RULE = "adam"
-#: Of the learning rate, where neither a schedule nor `lr_decay` is given: constant, then down to nearly nothing.
+#: Of the learning rate, where nobody says how it changes, nor how many epochs (so that a training that is made longer
+#: is one that was to be so long): constant, then down to nearly nothing.
 SCHEDULE = "flat_cosine"
 #: Of the inputs; see `fcnet.data.learn`.
 PREPROCESS = "auto"

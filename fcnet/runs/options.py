@@ -187,7 +187,7 @@ class TrainOptions:
         STEPS,
         None,
         str,
-        f"of the learning rate: {{}} (default: {defaults.SCHEDULE}, constant and then falling, without --lr-decay)",
+        f"of the learning rate: {{}} (default: {defaults.SCHEDULE}, falling late, without --epochs, --lr-decay)",
         names=("constant", "step", "exponential", "inverse", "cosine", "flat_cosine", "warmup"),
     )
     schedule_per: str | None = option(

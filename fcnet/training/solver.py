@@ -126,8 +126,9 @@ class Solver(Steps):
             lr_decay: the learning rate is multiplied by it after each epoch.
             schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
                 that gives a factor on the initial learning rate; it is asked for steps ahead, so it must depend on
-                nothing else. It has the last word on the rate. None, without `lr_decay`: "flat_cosine", constant in the
-                first half and then falling to nearly nothing, which gives way to a rate that is set by hand.
+                nothing else. It has the last word on the rate. None: the rate stays, or with neither `lr_decay` nor
+                `num_epochs` it is "flat_cosine": constant in the first half and then falling to nearly nothing, which
+                gives way to a rate that is set by hand.
             schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
             lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
             weight_decay: strength of decoupled decay of the weight matrices; None: the rule's own, 0 for most.
@@ -181,7 +182,7 @@ class Solver(Steps):
         metric_named(metric, model.objective)
         self.metric_name = metric
         self.verbose = bool(verbose)
-        by_default = schedule is None and schedule_config is None and lr_decay == 1 and update_rule in RULES
+        falling = num_epochs is None and schedule is None and schedule_config is None and lr_decay == 1
         how: dict[str, Any] = {
             "lr_decay": lr_decay,
             "schedule": schedule,
@@ -203,7 +204,7 @@ class Solver(Steps):
         else:
             with model.backend.allocating():
                 how |= {"epochs": self.num_epochs, "steps_per_epoch": steps_per_epoch}
-                if by_default:
+                if falling:
                     how |= {"schedule": defaults.SCHEDULE, "gives_way": True}
                 updates = Updates(model, update_rule, optim_config, **how)
         weights = self._check_data(class_weight)
@@ -547,7 +548,7 @@ class Solver(Steps):
             self._method,
             preprocess=self.preprocess,
             optimizer=self.update_rule,
-            batch_size=self.batch_size,
+            batch_size=None if self.full_batch else self.batch_size,
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
@@ -590,8 +591,12 @@ class Solver(Steps):
         return f"interrupted after epoch {last} of {self.num_epochs}" if last < self.num_epochs and patient else None
 
     def _tell_of_a_late_best(self, progress: Progress) -> None:
-        """A line if more epochs might have given a better network."""
-        if self.num_epochs > 1 and self.best_epoch == self.epoch == self.num_epochs and not self.converged:
+        """A line if more epochs might have given a better network; not of a training that is meant to be short."""
+        if (
+            self.num_epochs >= defaults.EPOCHS
+            and self.best_epoch == self.epoch == self.num_epochs
+            and not self.converged
+        ):
             progress.say(
                 f"the best epoch was the last, {self.num_epochs}: more of them may do better (num_epochs, or --epochs)"
             )
