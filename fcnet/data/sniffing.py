@@ -169,19 +169,20 @@ def _named_by_numbers(first: Sequence[str], body: Sequence[Sequence[str]], decim
         if list(first) in below or alike > len(below) / 2:
             return None
         return Header(True, False, f"it counts the columns, {first[0]} to {first[-1]}")
-    if len(whole) < 3 or any(
-        number(cell, decimal) is not None for cell in first if not re.fullmatch(r"[+-]?\d+", cell)
-    ):
+    if any(number(cell, decimal) is not None for cell in first if not re.fullmatch(r"[+-]?\d+", cell)):
         return None
     if not _evenly_stepped(values):
         return None
     stepped = sum(_evenly_stepped([number(cell, decimal) for cell in cells]) for cells in below)
-    if stepped > 0.1 * len(below):
+    if len(values) > 2 and stepped > 0.1 * len(below):
         return None
-    apart = 0
+    outside = apart = 0
     for at, value in enumerate(values):
         found = [v for cells in below if (v := number(cells[at], decimal)) is not None]
-        apart += not found or not min(found) <= value <= max(found) or any(v != int(v) for v in found if abs(v) < 1e15)
+        outside += not found or not min(found) <= value <= max(found)
+        apart += not found or not min(found) <= value <= max(found) or any(v % 1 for v in found)
+    if len(values) == 2 and (outside < 2 or values[0] > values[1]):  # any two numbers are evenly stepped
+        return None
     if apart < len(values) / 2 and len(values) < 5:
         return None
     return Header(True, False, f"it rises evenly, {values[0]} to {values[-1]}, and the rows below do not")

@@ -75,8 +75,9 @@ def next_batch(
     shift: Array | None = None, scale: Array | None = None, *, batch: Array | None = None,
     targets: Array | None = None, rows: Array | None = None, raw: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
-    """The next mini-batch, with the cursor read on the device: rows = order[cursor : cursor + N], targets = y[rows] and
-    batch = X[rows], or (X[rows] - shift) * scale.
+    """Return the next mini-batch, with the cursor read on the device.
+
+    rows = order[cursor : cursor + N], targets = y[rows] and batch = X[rows], or (X[rows] - shift) * scale.
 
     Args:
         X: (n, D), any dtype. y: (n,) or (n, C).

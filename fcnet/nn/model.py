@@ -75,7 +75,7 @@ class FullyConnectedNet:
         seed: int = 0,
         device: str | Backend = "auto",
     ) -> None:
-        """A network with random weights.
+        """Make a network with random weights.
 
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
@@ -328,7 +328,7 @@ class FullyConnectedNet:
     # The training step. `run` makes each call at once or records it (fcnet.backends.step).
 
     def mask_streams(self, step: int | Array) -> list[MaskStream | None]:
-        """The random bits of each hidden layer's dropout at this step; `step` may be a device array."""
+        """Return the random bits of each hidden layer's dropout at this step; `step` may be a device array."""
         return [
             MaskStream(self.backend, self.seed, layer.index, step) if layer.keep_ratio < 1 else None
             for layer in self.hidden
@@ -366,7 +366,7 @@ class FullyConnectedNet:
         grads: ParamBuffer,
         weights: Array | None = None,
     ) -> Array:
-        """The loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
+        """Return the loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
         scores, caches = self.forward(run, x, streams)
         loss, dscores = self.objective.loss_and_gradient(run, scores, y, weights)
         self.backward(run, dscores, caches, grads)
@@ -433,9 +433,11 @@ class FullyConnectedNet:
         return self._evaluate(X, batch_size, lambda scores: scores)
 
     def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """What the network says: with "softmax" and "svm" the class with the highest score, (N,) integers; with "mse"
-        the values in the targets' units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and
-        1 (1 where the probability is above 1/2); values and labels are (N, C), or (N,) if C is 1.
+        """Return what the network predicts.
+
+        With "softmax" and "svm" the class with the highest score, (N,) integers; with "mse" the values in the targets'
+        units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and 1 (1 where the probability
+        is above 1/2); values and labels are (N, C), or (N,) if C is 1.
         """
         return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
 
@@ -480,7 +482,7 @@ class FullyConnectedNet:
         return both
 
     def evaluate(self, x: Array) -> Array:
-        """Evaluation mode on the device: scores (N, C) of raw device inputs; nothing is checked or copied."""
+        """Return scores (N, C) of raw device inputs in evaluation mode; nothing is checked or copied."""
         return self.evaluate_prepared(self.prepare(direct, x))
 
     def evaluate_prepared(self, x: Array, streams: Sequence[MaskStream | None] | None = None) -> Array:
@@ -493,7 +495,7 @@ class FullyConnectedNet:
         return self._of_parts(X, batch_size, lambda x: finish(self.evaluate(x)))
 
     def _of_parts(self, X: Array, batch_size: int, function: Any) -> Array:
-        """What `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
+        """Return what `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
         if is_frame(X) or (self.plan is not None and is_table(X)):
             X = self._planned(X)
         check_input("X", X, self.input_dim, self.dtype)
@@ -510,7 +512,7 @@ class FullyConnectedNet:
         return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
 
     def _planned(self, table: Any) -> np.ndarray:
-        """The inputs (N, D) that the plan makes of a table; without a plan, the columns `features`, all numbers."""
+        """Return the inputs (N, D) that the plan makes of a table; without a plan, the numbers of `features`."""
         if self.plan is not None:
             return self.plan.apply(table)
         if self.features is None:

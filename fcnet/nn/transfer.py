@@ -25,7 +25,7 @@ def pretrained(
     device: str | Backend | None = None,
     **options: Any,
 ) -> FullyConnectedNet:
-    """A new network on the lower layers of `source`.
+    """Return a new network on the lower layers of `source`.
 
     Args:
         source: a network, or where one was saved; it is not changed.

@@ -75,7 +75,7 @@ _EXAMPLES = {"every": 5, "decay": 0.05, "warmup": 5}  # of what has no default
 
 
 def make_schedule(name: str, config: Mapping[str, Any] | None, epochs: int, steps_per_epoch: int) -> Schedule:
-    """A schedule by its name in `SCHEDULES`, as a function of the step.
+    """Return a schedule by its name in `SCHEDULES`, as a function of the step.
 
     Args:
         config: the function's parameters, and for any: `warmup`, so many smaller steps before it begins; `per`,

@@ -74,7 +74,7 @@ def unpack(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """The metadata and tensors of a safetensors file."""
+    """Return the metadata and tensors of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -94,7 +94,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, str], dict[str, np.ndarray]]
 
 
 def _check_first_format(path: Path, description: Mapping[str, Any], tensors: Tensors) -> None:
-    """The tensors' bytes are those that were saved; nothing says so of the rest."""
+    """Check that the tensors' bytes are those that were saved; nothing says so of the rest."""
     expected = description.get("sha256")
     if not isinstance(expected, dict) or set(expected) != set(tensors):
         odd = ", ".join(sorted(set(expected) ^ set(tensors))) if isinstance(expected, dict) else "no checksums"

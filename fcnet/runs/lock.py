@@ -62,7 +62,7 @@ class Lock:
             return False
 
     def move(self, folder: Path) -> None:
-        """The folder has another name now."""
+        """Note that the folder has another name now."""
         self.path = folder / NAME
 
     def release(self) -> None:

@@ -31,7 +31,7 @@ GROUPS = (COMMON, DATA, NETWORK, REGULARISATION, STEPS, START, MACHINE)
 def option(
     group: str, default: Any, kind: type, help: str, *, names: Sequence[str] = (), metavar: str | None = None
 ) -> Any:
-    """A field of `TrainOptions`.
+    """Return a field of `TrainOptions`.
 
     Args:
         group: one of `GROUPS`.
@@ -308,7 +308,7 @@ _REMEDIES = {
 def in_users_words(
     message: str, file: str | None = None, from_file: Container[str] = (), known: Container[str] | None = None
 ) -> str:
-    """A message in which arguments of Python stand by their flags, or at its beginning by the file they were set in.
+    """Return a message that names arguments of Python by their flags, or by the file they were set in.
 
     `known` are the options that there is a flag for; None: all of `TrainOptions`. What is quoted or a path, and a list
     of valid names, is left as it is: it may be the user's own.
@@ -355,7 +355,7 @@ _SAID = re.compile(_SET.pattern.replace("(?!)", r"(?<![\w./\\-])[a-z]\w*_\w+(?![
 
 
 def _mentions(message: str, spelled: Callable[[str], str | None], said: re.Pattern[str] = _SAID) -> str:
-    """The message with `spelled` for each argument in it; a flag that it already names beside one is said once."""
+    """Return the message with `spelled` for each argument in it; a flag already named beside one is said once."""
 
     def replaced(found: re.Match[str]) -> str:
         name = spelled(found["given"] or found["alone"] or "")
@@ -369,12 +369,12 @@ def _mentions(message: str, spelled: Callable[[str], str | None], said: re.Patte
 
 
 def flag(name: str) -> str:
-    """The spelling of an option on the command line and in TOML: batch_size -> batch-size, from_ -> from."""
+    """Return the spelling of an option on the command line and in TOML: batch_size -> batch-size, from_ -> from."""
     return name.rstrip("_").replace("_", "-")
 
 
 def names_of(option: str) -> tuple[str, ...]:
-    """What a shell completes an option of `TrainOptions` to."""
+    """Return what a shell completes an option of `TrainOptions` to."""
     return TrainOptions.__dataclass_fields__[option].metadata["names"]
 
 
@@ -387,7 +387,7 @@ def merged(*layers: Mapping[str, Any]) -> TrainOptions:
 
 
 def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dict[str, Any]:
-    """The options of `table` in a TOML file, by name, checked for names and types.
+    """Return the options of `table` in a TOML file, by name, checked for names and types.
 
     Raises:
         FileNotFoundError, ValueError: as the message says.
@@ -444,7 +444,7 @@ def to_list(names: str | list[str]) -> list[str]:
 
 
 def parsed(where: str, text: str, kind: type) -> Any:
-    """The value of this kind that a text spells, as on the command line. Raises ValueError that begins with `where`."""
+    """Return the value of this kind that a text spells. Raises ValueError that begins with `where`."""
     if kind is bool:
         value: Any = {"true": True, "false": False}.get(text.lower(), text)
     elif kind in (int, float):
@@ -549,7 +549,7 @@ def schedule_of(options: TrainOptions) -> dict[str, Any]:
 
 
 def to_save(options: TrainOptions) -> dict[str, Any]:
-    """What a run directory's configuration holds, in the spelling of TOML."""
+    """Return what a run directory's configuration holds, in the spelling of TOML."""
     return {
         flag(field.name): getattr(options, field.name)
         for field in dataclasses.fields(options)
@@ -564,7 +564,7 @@ IN_PYTHON = "made-in-python"
 
 
 def of_network(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of what a network's layers are like, from its `config`."""
+    """Return the options of what a network's layers are like, from its `config`."""
     return {
         "hidden": list(config["hidden_dims"]),
         "activation": ",".join(to_list(config["activation"])),

@@ -283,6 +283,13 @@ def test_whether_the_first_row_holds_names(write, first, header):
     assert (other.header, other.notes) == (not header, ())
 
 
+def test_two_years_are_names_where_no_value_is_like_them(write):
+    rows = [f"{'abc'[i % 3]},{i * 7 % 31}.5,{i * 3 % 11}\n" for i in range(30)]
+    assert read_table(write("name,2001,2002\n" + "".join(rows))).names == ("name", "2001", "2002")
+    assert not read_table(write("".join(rows))).header
+    assert not read_table(write("a,12,7\n" + "".join(rows))).header
+
+
 def test_text_everywhere(write):
     rows = "".join(f"{'abc'[i % 3]},{'de'[i % 2]},{'xy'[i % 2]}\n" for i in range(30))
     assert not read_table(write(rows)).header
