@@ -58,6 +58,10 @@ def _train(out):
 def _go_on(out):
     def work():
         if out.is_dir() and (out / rundir.MARKER).exists():  # killed after its last file was written
+            if not list((out / "checkpoints").glob("step-*")):  # its last could not be written, and that was said
+                whole = training()
+                found, same = bits_of(whole), (fcnet.load(out).params.flat == whole.model.params.flat).all()
+                return found if same else "another model"
             return bits(again(out))
         return bits_of(resumed(out)) if out.is_dir() else bits_of(training(out))
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 SHORT = {
-    parts.kills: 6,
+    parts.kills: 3,
     parts.calls: 60,
     parts.header: 400,
     parts.flips: 400,
@@ -45,6 +45,7 @@ def test_nothing_is_lost_or_believed(part, monkeypatch):
 
 
 @pytest.mark.parametrize("name", fuzz.corpus())
+@pytest.mark.filterwarnings("ignore::fcnet.errors.DataNotice")
 def test_the_corpus_is_read(name, tmp_path):
     """Else the fuzzing would be of files that are refused anyway."""
     read, wholes, file, _ = fuzz.corpus()[name]
