@@ -45,7 +45,7 @@ def cosine(t: float, *, total: float, floor: float = 0.0) -> float:
 
 
 def flat_cosine(t: int, *, total: int, floor: float = 0.02) -> float:
-    """factor = 1 for t ≤ total / 2; then floor + (1 - floor) (1 + cos(π (2 t / total - 1))) / 2, and floor from total on.
+    """factor = 1 for t ≤ total / 2; then floor + (1 - floor) (1 + cos(π (2 t / total - 1))) / 2, floor from total on.
 
     What is learned fast at a high rate settles at a low one, whenever the training ends. Source: Hu et al., "MiniCPM",
     2024 (warmup, stable, decay); Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
