@@ -32,6 +32,9 @@ golden: $(VENV)/.dev  ## the exact bits of ten small trainings, against those ke
 
 check: lint types golden test  ## what CI runs: lint, types, bits, tests
 
+crash-test: $(VENV)/.dev  ## kills, failing file calls, flipped bits, hostile files: what is lost or believed -> JSON (OUT=...)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.crash --out "$(or $(OUT),benchmarks/results/crash-test.json)"
+
 bench: $(VENV)/.dev  ## affine and batch norm, then what else a training step is made of, on every usable device
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.run --grid training
@@ -70,4 +73,4 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.train
 
-.PHONY: help train test lint types golden check bench bench-cpu docs gpu-check dev-cuda clean
+.PHONY: help train test lint types golden crash-test check bench bench-cpu docs gpu-check dev-cuda clean

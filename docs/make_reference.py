@@ -48,7 +48,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...] | None, str], ...] = (
         "Learning-rate schedules",
         "fcnet.optim.schedules",
         (
-            *("constant", "step", "exponential", "inverse", "cosine", "warmup"),
+            *("constant", "step", "exponential", "inverse", "cosine", "flat_cosine", "warmup"),
             "followed",
             "each_epoch",
             "make_schedule",

@@ -40,6 +40,7 @@ class Ours(Peer):
             ),
             update_rule="adam",
             optim_config={"learning_rate": LEARNING_RATE, "beta1": BETA1, "beta2": BETA2, "epsilon": EPSILON},
+            schedule="constant",
             batch_size=workload.batch,
             seed=SEED,
             verbose=False,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import fcnet.errors as errors
+from fcnet import defaults
 from fcnet.data.checks import (
     check_array,
     check_features,
@@ -55,7 +56,7 @@ class Dataset:
     name: str = "data"
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
-    preprocess: str = "none"
+    preprocess: str = defaults.PREPROCESS
     image_shape: tuple[int, ...] | None = None
     targets: str = "classes"
     sample_weight: np.ndarray | None = None

@@ -37,7 +37,8 @@ class FullyConnectedNet:
     Attributes:
         params: every trained tensor by name: W1, b1, [gamma1, beta1], W2, ... Assigning to an item copies.
         state: batch norm's running statistics by name: running_mean1, running_var1, ...
-        preprocessing: shift and scale (D,) applied to every input, or None; a Solver learns it from its training
+        preprocessing: shift and scale (D,) applied to every input, or None; with a `limit` they are then held smoothly
+            within plus and minus that; a Solver learns it from its training
             split. It is saved with the model.
         target_scaling: with the loss "mse" shift and scale (C,) of the targets, or None; a Solver learns it from its
             training split, and it is saved with the model. The loss, its gradients and `scores` are those of
@@ -130,6 +131,7 @@ class FullyConnectedNet:
         self.backend = get_backend(device)
         self.precision = precision_of(precision, self.dtype, self.backend)
         self._preprocessing: tuple[Array, Array, Array, Array] | None = None
+        self._limit: float | None = None
         self._frozen: tuple[int, ...] = ()
         self.classes: tuple[str, ...] | None = None
         self.features: tuple[str, ...] | None = None
@@ -249,12 +251,22 @@ class FullyConnectedNet:
             **self._options,
         }
 
-    def set_preprocessing(self, shift: Array, scale: Array) -> None:
-        """Apply (x - shift) * scale to every input from now on; host or device arrays (D,).
+    @property
+    def limit(self) -> float | None:
+        """What preprocessed inputs are held within, z / sqrt(1 + (z / limit)²), or None; see `set_preprocessing`."""
+        return self._limit
+
+    def set_preprocessing(self, shift: Array, scale: Array, limit: float | None = None) -> None:
+        """Make z = (x - shift) * scale of every input from now on; host or device arrays (D,).
+
+        Args:
+            limit: if given, z / sqrt(1 + (z / limit)²) of that: nearly z near 0, never beyond the limit.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, a limit that is not above 0.
         """
+        if limit is not None and not finite_real("limit", limit) > 0:
+            raise ValueError(f"limit: expected more than 0, got {limit}; leave it out for none")
         for name, value in (("shift", shift), ("scale", scale)):
             if getattr(value, "shape", None) != (self.input_dim,) or value.dtype.kind not in "fiu":
                 got = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") else type(value).__name__
@@ -263,6 +275,7 @@ class FullyConnectedNet:
         self.backend.use()
         with np.errstate(over="ignore"):  # what float32 cannot hold serves no bytes, for which alone it is there
             arrays = [self.backend.asarray(v, dtype=t) for t in ("float64", self.dtype) for v in (shift, scale)]
+        self._limit = None if limit is None else float(limit)
         if self._preprocessing is None:
             copies = [array.copy() for array in arrays]
             self._preprocessing = copies[0], copies[1], copies[2], copies[3]
@@ -308,7 +321,8 @@ class FullyConnectedNet:
             for name in others:
                 others[name] = self.backend.to_numpy(mine[name])
         if self.preprocessing is not None:
-            other.set_preprocessing(*(self.backend.to_numpy(array) for array in self.preprocessing))
+            shift, scale = (self.backend.to_numpy(array) for array in self.preprocessing)
+            other.set_preprocessing(shift, scale, self.limit)
         if self.target_scaling is not None and other.loss_name == "mse":
             other.set_target_scaling(*self.target_scaling)
         if other.objective.two_sided:
@@ -377,19 +391,23 @@ class FullyConnectedNet:
 
     @property
     def byte_scaling(self) -> tuple[Array, ...]:
-        """What uint8 inputs are preprocessed with, in the network's dtype: shift (D,) and scale (D,), or nothing."""
-        return () if self._preprocessing is None else self._preprocessing[2:]
+        """What uint8 inputs are preprocessed with while they are gathered, in the network's dtype: shift (D,) and scale
+        (D,), or nothing.
+        """
+        return () if self._preprocessing is None or self.limit is not None else self._preprocessing[2:]
 
     def prepare(self, run: Run, x: Array) -> Array:
         """Raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
         x = x.reshape(x.shape[0], -1)
         if self._preprocessing is None:
             return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
-        if x.dtype == "uint8":
+        if x.dtype == "uint8" and self.byte_scaling:
             return run(F.preprocess, x, *self.byte_scaling)
         shift, scale = self._preprocessing[:2]
         # In float64, then rounded: a column such as a time in seconds would lose its digits in float32.
         x = run(F.preprocess, x, shift, scale)
+        if self.limit is not None:
+            x = run(F.smooth_clip, x, self.limit)
         return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
 
     def loss(
@@ -542,6 +560,8 @@ class FullyConnectedNet:
         if self.preprocessing is not None:
             for name, value in zip(("shift", "scale"), self.preprocessing, strict=True):
                 tensors[f"preprocessing.{name}"] = to_numpy(value)
+        if self.limit is not None:
+            tensors["preprocessing.limit"] = np.array([self.limit])
         if self.target_scaling is not None:
             tensors |= zip(("targets.shift", "targets.scale"), self.target_scaling, strict=True)
         description: dict[str, Any] = {
@@ -629,6 +649,7 @@ def made_again(
 
 def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
     preprocessing = tensors.pop("preprocessing.shift", None), tensors.pop("preprocessing.scale", None)
+    limit = tensors.pop("preprocessing.limit", None)
     scaling = tensors.pop("targets.shift", None), tensors.pop("targets.scale", None)
     wanted = {**model.params.shapes, **model.state.shapes}
     if set(wanted) != set(tensors):
@@ -637,7 +658,7 @@ def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
     for name, tensor in tensors.items():
         (model.params if name in model.params else model.state)[name] = tensor
     if preprocessing[0] is not None and preprocessing[1] is not None:
-        model.set_preprocessing(*preprocessing)
+        model.set_preprocessing(*preprocessing, None if limit is None else float(limit[0]))
     if scaling[0] is not None and scaling[1] is not None:
         model.set_target_scaling(*scaling)
 

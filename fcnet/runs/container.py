@@ -27,7 +27,7 @@ def pack(kind: str, description: Mapping[str, Any], tensors: Tensors) -> bytes:
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    text = json.dumps({"format": FORMAT, "kind": kind, **description}, sort_keys=True)
+    text = json.dumps({"format": FORMAT, "kind": kind, **description})
     return save(contiguous, {"fcnet": f"{text}\n{digest(text, contiguous)}"})  # one text: two have no fixed order
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fcnet import defaults
 from fcnet.choices import rows
 from fcnet.errors import either, shown, unknown
 
@@ -125,7 +126,11 @@ class TrainOptions:
         metavar="NAME=LOW,HIGH",
     )
     preprocess: str | None = option(
-        DATA, None, str, "{} (default: by data set)", names=("none", "scale", "center", "standardize")
+        DATA,
+        None,
+        str,
+        "{} (default: by data set, auto for tables)",
+        names=("none", "scale", "center", "standardize", "robust", "auto"),
     )
     hidden: list[int] = option(
         COMMON, (100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net"
@@ -171,7 +176,7 @@ class TrainOptions:
     )
     optimizer: str = option(
         COMMON,
-        "adam",
+        defaults.UPDATE_RULE,
         str,
         "{}",
         names=(*RULES, *FULL_BATCH),
@@ -182,8 +187,8 @@ class TrainOptions:
         STEPS,
         None,
         str,
-        "of the learning rate: {}",
-        names=("constant", "step", "exponential", "inverse", "cosine", "warmup"),
+        f"of the learning rate: {{}} (default: {defaults.SCHEDULE}, falling late, without --epochs, --lr-decay)",
+        names=("constant", "step", "exponential", "inverse", "cosine", "flat_cosine", "warmup"),
     )
     schedule_per: str | None = option(
         STEPS, None, str, "what schedules and warm-up count: {} (default: epoch)", names=("epoch", "step")
@@ -191,8 +196,12 @@ class TrainOptions:
     schedule_every: int | None = option(STEPS, None, int, "step: the rate falls each time after so many")
     schedule_factor: float | None = option(STEPS, None, float, "step: what the rate is multiplied by (default: 0.1)")
     schedule_decay: float | None = option(STEPS, None, float, "exponential, inverse: how fast the rate falls")
-    schedule_total: int | None = option(STEPS, None, int, "cosine: from where on the rate stays low (default: the end)")
-    schedule_floor: float | None = option(STEPS, None, float, "cosine: the share of the rate that stays (default: 0)")
+    schedule_total: int | None = option(
+        STEPS, None, int, "cosine, flat_cosine: from where on the rate stays low (default: the end)"
+    )
+    schedule_floor: float | None = option(
+        STEPS, None, float, "cosine, flat_cosine: the share of the rate that stays (default: 0, 0.02)"
+    )
     warmup: int | None = option(STEPS, None, int, "so many smaller, rising rates come first")
     weight_decay: float | None = option(
         REGULARISATION,
@@ -212,10 +221,21 @@ class TrainOptions:
     lr_mult: str | None = option(
         START, None, CommaList, "factors on the learning rate of layers, such as 3=0.1,4=0.5", metavar="N=X"
     )
-    batch_size: int = option(COMMON, 100, int, "samples per step")
-    epochs: int = option(COMMON, 20, int, "passes over the training data")
+    batch_size: int | None = option(
+        COMMON, None, int, f"samples per step (default: {defaults.BATCH_SIZE}, or all if there are fewer)"
+    )
+    epochs: int | None = option(
+        COMMON,
+        None,
+        int,
+        f"passes over the training data (default: enough for {defaults.STEPS:,} steps, at least {defaults.EPOCHS})",
+    )
     patience: int | None = option(
-        REGULARISATION, None, int, "stop after so many epochs without a better validation accuracy"
+        REGULARISATION,
+        None,
+        int,
+        "stop after so many epochs without a better validation accuracy (default: without --epochs, three tenths of "
+        "them)",
     )
     metric: str | None = option(
         COMMON,
