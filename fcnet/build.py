@@ -49,15 +49,20 @@ def load_data(options: TrainOptions) -> Dataset:
     return dataset if options.cv is None else all_rows(dataset)
 
 
-def make_solver(options: TrainOptions, dataset: Dataset, *, verbose: bool) -> Solver:
+def make_solver(
+    options: TrainOptions, dataset: Dataset, *, verbose: bool, directory: RunDirectory | None = None
+) -> Solver:
     """Return the network and Solver that the options ask for, with a run directory.
 
     Raises:
         ValueError, TypeError: naming the option.
     """
-    directory = (
-        RunDirectory.numbered(dataset.name) if options.out is None else RunDirectory(options.out, force=options.force)
-    )
+    if directory is None:
+        directory = (
+            RunDirectory.numbered(dataset.name)
+            if options.out is None
+            else RunDirectory(options.out, force=options.force)
+        )
     options.loss = options.loss or DEFAULT_LOSS
     directory.config = to_save(options)
     return make_solver_without_run(options, dataset, directory, verbose=verbose)
@@ -108,6 +113,9 @@ def make_solver_without_run(
         seed=options.seed,
         verbose=verbose,
         out=directory,
+        checkpoint_every=options.checkpoint_every if options.checkpoints else None,
+        keep=options.keep,
+        on_nonfinite=options.on_nonfinite,
     )
 
 

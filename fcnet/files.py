@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shlex
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,19 +16,20 @@ from pathlib import Path
 def write_atomically(path: str | Path, data: bytes | str) -> None:
     """Write a file so that at any moment, a crash included, `path` holds the old content or the new, never a part.
 
+    What writers that were killed left beside it is removed.
+
     Raises:
         FileNotFoundError: the folder is not there; none is made.
         OSError: the folder cannot be written to; it names `path`, and nothing is left behind.
     """
     path = Path(path)
     check_parent(path)
-    temporary = stage(path, data)
-    with naming(path):
-        try:
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    staged = stage(path, data)
+    try:
+        staged.put()
+    except BaseException:
+        staged.discard()
+        raise
 
 
 def check_parent(path: Path) -> None:
@@ -38,8 +41,30 @@ def check_parent(path: Path) -> None:
         )
 
 
-def stage(path: Path, data: bytes | str) -> Path:
-    """Write `data` whole, and down to the disk, under a temporary name next to `path`, which is returned.
+class Staged:
+    """A file that is whole on the disk under a temporary name, locked while its writer lives."""
+
+    def __init__(self, path: Path, temporary: Path, descriptor: int) -> None:
+        """`temporary`, open as `descriptor`, is to become `path`."""
+        self.path, self.temporary, self._descriptor = path, temporary, descriptor
+
+    def put(self) -> None:
+        """Give it its name, down to the disk. Raises OSError: the folder cannot be written to any more."""
+        with naming(self.path):
+            os.replace(self.temporary, self.path)
+        sync_folder(self.path.parent)
+        os.close(self._descriptor)
+
+    def discard(self) -> None:
+        """Remove it, if it has not got its name."""
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+
+def stage(path: Path, data: bytes | str) -> Staged:
+    """Write `data` whole, and down to the disk, under a temporary name next to `path`.
 
     Raises:
         OSError: as `write_atomically`.
@@ -47,9 +72,12 @@ def stage(path: Path, data: bytes | str) -> Path:
     with naming(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        remove_temporaries(path)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        staged = Staged(path, Path(temporary), descriptor)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            lock(descriptor)
+            with os.fdopen(os.dup(descriptor), "wb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -58,10 +86,63 @@ def stage(path: Path, data: bytes | str) -> Path:
             os.umask(umask)
             os.chmod(temporary, 0o666 & ~umask)
         except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+            staged.discard()
             raise
-    return Path(temporary)
+    return staged
+
+
+def temporaries(path: Path) -> list[Path]:
+    """Return what writers of this file that were killed left beside it; a writer that lives has locked its own."""
+    dead = []
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                if lock(descriptor):
+                    dead.append(left)
+            finally:
+                os.close(descriptor)
+    return dead
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove `temporaries`."""
+    for left in temporaries(path):
+        with contextlib.suppress(OSError):
+            left.unlink()
+
+
+def sync_folder(path: Path) -> None:
+    """Let a name given in this folder outlive a loss of power, where folders can be told to."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders change their names in one step; False where the system has no such step."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(one))
 
 
 @contextlib.contextmanager

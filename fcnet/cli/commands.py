@@ -15,6 +15,7 @@ from fcnet.errors import unknown
 
 COMMANDS = {
     "train": "Train a network and write a run directory.",
+    "resume": "Go on with a training that was cut short, with the same bits; or make a finished one longer.",
     "evaluate": "Accuracy (or error) of a trained network, in all and by class or output.",
     "predict": "Classes or numbers of new samples, as CSV: a row per sample, in their order.",
     "info": "Versions, usable devices (and why others are not), data sets found.",

@@ -17,6 +17,7 @@ from fcnet.cli.parser import Parser, say
 from fcnet.cli.report import check_report, write_report
 from fcnet.errors import counted
 from fcnet.functional import Metric
+from fcnet.runs.checkpoints import FOLDER
 from fcnet.runs.options import TrainOptions
 from fcnet.tools.crossvalidation import cross_validate
 from fcnet.training.metrics import Figure, Outcome, outcome, own_figure
@@ -49,6 +50,20 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
     if options.cv is not None:
         scores = cross_validate(options, dataset, options.cv, partial(_tell_fold, options.cv, tell), shown=not quiet)
         tell(f"all {counted(len(dataset.X_train) + len(dataset.X_val), 'row')}: the network that is kept")
+    carry_out(solver, tell)
+    if scores is None:
+        judge(solver, tell)
+    else:
+        for metric, mean, deviation in zip(scores.metrics, scores.mean, scores.deviation, strict=True):
+            told = in_short(metric, mean, "test ")
+            places = len(told.rpartition(".")[2])
+            say(f"{told} ± {deviation:.{places}f} (mean ± standard deviation of {options.cv} folds)")
+    write_report(solver, scores, asked=options.report, quiet=quiet)
+    return 0
+
+
+def carry_out(solver: Solver, tell: Callable[[str], None]) -> None:
+    """Train, and tell what came of it."""
     started = time.perf_counter()
     try:
         solver.train()
@@ -57,17 +72,10 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
             raise
         _report(solver, time.perf_counter() - started, tell)
         done = int(solver.history[-1]["epoch"])
-        raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}") from None
+        run = solver.run
+        again = f"; fcnet resume {run.path} goes on" if run is not None and run.checkpoints.steps() else ""
+        raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}{again}") from None
     _report(solver, time.perf_counter() - started, tell)
-    if scores is None:
-        _judge(solver, tell)
-    else:
-        for metric, mean, deviation in zip(scores.metrics, scores.mean, scores.deviation, strict=True):
-            told = in_short(metric, mean, "test ")
-            places = len(told.rpartition(".")[2])
-            say(f"{told} ± {deviation:.{places}f} (mean ± standard deviation of {options.cv} folds)")
-    write_report(solver, scores, asked=options.report, quiet=quiet)
-    return 0
 
 
 def _tell_fold(
@@ -78,7 +86,7 @@ def _tell_fold(
     tell(f"fold {number} of {count}: {', '.join(told)}")
 
 
-def _judge(solver: Solver, tell: Callable[[str], None]) -> None:
+def judge(solver: Solver, tell: Callable[[str], None]) -> None:
     """Print what the network is worth; the last line holds the test accuracy or rmse if there is a test part."""
     splits, model, own = solver.data.splits(), solver.model, solver.model.objective.metric
     part = "test" if "test" in splits else "val"
@@ -118,7 +126,7 @@ def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None
     if solver.threshold == "auto" and solver.model.threshold is not None:
         tell(_threshold(solver, solver.model.threshold))
     assert solver.run is not None  # make_solver gives one
-    tell(f"wrote {solver.run.path}: {', '.join(sorted(p.name for p in solver.run.path.iterdir()))}")
+    tell(f"wrote {solver.run.path}: {', '.join(sorted(p.name for p in solver.run.path.iterdir() if p.name != FOLDER))}")
     if solver.run.no_picture is not None:
         tell(f"no curves.png: {solver.run.no_picture}")
 

@@ -6,7 +6,7 @@ Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) wit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -531,8 +531,12 @@ class FullyConnectedNet:
             TypeError, ValueError: no path, or an empty one. FileNotFoundError: the folder for the file is not there.
             OSError: it cannot be written there.
         """
+        write_model(path, *self.saved())
+
+    def saved(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what a file holds of the network: a description, fit for JSON, and tensors on the host."""
         to_numpy = self.backend.to_numpy
-        tensors = {name: to_numpy(value) for part in (self.params, self.state) for name, value in part.items()}
+        tensors = {name: to_numpy(value).copy() for part in (self.params, self.state) for name, value in part.items()}
         if self.preprocessing is not None:
             for name, value in zip(("shift", "scale"), self.preprocessing, strict=True):
                 tensors[f"preprocessing.{name}"] = to_numpy(value)
@@ -548,7 +552,7 @@ class FullyConnectedNet:
             description["threshold"] = self.threshold
         if self.plan is not None:
             description["plan"] = self.plan.to_json()
-        write_model(path, description, tensors)
+        return description, tensors
 
     def describe(self) -> str:
         """Return what the network is, in lines: its layers, and what becomes of a table's columns before it."""
@@ -582,30 +586,42 @@ class TwoLayerNet(FullyConnectedNet):
         super().__init__([positive_int("hidden_dim", hidden_dim)], input_dim, num_classes, **options)
 
 
-def load(path: str | Path, device: str | Backend = "auto") -> FullyConnectedNet:
+def load(path: str | Path, device: str | Backend = "auto", *, allow_nonfinite: bool = False) -> FullyConnectedNet:
     """Return the network saved at `path`: a file, or a run directory that holds model.safetensors.
 
     Args:
         device: where it shall live, as in `FullyConnectedNet`.
+        allow_nonfinite: take weights that are NaN or infinite, to look at them.
 
     Raises:
         FileNotFoundError: nothing there. ValueError: not a model of fcnet, truncated or changed since it was written;
-            an empty path. TypeError: no path.
+            weights that are not finite; an empty path. TypeError: no path.
     """
     path = find_model(path)
+    return made_again(path, *read_model(path, allow_nonfinite=allow_nonfinite), device)
+
+
+def made_again(
+    path: Path, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray], device: str | Backend
+) -> FullyConnectedNet:
+    """Return the network of which `FullyConnectedNet.saved` gave this; `path` is where it was found, for messages.
+
+    Raises:
+        ValueError: they do not make a network. DeviceError (a ValueError): no such device.
+    """
     backend = get_backend(device)
-    description, tensors = read_model(path)
     try:
         model = FullyConnectedNet(**description["config"], device=backend)
-        _fill(model, tensors)
+        _fill(model, dict(tensors))
         if "scales_targets" not in description and model.loss_name == "mse":  # from before there was a scaling
             model.set_target_scaling(np.zeros(model.num_classes), np.ones(model.num_classes))
         model.classes, model.features = _names(description["classes"]), _names(description["features"])
         model.threshold = description.get("threshold")
         if description.get("plan") is not None:  # models saved before there were plans have none
             model.plan = Plan.from_json(description["plan"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: the description of the model does not hold together ({error})") from error
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: the description of the model does not hold together ({why})") from error
     return model
 
 

@@ -1,12 +1,10 @@
-"""Models on disk: one safetensors file, its metadata in JSON, each tensor with its SHA-256. No pickle.
+"""Models on disk: one file, as `fcnet.runs.container` has it. No pickle.
 
 What the description and the tensors of a network are, only `fcnet.nn.model` knows.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fcnet.files import write_atomically
+from fcnet.runs.container import check_finite, pack, unpack
 
-FORMAT = 1
 FILE_NAME = "model.safetensors"
 
 
@@ -27,15 +25,10 @@ def write_model(path: str | Path, description: Mapping[str, Any], tensors: Mappi
     Raises:
         TypeError, ValueError: no path, or an empty one. OSError: it cannot be written there.
     """
-    from safetensors.numpy import save
-
     path = _path(path)
     if path.is_dir():
         path = path / FILE_NAME
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    checksums = {name: _sha256(tensor) for name, tensor in sorted(contiguous.items())}
-    metadata = json.dumps({**description, "format": FORMAT, "sha256": checksums}, sort_keys=True)
-    write_atomically(path, save(contiguous, {"fcnet": metadata}))
+    write_atomically(path, pack("model", description, tensors))
 
 
 def find_model(path: str | Path) -> Path:
@@ -63,39 +56,14 @@ def _path(path: Any) -> Path:
     return Path(path)
 
 
-def read_model(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The description and the tensors in a model file.
+def read_model(path: Path, *, allow_nonfinite: bool = False) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the description and the tensors in a model file.
 
     Raises:
-        ValueError: not a model of fcnet, truncated or changed since it was written.
+        ValueError: not a model of fcnet, truncated or changed since it was written; values that are not finite, unless
+            they are allowed.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: expected a model saved by fcnet, got a truncated or foreign file ({error}); "
-            "save it again or take a copy"
-        ) from None
-    try:
-        description = json.loads(metadata["fcnet"])
-        expected = description["sha256"]
-        version = description["format"]
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"{path}: a safetensors file, but not a model saved by fcnet") from None
-    if version != FORMAT:
-        raise ValueError(f"{path}: expected file format {FORMAT}, got {version}; it is from another fcnet version")
-    if set(expected) != set(tensors):
-        odd = ", ".join(sorted(set(expected) ^ set(tensors)))
-        raise ValueError(f"{path}: tensors and checksums do not match: {odd}; take a copy of the file")
-    for name, tensor in tensors.items():
-        if _sha256(tensor) != expected[name]:
-            raise ValueError(f"{path}: tensor {name} was changed since it was saved (SHA-256); take a copy of the file")
+    description, tensors = unpack(path, "model")
+    if not allow_nonfinite:
+        check_finite(path, tensors)
     return description, tensors
-
-
-def _sha256(tensor: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(tensor).tobytes()).hexdigest()

@@ -24,7 +24,7 @@ NETWORK = "network"
 START = "initial weights, layers of another run"
 REGULARISATION = "regularisation"
 STEPS = "learning rate, limits of a step"
-MACHINE = "device, precision"
+MACHINE = "device, precision, checkpoints"
 GROUPS = (COMMON, DATA, NETWORK, REGULARISATION, STEPS, START, MACHINE)
 
 
@@ -254,6 +254,22 @@ class TrainOptions:
     dtype: str = option(MACHINE, "float32", str, "{}", names=("float32", "float64"))
     precision: str | None = option(
         MACHINE, None, str, "of matrix products on a CUDA GPU: {} (default: as dtype)", names=("tf32", "bf16")
+    )
+    checkpoint_every: str = option(
+        MACHINE,
+        "60s",
+        CommaList,
+        "how often fcnet resume has something to go on from: steps, or a time (60s, 5m, 1h)",
+        metavar="STEPS|TIME",
+    )
+    keep: int = option(MACHINE, 2, int, "checkpoints that stay, the last ones")
+    checkpoints: bool = option(MACHINE, True, bool, "write checkpoints")
+    on_nonfinite: str = option(
+        STEPS,
+        "stop",
+        str,
+        "if the loss becomes NaN or infinite: {} (to the last checkpoint, with half the learning rate)",
+        names=("stop", "rollback"),
     )
     out: str | None = option(COMMON, None, str, "run directory (default: a fresh runs/NAME-0001)", metavar="FOLDER")
     report: bool = option(

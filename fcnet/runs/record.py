@@ -7,7 +7,6 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 
@@ -16,7 +15,7 @@ class Record:
     """A training that is over, or was cut short.
 
     Attributes:
-        save: writes the network to a path.
+        model: gives the content of the network's file.
         options: the configuration, in the spelling of TOML.
         history: a row per epoch. losses: of each step.
         metric: its name, for people. train_metric, val_metric: the figure after each epoch.
@@ -25,7 +24,7 @@ class Record:
         columns: of the history, which may have no rows. message: what the method said of its end, if it did.
     """
 
-    save: Callable[[Path], None]
+    model: Callable[[], bytes]
     options: Mapping[str, Any]
     history: Sequence[Mapping[str, float]]
     losses: Sequence[float]

@@ -97,6 +97,12 @@ class Batches:
         self.counters[:1] = 0
         self.position = 0
 
+    def go_to(self, epoch: int, position: int) -> None:
+        """Go on in an epoch of which so many rows are used."""
+        self.shuffle(epoch)
+        self.counters[:1] = position
+        self.position = position
+
     def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
         """The calls that make a batch of this size: inputs (N, D) as the layers take them, targets, weights or None."""
         xp, part = self.model.backend.xp, self.part

@@ -40,6 +40,12 @@ class LossLog:
         """A loss that the host knows."""
         self.fetched().append(loss)
 
+    def restart(self, losses: list[float]) -> None:
+        """Go on after these losses."""
+        self._chunks.clear()
+        self.counters[1:] = 0
+        self._slot, self._read = 0, losses
+
     def fetched(self) -> list[float]:
         """The loss of each step so far, the log's own list. Waits for the device if there are losses not yet read."""
         self._set_aside()

@@ -20,28 +20,34 @@ from fcnet.backends.notices import watched_by
 from fcnet.backends.signals import Deferred, DeferredInterrupt
 from fcnet.backends.step import direct
 from fcnet.data import Dataset, learn
-from fcnet.errors import DivergedError
+from fcnet.errors import DivergedError, counted
 from fcnet.functional import Metric
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.nn.objective import kind_of_targets
 from fcnet.optim import RULES
 from fcnet.progress import Progress
+from fcnet.runs.container import pack
 from fcnet.runs.options import IN_PYTHON
 from fcnet.runs.record import Record
 from fcnet.runs.rundir import RunDirectory, as_run_directory
 from fcnet.training.batches import Batches, StreamedBatches, per_epoch
+from fcnet.training.checkpointing import Checkpointing, parse_every
 from fcnet.training.configuration import configuration, python_only
 from fcnet.training.device_data import DeviceData, DeviceSplit, as_dataset
 from fcnet.training.fullbatch import FULL_BATCH, FullBatch
 from fcnet.training.losslog import to_scale
 from fcnet.training.metrics import Figure, measure, metric_named, outcome
 from fcnet.training.notfinite import NotFinite
+from fcnet.training.resuming import resumed
+from fcnet.training.state import Minimization, State, capture, put_back
 from fcnet.training.steps import Steps
 from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
 from fcnet.training.updates import Updates
 from fcnet.training.weights import sample_weights
 from fcnet.validation import check_input, one_of, positive_int
 
+MOST_ROLLBACKS = 10
+_NO_ARGUMENTS = ("self", "__class__", "model", "data", "out", "force", "verbose")  # of what `resume` makes again
 LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
 
 
@@ -99,6 +105,9 @@ class Solver(Steps):
         preprocess: str | None = None,
         out: str | Path | RunDirectory | None = None,
         force: bool = False,
+        checkpoint_every: int | str | None = "60s",
+        keep: int = 2,
+        on_nonfinite: str = "stop",
     ) -> None:
         """Prepare training; the data go to the model's device.
 
@@ -142,13 +151,21 @@ class Solver(Steps):
                 preprocessed batch by batch, other data now.
             out: run directory to make: model, history and curves go there when training ends.
             force: let `out` replace an earlier run.
+            checkpoint_every: how often the state goes to the run directory, from which `resume` goes on: steps, such as
+                500, or a time, "60s", "5m" or "1h"; None: never. Where it would take more than 2 % of the time it comes
+                less often.
+            keep: checkpoints that stay, the last ones; a training that came to its end keeps its last.
+            on_nonfinite: what becomes of a training whose loss is NaN or infinite: "stop", or "rollback", which goes
+                back to the last checkpoint, or the beginning of `train`, with half the learning rate, up to ten times.
 
         Raises:
             ValueError, TypeError: data that do not fit the model, an unknown rule or a value out of range.
             FileExistsError: `out` holds a run and force is False. MemoryError: the device is full.
         """
+        self._arguments = {name: value for name, value in locals().items() if name not in _NO_ARGUMENTS}
         if not isinstance(model, FullyConnectedNet):
             raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
+        self._how_it_is_kept(checkpoint_every, keep, on_nonfinite)
         model.backend.use()
         self.model = model
         self.data = as_dataset(data, kind_of_targets(model.loss_name))
@@ -202,6 +219,7 @@ class Solver(Steps):
             batches = partial(kind, model, train, self.batch_size, self.seed)
             super().__init__(model, update_rule, updates, batches, log_length=LOSS_CHUNK)
 
+        self._expect_nothing()
         self._python_only: list[str] = []  # what no option says; known when the training begins
         self.converged = False
         self.message: str | None = None
@@ -213,6 +231,22 @@ class Solver(Steps):
         self.best_epoch = 0
         self._best_loss = math.inf
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
+
+    def _how_it_is_kept(self, checkpoint_every: int | str | None, keep: int, on_nonfinite: str) -> None:
+        self.checkpoint_every = None if checkpoint_every is None else parse_every(checkpoint_every)
+        self.keep = positive_int("keep", keep)
+        one_of("on_nonfinite", on_nonfinite, ("stop", "rollback"))
+        self.on_nonfinite = on_nonfinite
+
+    def _expect_nothing(self) -> None:
+        """What checkpoints and going back need, before `train`."""
+        self._goes_on = False  # whether it was resumed, and `train` has not been called since
+        self._sizes: list[int] = []  # of the batches of the epoch that is being made
+        self._is_torn = False  # whether a step or an epoch's row is half made
+        self._minimization: Minimization | None = None
+        self._checkpoints: Checkpointing | None = None  # while `train` runs
+        self._rolled_back = self._rolled_to = 0  # times in a row, and how far the training was
+        self._good: State | None = None  # what a training that diverges goes back to
 
     def _check_data(self, class_weight: Any) -> np.ndarray | None:
         """Every part suits the model. Raises ValueError or TypeError. The weights of the training samples, or None."""
@@ -307,9 +341,44 @@ class Solver(Steps):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copied and pickled without the recorded steps, as `Steps`, and without what is called after epochs."""
-        return super().__getstate__() | {"after_epoch": None}
+        return super().__getstate__() | {"after_epoch": None, "_checkpoints": None}
 
     # Training
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path,
+        data: Dataset | Mapping[str, Any] | None = None,
+        schedule: Callable[[int], float] | None = None,
+        after_epoch: Callable[[], None] | None = None,
+        *,
+        extend: int = 0,
+        device: str | None = None,
+        verbose: bool = True,
+    ) -> Solver:
+        """Return a Solver that goes on where a run was cut short, at its last checkpoint; call `train()`.
+
+        With the same number of threads, versions and device the bits are those of a training that was never cut short;
+        else it is warned of, and they are equal to rounding.
+
+        Args:
+            path: a run directory, or one of the files in its checkpoints.
+            data: if the training had arrays of its own, the same again, which is checked; else read again by name.
+            schedule: if it had a function of the step, the same again, which cannot be checked.
+            after_epoch: as the attribute; none is kept in a file.
+            extend: so many epochs more than it was to have.
+            device: where to go on; None: where it was.
+            verbose: as in the constructor.
+
+        Raises:
+            FileNotFoundError: no run there. FileExistsError: another process is at work in it.
+            ValueError: no checkpoint, or none that is whole; other data or another configuration than it began with.
+        """
+        extend = extend if extend == 0 else positive_int("extend", extend)
+        solver = resumed(cls, path, data, schedule, extend=extend, device=device, verbose=verbose)
+        solver.after_epoch = after_epoch
+        return solver
 
     def train(self) -> list[dict[str, float]]:
         """Train until `num_epochs` epochs are done or `patience` runs out; the best parameters are put back.
@@ -318,16 +387,17 @@ class Solver(Steps):
             `history`, a row per epoch.
 
         Raises:
-            DivergedError: the loss became NaN or infinite; the best parameters so far are put back, nothing is written.
-            KeyboardInterrupt: passed on, after what finished epochs gave has been put back and written.
+            DivergedError: the loss became NaN or infinite.
+            KeyboardInterrupt and all else: passed on, after what finished epochs gave has been put back and written.
         """
         if self.threshold == "auto":  # a training that goes on is judged as it was
             self.model.threshold = None
         steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
         if self.run is not None:
-            if self.run.config is None and not (self.run.begun and self._is_over()):
+            if self.run.config is None and not self._goes_on and not (self.run.begun and self._is_over()):
                 self._python_only = python_only(self.model, self.data, self._method, seed=self.seed, steps=self.steps)
+            self._goes_on = False
             self.run.begin(self.options())
         try:
             total = self.num_epochs * steps_per_epoch
@@ -336,26 +406,103 @@ class Solver(Steps):
                 watched_by(progress.say) if self.verbose else nullcontext(),
             ):
                 not_finite = NotFinite(self.metric, progress.clear)
+                self._begin_checkpoints(progress.say)
                 if self.full_batch is not None:
                     self._minimize(self.full_batch, progress, not_finite)
                 while self.full_batch is None and not self._is_over():
-                    self._train_epoch(progress)
+                    try:
+                        self._train_epoch(progress)
+                    except DivergedError as error:
+                        if not self._roll_back(error, progress.say):
+                            raise
+                        continue
                     not_finite.look(self.history[-1])
                 not_finite.close()
-        except KeyboardInterrupt:
-            self._finish(keep=bool(self.history))
+        except BaseException as error:
+            with Deferred():
+                self._end_checkpoints(diverged=isinstance(error, DivergedError))
+                self._finish(keep=bool(self.history), error=error)
             raise
-        except BaseException:
-            self._finish(keep=False)
-            raise
-        self._finish(keep=True)
+        with Deferred():  # one that comes now comes when all is written
+            if self._checkpoints is not None:
+                self._checkpoints.keep = 1
+            self._end_checkpoints(diverged=False)
+            self._finish(keep=True)
         return self.history
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the steps made so far to the run directory, and wait until it is on the disk.
+
+        Raises:
+            ValueError: there is no run directory yet: give `out`, and call it from `after_epoch` or after `train`.
+        """
+        if self.run is None or not self.run.begun:
+            raise ValueError(
+                "checkpoint: expected a run directory in which the training has begun, got none; give out="
+            )
+        keeper = self._checkpoints or self._new_checkpoints(lambda _: None)
+        keeper.write()
+
+    def _new_checkpoints(self, tell: Callable[[str], None]) -> Checkpointing:
+        to = None if self.run is None or self.checkpoint_every is None else self.run.checkpoints
+        return Checkpointing(self, to, self.checkpoint_every or parse_every("1h"), self.keep, tell)
+
+    def _begin_checkpoints(self, tell: Callable[[str], None]) -> None:
+        self._is_torn = False
+        self._checkpoints = self._new_checkpoints(tell)
+        if self.on_nonfinite == "rollback" and self.full_batch is None:
+            self._good = capture(self)
+
+    def _between_steps(self) -> None:
+        """Write a checkpoint if one is due."""
+        assert self._checkpoints is not None  # `train` has begun
+        state = self._checkpoints.look()
+        if state is not None and self.on_nonfinite == "rollback":
+            self._good = state
+
+    def _end_checkpoints(self, *, diverged: bool) -> None:
+        """Write the last one, if the steps before it are good ones and whole, and wait for it."""
+        keeper, self._checkpoints = self._checkpoints, None
+        if keeper is None:
+            return
+        if self._is_torn or diverged or (self.steps == 0 and self.full_batch is None):
+            keeper.close()
+        else:
+            keeper.write()
+
+    def _roll_back(self, error: DivergedError, tell: Callable[[str], None]) -> bool:
+        """Go back to the last good state with half the rate; False if that is not asked for, or was done too often."""
+        if self._good is None or self._checkpoints is None:
+            return False
+        if self.steps > self._rolled_to:
+            self._rolled_back = 0
+        self._rolled_back += 1
+        self._rolled_to = max(self._rolled_to, self.steps)
+        if self._rolled_back > MOST_ROLLBACKS:
+            error.add_note(f"going back {MOST_ROLLBACKS} times, each time with half the learning rate, did not help")
+            return False
+        diverged = self.steps
+        put_back(self, self._good)
+        self._is_torn = False
+        self.updates.scale_rate(0.5)
+        if self.run is not None:
+            for step in self.run.checkpoints.steps():
+                if step > self.steps:
+                    self.run.checkpoints.remove(step)
+        self._good = capture(self)
+        if self.steps:
+            self._checkpoints.write()
+        tell(
+            f"the loss was not finite at step {diverged}: back to step {self.steps}, with learning_rate="
+            f"{self.optimizer.learning_rate:g}"
+        )
+        return True
 
     def _is_over(self) -> bool:
         """Whether `train` has nothing left to do."""
         return self.epoch >= self.num_epochs or self._out_of_patience() or self.converged
 
-    def _finish(self, keep: bool) -> None:
+    def _finish(self, keep: bool, error: BaseException | None = None) -> None:
         """Put the best parameters back and write the run directory, or take back the claim on it."""
         with Deferred():  # what was learned is read and written whole, or not at all
             if self.history or not keep:  # not after steps by hand that nobody evaluated
@@ -363,8 +510,14 @@ class Solver(Steps):
             if self.threshold == "auto" and keep and self.history:
                 by = figure_for_threshold(self.metric, by_name=self.metric_name is not None)
                 self.model.threshold = choose_threshold(self.model, *self.data.splits()["val"], by)
-            if self.run is not None:
-                self.run.write(self.record()) if keep else self.run.abandon()
+            if self.run is None:
+                return
+            if not keep:
+                self.run.abandon()
+                return
+            self.run.write(self.record())
+            if error is not None and not isinstance(error, KeyboardInterrupt):
+                error.add_note(f"the best model so far, of epoch {self.best_epoch}, is in {self.run.path}")
 
     def options(self) -> Mapping[str, Any]:
         """Return the options of `fcnet train` that make this training: what the config.toml of its run says."""
@@ -380,6 +533,10 @@ class Solver(Steps):
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
+            checkpoint_every=str(self._arguments["checkpoint_every"] or "60s"),
+            checkpoints=self.checkpoint_every is not None,
+            keep=self.keep,
+            on_nonfinite=self.on_nonfinite,
             threshold=None if self.threshold is None else str(self.threshold),
             class_weight=self.class_weight
             if not isinstance(self.class_weight, Mapping)
@@ -393,7 +550,7 @@ class Solver(Steps):
     def record(self) -> Record:
         """Return what a run directory keeps of the training so far."""
         return Record(
-            save=self.model.save,
+            model=lambda: pack("model", *self.model.saved()),
             options=self.options(),
             history=self.history,
             losses=self.loss_history,
@@ -415,16 +572,18 @@ class Solver(Steps):
         return f"interrupted after epoch {last} of {self.num_epochs}" if last < self.num_epochs and patient else None
 
     def _train_epoch(self, progress: Progress) -> None:
-        epoch = self.epoch
-        sizes: list[int] = []
+        epoch, sizes = self.epoch, self._sizes
         self.speed.begin()
         while self.epoch == epoch:
             size, apart, chunk = self._batches.size, self.speed.first_seconds, self.steps // LOSS_CHUNK
             with DeferredInterrupt():  # so that an epoch that is over has its row
+                self._is_torn = True
                 count = self._make_steps(LOSS_CHUNK)
                 sizes += [size] * count
                 if self.epoch > epoch:
                     self._record_epoch(sizes)
+                self._is_torn = False
+            self._between_steps()
             progress.advance(size * count, self._latest_loss, steps=count, first=self.speed.first_seconds > apart)
             if self.steps // LOSS_CHUNK > chunk:
                 self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
@@ -434,7 +593,13 @@ class Solver(Steps):
         """All iterations that are left, each an epoch of one step."""
         if self._is_over():
             return
-        train, asarray, before = self._parts.train, self.model.backend.asarray, self.epoch
+        train, asarray = self._parts.train, self.model.backend.asarray
+        if self._minimization is None or self.epoch == self._minimization.epoch:
+            self._minimization = Minimization(self.epoch, *self._snapshot())
+        before, made, done = self._minimization.epoch, 0, self.epoch - self._minimization.epoch
+        self._put(self._minimization.params, self._minimization.state)
+        if done:
+            progress.say(f"{self.update_rule} makes its first {counted(done, 'iteration')} again")
         x, y = asarray(train.X), asarray(train.y)
         weights = None if train.weights is None else asarray(train.weights)
         x = x if train.prepared else self.model.prepare(direct, x)
@@ -442,6 +607,11 @@ class Solver(Steps):
         self.speed.begin()
 
         def report(loss: float) -> bool:
+            nonlocal made
+            made += 1
+            if made <= done:  # of a training that goes on: SciPy learns of the loss what it knew
+                return False
+            self._is_torn = True
             self._log.append(loss)
             self.steps += 1
             self.epoch += 1
@@ -452,10 +622,11 @@ class Solver(Steps):
             self._record_epoch([len(y)])
             progress.epoch(self.epoch, self.history[-1], self.speed.latest)
             not_finite.look(self.history[-1])
+            self._between_steps()
             self.speed.begin()
             return self._out_of_patience()
 
-        ending = method.minimize(lambda: [(x, y, weights)], self.num_epochs - self.epoch, report)
+        ending = method.minimize(lambda: [(x, y, weights)], self.num_epochs - before, report)
         self.converged, self.message = ending
         if self.epoch == before:
             progress.say(
@@ -501,6 +672,8 @@ class Solver(Steps):
         if self._is_best(figures["val"], loss):
             self.best_val_metric, self.best_epoch, self._best_loss = figures["val"], self.epoch, loss
             self._best = self._snapshot()
+        self._sizes = []
+        self._is_torn = False
         if self.after_epoch is not None:
             self.after_epoch()
 
@@ -538,5 +711,9 @@ class Solver(Steps):
         return to_numpy(self.model.params.flat).copy(), to_numpy(self.model.state.flat).copy()
 
     def _restore_best(self) -> None:
-        for buffer, best in zip((self.model.params, self.model.state), self._best, strict=True):
-            buffer.flat[...] = self.model.backend.asarray(best)
+        self._put(*self._best)
+
+    def _put(self, params: np.ndarray, state: np.ndarray) -> None:
+        """Copy such a snapshot into the network."""
+        for buffer, values in zip((self.model.params, self.model.state), (params, state), strict=True):
+            buffer.flat[...] = self.model.backend.asarray(values)

@@ -131,6 +131,12 @@ class Updates:
         """The rate that a step which was made, 0 for the first, was made with."""
         return self._rates[bisect_right(self._rates, step, key=lambda since: since[0]) - 1][1]
 
+    def scale_rate(self, factor: float) -> None:
+        """Multiply the rate, and what a schedule multiplies, from the next step on."""
+        self.first_learning_rate *= factor
+        self.optimizer.learning_rate *= factor
+        self._own_rate = self.optimizer.learning_rate
+
     def end_epoch(self) -> None:
         """Decay the rate."""
         if self.lr_decay != 1:

@@ -73,8 +73,8 @@ def test_train_writes_a_run_and_ends_with_the_accuracy(tmp_path, curves, capsys)
     assert [line.split(":")[0] for line in err.splitlines()] == [f"epoch {n}/5" for n in range(1, 6)]  # no terminal
     folder = tmp_path / "runs" / "digits-0001"
     names = {path.name for path in folder.iterdir()}
-    assert {"model.safetensors", "config.toml", "history.csv"} <= names <= {
-        "model.safetensors", "config.toml", "history.csv", "curves.png"
+    assert {"model.safetensors", "config.toml", "history.csv", "run.json", "checkpoints"} <= names <= {
+        "model.safetensors", "config.toml", "history.csv", "run.json", "checkpoints", "curves.png"
     }  # fmt: skip
     rows = read(folder / "history.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
@@ -113,11 +113,13 @@ def test_every_option_is_a_flag_and_is_kept(tmp_path, capsys):
         "maxout-pieces": "3", "dropout": "plain", "label-smoothing": "0.0",
         "loss": "svm", "reg": "0.01", "reg-l1": "0.002", "weight-scale": "0.1", "optimizer": "rmsprop", "lr": "0.001",
         "lr-decay": "0.9", "batch-size": "7", "epochs": "1", "patience": "2", "seed": "3", "device": "cpu",
-        "dtype": "float64", "preprocess": "standardize", "out": "here",
+        "dtype": "float64", "preprocess": "standardize", "checkpoint-every": "500", "keep": "3",
+        "on-nonfinite": "rollback", "out": "here",
     }  # fmt: skip
     run("train", *(part for name, value in flags.items() for part in (f"--{name}", value)), capsys=capsys)
     config = tomllib.loads((tmp_path / "here/config.toml").read_text())
     del flags["out"]
+    assert config.pop("checkpoints")  # its flag has no value
     assert set(config) == set(flags)
     assert {name: str(value) for name, value in config.items() if name != "hidden"} == {
         name: value for name, value in flags.items() if name != "hidden"
@@ -179,7 +181,7 @@ def test_info_names_devices_and_remedies(capsys):
 MISTAKES = [
     (
         ["trian"],
-        "command: expected one of train, evaluate, predict, info, fetch, .*; got 'trian'; did you mean 'train'?",
+        "command: expected one of train, resume, evaluate, predict, info, .*; got 'trian'; did you mean 'train'?",
     ),
     (["train", "--batchsize", "3"], "unknown argument --batchsize; did you mean --batch-size?"),
     (["train", "--val-fraction", "3"], "unknown argument --val-fraction; see fcnet train --help\n"),
@@ -295,7 +297,7 @@ def test_interrupted_training_keeps_what_was_finished(tmp_path, capsys, monkeypa
     monkeypatch.setattr(fcnet.Solver, "_record_epoch", interrupt)
     code, out, err = run("train", *QUICK, "--epochs", "9", "--out", "here", capsys=capsys)
     assert code == 130
-    assert err.splitlines()[-1] == "fcnet: interrupted after epoch 2 of 9"
+    assert err.splitlines()[-1] == "fcnet: interrupted after epoch 2 of 9; fcnet resume here goes on"
     assert (tmp_path / "here/config.toml").read_text().startswith("# interrupted after epoch 2 of 9\n")
     assert "2 epochs" in out
     assert len((tmp_path / "here/history.csv").read_text().splitlines()) == 3
@@ -362,7 +364,7 @@ def test_signals_end_a_training_with_its_results(name, code, tmp_path, capsys, m
     monkeypatch.setattr(fcnet.Solver, "_record_epoch", interrupt)
     monkeypatch.setattr(fcnet.Solver, "_restore_best", again)
     assert run("train", *QUICK, "--epochs", "9", "--out", "r", "--quiet", capsys=capsys) == (
-        code, "", "fcnet: interrupted after epoch 2 of 9\n"
+        code, "", "fcnet: interrupted after epoch 2 of 9; fcnet resume r goes on\n"
     )  # fmt: skip
     fcnet.load(tmp_path / "r")
     assert signal.getsignal(number) is before

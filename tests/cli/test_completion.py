@@ -60,7 +60,7 @@ def test_bash_completes_commands_flags_names_and_paths(tmp_path, capsys):
         ("experiment", "init"): {"init-comparison"},
         ("fetch", "ci"): {"cifar10"},
         ("search", "--sampler", "t"): {"tpe"},
-        ("search", "--no"): {"--norm", "--no-prune"},
+        ("search", "--no"): {"--norm", "--no-prune", "--no-checkpoints"},
         ("nonsense", ""): set(),
     }  # fmt: skip
     expected |= {(name, "-"): flags[name] for name in COMMANDS}

@@ -109,7 +109,7 @@ def test_names_that_a_shell_completes_are_those_there_are():
         "dropout": DROPOUTS, "loss": LOSSES, "init": SCHEMES, "optimizer": (*RULES, *FULL_BATCH), "schedule": SCHEDULES,
         "schedule_per": ("epoch", "step"), "device": ("auto", "cpu", "cuda"), "dtype": DTYPES, "precision": PRECISIONS,
         "metric": METRIC_NAMES, "class_weight": ("balanced",), "threshold": ("auto",),
-        "header": ("yes", "no"), "decimal": (".", ","),
+        "on_nonfinite": ("stop", "rollback"), "header": ("yes", "no"), "decimal": (".", ","),
     }  # fmt: skip
     for field in dataclasses.fields(TrainOptions):
         assert set(names_of(field.name)) == set(known.get(field.name, ())), field.name

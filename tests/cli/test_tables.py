@@ -117,10 +117,11 @@ def test_a_file_without_header_keeps_its_places(capsys):
     assert "expected a file without header, as in training; got names in its first row (size, kind, day" in fails(
         "predict", "run", "named.csv", capsys=capsys
     )
-    write("less.csv", [row[:4] for row in rows()])
-    assert "expected 6 columns, as in training, or 5 without the target; got 4" in fails(
-        "predict", "run", "less.csv", capsys=capsys
-    )
+    for count in (4, 7):
+        write("odd.csv", [[*row, "more"][:count] for row in rows()])
+        assert f"expected 6 columns, as in training, or 5 without the target; got {count}" in fails(
+            "predict", "run", "odd.csv", capsys=capsys
+        )
 
 
 def test_the_decimal_sign_is_that_of_the_training(capsys):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 import fcnet
 from fcnet.files import write_atomically
+from fcnet.runs.container import digest
 from tests.small import blobs, net, solver
 
 
@@ -73,18 +75,20 @@ def test_every_changed_byte_is_noticed(trained, tmp_path):
         bad = bytearray(good)
         bad[at] ^= 1
         path.write_bytes(bad)
-        with pytest.raises(ValueError, match="was changed since it was saved"):
+        with pytest.raises(ValueError, match=r"was changed since it was saved|truncated or foreign"):
             fcnet.load(path)
 
 
-def rewrite(path, change):
-    """Change the JSON description of a saved model."""
+def rewrite(path, change, *, sign=True):
+    """Change the JSON description of a saved model, and make its digest anew, as whoever forges it would."""
     data = path.read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
-    description = json.loads(header["__metadata__"]["fcnet"])
+    description = json.loads(header["__metadata__"]["fcnet"].partition("\n")[0])
     change(description)
-    header["__metadata__"]["fcnet"] = json.dumps(description)
+    text = json.dumps(description)
+    tensors = load(data)
+    header["__metadata__"]["fcnet"] = f"{text}\n{digest(text, tensors)}" if sign else text
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size :])
 
@@ -92,12 +96,16 @@ def rewrite(path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(format=99), "expected file format 1, got 99"),
+        (lambda d: d.update(format=99), "expected file format 2, got 99"),
+        (lambda d: d.update(format={"a": [1]}), "expected file format 2"),
+        (lambda d: d.update(kind="checkpoint"), "expected a model saved by fcnet, got a checkpoint"),
         (lambda d: d["config"].update(hidden_dims=[9]), "tensors are not those"),
+        (lambda d: d["config"].update(hidden_dims=[10**400]), "does not hold together"),
         (lambda d: d["config"].update(dtype="int8"), "dtype"),
         (lambda d: d["config"].pop("input_dim"), "does not hold together"),
         (lambda d: d["config"].update(surprise=1), "does not hold together"),
-        (lambda d: d["sha256"].pop("W1"), "tensors and checksums do not match: W1"),
+        (lambda d: d.update(classes=5), "does not hold together"),
+        (lambda d: d.update(config=[1]), "does not hold together"),
     ],
 )
 def test_descriptions_that_do_not_fit(trained, tmp_path, change, message):
@@ -106,6 +114,24 @@ def test_descriptions_that_do_not_fit(trained, tmp_path, change, message):
     rewrite(path, change)
     with pytest.raises(ValueError, match=message):
         fcnet.load(path)
+
+
+@pytest.mark.parametrize("change", [lambda d: None, lambda d: d.update(format=1), lambda d: d.update(sha256=7)])
+def test_a_missing_digest_is_damage(trained, tmp_path, change):
+    trained.save(tmp_path / "a")
+    rewrite(tmp_path / "a", change, sign=False)
+    with pytest.raises(ValueError, match=r"digest is missing|checksums do not match"):
+        fcnet.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_unless_they_are_asked_for(trained, tmp_path, bad):
+    broken = trained.copy()
+    broken.params["W1"][0, 0] = bad
+    broken.save(tmp_path / "a")
+    with pytest.raises(ValueError, match="W1 holds NaN or infinite values"):
+        fcnet.load(tmp_path / "a")
+    assert not np.isfinite(broken.backend.to_numpy(fcnet.load(tmp_path / "a", allow_nonfinite=True).params["W1"])).all()
 
 
 def test_foreign_files(tmp_path):

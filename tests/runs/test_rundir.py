@@ -29,7 +29,9 @@ def trained(out, epochs=2, seed=0, force=False):
 
 def solver(out, epochs=2, seed=0, force=False):
     model = fcnet.FullyConnectedNet([5], 6, 3, device="cpu", seed=seed)
-    return fcnet.Solver(model, blobs(n=60), num_epochs=epochs, verbose=False, out=out, force=force)
+    return fcnet.Solver(
+        model, blobs(n=60), num_epochs=epochs, verbose=False, out=out, force=force, checkpoint_every=None
+    )
 
 
 def contents(folder):
@@ -56,17 +58,20 @@ def test_a_full_disk_keeps_the_run_to_be_replaced(number, name, tmp_path, monkey
     trained(tmp_path / "run")
     before = contents(tmp_path / "run")
     new = solver(tmp_path / "run", seed=1, force=True)
-    monkeypatch.setattr(new.run, "begin", lambda _: full_at(monkeypatch, number))
+    begin = new.run.begin
+    monkeypatch.setattr(new.run, "begin", lambda options: (begin(options), full_at(monkeypatch, number)))
     with pytest.raises(OSError, match="No space left") as caught:
         new.train()
-    assert caught.value.filename == str(tmp_path / "run" / name)
+    assert os.path.basename(caught.value.filename) == name
+    assert list(tmp_path.iterdir()) == [tmp_path / "run"]
     assert any("is kept" in note for note in caught.value.__notes__)
     assert contents(tmp_path / "run") == before
 
 
 def test_a_full_disk_after_the_model_keeps_the_model(tmp_path, monkeypatch):
     new = solver(tmp_path / "run")
-    full_at(monkeypatch, 2)
+    begin = new.run.begin
+    monkeypatch.setattr(new.run, "begin", lambda options: (begin(options), full_at(monkeypatch, 2)))
     with pytest.raises(OSError, match="No space left") as caught:
         new.train()
     assert "the trained model is in" in caught.value.__notes__[0]
@@ -79,7 +84,7 @@ def test_a_full_disk_at_the_begin_leaves_no_folder(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     new = solver(tmp_path / "deep" / "run")
-    monkeypatch.setattr(os, "ftruncate", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device.*config\.toml"):
         new.train()
     assert list(tmp_path.iterdir()) == []
@@ -91,17 +96,17 @@ def test_a_picture_that_fails_costs_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(rundir, "curves_png", fail)
     run = trained(tmp_path / "run").run
-    assert set(contents(tmp_path / "run")) == {"model.safetensors", "config.toml", "history.csv"}
+    assert set(contents(tmp_path / "run")) == {"model.safetensors", "config.toml", "history.csv", "run.json"}
     assert run.no_picture == "RuntimeError: no fonts"
 
 
 def test_of_two_trainings_to_one_folder_the_second_is_refused(tmp_path):
     first, second = solver(tmp_path / "run"), solver(tmp_path / "run")
     first.run.begin(first.options())
-    with pytest.raises(FileExistsError, match="is in use by another training; choose another folder"):
+    with pytest.raises(FileExistsError, match=r"is in use by process \d+ on .*; choose another folder"):
         second.train()
     third = solver(tmp_path / "run", force=True)
-    with pytest.raises(FileExistsError, match="is in use by another training"):
+    with pytest.raises(FileExistsError, match="is in use by process"):
         third.train()
     first.train()
     with pytest.raises(FileExistsError, match="is not empty"):
@@ -113,7 +118,7 @@ def test_what_a_killed_training_left_is_taken_over(tmp_path):
     killed = solver(tmp_path / "run")
     killed.run.begin(killed.options())
     (tmp_path / "run" / ".model.safetensors.1.tmp").write_bytes(b"half")
-    killed.run._release()  # as the system does when a process ends
+    killed.run.release()  # as the system does when a process ends
     trained(tmp_path / "run")
     assert not [name for name in contents(tmp_path / "run") if name.startswith(".")]
     assert "unfinished" not in (tmp_path / "run" / "config.toml").read_text()
@@ -134,16 +139,22 @@ def test_training_again_goes_on_in_the_same_folder(tmp_path):
 
 def test_control_c_while_writing_comes_when_all_is_written(tmp_path, monkeypatch):
     made = solver(tmp_path / "run")
-    save = made.model.save
+    saved = made.model.saved
 
-    def interrupt(path):
+    def interrupt():
         signal.raise_signal(signal.SIGINT)
-        save(path)
+        return saved()
 
-    monkeypatch.setattr(made.model, "save", interrupt)
+    monkeypatch.setattr(made.model, "saved", interrupt)
     with pytest.raises(KeyboardInterrupt):
         made.train()
-    assert set(contents(tmp_path / "run")) == {"model.safetensors", "config.toml", "history.csv", "curves.png"}
+    assert set(contents(tmp_path / "run")) == {
+        "model.safetensors",
+        "config.toml",
+        "history.csv",
+        "curves.png",
+        "run.json",
+    }
     fcnet.load(tmp_path / "run")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -165,11 +176,11 @@ def test_control_c_while_the_losses_are_read_comes_when_all_is_written(tmp_path,
 def test_a_full_disk_is_said_also_if_control_c_was_pressed(tmp_path, monkeypatch):
     made = solver(tmp_path / "run")
 
-    def full(path):
+    def full():
         signal.raise_signal(signal.SIGINT)
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(made.model, "save", full)
+    monkeypatch.setattr(made.model, "saved", full)
     with pytest.raises(OSError, match="No space left"):
         made.train()
 
@@ -246,7 +257,7 @@ def test_the_picture_has_room_for_its_words(loss, values, title, curves, monkeyp
     monkeypatch.setattr(figures.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k)))
     last = 1000 if loss == "bce" else 3
     record = Record(
-        save=lambda path: None, options={}, history=[{"epoch": epoch, "loss": 1.0} for epoch in (1, 2, last)],
+        model=lambda: b"", options={}, history=[{"epoch": epoch, "loss": 1.0} for epoch in (1, 2, last)],
         losses=[3.0, 2.0, 1.0], metric=METRICS[loss].title, train_metric=values, val_metric=values,
         best=(last, values[-1]), interrupted=None,
     )  # fmt: skip
@@ -270,7 +281,7 @@ def test_the_losses_of_an_epoch_cut_short_lie_beyond_the_last_one(curves, monkey
     monkeypatch.setattr(figures.Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k)))
     rows = [{"epoch": epoch, "step": 2 * epoch, "loss": 1.0} for epoch in (1, 2)]
     record = Record(
-        save=lambda path: None, options={}, history=rows, losses=[3.0, 2.0, 1.0, 1.0, 1.0], metric="rmse",
+        model=lambda: b"", options={}, history=rows, losses=[3.0, 2.0, 1.0, 1.0, 1.0], metric="rmse",
         train_metric=[1, 1], val_metric=[1, 1], best=(1, 1.0), interrupted="interrupted after epoch 2 of 9",
     )  # fmt: skip
     rundir.curves_png(record)

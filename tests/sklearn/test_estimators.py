@@ -1,5 +1,7 @@
 """The estimators against scikit-learn's own MLP: the same steps from the same weights, the same life around them."""
 
+import importlib
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fcnet.errors import MissingExtra
 from fcnet.sklearn import FCNetClassifier, FCNetRegressor
 from tests.tolerances import assert_close
 
@@ -355,3 +358,11 @@ def test_parameters_out_of_range_are_refused():
     for name, value in wrong.items():
         with pytest.raises((ValueError, TypeError), match=name):
             FCNetClassifier(**{name: value}).fit(X, y)
+
+
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name == "sklearn" or name.startswith("fcnet.sklearn")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(MissingExtra, match=r"fcnet\.sklearn needs scikit-learn, which is not installed: pip install"):
+        importlib.import_module("fcnet.sklearn")

@@ -36,7 +36,7 @@ class _Hopeless(Exception):
 
 def make(values: dict[str, Any], out: Path, plan: Plan, dataset: Dataset) -> Solver:
     """Return the Solver that `fcnet train` would make of the fixed options and these."""
-    return build.make_solver(_options(plan, values | {"out": str(out)}), dataset, verbose=False)
+    return build.make_solver(_options(plan, values | {"out": str(out), "checkpoints": False}), dataset, verbose=False)
 
 
 def _options(plan: Plan, values: dict[str, Any]) -> TrainOptions:
@@ -144,7 +144,6 @@ def _run(
                 solver.train()
             best = solver.best_val_metric
             if best is None or not math.isfinite(best):
-                shutil.rmtree(folder, ignore_errors=True)
                 outcome, state, kept, best = "failed", states.FAIL, {"why": _without_figure(solver)}, None
             else:
                 kept = {"run": str(folder.resolve())}
@@ -155,6 +154,8 @@ def _run(
         except _REFUSALS as error:
             message = in_users_words(str(error) or type(error).__name__, None, ())
             outcome, state, kept = "refused", states.FAIL, {"why": message}
+        if "run" not in kept:  # what a trial that was stopped learned is nobody's
+            shutil.rmtree(folder, ignore_errors=True)
         with Deferred():
             for key, value in kept.items():
                 trial.set_user_attr(key, value)

@@ -1,0 +1,184 @@
+"""Going on where a training was cut short: from a run's last checkpoint that is whole, with the same bits."""
+
+from __future__ import annotations
+
+import tomllib
+import warnings
+from collections.abc import Callable, Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fcnet.data
+from fcnet.data import Dataset
+from fcnet.errors import TrainingWarning
+from fcnet.nn.model import made_again
+from fcnet.nn.objective import kind_of_targets
+from fcnet.runs.checkpoints import FOLDER
+from fcnet.runs.container import unpack
+from fcnet.runs.options import IN_PYTHON
+from fcnet.runs.rundir import CONFIG, RunDirectory, is_finished
+from fcnet.training.device_data import as_dataset
+from fcnet.training.state import Absent, State, arguments_of, check_data, differences, environment, put_back
+
+Solver = Any  # fcnet.training.solver.Solver, which imports this
+
+
+class Standing(NamedTuple):
+    """How a run stands: whether its training came to its end, the step of its last whole checkpoint, what it says."""
+
+    finished: bool
+    step: int | None
+    plain: Mapping[str, Any]
+
+
+def standing(path: str | Path) -> Standing:
+    """Return how the run at `path` stands; what a killed process left is put in order.
+
+    Raises:
+        FileNotFoundError: no run there. FileExistsError: another process is at work in it. ValueError: it is damaged.
+    """
+    run = RunDirectory.to_go_on(path)
+    try:
+        found = run.checkpoints.newest()
+        finished = is_finished(run.work)
+    finally:
+        run.release()
+    if found is None:
+        return Standing(finished, None, {})
+    try:
+        plain = found[0]["plain"]
+        return Standing(finished and found[0]["over"], plain["steps"], plain)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: the checkpoint does not hold together ({error})") from None
+
+
+#: Options that no bit depends on, or whose change is told in another way.
+_FREE = {"data", "data-dir", "device", "checkpoint-every", "keep", "checkpoints", "on-nonfinite", IN_PYTHON}
+
+
+def resumed(
+    kind: Any,
+    path: str | Path,
+    data: Dataset | Mapping[str, Any] | None,
+    schedule: Callable[[int], float] | None,
+    *,
+    extend: int,
+    device: str | None,
+    verbose: bool,
+) -> Solver:
+    """Return a Solver of this kind that goes on as the run at `path` would have; see `Solver.resume`."""
+    place = Path(path)
+    run = RunDirectory.to_go_on(place.parent.parent if place.is_file() else place)
+    try:
+        found = unpack(place, "checkpoint") if place.is_file() else run.checkpoints.newest()
+        if found is None:
+            raise ValueError(
+                f"{path}: expected a checkpoint in {FOLDER}, found none: it was cut short before its first, "
+                f"or made none; fcnet resume {path} begins it again from its configuration"
+            )
+        state = State(*found)
+        try:
+            solver = _made(kind, run, state, data, schedule, device=device, verbose=verbose)
+            put_back(solver, state)
+            solver._goes_on = True
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(
+                f"{path}: the checkpoint does not hold together ({type(error).__name__}: {error})"
+            ) from error
+        solver.num_epochs += extend
+        if run.config is not None:
+            run.config = {**run.config, "epochs": solver.num_epochs}
+    except BaseException:
+        run.release()
+        raise
+    return solver
+
+
+def _made(
+    kind: Any,
+    run: RunDirectory,
+    state: State,
+    data: Dataset | Mapping[str, Any] | None,
+    schedule: Callable[[int], float] | None,
+    *,
+    device: str | None,
+    verbose: bool,
+) -> Solver:
+    """The Solver as it was made first, on the same data."""
+    description, tensors = state
+    options = description["options"]
+    _check_configuration(run.work / CONFIG, options, description["plain"]["num_epochs"])
+    arguments = arguments_of(description["solver"]) | {"verbose": verbose}
+    _take_schedule(arguments, schedule)
+    of_model = {name.removeprefix("model/"): value for name, value in tensors.items() if name.startswith("model/")}
+    model = made_again(run.work, description["model"], of_model, device or description["environment"]["device"])
+    model.freeze(description["frozen"])
+    if data is None:
+        dataset, again = _loaded(options, model.loss_name), "put the data back, or train anew"
+    else:
+        dataset, again = as_dataset(data, kind_of_targets(model.loss_name)), "give the same arrays"
+    check_data(dataset, description["data"], lambda: again)
+    if IN_PYTHON not in options and (run.work / CONFIG).is_file():
+        run.config = options
+    solver = kind(model, dataset, **arguments, out=run)
+    changed = differences(description["environment"], environment(solver))
+    if changed:
+        _warn(f"the training goes on elsewhere: {'; '.join(changed)}: equal to rounding, not to the bit")
+    return solver
+
+
+def _check_configuration(file: Path, options: Mapping[str, Any], epochs: int) -> None:
+    """The run's configuration says what it said. Raises ValueError naming the option."""
+    if not file.is_file():
+        return
+    try:
+        found = tomllib.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: expected the configuration of the run, got other text ({error}); mend it") from None
+    for name in dict.fromkeys([*options, *found]):
+        was, now = options.get(name), found.get(name)
+        if name in _FREE or was == now or (name == "epochs" and now == epochs):
+            continue
+        remedy = "--extend is for more epochs" if name == "epochs" else "for another training, fcnet train --config"
+        raise ValueError(
+            f"{file}: {name}: expected {was!r}, with which the training began, got {now!r}; put it back; {remedy}"
+        )
+
+
+def _take_schedule(arguments: dict[str, Any], schedule: Callable[[int], float] | None) -> None:
+    absent = arguments["schedule"]
+    if isinstance(absent, Absent):
+        if schedule is None:
+            raise ValueError(
+                f"schedule: expected the function of the step that the training began with, {absent.name}, which no "
+                "file holds; give it again, fcnet.Solver.resume(path, schedule=...)"
+            )
+        arguments["schedule"] = schedule
+        _warn("schedule: that it is the function which the training began with cannot be checked")
+    elif schedule is not None:
+        raise ValueError(f"schedule: expected none, as the training has schedule={absent!r}, got a function")
+    for name, value in arguments.items():
+        if isinstance(value, Absent):
+            raise ValueError(f"{name}: the training had a function, {value.name}, which no file holds")
+
+
+def _loaded(options: Mapping[str, Any], loss: str) -> Dataset:
+    """The data that the options name, read again. Raises ValueError if they name none."""
+    names = signature(fcnet.data.load).parameters
+    given = {name: options[flag] for name in names if (flag := name.replace("_", "-")) in options}
+    if "targets" in names:
+        given["targets"] = kind_of_targets(loss)
+    try:
+        return fcnet.data.load(options["data"], **{name: given[name] for name in given if name not in ("name", "data")})
+    except (ValueError, OSError) as error:
+        if IN_PYTHON in options or "expected one of" in str(error):
+            raise ValueError(
+                f"data: the training had arrays of its own ({options['data']}), which no file holds; give them again: "
+                "fcnet.Solver.resume(path, data=...)"
+            ) from error
+        raise
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, TrainingWarning, stacklevel=2)

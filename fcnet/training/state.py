@@ -1,0 +1,217 @@
+"""All that a training goes on from: taken down between two steps, put back into a Solver made with the same arguments.
+
+What a step is made with is a function of the seed and of counters, so no random state is kept: parameters, moments,
+running statistics, counters and rates, and what `train` knows (history, best parameters), are the whole of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fcnet.data import Dataset
+
+Solver = Any  # fcnet.training.solver.Solver, which imports this
+
+#: What `train` knows and no array holds, by the names of the Solver's attributes.
+PLAIN = (
+    *("steps", "epoch", "num_epochs", "history", "train_metric_history", "val_metric_history", "best_val_metric"),
+    *("best_epoch", "_best_loss", "converged", "message", "preprocess", "_python_only", "_sizes"),
+)
+OF_RATES = ("first_learning_rate", "rate_set_by_hand", "_own_rate")
+PARTS = ("X_train", "y_train", "X_val", "y_val", "X_test", "y_test", "sample_weight")
+
+
+class State(NamedTuple):
+    """What a checkpoint holds: a description, fit for JSON, and tensors on the host."""
+
+    description: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+
+def capture(solver: Solver) -> State | None:
+    """Return the state between two steps, copied; None if a parameter or a loss is not finite: nobody wants to go on
+    from there.
+
+    It waits for the device.
+    """
+    model, to_numpy = solver.model, solver.model.backend.to_numpy
+    described, of_model = model.saved()
+    tensors = {f"model/{name}": tensor for name, tensor in of_model.items()}
+    if not all(np.isfinite(tensor).all() for tensor in of_model.values()):
+        return None
+    tensors |= zip(("best/params", "best/state"), solver._best, strict=True)
+    tensors["losses"] = np.array(solver._log.fetched(), np.float64)
+    if not np.isfinite(tensors["losses"]).all():
+        return None
+    description: dict[str, Any] = {
+        "model": described,
+        "frozen": list(model.frozen),
+        "solver": _plain(solver._arguments),
+        "plain": {name: getattr(solver, name) for name in PLAIN} | {"history": [dict(row) for row in solver.history]},
+        "options": dict(solver.options()),
+        "over": solver._is_over(),
+    }
+    if solver.full_batch is None:
+        updates, optimizer = solver.updates, solver.optimizer
+        for name, buffer in optimizer.moments.items():
+            tensors[f"moments/{name}"] = to_numpy(buffer.flat).copy()
+        tensors["rates/since"] = np.array([since for since, _ in updates._rates], np.int64)
+        tensors["rates/rate"] = np.array([rate for _, rate in updates._rates], np.float64)
+        description["rates"] = {name: getattr(updates, name) for name in OF_RATES}
+        description["learning_rate"] = optimizer.learning_rate
+        description["updates"] = int(to_numpy(optimizer.step_counter)[0])
+        description["position"] = solver._batches.position
+    elif solver._minimization is not None:
+        start = solver._minimization
+        description["minimization"] = start.epoch
+        tensors |= zip(("start/params", "start/state"), (start.params, start.state), strict=True)
+    return State(description, tensors)
+
+
+def put_back(solver: Solver, state: State) -> None:
+    """Let a Solver made with the same network, data and arguments go on from this state.
+
+    Raises:
+        ValueError, KeyError, TypeError: the state does not hold together.
+    """
+    description, tensors = state
+    model, asarray = solver.model, solver.model.backend.asarray
+    for part in (model.params, model.state):
+        for name in part:
+            part[name] = tensors[f"model/{name}"]
+    for name in PLAIN:
+        value = description["plain"][name]
+        setattr(solver, name, [dict(row) for row in value] if name == "history" else _copied(value))
+    solver._best = (tensors["best/params"].copy(), tensors["best/state"].copy())
+    solver._log.restart(tensors["losses"].tolist())
+    if solver.full_batch is not None:
+        if "minimization" in description:
+            solver._minimization = Minimization(
+                description["minimization"], tensors["start/params"], tensors["start/state"]
+            )
+        return
+    updates, optimizer = solver.updates, solver.optimizer
+    for name, buffer in optimizer.moments.items():
+        buffer.flat[...] = asarray(tensors[f"moments/{name}"])
+    optimizer.step_counter[...] = description["updates"]
+    optimizer.learning_rate = description["learning_rate"]
+    for name in OF_RATES:
+        setattr(updates, name, description["rates"][name])
+    since, rate = tensors["rates/since"].tolist(), tensors["rates/rate"].tolist()
+    updates._rates = list(zip(since, rate, strict=True))
+    solver._batches.go_to(solver.epoch, description["position"])
+
+
+class Minimization(NamedTuple):
+    """Where a full-batch method began: its epoch, parameters and running statistics.
+
+    SciPy keeps what it has learned of the loss to itself, so such a training goes on by making its iterations again.
+    """
+
+    epoch: int
+    params: np.ndarray
+    state: np.ndarray
+
+
+def _copied(value: Any) -> Any:
+    return list(value) if isinstance(value, list) else value
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a Solver, fit for JSON."""
+
+    def plain(value: Any) -> Any:
+        if callable(value):
+            return {"function": getattr(value, "__qualname__", type(value).__name__)}
+        if isinstance(value, np.generic):
+            return value.item()
+        if isinstance(value, np.ndarray):
+            return value.tolist()
+        if isinstance(value, Mapping):  # with keys that JSON would make strings of
+            return {"items": [[plain(key), plain(item)] for key, item in value.items()]}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value
+
+    return {name: plain(value) for name, value in arguments.items()}
+
+
+def arguments_of(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that `capture` stored; a function is an `Absent`."""
+
+    def value(stored: Any) -> Any:
+        if isinstance(stored, Mapping):
+            if "items" in stored:
+                return {value(key): value(item) for key, item in stored["items"]}
+            return Absent(stored["function"])
+        return [value(item) for item in stored] if isinstance(stored, list) else stored
+
+    return {name: value(item) for name, item in stored.items()}
+
+
+class Absent(NamedTuple):
+    """A function that a training was given: no file holds it."""
+
+    name: str
+
+
+def fingerprint(data: Dataset) -> dict[str, str]:
+    """Return dtype, shape and SHA-256 of each array of a data set, by its name."""
+    return {name: _fingerprint(array) for name in PARTS if (array := getattr(data, name)) is not None}
+
+
+def _fingerprint(array: Any) -> str:
+    host = np.ascontiguousarray(array)
+    total = hashlib.sha256(host.reshape(-1).view(np.uint8).data if host.size else b"")
+    return f"{host.dtype.str} {'x'.join(map(str, host.shape))} {total.hexdigest()}"
+
+
+def check_data(data: Dataset, stored: Mapping[str, str], asked: Callable[[], str]) -> None:
+    """The data are those that the training began with. Raises ValueError naming what is not."""
+    found = fingerprint(data)
+    for name in dict.fromkeys([*stored, *found]):
+        if stored.get(name) != found.get(name):
+            raise ValueError(
+                f"data: {name}: expected the array that the training began with, {_short(stored.get(name))}, got "
+                f"{_short(found.get(name))}; {asked()}"
+            )
+
+
+def _short(text: str | None) -> str:
+    """ "<f4 100x2 (SHA-256 0123abcd...)" """
+    if text is None:
+        return "none"
+    head, _, sum_ = text.rpartition(" ")
+    return f"{head} (SHA-256 {sum_[:8]}...)"
+
+
+def environment(solver: Solver) -> dict[str, Any]:
+    """Return what the bits of a training depend on beside its arguments: versions, kernels, threads, device."""
+    backend = solver.model.backend
+    found: dict[str, Any] = {
+        "machine": platform.machine(),
+        "device": backend.name,
+        "libraries": backend.describe(),
+        "precision": solver.model.precision,
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        found[variable] = os.environ.get(variable)
+    for package in ("fcnet", "numpy", "numba", "scipy"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def differences(stored: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Return what is not as it was, for people."""
+    return [f"{name} is {found[name]}, was {stored.get(name)}" for name in found if found[name] != stored.get(name)]
