@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMMIT ?=
 OUT ?=
 PARTS ?=
+PEERS ?=
 MINUTES ?=
 
 .DEFAULT_GOAL := help
@@ -31,10 +32,17 @@ golden: $(VENV)/.dev  ## the exact bits of ten small trainings, against those ke
 
 check: lint types golden test  ## what CI runs: lint, types, bits, tests
 
+crash-test: $(VENV)/.dev  ## kills, failing file calls, flipped bits, hostile files: what is lost or believed -> JSON (OUT=...)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.crash --out "$(or $(OUT),benchmarks/results/crash-test.json)"
+
 bench: $(VENV)/.dev  ## affine and batch norm, then what else a training step is made of, on every usable device
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.run --grid training
 	$(BIN)/python docs/make_kernels.py
+
+bench-cpu: $(VENV)/.dev  ## training steps beside other frameworks' on this CPU, first and later steps: an hour (PEERS=torch,jax,...)
+	env -u OPENBLAS_CORETYPE $(BIN)/python -m benchmarks.compare --device cpu --long $(if $(PEERS),--peers $(PEERS)) \
+	  --json benchmarks/results/compare-cpu-$$($(BIN)/python -m benchmarks.machine).json
 
 docs: $(VENV)/.dev  ## docs/reference.md, from the docstrings; docs/kernels.md, what computes what on each device
 	$(BIN)/python docs/make_reference.py
@@ -65,4 +73,4 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.train
 
-.PHONY: help train test lint types golden check bench docs gpu-check dev-cuda clean
+.PHONY: help train test lint types golden crash-test check bench bench-cpu docs gpu-check dev-cuda clean

@@ -169,7 +169,7 @@ class CupyBackend(Backend):
             self._local.side_stream = None
 
     def _own_gemm(self) -> Gemm | None:
-        """This thread's products, or None if cuBLAS could not be loaded by ourselves (`describe` says why)."""
+        """Return this thread's products, or None if cuBLAS could not be loaded by ourselves (`describe` says why)."""
         try:
             return self._local.gemm
         except AttributeError:
@@ -241,7 +241,7 @@ class CupyBackend(Backend):
         return step
 
     def _persistent(self, calls: Sequence[Call], put_back: Callable[[], None] | None) -> PersistentStep | None:
-        """The step as launches of one kernel, the first one made; None where net or device do not fit, and then
+        """Return the step as launches of one kernel, the first one made; None where net or device do not fit, and then
         `not_persistent` says why.
         """
         self.not_persistent = None
@@ -267,7 +267,7 @@ class CupyBackend(Backend):
         return step
 
     def memory(self) -> Memory:
-        """`used` is what CuPy's pool and captured steps hold for this process, in arrays or ready for them."""
+        """Return the device's memory; `used` is what CuPy's pool and captured steps hold for this process."""
         with self._device:
             free, total = self.xp.cuda.runtime.memGetInfo()
             return Memory(self.xp.get_default_memory_pool().total_bytes() + graph.held(), free, total)

@@ -105,7 +105,7 @@ class Prefetcher:
     """
 
     def __init__(self, backend: Backend, sources: Sequence[np.ndarray], rows: int) -> None:
-        """`sources` are host arrays (n, ...); `rows` is N."""
+        """Take host arrays `sources` (n, ...) and the number of rows N of a batch."""
         self.backend, self.sources = backend, tuple(sources)
         self.arrays = [backend.xp.empty((rows, *source.shape[1:]), dtype=source.dtype) for source in sources]
         self._sent: list[list[np.ndarray]] = []

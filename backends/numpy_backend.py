@@ -16,7 +16,7 @@ from fcnet.backends.device import ALIGNMENT, Array, Backend, CallSequence, Kerne
 
 @cache
 def _below_one(dtype: np.dtype) -> np.floating:
-    """The number before 1."""
+    """Return the number before 1."""
     return np.nextafter(dtype.type(1), dtype.type(0))
 
 
@@ -125,7 +125,7 @@ class NumpyBackend(Backend):
 
 
 def _sysconf(name: str) -> int:
-    """A number of the system's; 0 where it is not to be had, as for some on macOS and all on Windows."""
+    """Return a number of the system's; 0 where it is not to be had, as for some on macOS and all on Windows."""
     try:
         return os.sysconf(name)
     except (AttributeError, ValueError):

@@ -55,7 +55,7 @@ _found: Probe | None = None
 
 
 def probe(refresh: bool = False) -> Probe:
-    """What CUDA and CuPy can do here. It never raises.
+    """Return what CUDA and CuPy can do here. It never raises.
 
     The first call imports CuPy, makes a context on the first visible GPU and compiles a small kernel; further
     calls return the same answer, unless `refresh` is true.
@@ -105,7 +105,7 @@ def _examine() -> Probe:
 
 
 def _examine_device(cupy: Any, versions: Versions) -> Probe:
-    """The second half: CuPy is there; driver, device and libraries are not yet known."""
+    """Return the second half: CuPy is there; driver, device and libraries are not yet known."""
     runtime = cupy.cuda.runtime
 
     def no_device(reason: str, remedy: str) -> Probe:
@@ -199,7 +199,7 @@ def _place() -> str:
 
 
 def _wheels() -> list[str]:
-    """The installed packages that provide `cupy`. With two of them it still imports, then fails at random."""
+    """Return the installed packages that provide `cupy`. With two of them it still imports, then fails at random."""
     try:
         import importlib.metadata  # not above: it costs 30 ms, and a CPU user never comes here
 
@@ -209,7 +209,7 @@ def _wheels() -> list[str]:
 
 
 def _driver_number() -> int:
-    """What CUDA the driver supports, as 12090 for 12.9; 0 without a driver. Asked without CuPy."""
+    """Return what CUDA the driver supports, as 12090 for 12.9; 0 without a driver. Asked without CuPy."""
     number = ctypes.c_int(0)
     try:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -220,7 +220,7 @@ def _driver_number() -> int:
 
 
 def _install(cuda: int) -> str:
-    """The command that installs what fcnet needs, for a driver or a CuPy of this CUDA version."""
+    """Return the command that installs what fcnet needs, for a driver or a CuPy of this CUDA version."""
     return install("cuda13" if cuda >= 13000 else "cuda12")
 
 
@@ -229,6 +229,6 @@ def _version(number: int) -> str | None:
 
 
 def _line(error: BaseException) -> str:
-    """An error as one line of reasonable length."""
+    """Return an error as one line of reasonable length."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return text if len(text) <= 300 else text[:299] + "…"

@@ -49,7 +49,7 @@ class MaskStream:
 
 
 def check_seed(seed: object) -> int:
-    """The seed as an int. Raises TypeError, or ValueError outside 0..2**64-1."""
+    """Return the seed as an int. Raises TypeError, or ValueError outside 0..2**64-1."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise TypeError(f"seed: expected an integer, got {seed!r} of type {type(seed).__name__}")
     if not 0 <= int(seed) <= MAX_SEED:

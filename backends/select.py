@@ -27,7 +27,7 @@ _lock = threading.Lock()
 
 
 def get_backend(device: str | Backend = "auto") -> Backend:
-    """The backend of a device.
+    """Return the backend of a device.
 
     Args:
         device: "cpu"; "cuda" or "cuda:N" (N counts the visible GPUs from 0); "auto": the first GPU when CuPy can
@@ -59,7 +59,7 @@ def get_backend(device: str | Backend = "auto") -> Backend:
 
 
 def backend_of(*arrays: object) -> Backend:
-    """The backend that owns the arrays among the arguments; anything that is not an array is passed over.
+    """Return the backend that owns the arrays among the arguments; anything that is not an array is passed over.
 
     Raises:
         TypeError: arrays of two devices, or no array at all.
@@ -88,12 +88,12 @@ def backend_of(*arrays: object) -> Backend:
 
 
 def array_module(*arrays: object) -> Any:
-    """The module (numpy or cupy) whose functions work on these arrays; see `backend_of`."""
+    """Return the module (numpy or cupy) whose functions work on these arrays; see `backend_of`."""
     return backend_of(*arrays).xp
 
 
 def from_dlpack(array: Any) -> Any:
-    """An array of another library that speaks DLPack, as one of NumPy or CuPy on the same memory, without a copy.
+    """Return another library's array, by DLPack, as one of NumPy or CuPy on the same memory, without a copy.
 
     Raises:
         DeviceError: it lives on a GPU, and CuPy cannot be used. BufferError: it cannot be shared.
@@ -107,7 +107,7 @@ def from_dlpack(array: Any) -> Any:
 
 
 def array_owner(array: object) -> Backend | None:
-    """The backend of an array; None for anything else."""
+    """Return the backend of an array; None for anything else."""
     if isinstance(array, np.ndarray):  # a subclass, such as a memory map
         return CPU
     for backend in list(_made.values()):

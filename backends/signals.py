@@ -72,7 +72,7 @@ class DeferredInterrupt(Deferred):
     numbers = (_SIGINT,)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """`number` is another's where a handler of another signal passes it on as a Ctrl-C: that is no second press."""
+        """Note a signal; `number` is another's where its handler passes it on as Ctrl-C, which is no second press."""
         if self._arrived and number == _SIGINT:
             self._before[0][1](number, frame)
         self._arrived.append((_SIGINT, frame))

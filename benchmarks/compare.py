@@ -14,7 +14,7 @@ from benchmarks.peers import AHEAD, CONTENDERS, FLOOR, OWN, PEERS, Contender
 from benchmarks.peers.compare_peers import JOB, QUICK, Answer, Effort, Row, Say, best, compare_peers, ratio
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.table import bars, markdown
-from benchmarks.workloads import Workload, workloads_for
+from benchmarks.workloads import LATER, Workload, workloads_for
 from fcnet.backends import get_backend
 
 WEIGHED = "wide"  # the workload whose memory is measured
@@ -133,6 +133,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", type=names, default=None, metavar="LIST", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--workloads", type=names, metavar="LIST", help="default: all of the device")
     parser.add_argument("--rounds", type=int, metavar="R", help=f"default: {Effort().rounds}")
+    parser.add_argument(
+        "--long", action="store_true", help=f"each net also after {LATER:,} steps on few samples, which takes an hour"
+    )
     parser.add_argument("--no-memory", action="store_true", help=f"leave out the peak memory of {WEIGHED}")
 
 
@@ -141,6 +144,8 @@ def _plan(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
     known = workloads_for(device)
     asked = list(known) if options.workloads is None else options.workloads
     workloads = [known[name] for name in chosen("--workloads", asked, list(known))]
+    if options.long:
+        workloads = [form for workload in workloads for form in (workload, workload.later())]
     fitting = [name for name in PEERS if device.partition(":")[0] in CONTENDERS[name].devices]
     peers = fitting if options.peers is None else chosen("--peers", options.peers, PEERS)
     contenders = contenders_for(device, peers)

@@ -58,7 +58,8 @@ def parity(device: str, clock: Clock, keep: Keep) -> dict[str, Any]:
                 dtype=dtype,
                 device=where,
             )
-            solver = fcnet.Solver(model, data, update_rule=rule, batch_size=PARITY.batch, verbose=False)
+            how = {"update_rule": rule, "schedule": "constant", "batch_size": PARITY.batch, "verbose": False}
+            solver = fcnet.Solver(model, data, **how)
             for _ in range(STEPS):
                 solver.step()
             losses.append(np.array(solver.loss_history))

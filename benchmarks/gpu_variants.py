@@ -66,7 +66,8 @@ class Net:
         how = {"normalization": "batchnorm" if self.norm else None, "dropout_keep_ratio": self.keep}
         model = fcnet.FullyConnectedNet(self.hidden, self.inputs, 10, device="cpu", **how)
         data = {"X_train": self.X, "y_train": self.y, "X_val": self.X[:100], "y_val": self.y[:100]}
-        return fcnet.Solver(model, data, update_rule="adam", batch_size=self.batch, preprocess="none", verbose=False)
+        how = {"update_rule": "adam", "schedule": "constant", "batch_size": self.batch, "preprocess": "none"}
+        return fcnet.Solver(model, data, **how, verbose=False)
 
     def _state(self, solver: fcnet.Solver) -> dict[str, np.ndarray]:
         moments = solver.optimizer.moments

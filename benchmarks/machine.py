@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -124,3 +125,17 @@ def _blas_threads() -> int | None:
         return int(given[0]) if given else None
     pools = [pool["num_threads"] for pool in threadpool_info() if pool.get("user_api") == "blas"]
     return max(pools, default=None)
+
+
+def slug() -> str:
+    """Return the CPU's name and its cores as a file's name may hold them: "amd-epyc-9b45-2".
+
+    >>> set(slug()) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    True
+    """
+    name = re.sub(r"\((r|tm)\)|processor|cpu", " ", _cpu_model().lower())
+    return "-".join([*re.findall("[a-z0-9]+", name), str(cores())])
+
+
+if __name__ == "__main__":
+    print(slug())

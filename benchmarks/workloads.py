@@ -1,7 +1,8 @@
 """What whole training steps are compared on: nets, data and goals, as data.
 
-Every net is {affine - [batch norm] - ReLU - [dropout]} x hidden layers - affine - softmax loss, trained in float32 by
-Adam on shuffled mini-batches of a data set in memory. On a GPU some have their products in lower precision.
+Every net is {affine - [batch norm] - ReLU or tanh - [dropout]} x hidden layers - affine - softmax loss or mean squared
+error, trained in float32 by Adam on shuffled mini-batches of a data set in memory. On a GPU some have their products in
+lower precision.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ LEARNING_RATE, BETA1, BETA2, EPSILON = 1e-3, 0.9, 0.999, 1e-8  # Adam's, for eve
 NORM_EPS, NORM_MOMENTUM = 1e-5, 0.9  # batch norm's; the momentum weighs the old running value
 SEED = 0
 MIN_ROWS, MIN_BATCHES = 5000, 20
+LATER, LATER_BATCHES = 5000, 4  # steps of the long form, and batches of its data
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Workload:
         goal: time of the best framework over fcnet's that is to be reached; None: none was set.
         goal_ceiling: share of the speed of one large product, in this precision, that the step's products are to reach.
         goal_numpy: time of plain NumPy over that of fcnet without Numba.
+        activation: "relu" or "tanh". numeric: the targets are numbers, one for each output, and the loss their mean
+            squared error.
+        before: steps that are made before the first round, for what a training is like later on.
     """
 
     name: str
@@ -60,6 +65,9 @@ class Workload:
     goal: float | None = None
     goal_numpy: float | None = None
     goal_ceiling: float | None = None
+    activation: str = "relu"
+    numeric: bool = False
+    before: int = 0
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Workload:
@@ -109,6 +117,12 @@ class Workload:
         activations = self.batch * (self.inputs + stages * sum(self.hidden) + 2 * self.outputs)
         return 4 * (5 * self.parameters + self.count * self.inputs + activations) + 8 * self.count
 
+    def later(self) -> Workload:
+        """Return this net after LATER steps on few samples, when gradients have become small and some are 0."""
+        return dataclasses.replace(
+            self, name=f"{self.name}-later", rows=min(self.count, LATER_BATCHES * self.batch), before=LATER
+        )
+
     def describe(self) -> str:
         """Return the net in a few words: 784-4x100-10, batch 100."""
         same = len(set(self.hidden)) == 1 and len(self.hidden) > 1
@@ -116,6 +130,8 @@ class Workload:
         parts = [f"{self.inputs}-{middle}-{self.outputs}" if middle else f"{self.inputs}-{self.outputs}"]
         parts += [f"batch {self.batch}"] + ["batch norm"] * self.norm
         parts += [f"dropout {self.keep:g}"] if self.keep < 1 else []
+        parts += [self.activation] * (self.activation != "relu") + ["squared error"] * self.numeric
+        parts += [f"after {self.before:,} steps on {self.count:,} samples"] if self.before else []
         return ", ".join(parts + ([self.precision] if self.precision != "float32" else []))
 
     @property
@@ -144,6 +160,16 @@ _CPU = _by_name(
     Workload("cifar", 3072, (100,) * 3, 100, 120, norm=True, keep=0.8, tolerance=1e-4, goal=1.6, goal_numpy=1.5),
     Workload("bn", 3072, (512, 512), 512, 16, norm=True, tolerance=2e-3, goal=1.1, goal_numpy=1.3),
     Workload("wide", 3072, (1024, 1024), 256, 16, tolerance=5e-3, goal=1.05, goal_numpy=1.5),
+    # SimpleChains.jl's own benchmark: the exponential of a 2 x 2 matrix, every sample in each step.
+    Workload(
+        *("matrix", 4, (32, 16), 10_000, 50),
+        outputs=4,
+        rows=10_000,
+        activation="tanh",
+        numeric=True,
+        tolerance=1e-4,
+        goal=5.0,
+    ),
 )
 _CUDA = _by_name(
     Workload("mnist", 784, (100,) * 4, 100, 2000, tolerance=5e-5, goal=2.0),
@@ -161,7 +187,7 @@ def workloads_for(device: str) -> dict[str, Workload]:
 
 
 class Data(NamedTuple):
-    """X (rows, inputs) float32, y (rows,) int64."""
+    """X (rows, inputs) float32, y (rows,) int64 or, where the targets are numbers, (rows, outputs) float32."""
 
     X: np.ndarray
     y: np.ndarray
@@ -170,10 +196,14 @@ class Data(NamedTuple):
 def draw(workload: Workload) -> Data:
     """Seeded noise about one mean per class, and one label in ten at random: learnable, but not at once.
 
-    Made in place, so that making it takes no more memory than it has.
+    Made in place, so that making it takes no more memory than it has. Numbers to predict are smooth functions of all
+    inputs, with mean 0 and standard deviation 1.
     """
     rng = np.random.default_rng(SEED)
     X = rng.standard_normal((workload.count, workload.inputs), dtype=np.float32)
+    if workload.numeric:
+        mixed = np.sin(X.astype(np.float64) @ rng.standard_normal((workload.inputs, workload.outputs)))
+        return Data(X, ((mixed - mixed.mean(0)) / mixed.std(0)).astype(np.float32))
     y = rng.integers(0, workload.outputs, workload.count)
     means = rng.standard_normal((workload.outputs, workload.inputs), dtype=np.float32)
     means *= np.float32(2 / workload.inputs**0.5)

@@ -115,7 +115,7 @@ KERNEL = re.compile(r"^(?:extern \"C\" __global__ void|KERNEL\([^)]*\)) (\w+)\("
 
 
 def _cuda_link(name: str, function: Callable[..., Any]) -> str:
-    """The kernels that it launches, by their names in the sources."""
+    """Return the kernels that it launches, by their names in the sources."""
     folder = ROOT / "backends" / "cuda"
     if name in RULES:
         return _link(f"{RULES[name]} in rules.cu", folder / "rules.cu")
@@ -129,7 +129,7 @@ def _cuda_link(name: str, function: Callable[..., Any]) -> str:
 
 
 def proof(reference: Callable[..., Any]) -> Path:
-    """The test of a function's file: tests follow the source file by file."""
+    """Return the test of a function's file: tests follow the source file by file."""
     *_, room, file = reference.__module__.split(".")
     path = ROOT / "tests" / room / f"test_{file}.py"
     if not path.exists():
@@ -149,7 +149,7 @@ class Gain(NamedTuple):
 
 
 def gains() -> dict[tuple[str, str], Gain]:
-    """(function, "cpu" or "cuda") -> its gain in the last record that has it."""
+    """Return (function, "cpu" or "cuda") -> its gain in the last record that has it."""
     found: dict[tuple[str, str], Gain] = {}
     for kind in RECORDS:
         for path in sorted(RESULTS.glob(f"{kind}-*.json"), key=lambda path: path.name[-15:]):
@@ -170,7 +170,7 @@ def gains() -> dict[tuple[str, str], Gain]:
 
 
 def _without(name: str, served: set[str]) -> str:
-    """What to say of a function that no kernel replaces on a device, where these have one."""
+    """Return what to say of a function that no kernel replaces on a device, where these have one."""
     within = WITHIN.get(name, "")
     kinds = [within.replace("*", kind) for kind in ("bias", "batchnorm", "layernorm")]
     fused = [kind for kind in dict.fromkeys(kinds) if kind in served]
@@ -178,7 +178,7 @@ def _without(name: str, served: set[str]) -> str:
 
 
 def matrix() -> str:
-    """The whole file."""
+    """Return the whole file."""
     gained = gains()
     lines = [HEAD, "| Function | Reference | Numba | CUDA | Proof | Gain, Numba | Gain, CUDA |", f"|{' --- |' * 7}"]
     room = ""

@@ -48,7 +48,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...] | None, str], ...] = (
         "Learning-rate schedules",
         "fcnet.optim.schedules",
         (
-            *("constant", "step", "exponential", "inverse", "cosine", "warmup"),
+            *("constant", "step", "exponential", "inverse", "cosine", "flat_cosine", "warmup"),
             "followed",
             "each_epoch",
             "make_schedule",
@@ -82,7 +82,7 @@ def entries(module: ModuleType, names: tuple[str, ...] | None = None) -> Iterato
 
 
 def told(module: ModuleType, name: str, value: Any) -> str:
-    """The docstring; of a constant the comment `#:` above it."""
+    """Return the docstring; of a constant the comment `#:` above it."""
     if callable(value):
         return inspect.getdoc(value) or ""
     return _comment(module, name)
@@ -106,7 +106,7 @@ def _modules(package: str) -> Iterator[ModuleType]:
 
 
 def _assigned(module: ModuleType, name: str) -> int:
-    """The line on which a module gives this name its value; 0 if it does not."""
+    """Return the line on which a module gives this name its value; 0 if it does not."""
     for node in ast.parse(inspect.getsource(module)).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
@@ -131,7 +131,7 @@ _SECTION = re.compile(r"^(Args|Returns|Raises|Attributes)\b[^\n]*:", re.M)
 
 
 def meaning(text: str) -> str:
-    """What a docstring says before its sections and examples, without the source."""
+    """Return what a docstring says before its sections and examples, without the source."""
     text = _SECTION.split(text)[0].split(">>>")[0]
     paragraphs = [_joined(part) for part in text.split("\n\n") if not part.startswith("Raises ")]
     return "\n\n".join(part for part in (re.sub(r"\s*\bSource: .*", "", p) for p in paragraphs) if part)
@@ -146,13 +146,13 @@ def _joined(paragraph: str) -> str:
 
 
 def source(text: str) -> str | None:
-    """What follows "Source:" in a docstring, to the end of the paragraph."""
+    """Return what follows "Source:" in a docstring, to the end of the paragraph."""
     found = re.search(r"\bSource: (.*?)(?=\n\s*\n|\Z)", text, re.S)
     return " ".join(found[1].split()) if found else None
 
 
 def _inherited(value: Any) -> str | None:
-    """The source of a backward pass is that of the forward pass, else that of the whole file."""
+    """Return the source of a backward pass is that of the forward pass, else that of the whole file."""
     home = sys.modules.get(getattr(value, "__module__", ""))
     if home is None:
         return None
@@ -161,7 +161,7 @@ def _inherited(value: Any) -> str | None:
 
 
 def _members(value: Any) -> Iterator[str]:
-    """A line for each public method and property of the class, but for those of a base that has lines of its own."""
+    """Yield a line for each public method and property of the class but those of a base with lines of its own."""
     listed = [base for base in value.__mro__[1:] if base is getattr(sys.modules["fcnet"], base.__name__, None)]
     known = {n for public in listed for base in public.__mro__ for n in vars(base)}
     for name in sorted({n for base in value.__mro__ if _ours(base) for n in vars(base)} - known):
@@ -232,7 +232,7 @@ def _flag(action: argparse.Action) -> str:
 
 
 def reference() -> str:
-    """The whole file."""
+    """Return the whole file."""
     parts = [
         "# Reference",
         "Every public name: signature, meaning with its formula, source. Written by `make docs` from the docstrings,\n"

@@ -37,7 +37,7 @@ for _kind in (TrainingWarning, DataNotice):
 
 
 def printable(text: str) -> str:
-    r"""The text with its control characters spelled, line ends and tabs apart: what a file says is shown, not obeyed.
+    r"""Return the text with control characters but line ends and tabs spelled out: shown, not obeyed.
 
     >>> printable("kind\x1b[2J of\tflower\n")
     'kind\\x1b[2J of\tflower\n'

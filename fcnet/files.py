@@ -199,7 +199,7 @@ def make_numbered_folder(name: str, root: str | Path = "runs") -> list[Path]:
 
 
 def first_free(name: str, root: str | Path = "runs") -> Path:
-    """The first of runs/NAME-0001, runs/NAME-0002, ... that is not there yet."""
+    """Return the first of runs/NAME-0001, runs/NAME-0002, ... that is not there yet."""
     number = 1
     while os.path.lexists(path := Path(root) / f"{name}-{number:04d}"):  # a link to nowhere is there, too
         number += 1

@@ -95,7 +95,10 @@ def bits(name: str) -> dict[str, str]:
     outputs = 10 if ds.targets == "classes" else ds.y_train.shape[1]
     options = {"hidden_dims": [48, 40, 32], "input_dim": 60, "num_classes": outputs, "seed": 3, "device": "cpu"}
     model = fcnet.FullyConnectedNet(**(options | net))
-    solver = fcnet.Solver(model, ds, **({"batch_size": 50, "num_epochs": 5, "seed": 4, "verbose": False} | how))
+    plain = {"batch_size": 50, "num_epochs": 5, "seed": 4, "preprocess": "none", "verbose": False}
+    if "lr_decay" not in how:
+        plain["schedule"] = "constant"
+    solver = fcnet.Solver(model, ds, **(plain | how))
     found = {}
     for step in range(1, STEPS[-1] + 1):
         solver.step()

@@ -1,9 +1,10 @@
 """Which mutants the tests kill: `python -m tests.mutants` makes those of mutants.toml, one at a time, in a copy.
 
 The tests of a mutant are those that execute its lines, by a coverage map that is made once for a state of the tree; of
-lines that coverage cannot see (compiled by Numba, or only executed when a module is imported) those that execute
-anything in its file, and of CUDA sources those that run them through g++. They run in order of how near and how quick
-they are, and the first failure ends it. Tests within subprocesses are not seen by the map, so they are not chosen.
+lines that Numba compiles, which coverage cannot see, those that execute anything in its file; of lines executed when a
+module is imported, those that execute anything in its folder; of CUDA sources those that run them through g++. They run
+in order of how near and how quick they are, and the first failure ends it. Tests within subprocesses are not seen by
+the map, so they are not chosen.
 """
 
 from __future__ import annotations
@@ -186,8 +187,12 @@ def chosen_tests(mutant: Mutant, source: str, known: Map) -> list[list[str]]:
         at = source.index(mutant.old)
         first = source.count("\n", 0, at) + 1
         of = known.lines.get(mutant.file, {})
-        names = {name for line in range(first, first + mutant.old.count("\n") + 1) for name in of.get(line, ())}
-        names = names or {name for tests in of.values() for name in tests}
+        lines = range(first, first + mutant.old.count("\n") + 1)
+        names = {name for line in lines for name in of.get(line, ())}
+        if not names:  # compiled by Numba, or executed when the module is imported, which its neighbours do, too
+            folder = mutant.file.rpartition("/")[0] if any(line in of for line in lines) else mutant.file
+            alike = [tests for file, of in known.lines.items() if file.startswith(folder) for tests in of.values()]
+            names = {name for tests in alike for name in tests}
     words = set(re.split(r"\W|_", mutant.file)) - {"fcnet", "py", "cu", ""}
     by_file: dict[str, list[str]] = defaultdict(list)
     for name in names:

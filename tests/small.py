@@ -18,7 +18,7 @@ def blobs(n: int = 130, d: int = 6, c: int = 3, seed: int = 0, dtype: str = "flo
         y = np.arange(count) % c
         parts[f"X_{part}"] = (centres[y] + rng.standard_normal((count, d))).astype(dtype)
         parts[f"y_{part}"] = y
-    return fcnet.data.Dataset(**parts, name="blobs")
+    return fcnet.data.Dataset(**parts, name="blobs", preprocess="none")
 
 
 def net(data: fcnet.data.Dataset, device: Any = "cpu", hidden: tuple[int, ...] = (8, 7), **options: Any):
@@ -27,5 +27,10 @@ def net(data: fcnet.data.Dataset, device: Any = "cpu", hidden: tuple[int, ...] =
 
 
 def solver(data: fcnet.data.Dataset, device: Any = "cpu", *, net_options: dict | None = None, **options: Any):
-    """A quiet Solver with a network of its own."""
-    return fcnet.Solver(net(data, device, **(net_options or {})), data, **{"verbose": False, **options})
+    """A quiet Solver with a network of its own, plain: ten epochs of SGD at a constant rate."""
+    plain: dict[str, Any] = {"update_rule": "sgd", "num_epochs": 10, "verbose": False}
+    if options.get("update_rule") not in ("lbfgs", "bfgs"):
+        plain["batch_size"] = 100
+        if not options.keys() & {"lr_decay", "schedule_config"}:
+            plain["schedule"] = "constant"
+    return fcnet.Solver(net(data, device, **(net_options or {})), data, **(plain | options))

@@ -24,7 +24,7 @@ FCNET = sorted((ROOT / "fcnet").rglob("*.py"))
 BACKENDS = sorted((ROOT / "backends").rglob("*.py"))
 # The rooms of fcnet, from the ground up: what stands in one imports from those before it only; nothing goes back up.
 ROOMS = (
-    *("errors", "lazy", "interrupts", "choices", "backends", "validation", "files", "progress"),
+    *("defaults", "errors", "lazy", "interrupts", "choices", "backends", "validation", "files", "progress"),
     *("functional", "data", "runs", "nn", "optim", "training", "build", "tools", "sklearn"),
     *("__init__", "compat", "experiments", "cli", "__main__"),
 )

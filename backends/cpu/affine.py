@@ -1,4 +1,4 @@
-"""Affine layers over our own product; names and signatures of `fcnet.functional.affine`. Float32, AVX-512 only."""
+"""Affine layers over shared-out products; names and signatures of `fcnet.functional.affine`. Float32 only."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class _Summed(IndexDataCacheFile):
 
 
 def _whole(path: Path) -> bytes:
-    """The content that a file was written with. Raises ValueError: it was cut off or changed since."""
+    """Return the content that a file was written with. Raises ValueError: it was cut off or changed since."""
     stored = path.read_bytes()
     sum_, content = stored[:32], stored[32:]
     if hashlib.sha256(content).digest() != sum_:
@@ -100,7 +100,7 @@ class Cache(FunctionCache):
         drop_outdated(Path(self.cache_path))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What was compiled for this signature, or None."""
+        """Return what was compiled for this signature, or None."""
         try:
             found = super().load_overload(sig, target_context)
             # Two processes that save two signatures at once can give both files the same number.

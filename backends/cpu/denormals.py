@@ -17,5 +17,5 @@ def smallest_normal(array):
 
 @compiled
 def flushed(value, normal):
-    """The value, or 0 of its sign below `normal`, the smallest normal number of its dtype; NaN stays NaN."""
+    """Return the value, or 0 of its sign below `normal`, the smallest normal number of its dtype; NaN stays NaN."""
     return value if abs(value) >= normal else value * (normal - normal)  # normal - normal: a zero of this dtype

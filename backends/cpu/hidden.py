@@ -210,7 +210,7 @@ def _thunk_clear(record, shared, scratch, num_threads):
 
 
 def _last(keep_ratio: float) -> Any:
-    """The largest 16-bit number that keeps a unit."""
+    """Return the largest 16-bit number that keeps a unit."""
     return np.uint16(keep_threshold(keep_ratio) - 1)
 
 

@@ -59,7 +59,7 @@ def only_in_python() -> None:
 
 
 def compiled(function: Callable) -> Any:
-    """A compiled function: no reordering of float sums, no Python lock while it runs; for other kernels to call.
+    """Return a compiled function: no reordering of float sums, no Python lock while it runs; for other kernels to call.
 
     Divisions are NumPy's: one that may raise is not vectorised.
 
@@ -72,7 +72,7 @@ def compiled(function: Callable) -> Any:
 
 
 def callback(function: Callable, signature: str) -> Any:
-    """A compiled function with an address; errors as of `compiled`."""
+    """Return a compiled function with an address; errors as of `compiled`."""
     made: Any = CFunc(function, sigutils.normalize_signature(signature), {}, {})  # as numba.cfunc
     made._cache = Cache(function)
     made.compile()

@@ -101,11 +101,21 @@ def _status(kernels: Mapping[str, Kernel], broken: Mapping[str, str], switch: st
 
     count = pool.threads()
     parts = [f"Numba {numba.__version__}, {count} thread{'s' if count > 1 else ''}"]
-    if "affine_forward" in kernels:
-        parts[0] += ", matrix products in AVX-512"
+    parts[0] += f", matrix products by {_products(kernels)}"
     if switch.lower() not in ON:
         parts.append(f"{SWITCH}: expected 0 or 1, got {switch!r}: on")
     return "; ".join([*parts, *([why] if why else [])])
+
+
+def _products(kernels: Mapping[str, Kernel]) -> str:
+    """Return who multiplies matrices: bits and speed depend on it."""
+    if "affine_forward" not in kernels:
+        return f"NumPy (for more speed: {install('fast')})"
+    from fcnet.backends.cpu import blas
+
+    library = blas.loaded()
+    assert library is not None  # or there were no such kernel
+    return f"OpenBLAS {library.version} ({library.core})"
 
 
 def _together(broken: Mapping[str, str]) -> str:

@@ -85,7 +85,7 @@ def _span(shared, piece, scratch):
 
 @Jit
 def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, shared, scratch, num_threads):
-    """The rule's update with its constants c, in the order of the reference's signature."""
+    """Apply the rule's update with its constants c, in the order of the reference's signature."""
     job = pool.JOB
     length = max(SPAN, (w.size // (2 * num_threads) + 63) & -64) if num_threads > 1 else w.size
     shared[pool.TASK] = task
@@ -123,7 +123,7 @@ def _run(name, w, dw, moments, step, rate, constants):
 
 
 def _array(value: Any, dtype: Any) -> Any:
-    """A number as an array of one element, which an array may be already."""
+    """Return a number as an array of one element, which an array may be already."""
     if type(value) is np.ndarray and value.dtype == dtype and value.shape == (1,):
         return value
     only_in_python()
@@ -134,7 +134,7 @@ _NO_STEP = np.zeros(1, np.int64)
 
 
 def _fits(name: str) -> Callable[..., bool]:
-    """The precondition of a rule, whose first arguments are w, dw and its moments."""
+    """Return the precondition of a rule, whose first arguments are w, dw and its moments."""
 
     def fits(w: Any, *arguments: Any, **_: Any) -> bool:
         others = arguments[: 1 + len(roles_of(name).moments)]

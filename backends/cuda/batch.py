@@ -56,7 +56,7 @@ class BatchKernels:
         return batch
 
     def _rows(self, name: str, real: str, units: int, rows: int, *arguments: Any) -> None:
-        """A thread for each of `units` parts of each row."""
+        """Launch a thread for each of `units` parts of each row."""
         self._on.launch(name, real, (-(-units // THREADS), rows), (THREADS,), *arguments)
 
     def preprocess(self, x, shift, scale, *, out=None):
@@ -110,7 +110,7 @@ class BatchKernels:
 
 
 def _units(data: Array, batch: Array) -> tuple[int, int]:
-    """The largest number of bytes that may be copied at once, and how many of those a row has."""
+    """Return the largest number of bytes that may be copied at once, and how many of those a row has."""
     row = batch.nbytes // len(batch)
     unit = next(u for u in (16, 4, 1) if row % u == 0 and data.data.ptr % u == 0 and batch.data.ptr % u == 0)
     return unit, row // unit

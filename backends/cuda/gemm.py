@@ -93,7 +93,7 @@ class Gemm:
         return apart and out.flags.c_contiguous and out.dtype == a.dtype and out.shape == (a.shape[0], b.shape[1])
 
     def __call__(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
-        """a @ b, (N, K) by (K, M), into `out` if given; `precision` as in `Backend.gemm`."""
+        """Compute a @ b, (N, K) by (K, M), into `out` if given; `precision` as in `Backend.gemm`."""
         real = a.dtype.char
         if out is None:
             out = self.cupy.empty((a.shape[0], b.shape[1]), a.dtype)
@@ -121,7 +121,7 @@ class Gemm:
             self._round = other._round
 
     def _to_bf16(self, x: Array) -> Array:
-        """The bits of x rounded to bfloat16, in the same order in memory."""
+        """Return the bits of x rounded to bfloat16, in the same order in memory."""
         if not x.flags.c_contiguous:
             return self._to_bf16(x.T).T
         if self._round is None:

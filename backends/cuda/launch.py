@@ -38,15 +38,15 @@ class Launcher:
         function(grid, block, arguments)
 
     def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1) -> None:
-        """A thread for every `each` of `size` elements."""
+        """Launch a thread for every `each` of `size` elements."""
         self.launch(name, like.dtype.char, (-(-size // (each * THREADS)),), (THREADS,), *arguments)
 
     def columns(self, name: str, like: Array, width: int, *arguments: Any) -> None:
-        """A block for every SIDE columns."""
+        """Launch a block for every SIDE columns."""
         self.launch(name, like.dtype.char, (-(-width // SIDE),), (SIDE, SIDE), *arguments)
 
     def like(self, given: Array | None, like: Array, shape: tuple[int, ...] | None = None) -> Array:
-        """The array that was given, or a new one."""
+        """Return the array that was given, or a new one."""
         return self.cupy.empty(like.shape if shape is None else shape, like.dtype) if given is None else given
 
     def floats(self, *arrays: Any) -> bool:
@@ -61,7 +61,7 @@ class Launcher:
         return width % EACH == 0 and all(array.data.ptr % 16 == 0 for array in arrays)
 
     def labels(self, y: Any) -> bool:
-        """A vector of integers of any kind, not empty."""
+        """Return a vector of integers of any kind, not empty."""
         return isinstance(y, self.cupy.ndarray) and y.dtype.kind in "iu" and y.ndim == 1 and y.size > 0
 
     def integers(self, *arrays: Any) -> bool:

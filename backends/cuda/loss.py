@@ -108,5 +108,5 @@ class LossKernels:
 
 
 def _power(count: int) -> int:
-    """The smallest power of two that is as large."""
+    """Return the smallest power of two that is as large."""
     return 1 << (count - 1).bit_length()

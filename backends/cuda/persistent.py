@@ -136,7 +136,7 @@ class Plan:
         return max(1, min(self.threads // max(1, _fours(self.widths[1]) * self.rows_of_block // 4), self.k_slices))
 
     def _common_floats(self) -> int:
-        """The job, and parts of sums."""
+        """Return the job, and parts of sums."""
         first = _fours(self.widths[1]) * self.rows_of_block * self.first_parts
         powers = _fours((self.widths[-1] + 1) * self.rows_of_block)
         sums = max(16 * self.threads, 2 * _fours(max(self.widths[1:])), first, powers)
@@ -184,7 +184,7 @@ class Plan:
         return hidden + -(-self.widths[-1] // 64) * 64
 
     def definitions(self, offsets: Mapping[str, Sequence[int]]) -> str:
-        """The constants, as the head of the source; `offsets`: where each layer's tensors lie in the flat buffers."""
+        """Return the constants as the source's head; `offsets`: where each layer's tensors lie in the flat buffers."""
         values: dict[str, Any] = {
             "LAYERS": self.layers,
             "R": self.rows_of_block,
@@ -228,7 +228,7 @@ def _fours(n: Any) -> Any:
 
 
 def _odd_fours(n: int) -> int:
-    """The pitch of rows of n floats whose 16-byte reads by neighbouring threads meet different banks."""
+    """Return the pitch of rows of n floats whose 16-byte reads by neighbouring threads meet different banks."""
     return _fours(n) + (4 if _fours(n) // 4 % 2 == 0 else 0)
 
 
@@ -272,7 +272,7 @@ def _rows_of_block(rows: int, blocks: int) -> list[int]:
 
 
 def _later_tile(widths: Sequence[int], row_blocks: int) -> tuple[int, int]:
-    """Outputs and inputs of a tile of the later layers: the shape with the least work for the busiest row block."""
+    """Return outputs and inputs of a later layer's tile: the shape with the least work for the busiest block."""
     pairs = list(pairwise(widths[1:]))
     if not pairs:
         return 4, 4
@@ -296,5 +296,5 @@ def _tile_cycles(plan: Plan) -> float:
 
 
 def best_plan(widths: Sequence[int], rows: int, *, blocks: int, shared: int, **options: Any) -> Plan | None:
-    """The first of `plans`, or None if the network does not fit."""
+    """Return the first of `plans`, or None if the network does not fit."""
     return next(iter(plans(widths, rows, blocks=blocks, shared=shared, **options)), None)

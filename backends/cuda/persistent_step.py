@@ -17,7 +17,7 @@ OLDEST = 70  # compute capability that sync.cu compiles for
 
 
 def plan_for(cupy: Any, calls: Sequence[Call], index: int) -> tuple[Net, Plan]:
-    """The network of these calls, and how its step is shared out to the blocks of this device.
+    """Return the network of these calls, and how its step is shared out to the blocks of this device.
 
     Raises:
         Unfit: there is none, or it does not fit the device; the message says why.
@@ -90,7 +90,7 @@ class PersistentStep:
         self._tag = 1
 
     def _check_resident(self) -> None:
-        """A block that is not resident would be awaited for ever, and CuPy launches fewer without a word."""
+        """Check that all blocks are resident: one that is not would be awaited for ever, and CuPy would not say so."""
         cuda, plan = self._cupy.cuda, self.plan
         each = cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(self._kernel.kernel.ptr, plan.threads, plan.shared)
         resident = each * self._processors

@@ -80,7 +80,7 @@ class Reader:
 
 
 def read(calls: Sequence[Call], ndarray: Any) -> Net:
-    """The network of these calls, whose arrays are of `ndarray`.
+    """Return the network of these calls, whose arrays are of `ndarray`.
 
     Raises:
         Unfit: it is none that the kernel trains.
@@ -158,7 +158,7 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
 
 
 def _forward(reader: Reader) -> tuple[list[tuple[str, dict]], list[tuple[str, dict]], dict]:
-    """The hidden layers that are frozen and those that are trained, by what follows their product; the last layer."""
+    """Return the hidden layers that are frozen, those that are trained, and the last layer."""
     frozen: list[tuple[str, dict]] = []
     trained: list[tuple[str, dict]] = []
     while True:
@@ -194,7 +194,7 @@ def _trained(reader: Reader) -> tuple[str, dict]:
 
 
 def _frozen(reader: Reader, affine: dict) -> tuple[str, dict]:
-    """A layer in evaluation mode, as one that is trained; `scale` is what plain dropout multiplies its units by."""
+    """Read a layer in evaluation mode like a trained one; `scale`: what plain dropout multiplies its units by."""
     unit, name = {"w": affine["w"], "b": affine["b"]}, "bias_activation_dropout_forward"
     if reader.name in INFERENCE:
         name = INFERENCE[reader.name]
@@ -212,7 +212,7 @@ def _exact(product: dict[str, Any]) -> None:
 
 
 def _backward(reader: Reader, units: list[tuple[str, dict]]) -> None:
-    """The gradients' calls, which must be those of the layers before, down to the first."""
+    """Check that the gradients' calls are those of the layers before, down to the first."""
     last = reader.take("affine_backward")
     if last["need_dx"] is not bool(units):
         raise Unfit("some of its layers are frozen")
@@ -279,7 +279,7 @@ def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], s
 
 
 def _dropout(net: Net, units: list[tuple[str, dict]], frozen: int) -> None:
-    """The same for all layers, with the step's number from the optimizer's counter."""
+    """Check that dropout is the same in all layers, with the step's number from the optimizer's counter."""
     net.values |= {"threshold": keep_threshold(1.0), "keep_scale": 1.0}
     streams = [unit["rng"] for _, unit in units if unit["rng"] is not None and unit["keep_ratio"] != 1]
     if not streams:

@@ -27,7 +27,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
 
 
 def source(name: str, real: str = "float") -> str:
-    """The CUDA C text of one entry of `SOURCES`, with this type for `real`; compiler messages name file and line.
+    """Return the CUDA C text of an entry of `SOURCES` with this type for `real`; messages name file and line.
 
     Raises:
         KeyError: no such entry.

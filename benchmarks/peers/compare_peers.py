@@ -167,8 +167,21 @@ def compare_peers(
                         raise Failure(f"wrong result: {objection}", "wrong")
             except Failure as failure:
                 refuse(name, failure)
+        train_before(workload.before, workers, effort, refuse)
         take_turns(workload.steps, workers, rows, effort, refuse)
     return list(rows.values())
+
+
+def train_before(
+    steps: int, workers: dict[str, Worker], effort: Effort, refuse: Callable[[str, Failure], None]
+) -> None:
+    """Make steps that are not timed, one contender after the other."""
+    for name, worker in list(workers.items()) if steps else ():
+        if name != FLOOR:  # the products take the same time whatever came before
+            try:
+                worker.ask("run", steps=steps, warm=0, limit_s=effort.limit_s)
+            except Failure as failure:
+                refuse(name, failure)
 
 
 def take_turns(

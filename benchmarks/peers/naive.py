@@ -41,6 +41,15 @@ def relu_backward(dout, cache):
     return dout * (cache > 0)
 
 
+def tanh_forward(x):
+    out = np.tanh(x)
+    return out, out
+
+
+def tanh_backward(dout, cache):
+    return dout * (1 - cache**2)
+
+
 def batchnorm_forward(x, gamma, beta, running):
     mean = np.mean(x, axis=0)
     var = np.var(x, axis=0)
@@ -80,6 +89,11 @@ def softmax_loss(x, y):
     return loss, dx / x.shape[0]
 
 
+def mse_loss(x, y):
+    diff = x - y
+    return np.mean(diff**2), 2 * diff / diff.size
+
+
 def adam(w, dw, config):
     config["t"] += 1
     config["m"] = BETA1 * config["m"] + (1 - BETA1) * dw
@@ -107,24 +121,26 @@ class Naive(Peer):
     def loss(self, x: np.ndarray, y: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
         """Return the loss of a batch and the gradient of every parameter."""
         params, keep, last = self.params, self.workload.keep, self.workload.layers
+        tanh = self.workload.activation == "tanh"
+        forward, backward = (tanh_forward, tanh_backward) if tanh else (relu_forward, relu_backward)
         caches, grads = [], {}
         for i in range(1, last):
             x, affine = affine_forward(x, params[f"W{i}"], params[f"b{i}"])
             norm = mask = None
             if self.workload.norm:
                 x, norm = batchnorm_forward(x, params[f"gamma{i}"], params[f"beta{i}"], self.running[i - 1])
-            x, relu = relu_forward(x)
+            x, activation = forward(x)
             if keep < 1:
                 x, mask = dropout_forward(x, keep)
-            caches.append((affine, norm, relu, mask))
+            caches.append((affine, norm, activation, mask))
         scores, cache = affine_forward(x, params[f"W{last}"], params[f"b{last}"])
-        loss, dout = softmax_loss(scores, y)
+        loss, dout = (mse_loss if self.workload.numeric else softmax_loss)(scores, y)
         dout, grads[f"W{last}"], grads[f"b{last}"] = affine_backward(dout, cache)
         for i in range(last - 1, 0, -1):
-            affine, norm, relu, mask = caches.pop()
+            affine, norm, activation, mask = caches.pop()
             if keep < 1:
                 dout = dropout_backward(dout, mask)
-            dout = relu_backward(dout, relu)
+            dout = backward(dout, activation)
             if self.workload.norm:
                 dout, grads[f"gamma{i}"], grads[f"beta{i}"] = batchnorm_backward(dout, norm)
             dout, grads[f"W{i}"], grads[f"b{i}"] = affine_backward(dout, affine)

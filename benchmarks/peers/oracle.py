@@ -59,23 +59,21 @@ def _gradient(
             centred = z - z.sum(0) / len(z)
             std = ((centred**2).sum(0) / len(z) + NORM_EPS) ** 0.5
             a = centred / std * theta[f"gamma{i}"] + theta[f"beta{i}"]
-        open_ = (a > 0).astype(np.float64)
+        tanh = workload.activation == "tanh"
+        slope = 1 / np.cosh(a) ** 2 if tanh else (a > 0).astype(np.float64)
+        a = np.sinh(a) / np.cosh(a) if tanh else a * slope
         if rng is not None:
-            open_ *= (rng.random(a.shape) < workload.keep) / workload.keep
-        kept.append((x, centred, std, open_))
-        x = a * open_
+            kept_units = (rng.random(a.shape) < workload.keep) / workload.keep
+            slope, a = slope * kept_units, a * kept_units
+        kept.append((x, centred, std, slope))
+        x = a
     last = workload.layers
     scores = np.einsum("nd,dm->nm", x, theta[f"W{last}"], optimize=True) + theta[f"b{last}"]
-    highest = scores.max(1, keepdims=True)
-    exponentials = np.exp(scores - highest)
-    totals = exponentials.sum(1, keepdims=True)
-    target = np.eye(workload.outputs)[y]
-    loss = float(np.mean(np.log(totals[:, 0]) + highest[:, 0] - (scores * target).sum(1)))
-    delta = (exponentials / totals - target) / len(x)
+    loss, delta = (_squares if workload.numeric else _softmax)(scores, y)
     gradient = {f"W{last}": np.einsum("nd,nm->dm", x, delta, optimize=True), f"b{last}": delta.sum(0)}
     for i in range(last - 1, 0, -1):
-        x, centred, std, open_ = kept.pop()
-        delta = np.einsum("nm,dm->nd", delta, theta[f"W{i + 1}"], optimize=True) * open_
+        x, centred, std, slope = kept.pop()
+        delta = np.einsum("nm,dm->nd", delta, theta[f"W{i + 1}"], optimize=True) * slope
         if workload.norm:
             gradient[f"gamma{i}"], gradient[f"beta{i}"] = (delta * centred / std).sum(0), delta.sum(0)
             delta = delta * theta[f"gamma{i}"]
@@ -85,3 +83,17 @@ def _gradient(
         gradient[f"W{i}"] = np.einsum("nd,nm->dm", x, delta, optimize=True)
         gradient[f"b{i}"] = delta.sum(0)
     return loss, gradient
+
+
+def _softmax(scores: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    highest = scores.max(1, keepdims=True)
+    exponentials = np.exp(scores - highest)
+    totals = exponentials.sum(1, keepdims=True)
+    target = np.eye(scores.shape[1])[y]
+    loss = float(np.mean(np.log(totals[:, 0]) + highest[:, 0] - (scores * target).sum(1)))
+    return loss, (exponentials / totals - target) / len(scores)
+
+
+def _squares(scores: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+    off = scores - y
+    return float((off**2).sum() / off.size), 2 * off / off.size

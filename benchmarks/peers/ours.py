@@ -21,6 +21,8 @@ class Ours(Peer):
             workload.hidden,
             workload.inputs,
             workload.outputs,
+            activation=workload.activation,
+            loss="mse" if workload.numeric else "softmax",
             normalization="batchnorm" if workload.norm else None,
             dropout_keep_ratio=workload.keep,
             dtype="float32",
@@ -33,9 +35,12 @@ class Ours(Peer):
         part = slice(workload.batch)  # validation: never looked at by `step`
         self.solver = fcnet.Solver(
             self.model,
-            fcnet.data.Dataset(X_train=data.X, y_train=data.y, X_val=data.X[part], y_val=data.y[part]),
+            fcnet.data.Dataset(
+                *(data.X, data.y, data.X[part], data.y[part]), targets="numbers" if workload.numeric else "classes"
+            ),
             update_rule="adam",
             optim_config={"learning_rate": LEARNING_RATE, "beta1": BETA1, "beta2": BETA2, "epsilon": EPSILON},
+            schedule="constant",
             batch_size=workload.batch,
             seed=SEED,
             verbose=False,

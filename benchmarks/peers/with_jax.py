@@ -72,7 +72,8 @@ class Jitted(Stepper):
         self.init, self.update = adam()
         kind, _, index = device.partition(":")
         self.device = jax.devices("cpu" if kind == "cpu" else "gpu")[int(index or 0)]
-        self.X, self.y = self._put(data.X), self._put(data.y.astype(np.int32))
+        self.X = self._put(data.X)
+        self.y = self._put(data.y if workload.numeric else data.y.astype(np.int32))
         self.jitted = jax.jit(self._step, donate_argnums=0)
         self.reset()
 
@@ -98,13 +99,15 @@ class Jitted(Stepper):
                 var = (centred * centred).mean(0)
                 x = centred * jax.lax.rsqrt(var + NORM_EPS) * params[f"gamma{i}"] + params[f"beta{i}"]
                 moved.append(NORM_MOMENTUM * running[i - 1] + (1 - NORM_MOMENTUM) * jnp.stack([mean, var]))
-            x = jax.nn.relu(x)
+            x = jnp.tanh(x) if self.workload.activation == "tanh" else jax.nn.relu(x)
             if keep < 1:
                 key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SEED), step), i)
                 kept = jax.random.bits(key, x.shape, jnp.uint16) < round(keep * 65536)  # half the bits of `bernoulli`
                 x = jnp.where(kept, x / keep, 0)
         last = self.workload.layers
         scores = self._product(x, params[f"W{last}"]) + params[f"b{last}"]
+        if self.workload.numeric:
+            return ((scores - y) ** 2).mean(), moved
         log_probs = jax.nn.log_softmax(scores)
         return -jnp.take_along_axis(log_probs, y[:, None], axis=1).mean(), moved
 
@@ -121,7 +124,7 @@ class Jitted(Stepper):
         start = step % self.per_epoch * batch
         rows = jax.lax.dynamic_slice(order, (start,), (batch,))
         gradient = jax.value_and_grad(self._loss, has_aux=True)
-        inputs, labels = jnp.take(X, rows, axis=0, mode="clip"), jnp.take(y, rows, mode="clip")
+        inputs, labels = jnp.take(X, rows, axis=0, mode="clip"), jnp.take(y, rows, axis=0, mode="clip")
         (loss, running), grads = gradient(params, running, inputs, labels, step)
         params, moments = self.update(params, grads, moments, step)
         return (params, running, moments, step + 1), loss

@@ -59,6 +59,11 @@ class Rows:
         return self.order[start : self.position]
 
 
+def mean_loss(workload: Workload, scores: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the mean loss of a batch, in float32."""
+    return (F.mse_loss if workload.numeric else F.cross_entropy)(scores.float(), y)
+
+
 def build(workload: Workload) -> nn.Sequential:
     """Return the net as a PyTorch user writes it."""
     layers: list[nn.Module] = []
@@ -67,7 +72,7 @@ def build(workload: Workload) -> nn.Sequential:
         layers.append(nn.Linear(before, after))
         if workload.norm:
             layers.append(nn.BatchNorm1d(after, eps=NORM_EPS, momentum=1 - NORM_MOMENTUM))
-        layers.append(nn.ReLU())
+        layers.append(nn.Tanh() if workload.activation == "tanh" else nn.ReLU())
         if workload.keep < 1:
             layers.append(nn.Dropout(1 - workload.keep))
     return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
@@ -104,7 +109,7 @@ class Modules(Way):
         self.net = build(workload).to(device)
         self.adam = torch.optim.Adam(self.net.parameters(), LEARNING_RATE, (BETA1, BETA2), EPSILON, **adam)
         self.x = torch.empty((workload.batch, workload.inputs), device=device)
-        self.y = torch.empty(workload.batch, dtype=torch.int64, device=device)
+        self.y = torch.empty((workload.batch, *data.y.shape[1:]), dtype=self.rows.y.dtype, device=device)
         self.loss: Callable[..., torch.Tensor] = self._loss
         if compiled is not None:
             self.loss = torch.compile(self._loss, **compiled)
@@ -129,7 +134,7 @@ class Modules(Way):
     def _loss(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         with self.rows.precision():
             scores = self.net(x)
-        return F.cross_entropy(scores.float(), y)
+        return mean_loss(self.rows.workload, scores, y)
 
     def __call__(self) -> torch.Tensor:
         return self.train_on(self.rows.next())
@@ -176,7 +181,7 @@ class Whole(Way):
     ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
         with self.rows.precision():
             scores, moments = self._scores(params, x)
-        return F.cross_entropy(scores.float(), y), moments
+        return mean_loss(self.workload, scores, y), moments
 
     def _scores(
         self, params: dict[str, torch.Tensor], x: torch.Tensor
@@ -190,7 +195,7 @@ class Whole(Way):
                 var = (centred * centred).mean(0)
                 x = centred * torch.rsqrt(var + NORM_EPS) * params[f"gamma{i}"] + params[f"beta{i}"]
                 moments.append((mean, var))
-            x = F.relu(x)
+            x = torch.tanh(x) if self.workload.activation == "tanh" else F.relu(x)
             if self.workload.keep < 1:
                 x = F.dropout(x, 1 - self.workload.keep)
         last = self.workload.layers

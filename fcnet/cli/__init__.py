@@ -119,7 +119,7 @@ def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
 
 
 def _answered(number: int, frame: FrameType | None) -> None:
-    """The work ends already."""
+    """Answer a signal that comes when the work ends already."""
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 def parse(arguments: Sequence[str]) -> tuple[Parser, argparse.Namespace]:
-    """The parser of the command that a command line names, and its options.
+    """Return the parser of the command that a command line names, and its options.
 
     Raises:
         ValueError: an unknown command or flag, a missing or unreadable value.
@@ -53,7 +53,7 @@ def _without_command(options: argparse.Namespace) -> int:
 
 
 def top() -> Parser:
-    """The parser of `fcnet` itself, which shows the commands."""
+    """Return the parser of `fcnet` itself, which shows the commands."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {about}" for name, about in COMMANDS.items()]
     parser = Parser(
@@ -67,7 +67,7 @@ def top() -> Parser:
 
 
 def parser_of(name: str) -> Parser:
-    """The parser of a command; its module is imported for it. Raises ValueError: there is no such command."""
+    """Return the parser of a command; its module is imported for it. Raises ValueError: there is no such command."""
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     module = import_module(f"fcnet.cli.{name.replace('-', '_')}")

@@ -59,7 +59,7 @@ def completed(parser: Parser) -> list[Completed]:
 
 
 def _bash() -> str:
-    """A function that looks at the command and at the word before; what it knows is all in the script."""
+    """Return a function that looks at the command and at the word before; what it knows is all in the script."""
     cases = []
     for name in COMMANDS:
         lines = [f"        {name})", '            case "$before" in']
@@ -104,7 +104,7 @@ def _bash() -> str:
 
 
 def _bash_values(options: list[Completed]) -> str:
-    """What the words and paths are that the value of one of these can be."""
+    """Return what the words and paths are that the value of one of these can be."""
     names = " ".join(name for one in options for name in one.names)
     kinds = {one.paths for one in options}
     settings = [f"words={shlex.quote(names)}"] if names else []
@@ -147,7 +147,7 @@ def _zsh_specs(options: list[Completed]) -> Iterator[str]:
 
 
 def _fish() -> str:
-    """A line for each option of each command."""
+    """Return a line for each option of each command."""
     lines = ["# Completion of fcnet in fish, made by `fcnet completion fish`.", "complete -c fcnet -f"]
     start = "-n __fish_use_subcommand"
     lines += [f"complete -c fcnet {start} -a {name} -d {_fish_quoted(about)}" for name, about in COMMANDS.items()]

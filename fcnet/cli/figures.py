@@ -16,12 +16,12 @@ LONGEST = 12  # characters of a name above a column of the matrix
 
 
 def spelled(metric: Metric | Figure, figure: float) -> str:
-    """A figure for people: four places, or four digits of one in the targets' unit that is smaller than 1."""
+    """Return a figure for people: four places, or four digits of one in the targets' unit that is smaller than 1."""
     return f"{figure:.4g}" if metric.smaller_is_better and figure < 1 else f"{figure:.4f}"
 
 
 def by_class(model: FullyConnectedNet, outcome: Outcome) -> list[str]:
-    """A table of the classes, and of what was taken for what."""
+    """Return a table of the classes, and of what was taken for what."""
     from fcnet.training import judging
 
     names = model.classes or [str(number) for number in range(model.num_classes)]
@@ -44,7 +44,7 @@ def _confusions(names: Sequence[str], matrix: list[list[int]]) -> list[str]:
 
 
 def by_output(model: FullyConnectedNet, outcome: Outcome, part: str = "") -> list[str]:
-    """A table of the metrics of each output, whose sizes may differ; empty for one output."""
+    """Return a table of the metrics of each output, whose sizes may differ; empty for one output."""
     from fcnet.training.metrics import ACCURACY, RMSE, figures_of
 
     if model.num_classes == 1:
@@ -62,7 +62,7 @@ def by_output(model: FullyConnectedNet, outcome: Outcome, part: str = "") -> lis
 def in_all(
     model: FullyConnectedNet, outcome: Outcome, part: str = "", last: Metric | Figure | None = None
 ) -> list[str]:
-    """A line for each metric that suits the network, but for its own; that of `last` at the end."""
+    """Return a line for each metric that suits the network, but for its own; that of `last` at the end."""
     from fcnet.training.metrics import different_figures
 
     figures = sorted(

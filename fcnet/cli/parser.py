@@ -24,7 +24,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
         return text if "\n" in text else super()._fill_text(text, width, indent)  # one with lines of its own
 
     def add_usage(self, usage: str | None, actions: Iterable[argparse.Action], *others: Any, **named: Any) -> None:
-        """The program, [options], and what has no flag."""
+        """Add the program, [options], and what has no flag."""
         if usage is None:
             places = [action for action in actions if not action.option_strings]
             words = [f"[{place.metavar}]" if place.nargs == "?" else str(place.metavar) for place in places]
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         return [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
 
     def known(self) -> set[str]:
-        """The names of all options, as the namespace has them."""
+        """Return the names of all options, as the namespace has them."""
         return {action.dest for action in self._actions if action.option_strings}
 
     def groups(self) -> list[tuple[str, list[argparse.Action]]]:
@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         return [(str(group.title), group._group_actions) for group in self._action_groups]
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options of a command line.
+        """Return the options of a command line.
 
         Raises:
             ValueError: an unknown flag, a missing or unreadable value.
@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(kind: type) -> Callable[[str], Any]:
-    """An argparse type for int or float that says what was expected and what came."""
+    """Return an argparse type for int or float that says what was expected and what came."""
     word = {int: "an integer", float: "a number"}[kind]
 
     def parse(text: str) -> Any:

@@ -24,7 +24,7 @@ class _TooSlow(Exception):
 
 
 def check_report() -> None:
-    """A report that was asked for can be made. Raises MissingExtra: matplotlib is not installed."""
+    """Check that a report that was asked for can be made. Raises MissingExtra: matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtra("--report", "matplotlib", "plot")
 

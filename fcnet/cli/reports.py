@@ -15,7 +15,7 @@ Content = str | Callable[[], bytes]  # text, or what draws a picture
 
 
 def check_folder(out: str | None, names: Iterable[str], *, force: bool) -> Path | None:
-    """The folder that a report shall go to, None for a fresh one; called before the work, so that it is not lost.
+    """Return the folder of the results, None for a fresh one; called before the work, so that it is not lost.
 
     Raises:
         FileExistsError: one of the files is there and force is False. NotADirectoryError: `out` is a file.

@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _data(path: Path) -> Dataset | None:
-    """The data that the run's options name; None for a training that was set up in Python."""
+    """Return the data that the run's options name; None for a training that was set up in Python."""
     config = path / CONFIG
     return load_data(merged(read_toml(config))) if config.is_file() and IN_PYTHON not in config.read_text() else None
 

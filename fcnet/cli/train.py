@@ -164,7 +164,7 @@ def _untrained(solver: Solver) -> str:
 
 
 def _no_better_than_the_mean(solver: Solver, said: Outcome, mine: float) -> Iterator[str]:
-    """A line if the outputs' means in the training targets would have predicted this part as well."""
+    """Yield a line if the outputs' means in the training targets would have predicted this part as well."""
     y = said.y
     y_train = solver.data.y_train.reshape(-1, y.shape[1])
     constant = y_train.mean(axis=0, dtype="float64") + 0 * y

@@ -85,7 +85,7 @@ _IDX_FILES = [f"{part}-{what}" for part in ("train", "t10k") for what in ("image
 
 
 def wanted_files(name: str) -> dict[str, tuple[str, ...]]:
-    """The files of a set -> the names each may have, the fastest to read first."""
+    """Return the files of a set -> the names each may have, the fastest to read first."""
     if name == "cifar10":
         return {f: (f"{f}.bin", f"{f}.bin.gz", f"{f}.bin.xz", f) for f in _CIFAR_FILES}
     # "train-images.idx3-ubyte": how the files come out of some zip archives.
@@ -104,14 +104,14 @@ def _cache() -> Path:
 
 
 def named_folder(data_dir: str | os.PathLike[str]) -> Path:
-    """A folder that was named. Raises ValueError if its name is empty, which would be the working folder."""
+    """Return a folder that was named. Raises ValueError if its name is empty, which would be the working folder."""
     if not os.fspath(data_dir):
         raise ValueError("data_dir: expected a folder; got ''; name one, or leave it out")
     return Path(data_dir).expanduser()
 
 
 def how_to_fetch(name: str, data_dir: str | os.PathLike[str] | None) -> str:
-    """The command that brings a set to where `load` looks for it."""
+    """Return the command that brings a set to where `load` looks for it."""
     where = "" if data_dir is None else f" --data-dir {shlex.quote(os.fspath(data_dir))}"
     return f"fcnet fetch {name}{where}"
 
@@ -167,7 +167,7 @@ def find_files(name: str, data_dir: str | os.PathLike[str] | None = None) -> dic
 
 
 def files_in(folder: Path, name: str) -> dict[str, Path]:
-    """The wanted files of a set that a folder holds -> their paths."""
+    """Return the wanted files of a set that a folder holds -> their paths."""
     found = {}
     for file, spellings in wanted_files(name).items():
         for spelling in spellings:

@@ -111,7 +111,7 @@ def dates(words: Sequence[str], format: str | None = None) -> Dates | None:
 
 
 def _all_dates(words: Sequence[str], format: str) -> np.ndarray | None:
-    """The dates that these words spell in this format, or None; it stops at the first that does not."""
+    """Return the dates that these words spell in this format, or None; it stops at the first that does not."""
     values = []
     for word in words:
         value = _date(word, format)

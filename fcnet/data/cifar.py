@@ -67,7 +67,7 @@ def _entry(content: dict[Any, Any], key: str) -> Any:
 
 
 def read_class_names(folder: Path, advice: str = "get the file again") -> tuple[str, ...]:
-    """The ten class names from the folder's batches.meta.txt or batches.meta, else the well-known ones."""
+    """Return the ten class names from the folder's batches.meta.txt or batches.meta, else the well-known ones."""
     if (text := folder / "batches.meta.txt").is_file():
         lines = text.read_text(encoding="utf-8", errors="replace").splitlines()
         return _ten_names(text, [line.strip() for line in lines if line.strip()], advice)

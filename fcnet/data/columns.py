@@ -304,7 +304,7 @@ def without_missing(values: np.ndarray, missing: frozenset[str]) -> np.ndarray:
 
 
 def _levels(series: Any) -> tuple[tuple[str, ...] | None, bool]:
-    """The levels of a categorical column, and whether they have an order."""
+    """Return the levels of a categorical column, and whether they have an order."""
     dtype: Any = getattr(series, "dtype", None)
     found: Any = getattr(dtype, "categories", None)
     if not hasattr(found, "__len__"):  # of pandas an Index, of polars' Enum a Series; its Categorical has no fixed ones

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import fcnet.errors as errors
+from fcnet import defaults
 from fcnet.data.checks import (
     check_array,
     check_features,
@@ -55,7 +56,7 @@ class Dataset:
     name: str = "data"
     classes: tuple[str, ...] | None = None
     features: tuple[str, ...] | None = None
-    preprocess: str = "none"
+    preprocess: str = defaults.PREPROCESS
     image_shape: tuple[int, ...] | None = None
     targets: str = "classes"
     sample_weight: np.ndarray | None = None
@@ -133,7 +134,7 @@ class Dataset:
             )
 
     def _check_training_labels(self, codes: np.ndarray) -> int:
-        """The number of classes that y_train knows: its largest code + 1, or its one-hot columns."""
+        """Return the number of classes that y_train knows: its largest code + 1, or its one-hot columns."""
         if codes.min() == codes.max():
             raise ValueError(
                 f"y_train: expected at least 2 classes; got only label {codes[0]}; give training samples of every class"
@@ -162,7 +163,7 @@ class Dataset:
             raise ValueError(f"image_shape: expected a product of {width}, the features; got {self.image_shape}")
 
     def splits(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """The parts that are there: "train" -> (X_train, y_train), "val" and, if given, "test"."""
+        """Return the parts that are there: "train" -> (X_train, y_train), "val" and, if given, "test"."""
         parts = {"train": (self.X_train, self.y_train), "val": (self.X_val, self.y_val)}
         if self.X_test is not None and self.y_test is not None:
             parts["test"] = (self.X_test, self.y_test)

@@ -138,7 +138,7 @@ class _Bounded(io.FileIO):
 
 
 def without_password(url: str) -> str:
-    """The URL as a message may show it.
+    """Return the URL as a message may show it.
 
     >>> without_password("https://me:secret@example.org/data/?token=secret")
     'https://...@example.org/data/?...'

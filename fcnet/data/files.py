@@ -17,7 +17,7 @@ _CHUNK = 1 << 20
 
 
 def remedy(name: str, data_dir: str | os.PathLike[str] | None) -> str:
-    """What to do about a damaged file of a named set."""
+    """Return what to do about a damaged file of a named set."""
     return f"delete it and run: {how_to_fetch(name, data_dir)}"
 
 
@@ -37,7 +37,7 @@ def other_kind(path: Path) -> str:
 
 @contextmanager
 def opened(path: Path, advice: str) -> Iterator[io.BufferedIOBase]:
-    """The file's content, unpacked if its name ends in .gz or .xz.
+    """Open the file's content, unpacked if its name ends in .gz or .xz.
 
     Raises ValueError if the packing is damaged. Trouble of the system's own (no permission, a failing disk)
     stays the OSError it is: its message names the file, and deleting that would not help.

@@ -80,7 +80,7 @@ def _places(plan: ColumnPlan, cells: Cells, read: Columns) -> np.ndarray:
 
 
 def _known(plan: ColumnPlan) -> Callable[[str], int | None]:
-    """The place of a word among the levels; one that spells the same number will do."""
+    """Return the place of a word among the levels; one that spells the same number will do."""
     exact = {level: at for at, level in enumerate(plan.levels)}
     same = {value: at for level, at in exact.items() if (value := number(level)) is not None}
 

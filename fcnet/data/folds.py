@@ -47,7 +47,7 @@ def _together(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _strata(data: Dataset, y: np.ndarray) -> np.ndarray:
-    """What is spread evenly: codes; numbers count as one class."""
+    """Return what is spread evenly: codes; numbers count as one class."""
     if data.targets == "numbers":
         return np.zeros(len(y), dtype=np.int64)
     return y.argmax(axis=1) if y.ndim == 2 else y

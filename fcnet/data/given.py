@@ -35,7 +35,7 @@ def inputs_of(parts: Mapping[str, Any], plan: Plan | None) -> tuple[dict[str, An
 
 
 def _numbers(X: Any) -> Any:
-    """Lists of numbers as an array; anything else as it is."""
+    """Return lists of numbers as an array, anything else as it is."""
     if not isinstance(X, list | tuple) or is_frame(X):
         return X
     try:

@@ -21,7 +21,7 @@ _LARGEST = 1 << 30  # bytes unpacked, twenty times MNIST: a packed file may hold
 
 
 def read_idx(path: Path, ndim: int, advice: str = "get the file again") -> np.ndarray:
-    """The uint8 array of `ndim` dimensions in an idx file, packed (.gz, .xz) or not; writable.
+    """Return the uint8 array of `ndim` dimensions in an idx file, packed (.gz, .xz) or not; writable.
 
     Raises ValueError, with `advice` as the remedy, unless the file holds exactly such an array.
     """

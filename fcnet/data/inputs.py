@@ -70,7 +70,7 @@ def check_probabilities(
     choices: TableChoices | None = None,
     plan: Plan | None = None,
 ) -> None:
-    """These targets, read from the file `source`, are from 0 to 1.
+    """Check that these targets, read from the file `source`, are from 0 to 1.
 
     Raises:
         ValueError: with the file and the place in it.

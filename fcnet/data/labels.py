@@ -91,11 +91,11 @@ def encode_as(name: str, y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 
 
 def _numbered(y: np.ndarray, numbers: Mapping[Any, int], key: Callable[[Any], Any] = lambda value: value) -> np.ndarray:
-    """The number of each label, -1 for others. Python's own integers are compared: those of 64 bits are exact so."""
+    """Return the number of each label, -1 for others; 64-bit integers are compared exactly, as Python's own."""
     values, places = np.unique(y, return_inverse=True)
     return np.array([numbers.get(key(value), -1) for value in values.tolist()], dtype=np.int64)[places]
 
 
 def class_names(values: np.ndarray) -> tuple[str, ...]:
-    """The sorted label values as text, which become the class names by code."""
+    """Return the sorted label values as text, which become the class names by code."""
     return tuple(str(value) for value in values.tolist())

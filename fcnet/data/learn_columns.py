@@ -32,7 +32,7 @@ class Learner:
         self.count = read.count if rows is None else len(rows)
 
     def column(self, name: str, cells: Cells) -> ColumnPlan:
-        """The plan of this column."""
+        """Return the plan of this column."""
         if name in self.ordinal:
             return self._ranked(name, as_text(cells), self.ordinal[name])
         if name in self.categorical:
@@ -86,7 +86,7 @@ class Learner:
         return ColumnPlan(name, LEFT_OUT, "missing in every row", 1.0)
 
     def _made(self, name: str, kind: str, missing: float, varies: bool, **how: Any) -> ColumnPlan:
-        """The plan of a column of this kind; left out if it is constant."""
+        """Return the plan of a column of this kind; left out if it is constant."""
         if not varies and self.prune:
             if not missing:
                 return ColumnPlan(name, LEFT_OUT, "the same value in every row")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import fcnet.errors as errors
+from fcnet import defaults
 from fcnet.data import catalogue, cifar
 from fcnet.data.checks import check_features, check_numbers
 from fcnet.data.columns import Columns, columns_of, is_frame, listed
@@ -138,7 +139,8 @@ def _digits(split_seed: int) -> Dataset:
 
 def _spirals(split_seed: int) -> Dataset:
     X, y = spirals()
-    return Dataset(**hold_out(X, y, ("val", "test"), split_seed), name="spirals", classes=class_names(np.unique(y)))
+    parts = hold_out(X, y, ("val", "test"), split_seed)
+    return Dataset(**parts, name="spirals", classes=class_names(np.unique(y)), preprocess="none")
 
 
 def _mnist(name: str, data_dir: str | os.PathLike[str] | None, split_seed: int) -> Dataset:
@@ -292,7 +294,6 @@ def _table(
         name=name,
         classes=classes,
         features=learned.features if learned is not None else tuple(features or ()),
-        preprocess="standardize",
         targets="numbers" if numbers else "classes",
         plan=learned,
     )
@@ -350,7 +351,7 @@ def _npz(path: Path, split_seed: int, classes: Sequence[str] | None, targets: st
     # Two dimensions are a grey image. More stay in the file's own order, (C, H, W) or (H, W, C): turning them
     # round here would make the model wrong for the same images given to predict() as they are.
     image_shape = (1, *shape) if len(shape) == 2 else shape if len(shape) > 2 else None
-    preprocess = "center" if image_shape else "standardize"
+    preprocess = "center" if image_shape else defaults.PREPROCESS
     return Dataset(
         **X,
         **y,

@@ -21,7 +21,7 @@ _DAMAGED = (
 
 
 def read_npz(path: Path, labels: bool = True) -> dict[str, np.ndarray]:
-    """The arrays named X, y, X_train, y_train, X_val, y_val, X_test, y_test in the file, in any case.
+    """Return the arrays named X, y, X_train, y_train, X_val, y_val, X_test, y_test in the file, in any case.
 
     Either X and y, or X_train and y_train with or without the others; other arrays are not read.
     With labels=False only the X arrays, at least one of X, X_train and X_test, whatever else is there.

@@ -253,7 +253,7 @@ def _levels_of(name: str, levels: Sequence[str]) -> tuple[str, ...]:
 def _chosen(
     read: Columns, targets: Sequence[str], drop: Collection[str | int], only: Collection[str | int] | None
 ) -> dict[str, str]:
-    """The columns that are left out by request, and in which words."""
+    """Return the columns that are left out by request, and in which words."""
 
     def meant(name: str) -> str:
         value = number(name)

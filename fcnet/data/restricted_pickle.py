@@ -44,7 +44,7 @@ class _Dtype:
 
 
 def _text(value: Any) -> str:
-    """A short text as it is. What holds others is never spelled: of a few bytes that can take for ever."""
+    """Return a short text as it is. What holds others is never spelled: of a few bytes that can take for ever."""
     if isinstance(value, bytes):
         value = value.decode("latin1")
     if not isinstance(value, str) or len(value) > 100:
@@ -68,7 +68,7 @@ class _Array:
 
 
 def _value(value: Any, kinds: frozenset[str]) -> Any:
-    """An array for its stand-in; all else as it is."""
+    """Return an array for its stand-in; all else as it is."""
     if not isinstance(value, _Array):
         return value
     kind = getattr(value.dtype, "name", value.dtype)
@@ -182,7 +182,7 @@ FLOATS = frozenset({"f2", "f4", "f8"})
 
 
 def load_dict(path: Path, limit: int, advice: str = "get the file again") -> dict[Any, Any]:
-    """The dict in a pickle of at most `limit` bytes; Python 2 strings come as bytes, arrays as uint8.
+    """Return the dict in a pickle of at most `limit` bytes; Python 2 strings come as bytes, arrays as uint8.
 
     Raises ValueError if the pickle names anything but what such arrays need (nothing of it is run), is damaged,
     or holds something else.
@@ -194,7 +194,7 @@ def load_dict(path: Path, limit: int, advice: str = "get the file again") -> dic
 
 
 def read_dict(data: bytes, name: str, advice: str, kinds: frozenset[str] = BYTES) -> dict[Any, Any]:
-    """The dict in a pickle, of arrays of these kinds; `name` is the file's, for messages. Else as `load_dict`."""
+    """Return the dict in a pickle, of arrays of these kinds; `name` is the file's, for messages; see `load_dict`."""
     what = "uint8 arrays" if kinds is BYTES else "arrays of floats"
     try:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
@@ -213,7 +213,7 @@ def read_dict(data: bytes, name: str, advice: str, kinds: frozenset[str] = BYTES
 
 
 def load_npy_dict(path: Path, advice: str = "get the file again") -> dict[str, np.ndarray]:
-    """The dict of arrays of floats, by their names, that `np.save(path, {...})` wrote.
+    """Return the dict of arrays of floats, by their names, that `np.save(path, {...})` wrote.
 
     Raises ValueError as `load_dict`, or if it is no .npy file of a dict.
     """

@@ -79,7 +79,7 @@ def stratified_folds(y: np.ndarray, count: int, seed: int = 0) -> list[np.ndarra
 
 
 def _by_class(codes: np.ndarray, seed: int) -> np.ndarray:
-    """The rows class by class, each in random order."""
+    """Return the rows class by class, each in random order."""
     noise = np.random.Philox(key=np.array([seed, _PURPOSE], dtype=np.uint64)).random_raw(len(codes))
     return np.lexsort((noise, codes))
 

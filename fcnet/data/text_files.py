@@ -106,7 +106,7 @@ def _read(path: Path, reading: Reading, as_text: AsText, encoding: str, notes: l
 
 
 def _encoding(path: Path) -> str:
-    """The encoding that a file's first bytes say, else UTF-8. Raises ValueError for what is no text at all."""
+    """Return the encoding that a file's first bytes say, else UTF-8. Raises ValueError for what is no text at all."""
     with _binary(path) as stream:
         start = stream.read(4096)
     if start.startswith(b"PK\x03\x04"):
@@ -149,7 +149,7 @@ def _opened(path: Path, encoding: str) -> Iterator[IO[str]]:
 
 
 def _sample(path: Path, stream: IO[str]) -> str:
-    """The first characters of a file, and of more than fit its whole lines; always two lines."""
+    """Return the first characters of a file, and of more than fit its whole lines; always two lines."""
     sample = stream.read(SAMPLE)
     if len(sample) < SAMPLE:
         return sample

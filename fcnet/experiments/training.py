@@ -59,7 +59,7 @@ def trainer(
     """Return a Solver with a network of its own, of `hidden` layers of 100 units; the same weights for the same seed.
 
     Args:
-        net: keywords of `FullyConnectedNet`. options: keywords of `Solver`.
+        net: keywords of `FullyConnectedNet`. options: keywords of `Solver`; the rate is constant, as in the courses.
     """
     model = FullyConnectedNet(
         [100] * hidden,
@@ -69,7 +69,7 @@ def trainer(
         device=settings.backend,
         **(net or {}),
     )
-    return Solver(model, dataset, seed=settings.seed, verbose=False, **options)
+    return Solver(model, dataset, seed=settings.seed, verbose=False, **({"schedule": "constant"} | options))
 
 
 def train(solver: Solver, steps: int, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from fcnet.functional.affine import (
     matmul,
     matmul_backward,
 )
-from fcnet.functional.batch import advance, cast, gather, next_batch, preprocess, record_step
+from fcnet.functional.batch import advance, cast, gather, next_batch, preprocess, record_step, smooth_clip
 from fcnet.functional.dropout import (
     dropout_backward,
     dropout_forward,
@@ -79,6 +79,7 @@ __all__ = [
     "plain_dropout_mask",
     "preprocess",
     "record_step",
+    "smooth_clip",
 ]
 __all__ += activation.__all__
 __all__ += loss.__all__

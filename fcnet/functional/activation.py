@@ -352,7 +352,7 @@ def maxout_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | 
 
 
 def pieces_of(x: Array, pieces: int) -> list[Array]:
-    """Views (..., M) of the k pieces of M maxout units in (..., k M)."""
+    """Return views (..., M) of the k pieces of M maxout units in (..., k M)."""
     width = x.shape[-1] // pieces
     return [x[..., p * width : (p + 1) * width] for p in range(pieces)]
 
@@ -399,7 +399,7 @@ ACTIVATIONS = {
 
 
 def activation_named(argument: str, name: str) -> Activation:
-    """The activation of this name: one in `ACTIVATIONS`, or "maxout:3" for maxout of 3 pieces.
+    """Return the activation of this name: one in `ACTIVATIONS`, or "maxout:3" for maxout of 3 pieces.
 
     Raises:
         ValueError: no such name; the message begins with `argument`.

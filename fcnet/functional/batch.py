@@ -51,6 +51,17 @@ def difference(backend: Backend, x: Array, shift: Array, *, out: Array | None = 
     return xp.add(out, lost, out=out)
 
 
+@checked("out")
+def smooth_clip(backend: Backend, x: Array, limit: float, *, out: Array | None = None) -> Array:
+    """out = x / sqrt(1 + (x / limit)²): nearly x near 0, never beyond ±limit; floats of any shape, may be x itself.
+
+    Source: Holzmüller, Grinsztajn and Steinwart, "Better by Default" (RealMLP), 2024.
+    """
+    xp = backend.xp
+    root = xp.hypot(xp.divide(x, limit), 1.0)  # the square of a large x would overflow
+    return xp.divide(x, root, out=out)
+
+
 def _check_next_batch(
     X: Array, y: Array, order: Array, cursor: Array, offsets: Array, positions: Array, shift: Array | None = None,
     scale: Array | None = None, *, batch: Any = None, targets: Any = None, rows: Any = None, raw: Any = None,
@@ -75,8 +86,9 @@ def next_batch(
     shift: Array | None = None, scale: Array | None = None, *, batch: Array | None = None,
     targets: Array | None = None, rows: Array | None = None, raw: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
-    """The next mini-batch, with the cursor read on the device: rows = order[cursor : cursor + N], targets = y[rows] and
-    batch = X[rows], or (X[rows] - shift) * scale.
+    """Return the next mini-batch, with the cursor read on the device.
+
+    rows = order[cursor : cursor + N], targets = y[rows] and batch = X[rows], or (X[rows] - shift) * scale.
 
     Args:
         X: (n, D), any dtype. y: (n,) or (n, C).

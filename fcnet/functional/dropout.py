@@ -22,7 +22,7 @@ Array = Any
 def plain_dropout_mask(
     rng: MaskStream, keep_ratio: float, shape: tuple[int, ...], dtype: Any, *, out: Array | None = None
 ) -> Array:
-    """A mask: 1 with probability keep_ratio, else 0, mask = (bits < keep_ratio * 65536).
+    """Return a mask: 1 with probability keep_ratio, else 0, mask = (bits < keep_ratio * 65536).
 
     The same for the same seed, layer, step and net, on every device.
 

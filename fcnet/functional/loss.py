@@ -205,7 +205,7 @@ def bce_loss(
 
 
 def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
-    """The mean cross-entropy of each row's labels (..., N, 1), and (σ(s) - y) / C."""
+    """Return the mean cross-entropy of each row's labels (..., N, 1), and (σ(s) - y) / C."""
     xp = backend.xp
     each = xp.abs(scores)
     xp.negative(each, out=each)
@@ -219,7 +219,7 @@ def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
 
 
 def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
-    """The mean of losses (..., N, 1) over N, and the gradients of the rows divided by N."""
+    """Return the mean of losses (..., N, 1) over N, and the gradients of the rows divided by N."""
     losses, dscores = rows
     xp = backend.xp
     xp.divide(dscores, dscores.shape[-2], out=dscores)
@@ -280,7 +280,7 @@ def weighted_loss(
     loss: Array | None = None,
     dscores: Array | None = None,
 ) -> tuple[Array, Array]:
-    """A loss with a weight for each sample: loss = mean_n w_n l_n, where l_n is what `name` gives for sample n alone.
+    """Return a loss with weights: loss = mean_n w_n l_n, where l_n is what `name` gives for sample n alone.
 
     The sum is divided by N, not by the sum of the weights: a sample weighs the same whatever else is in its batch, and
     weights of 1 give the loss itself.

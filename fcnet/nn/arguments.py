@@ -18,7 +18,7 @@ DROPOUTS = ("inverted", "plain")
 
 
 def widths(hidden_dims: Any) -> Sequence[Any]:
-    """A list of widths. Raises TypeError."""
+    """Return a list of widths. Raises TypeError."""
     is_list = isinstance(hidden_dims, list | tuple | range) or (
         isinstance(hidden_dims, np.ndarray) and hidden_dims.ndim == 1
     )
@@ -28,7 +28,7 @@ def widths(hidden_dims: Any) -> Sequence[Any]:
 
 
 def check_without_hidden(activation: Any, maxout_pieces: Any, normalization: Any, keep_ratio: float) -> None:
-    """What a network without hidden layers was told about them is nothing but defaults. Raises ValueError."""
+    """Check that a network without hidden layers was given nothing about them. Raises ValueError."""
     given = {
         "activation": (activation if isinstance(activation, str) else "relu", "relu"),  # a list is as long as none
         "maxout_pieces": (maxout_pieces, None),
@@ -66,7 +66,7 @@ def dtype_of(dtype: Any) -> np.dtype:
 
 
 def precision_of(precision: Any, dtype: np.dtype, backend: Backend) -> str | None:
-    """What `Backend.gemm` is to be told: None for the precision of the dtype.
+    """Return what `Backend.gemm` is to be told: None for the precision of the dtype.
 
     Raises:
         ValueError: an unknown name, not for this dtype, or not on this device.

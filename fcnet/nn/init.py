@@ -49,7 +49,7 @@ SCHEMES = {"zeros": zeros, "normal": normal, "xavier": xavier, "he": he}
 
 
 def weight_std(init: str | None, weight_scale: float | None, usual: str, fan_in: int) -> float:
-    """Standard deviation of a layer's initial weights.
+    """Return the standard deviation of a layer's initial weights.
 
     Args:
         init: a name in `SCHEMES`, or None: `weight_scale` if that is given, else the scheme `usual`.

@@ -124,7 +124,7 @@ class Hidden:
     def evaluate(
         self, run: Run, params: ParamBuffer, state: ParamBuffer, x: Array, rng: MaskStream | None = None
     ) -> Array:
-        """Evaluating: out (N, M), batch norm by its running statistics, no unit dropped unless `rng` is given."""
+        """Evaluate: out (N, M), batch norm by its running statistics, no unit dropped unless `rng` is given."""
         i = self.index
         z, _ = run(F.affine_forward, x, params[f"W{i}"], params[f"b{i}"], **self.products)
         if self.normalization == "batchnorm":
@@ -185,7 +185,7 @@ class Hidden:
 
 
 def hidden_activations(activation: Any, maxout_pieces: Any, layers: int) -> list[str]:
-    """The activation of each hidden layer, as the functions know it: "maxout:3" for maxout of 3 pieces.
+    """Return the activation of each hidden layer, as the functions know it: "maxout:3" for maxout of 3 pieces.
 
     Raises:
         ValueError, TypeError: an unknown name, a list of another length, pieces without maxout or fewer than 2.

@@ -37,7 +37,8 @@ class FullyConnectedNet:
     Attributes:
         params: every trained tensor by name: W1, b1, [gamma1, beta1], W2, ... Assigning to an item copies.
         state: batch norm's running statistics by name: running_mean1, running_var1, ...
-        preprocessing: shift and scale (D,) applied to every input, or None; a Solver learns it from its training
+        preprocessing: shift and scale (D,) applied to every input, or None; with a `limit` they are then held smoothly
+            within plus and minus that; a Solver learns it from its training
             split. It is saved with the model.
         target_scaling: with the loss "mse" shift and scale (C,) of the targets, or None; a Solver learns it from its
             training split, and it is saved with the model. The loss, its gradients and `scores` are those of
@@ -75,7 +76,7 @@ class FullyConnectedNet:
         seed: int = 0,
         device: str | Backend = "auto",
     ) -> None:
-        """A network with random weights.
+        """Make a network with random weights.
 
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
@@ -130,6 +131,7 @@ class FullyConnectedNet:
         self.backend = get_backend(device)
         self.precision = precision_of(precision, self.dtype, self.backend)
         self._preprocessing: tuple[Array, Array, Array, Array] | None = None
+        self._limit: float | None = None
         self._frozen: tuple[int, ...] = ()
         self.classes: tuple[str, ...] | None = None
         self.features: tuple[str, ...] | None = None
@@ -249,12 +251,22 @@ class FullyConnectedNet:
             **self._options,
         }
 
-    def set_preprocessing(self, shift: Array, scale: Array) -> None:
-        """Apply (x - shift) * scale to every input from now on; host or device arrays (D,).
+    @property
+    def limit(self) -> float | None:
+        """What preprocessed inputs are held within, z / sqrt(1 + (z / limit)²), or None; see `set_preprocessing`."""
+        return self._limit
+
+    def set_preprocessing(self, shift: Array, scale: Array, limit: float | None = None) -> None:
+        """Make z = (x - shift) * scale of every input from now on; host or device arrays (D,).
+
+        Args:
+            limit: if given, z / sqrt(1 + (z / limit)²) of that: nearly z near 0, never beyond the limit.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, a limit that is not above 0.
         """
+        if limit is not None and not finite_real("limit", limit) > 0:
+            raise ValueError(f"limit: expected more than 0, got {limit}; leave it out for none")
         for name, value in (("shift", shift), ("scale", scale)):
             if getattr(value, "shape", None) != (self.input_dim,) or value.dtype.kind not in "fiu":
                 got = f"{value.dtype} {value.shape}" if hasattr(value, "dtype") else type(value).__name__
@@ -263,6 +275,7 @@ class FullyConnectedNet:
         self.backend.use()
         with np.errstate(over="ignore"):  # what float32 cannot hold serves no bytes, for which alone it is there
             arrays = [self.backend.asarray(v, dtype=t) for t in ("float64", self.dtype) for v in (shift, scale)]
+        self._limit = None if limit is None else float(limit)
         if self._preprocessing is None:
             copies = [array.copy() for array in arrays]
             self._preprocessing = copies[0], copies[1], copies[2], copies[3]
@@ -308,7 +321,8 @@ class FullyConnectedNet:
             for name in others:
                 others[name] = self.backend.to_numpy(mine[name])
         if self.preprocessing is not None:
-            other.set_preprocessing(*(self.backend.to_numpy(array) for array in self.preprocessing))
+            shift, scale = (self.backend.to_numpy(array) for array in self.preprocessing)
+            other.set_preprocessing(shift, scale, self.limit)
         if self.target_scaling is not None and other.loss_name == "mse":
             other.set_target_scaling(*self.target_scaling)
         if other.objective.two_sided:
@@ -328,7 +342,7 @@ class FullyConnectedNet:
     # The training step. `run` makes each call at once or records it (fcnet.backends.step).
 
     def mask_streams(self, step: int | Array) -> list[MaskStream | None]:
-        """The random bits of each hidden layer's dropout at this step; `step` may be a device array."""
+        """Return the random bits of each hidden layer's dropout at this step; `step` may be a device array."""
         return [
             MaskStream(self.backend, self.seed, layer.index, step) if layer.keep_ratio < 1 else None
             for layer in self.hidden
@@ -366,7 +380,7 @@ class FullyConnectedNet:
         grads: ParamBuffer,
         weights: Array | None = None,
     ) -> Array:
-        """The loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
+        """Return the loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
         scores, caches = self.forward(run, x, streams)
         loss, dscores = self.objective.loss_and_gradient(run, scores, y, weights)
         self.backward(run, dscores, caches, grads)
@@ -377,19 +391,23 @@ class FullyConnectedNet:
 
     @property
     def byte_scaling(self) -> tuple[Array, ...]:
-        """What uint8 inputs are preprocessed with, in the network's dtype: shift (D,) and scale (D,), or nothing."""
-        return () if self._preprocessing is None else self._preprocessing[2:]
+        """What uint8 inputs are preprocessed with while they are gathered, in the network's dtype: shift (D,) and scale
+        (D,), or nothing.
+        """
+        return () if self._preprocessing is None or self.limit is not None else self._preprocessing[2:]
 
     def prepare(self, run: Run, x: Array) -> Array:
         """Raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
         x = x.reshape(x.shape[0], -1)
         if self._preprocessing is None:
             return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
-        if x.dtype == "uint8":
+        if x.dtype == "uint8" and self.byte_scaling:
             return run(F.preprocess, x, *self.byte_scaling)
         shift, scale = self._preprocessing[:2]
         # In float64, then rounded: a column such as a time in seconds would lose its digits in float32.
         x = run(F.preprocess, x, shift, scale)
+        if self.limit is not None:
+            x = run(F.smooth_clip, x, self.limit)
         return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
 
     def loss(
@@ -433,9 +451,11 @@ class FullyConnectedNet:
         return self._evaluate(X, batch_size, lambda scores: scores)
 
     def predict(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """What the network says: with "softmax" and "svm" the class with the highest score, (N,) integers; with "mse"
-        the values in the targets' units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and
-        1 (1 where the probability is above 1/2); values and labels are (N, C), or (N,) if C is 1.
+        """Return what the network predicts.
+
+        With "softmax" and "svm" the class with the highest score, (N,) integers; with "mse" the values in the targets'
+        units, float64 where they were scaled (`target_scaling`); with "bce" labels of 0 and 1 (1 where the probability
+        is above 1/2); values and labels are (N, C), or (N,) if C is 1.
         """
         return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
 
@@ -480,7 +500,7 @@ class FullyConnectedNet:
         return both
 
     def evaluate(self, x: Array) -> Array:
-        """Evaluation mode on the device: scores (N, C) of raw device inputs; nothing is checked or copied."""
+        """Return scores (N, C) of raw device inputs in evaluation mode; nothing is checked or copied."""
         return self.evaluate_prepared(self.prepare(direct, x))
 
     def evaluate_prepared(self, x: Array, streams: Sequence[MaskStream | None] | None = None) -> Array:
@@ -493,7 +513,7 @@ class FullyConnectedNet:
         return self._of_parts(X, batch_size, lambda x: finish(self.evaluate(x)))
 
     def _of_parts(self, X: Array, batch_size: int, function: Any) -> Array:
-        """What `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
+        """Return what `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
         if is_frame(X) or (self.plan is not None and is_table(X)):
             X = self._planned(X)
         check_input("X", X, self.input_dim, self.dtype)
@@ -510,7 +530,7 @@ class FullyConnectedNet:
         return np.concatenate(parts) if on_host else self.backend.xp.concatenate(parts)
 
     def _planned(self, table: Any) -> np.ndarray:
-        """The inputs (N, D) that the plan makes of a table; without a plan, the columns `features`, all numbers."""
+        """Return the inputs (N, D) that the plan makes of a table; without a plan, the numbers of `features`."""
         if self.plan is not None:
             return self.plan.apply(table)
         if self.features is None:
@@ -540,6 +560,8 @@ class FullyConnectedNet:
         if self.preprocessing is not None:
             for name, value in zip(("shift", "scale"), self.preprocessing, strict=True):
                 tensors[f"preprocessing.{name}"] = to_numpy(value)
+        if self.limit is not None:
+            tensors["preprocessing.limit"] = np.array([self.limit])
         if self.target_scaling is not None:
             tensors |= zip(("targets.shift", "targets.scale"), self.target_scaling, strict=True)
         description: dict[str, Any] = {
@@ -627,6 +649,7 @@ def made_again(
 
 def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
     preprocessing = tensors.pop("preprocessing.shift", None), tensors.pop("preprocessing.scale", None)
+    limit = tensors.pop("preprocessing.limit", None)
     scaling = tensors.pop("targets.shift", None), tensors.pop("targets.scale", None)
     wanted = {**model.params.shapes, **model.state.shapes}
     if set(wanted) != set(tensors):
@@ -635,7 +658,7 @@ def _fill(model: FullyConnectedNet, tensors: dict[str, np.ndarray]) -> None:
     for name, tensor in tensors.items():
         (model.params if name in model.params else model.state)[name] = tensor
     if preprocessing[0] is not None and preprocessing[1] is not None:
-        model.set_preprocessing(*preprocessing)
+        model.set_preprocessing(*preprocessing, None if limit is None else float(limit[0]))
     if scaling[0] is not None and scaling[1] is not None:
         model.set_target_scaling(*scaling)
 

@@ -20,7 +20,7 @@ PLACES = 8  # decimal places of a scaled value, of about 1, that float32 can tel
 
 
 def kind_of_targets(loss: str) -> str:
-    """What `fcnet.data.Dataset` calls the targets of this loss: "numbers" or "classes"."""
+    """Return what `fcnet.data.Dataset` calls the targets of this loss: "numbers" or "classes"."""
     return "numbers" if loss in F.NUMERIC else "classes"
 
 
@@ -129,7 +129,7 @@ class Objective:
                 )
 
     def to_device(self, backend: Backend, y: Array, dtype: Any) -> Array:
-        """Checked targets as the loss takes them: int64 labels (N,), or (N, C) of the network's dtype, scaled."""
+        """Return checked targets for the loss: int64 labels (N,), or (N, C) in the network's dtype, scaled."""
         if self.scaling is not None and self.scales:
             shift, scale = (backend.asarray(array) for array in self.scaling)
             rows = F.preprocess(backend.asarray(y).reshape(len(y), self.outputs), shift, scale)
@@ -139,7 +139,7 @@ class Objective:
         return backend.asarray(y, "int64" if y.ndim == 1 else dtype)
 
     def loss_and_gradient(self, run: Run, scores: Array, y: Array, weights: Array | None = None) -> tuple[Array, Array]:
-        """The loss, an array without axes, and its gradient (N, C); weights (N,) of the samples if given."""
+        """Return the loss, an array without axes, and its gradient (N, C); weights (N,) of the samples if given."""
         if self.label_smoothing:
             y = run(F.smooth_labels, y, self.outputs, self.label_smoothing, scores.dtype)
         if weights is None:

@@ -24,7 +24,7 @@ class ParamBuffer(MutableMapping[str, Array]):
     """
 
     def __init__(self, backend: Backend, shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> None:
-        """A buffer of zeros on the device of `backend`, for tensors of these shapes."""
+        """Make a buffer of zeros on the device of `backend`, for tensors of these shapes."""
         self.backend = backend
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         per_line = ALIGNMENT // backend.xp.dtype(dtype).itemsize
@@ -45,7 +45,7 @@ class ParamBuffer(MutableMapping[str, Array]):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied and pickled by value, so that the views of a copy are views of its own flat array."""
+        """Copy and pickle by value, so that the views of a copy are views of its own flat array."""
         return _restore, (self.backend, self.shapes, self.dtype, self.backend.to_numpy(self.flat))
 
     def spans(self) -> dict[str, tuple[int, int]]:
@@ -54,7 +54,7 @@ class ParamBuffer(MutableMapping[str, Array]):
         return dict(zip(self._starts, zip(starts, [*starts[1:], self.flat.size], strict=True), strict=True))
 
     def like(self) -> ParamBuffer:
-        """A buffer of zeros with the same names, shapes, dtype and device."""
+        """Return a buffer of zeros with the same names, shapes, dtype and device."""
         return ParamBuffer(self.backend, self.shapes, self.dtype)
 
     @property

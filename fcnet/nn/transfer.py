@@ -25,7 +25,7 @@ def pretrained(
     device: str | Backend | None = None,
     **options: Any,
 ) -> FullyConnectedNet:
-    """A new network on the lower layers of `source`.
+    """Return a new network on the lower layers of `source`.
 
     Args:
         source: a network, or where one was saved; it is not changed.
@@ -90,7 +90,7 @@ def copy_layers(source: FullyConnectedNet, model: FullyConnectedNet, layers: int
     shift, scale = np.zeros(source.input_dim), np.ones(source.input_dim)
     if source.preprocessing is not None:
         shift, scale = (to_numpy(array) for array in source.preprocessing)
-    model.set_preprocessing(shift, scale)
+    model.set_preprocessing(shift, scale, source.limit)
     model.features, model.plan = source.features, source.plan
 
 

@@ -35,7 +35,7 @@ class Optimizer:
         weight_decay: float | None = None,
         multipliers: Mapping[str, float] | None = None,
     ) -> None:
-        """An optimizer by its rule's name, one of `RULES`.
+        """Make an optimizer by its rule's name, one of `RULES`.
 
         Args:
             config: hyperparameters by name, such as {"learning_rate": 1e-3}; those left out take the defaults.
@@ -165,7 +165,7 @@ class Optimizer:
 
 
 def _groups(params: ParamBuffer, multipliers: Mapping[str, float]) -> list[tuple[int, int, float]]:
-    """Runs of neighbours in memory that share a factor, as (start, stop, factor); those with 0 are left out.
+    """Return runs of neighbours in memory that share a factor, as (start, stop, factor), without those of 0.
 
     So one launch updates a whole network, and a frozen layer costs nothing.
     """
@@ -180,7 +180,7 @@ def _groups(params: ParamBuffer, multipliers: Mapping[str, float]) -> list[tuple
 
 
 def check_config(rule: str, config: Mapping[str, float] | None) -> dict[str, float]:
-    """The rule's defaults, with `config` over them. Raises ValueError or TypeError as `Optimizer` does."""
+    """Return the rule's defaults, with `config` over them. Raises ValueError or TypeError as `Optimizer` does."""
     filled = dict(RULES[rule].defaults)
     if config is not None and not isinstance(config, Mapping):
         raise TypeError(f"optim_config: expected a dict such as {{'learning_rate': 1e-3}}, got {config!r}")

@@ -28,7 +28,7 @@ def _blocks(work: Array, *arrays: Array) -> Iterator[tuple[Array, ...]]:
 
 
 def _scalar(backend: Backend, w: Array, value: Any) -> Array:
-    """A number in the dtype of w, so that a float64 rate does not turn float32 arithmetic into float64."""
+    """Return a number in the dtype of w, so that a float64 rate does not turn float32 arithmetic into float64."""
     return backend.xp.asarray(value, dtype=w.dtype)
 
 

@@ -36,12 +36,22 @@ def inverse(t: int, *, decay: float) -> float:
     return 1 / (1 + decay * t)
 
 
-def cosine(t: int, *, total: int, floor: float = 0.0) -> float:
+def cosine(t: float, *, total: float, floor: float = 0.0) -> float:
     """floor + (1 - floor) (1 + cos(π t / total)) / 2, and floor from t = total on.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, without the restarts.
     """
     return floor + (1 - floor) * (1 + math.cos(math.pi * min(t, total) / total)) / 2
+
+
+def flat_cosine(t: int, *, total: int, floor: float = 0.02) -> float:
+    """factor = 1 for t ≤ total / 2; then floor + (1 - floor) (1 + cos(π (2 t / total - 1))) / 2, floor from total on.
+
+    What is learned fast at a high rate settles at a low one, whenever the training ends. Source: Hu et al., "MiniCPM",
+    2024 (warmup, stable, decay); Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+    Durations", 2024.
+    """
+    return 1.0 if 2 * t <= total else cosine(t - total / 2, total=total / 2, floor=floor)
 
 
 def warmup(t: int, *, warmup: int) -> float:
@@ -68,19 +78,26 @@ SCHEDULES: dict[str, Callable[..., float]] = {
     "exponential": exponential,
     "inverse": inverse,
     "cosine": cosine,
+    "flat_cosine": flat_cosine,
     "warmup": warmup,
 }
-_TAKEN = {"step": ("every", "factor"), "exponential": ("decay",), "inverse": ("decay",), "cosine": ("total", "floor")}
+_TAKEN = {
+    "step": ("every", "factor"),
+    "exponential": ("decay",),
+    "inverse": ("decay",),
+    "cosine": ("total", "floor"),
+    "flat_cosine": ("total", "floor"),
+}
 _EXAMPLES = {"every": 5, "decay": 0.05, "warmup": 5}  # of what has no default
 
 
 def make_schedule(name: str, config: Mapping[str, Any] | None, epochs: int, steps_per_epoch: int) -> Schedule:
-    """A schedule by its name in `SCHEDULES`, as a function of the step.
+    """Return a schedule by its name in `SCHEDULES`, as a function of the step.
 
     Args:
         config: the function's parameters, and for any: `warmup`, so many smaller steps before it begins; `per`,
             what t and every length count, "epoch" (the default) or "step".
-        epochs, steps_per_epoch: of the training: if cosine is not told its `total`, it takes what the warm-up leaves.
+        epochs, steps_per_epoch: of the training: if a cosine is not told its `total`, it takes what the warm-up leaves.
 
     Raises:
         ValueError, TypeError: an unknown name or parameter, one missing or out of range.
@@ -102,7 +119,7 @@ def make_schedule(name: str, config: Mapping[str, Any] | None, epochs: int, step
             )
     per_epoch = values.pop("per", "epoch") == "epoch"
     length = values.pop("warmup", 0)
-    if name == "cosine":
+    if "total" in own:
         values.setdefault("total", max(1, (epochs if per_epoch else epochs * steps_per_epoch) - length))
     schedule: Schedule = constant if name == "warmup" else partial(SCHEDULES[name], **values)
     if length:

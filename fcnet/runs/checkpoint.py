@@ -32,7 +32,7 @@ def write_model(path: str | Path, description: Mapping[str, Any], tensors: Mappi
 
 
 def find_model(path: str | Path) -> Path:
-    """The model file that `path` names: itself, or that of a run directory.
+    """Return the model file that `path` names: itself, or that of a run directory.
 
     Raises:
         FileNotFoundError: nothing there. ValueError: an empty path. TypeError: no path.
@@ -48,7 +48,7 @@ def find_model(path: str | Path) -> Path:
 
 
 def _path(path: Any) -> Path:
-    """A path of a file or folder that was named. Raises TypeError or ValueError."""
+    """Return a path of a file or folder that was named. Raises TypeError or ValueError."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path: expected the name of a file or folder, got {path!r}; name one")
     if not os.fspath(path):

@@ -27,7 +27,7 @@ def pack(kind: str, description: Mapping[str, Any], tensors: Tensors) -> bytes:
     from safetensors.numpy import save
 
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    text = json.dumps({"format": FORMAT, "kind": kind, **description}, sort_keys=True)
+    text = json.dumps({"format": FORMAT, "kind": kind, **description})
     return save(contiguous, {"fcnet": f"{text}\n{digest(text, contiguous)}"})  # one text: two have no fixed order
 
 
@@ -74,7 +74,7 @@ def unpack(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """The metadata and tensors of a safetensors file."""
+    """Return the metadata and tensors of a safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -94,7 +94,7 @@ def _read(path: Path, kind: str) -> tuple[dict[str, str], dict[str, np.ndarray]]
 
 
 def _check_first_format(path: Path, description: Mapping[str, Any], tensors: Tensors) -> None:
-    """The tensors' bytes are those that were saved; nothing says so of the rest."""
+    """Check that the tensors' bytes are those that were saved; nothing says so of the rest."""
     expected = description.get("sha256")
     if not isinstance(expected, dict) or set(expected) != set(tensors):
         odd = ", ".join(sorted(set(expected) ^ set(tensors))) if isinstance(expected, dict) else "no checksums"

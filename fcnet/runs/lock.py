@@ -50,7 +50,7 @@ class Lock:
         assert self._descriptor is not None  # it has not been given back
         try:
             owner = json.loads(os.pread(self._descriptor, 1000, 0))
-        except ValueError:  # nobody, or cut off
+        except (ValueError, RecursionError):  # nobody, or cut off
             return None
         return owner if isinstance(owner, dict) else None
 
@@ -62,7 +62,7 @@ class Lock:
             return False
 
     def move(self, folder: Path) -> None:
-        """The folder has another name now."""
+        """Note that the folder has another name now."""
         self.path = folder / NAME
 
     def release(self) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fcnet import defaults
 from fcnet.choices import rows
 from fcnet.errors import either, shown, unknown
 
@@ -31,7 +32,7 @@ GROUPS = (COMMON, DATA, NETWORK, REGULARISATION, STEPS, START, MACHINE)
 def option(
     group: str, default: Any, kind: type, help: str, *, names: Sequence[str] = (), metavar: str | None = None
 ) -> Any:
-    """A field of `TrainOptions`.
+    """Return a field of `TrainOptions`.
 
     Args:
         group: one of `GROUPS`.
@@ -125,7 +126,11 @@ class TrainOptions:
         metavar="NAME=LOW,HIGH",
     )
     preprocess: str | None = option(
-        DATA, None, str, "{} (default: by data set)", names=("none", "scale", "center", "standardize")
+        DATA,
+        None,
+        str,
+        "{} (default: by data set, auto for tables)",
+        names=("none", "scale", "center", "standardize", "robust", "auto"),
     )
     hidden: list[int] = option(
         COMMON, (100, 100), list, "widths of the hidden layers, such as 100,100; none for a linear net"
@@ -171,7 +176,7 @@ class TrainOptions:
     )
     optimizer: str = option(
         COMMON,
-        "adam",
+        defaults.UPDATE_RULE,
         str,
         "{}",
         names=(*RULES, *FULL_BATCH),
@@ -182,8 +187,8 @@ class TrainOptions:
         STEPS,
         None,
         str,
-        "of the learning rate: {}",
-        names=("constant", "step", "exponential", "inverse", "cosine", "warmup"),
+        f"of the learning rate: {{}} (default: {defaults.SCHEDULE}, falling late, without --epochs, --lr-decay)",
+        names=("constant", "step", "exponential", "inverse", "cosine", "flat_cosine", "warmup"),
     )
     schedule_per: str | None = option(
         STEPS, None, str, "what schedules and warm-up count: {} (default: epoch)", names=("epoch", "step")
@@ -191,8 +196,12 @@ class TrainOptions:
     schedule_every: int | None = option(STEPS, None, int, "step: the rate falls each time after so many")
     schedule_factor: float | None = option(STEPS, None, float, "step: what the rate is multiplied by (default: 0.1)")
     schedule_decay: float | None = option(STEPS, None, float, "exponential, inverse: how fast the rate falls")
-    schedule_total: int | None = option(STEPS, None, int, "cosine: from where on the rate stays low (default: the end)")
-    schedule_floor: float | None = option(STEPS, None, float, "cosine: the share of the rate that stays (default: 0)")
+    schedule_total: int | None = option(
+        STEPS, None, int, "cosine, flat_cosine: from where on the rate stays low (default: the end)"
+    )
+    schedule_floor: float | None = option(
+        STEPS, None, float, "cosine, flat_cosine: the share of the rate that stays (default: 0, 0.02)"
+    )
     warmup: int | None = option(STEPS, None, int, "so many smaller, rising rates come first")
     weight_decay: float | None = option(
         REGULARISATION,
@@ -212,10 +221,21 @@ class TrainOptions:
     lr_mult: str | None = option(
         START, None, CommaList, "factors on the learning rate of layers, such as 3=0.1,4=0.5", metavar="N=X"
     )
-    batch_size: int = option(COMMON, 100, int, "samples per step")
-    epochs: int = option(COMMON, 20, int, "passes over the training data")
+    batch_size: int | None = option(
+        COMMON, None, int, f"samples per step (default: {defaults.BATCH_SIZE}, or all if there are fewer)"
+    )
+    epochs: int | None = option(
+        COMMON,
+        None,
+        int,
+        f"passes over the training data (default: enough for {defaults.STEPS:,} steps, at least {defaults.EPOCHS})",
+    )
     patience: int | None = option(
-        REGULARISATION, None, int, "stop after so many epochs without a better validation accuracy"
+        REGULARISATION,
+        None,
+        int,
+        "stop after so many epochs without a better validation accuracy (default: without --epochs, three tenths of "
+        "them)",
     )
     metric: str | None = option(
         COMMON,
@@ -308,7 +328,7 @@ _REMEDIES = {
 def in_users_words(
     message: str, file: str | None = None, from_file: Container[str] = (), known: Container[str] | None = None
 ) -> str:
-    """A message in which arguments of Python stand by their flags, or at its beginning by the file they were set in.
+    """Return a message that names arguments of Python by their flags, or by the file they were set in.
 
     `known` are the options that there is a flag for; None: all of `TrainOptions`. What is quoted or a path, and a list
     of valid names, is left as it is: it may be the user's own.
@@ -355,7 +375,7 @@ _SAID = re.compile(_SET.pattern.replace("(?!)", r"(?<![\w./\\-])[a-z]\w*_\w+(?![
 
 
 def _mentions(message: str, spelled: Callable[[str], str | None], said: re.Pattern[str] = _SAID) -> str:
-    """The message with `spelled` for each argument in it; a flag that it already names beside one is said once."""
+    """Return the message with `spelled` for each argument in it; a flag already named beside one is said once."""
 
     def replaced(found: re.Match[str]) -> str:
         name = spelled(found["given"] or found["alone"] or "")
@@ -369,12 +389,12 @@ def _mentions(message: str, spelled: Callable[[str], str | None], said: re.Patte
 
 
 def flag(name: str) -> str:
-    """The spelling of an option on the command line and in TOML: batch_size -> batch-size, from_ -> from."""
+    """Return the spelling of an option on the command line and in TOML: batch_size -> batch-size, from_ -> from."""
     return name.rstrip("_").replace("_", "-")
 
 
 def names_of(option: str) -> tuple[str, ...]:
-    """What a shell completes an option of `TrainOptions` to."""
+    """Return what a shell completes an option of `TrainOptions` to."""
     return TrainOptions.__dataclass_fields__[option].metadata["names"]
 
 
@@ -387,7 +407,7 @@ def merged(*layers: Mapping[str, Any]) -> TrainOptions:
 
 
 def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dict[str, Any]:
-    """The options of `table` in a TOML file, by name, checked for names and types.
+    """Return the options of `table` in a TOML file, by name, checked for names and types.
 
     Raises:
         FileNotFoundError, ValueError: as the message says.
@@ -444,7 +464,7 @@ def to_list(names: str | list[str]) -> list[str]:
 
 
 def parsed(where: str, text: str, kind: type) -> Any:
-    """The value of this kind that a text spells, as on the command line. Raises ValueError that begins with `where`."""
+    """Return the value of this kind that a text spells. Raises ValueError that begins with `where`."""
     if kind is bool:
         value: Any = {"true": True, "false": False}.get(text.lower(), text)
     elif kind in (int, float):
@@ -549,7 +569,7 @@ def schedule_of(options: TrainOptions) -> dict[str, Any]:
 
 
 def to_save(options: TrainOptions) -> dict[str, Any]:
-    """What a run directory's configuration holds, in the spelling of TOML."""
+    """Return what a run directory's configuration holds, in the spelling of TOML."""
     return {
         flag(field.name): getattr(options, field.name)
         for field in dataclasses.fields(options)
@@ -564,7 +584,7 @@ IN_PYTHON = "made-in-python"
 
 
 def of_network(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of what a network's layers are like, from its `config`."""
+    """Return the options of what a network's layers are like, from its `config`."""
     return {
         "hidden": list(config["hidden_dims"]),
         "activation": ",".join(to_list(config["activation"])),

@@ -83,7 +83,7 @@ class RunDirectory:
 
     @classmethod
     def numbered(cls, name: str, root: str | Path = "runs") -> RunDirectory:
-        """The first free of runs/NAME-0001, runs/NAME-0002, ...; which one is settled when it is claimed."""
+        """Return the first free of runs/NAME-0001, runs/NAME-0002, ...; which one is settled when it is claimed."""
         directory = cls(first_free(name, root))
         directory._numbered = name, root
         return directory
@@ -287,7 +287,7 @@ class RunDirectory:
             self.begun = self._written = True
 
     def _stage(self, record: Record, staged: dict[str, Staged]) -> None:
-        """The files under temporary names: the model first, for it is what matters, the picture last."""
+        """Write the files under temporary names: the model first, for it is what matters, the picture last."""
         staged[FILE_NAME] = stage(self.work / FILE_NAME, record.model())
         staged[CONFIG] = stage(self.work / CONFIG, _config(record))
         staged[HISTORY] = stage(self.work / HISTORY, history_csv(record))
@@ -389,7 +389,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _config(record: Record) -> str:
-    """The configuration, under a comment if the training was cut short or its method said how it ended."""
+    """Return the configuration, under a comment if the training was cut short or its method said how it ended."""
     told = [text for text in (record.interrupted, record.message) if text]
     return "".join(f"# {' '.join(text.split())}\n" for text in told) + to_toml(record.options)
 
@@ -426,7 +426,7 @@ def trained_on(run: str | Path) -> dict[str, Any]:
 
 
 def as_run_directory(out: str | Path | RunDirectory, *, force: bool) -> RunDirectory:
-    """The run directory of a Solver's `out`.
+    """Return the run directory of a Solver's `out`.
 
     Raises:
         TypeError: `out` is something else. FileExistsError, NotADirectoryError, ValueError: see `RunDirectory`.

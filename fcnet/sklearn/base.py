@@ -161,7 +161,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         return self
 
     def _row_weights(self, counts: np.ndarray | None, y: Any) -> np.ndarray | None:
-        """What each row's loss is multiplied by."""
+        """Return what each row's loss is multiplied by."""
         return counts
 
     def _stops_early(self, count: int, has_rows: bool) -> bool:
@@ -266,7 +266,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         }
 
     def _network(self, inputs: Inputs, targets: Array, *, first: bool) -> FullyConnectedNet:
-        """The network to train: a new one, the one so far, or one made of `coefs_` that somebody set."""
+        """Return the network to train: a new one, the one so far, or one made of `coefs_` that somebody set."""
         if first or not hasattr(self, "_fitted"):
             model = self._new_network(inputs)
             if first:
@@ -321,7 +321,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             model.set_target_scaling(learned.shift, learned.scale)
 
     def _begin_attributes(self, layers: int) -> None:
-        """What a training fills, as scikit-learn's estimators have it."""
+        """Set what a training fills, as scikit-learn's estimators have it."""
         self.t_ = 0
         self.n_layers_, self.n_outputs_ = layers, self._outputs
         self.out_activation_ = self._out_activation
@@ -432,7 +432,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         return model.scores(inputs.X), inputs
 
     def _device_score(self, X: Any, y: Any, sample_weight: Any) -> float:
-        """The score of rows that lie on a device, worked out there."""
+        """Return the score of rows that lie on a device, worked out there."""
         inputs, targets = check_inputs(self, X, reset=False), self._check_more_targets(y)
         weights = None if sample_weight is None else check_weights(sample_weight, len(inputs))
         model = self._fitted.model
@@ -450,7 +450,7 @@ def _say(line: str) -> None:
 
 
 def _learn(kind: str, X: Any) -> Preprocessing:
-    """What this kind of preprocessing learns of rows of the host, of a device, or sparse ones."""
+    """Return what this kind of preprocessing learns of rows of the host, of a device, or sparse ones."""
     if isinstance(X, SparseRows):
         parts = [learn(kind, part, name="X") for part in X.columns()]
         shift, scale = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shift", "scale"))

@@ -52,5 +52,5 @@ class Followed:
             self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes=dict)
 
     def _so_far(self) -> dict[str, Any]:
-        """What makes an estimator of this one that is fitted as far as it has come."""
+        """Return what makes an estimator of this one that is fitted as far as it has come."""
         return {"_fitted": Fitted(self._estimator._fitted.model.copy()), **self._estimator._parameters()}

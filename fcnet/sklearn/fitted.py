@@ -89,7 +89,7 @@ class Fitted:
 
 
 def _host(array: np.ndarray) -> np.ndarray:
-    """A copy of its own: a view would take the whole buffer of all parameters into the pickle."""
+    """Return a copy of its own: a view would take the whole buffer of all parameters into the pickle."""
     return np.array(array)
 
 

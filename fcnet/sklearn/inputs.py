@@ -133,7 +133,7 @@ def _learn_plan(estimator: Any, X: Any) -> None:
 
 
 def _categories(X: Any, given: Any) -> list[str | int]:
-    """The columns that are categories although they hold numbers: names, places, or a mask of all columns."""
+    """Return the columns that are categories although they hold numbers: names, places, or a mask of all columns."""
     if isinstance(given, str):
         return []
     chosen = list(given)
@@ -166,9 +166,7 @@ def check_weights(sample_weight: Any, count: int) -> np.ndarray:
 
 
 def _giver_back(given: Any) -> Callable[[Any], Any]:
-    """What makes a result an array of the library of `given`, on the same memory; labels that are text stay as they
-    are.
-    """
+    """Return what makes a result an array of the library of `given`, on the same memory; text stays as it is."""
     namespace = given.__array_namespace__() if hasattr(given, "__array_namespace__") else _library_of(given)
 
     def back(result: Array) -> Any:

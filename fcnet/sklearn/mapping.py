@@ -22,12 +22,12 @@ _LINEAR = ("sgd", "momentum", "nesterov")  # rules whose step is proportional to
 
 
 def loss_scale(loss: str, outputs: int) -> float:
-    """What fcnet's loss is multiplied by to be scikit-learn's."""
+    """Return what fcnet's loss is multiplied by to be scikit-learn's."""
     return {"mse": outputs / 2, "bce": float(outputs)}.get(loss, 1.0)
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> list[int]:
-    """The widths of the hidden layers. Raises ValueError."""
+    """Return the widths of the hidden layers. Raises ValueError."""
     sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
     if any(size <= 0 for size in sizes):
         raise ValueError(f"hidden_layer_sizes: expected widths of 1 or more (must be > 0), got {sizes}")
@@ -42,14 +42,14 @@ def activations(given: str | Sequence[str]) -> str | list[str]:
 
 
 def rule_of(solver: str, momentum: float, nesterovs_momentum: bool) -> str:
-    """The update rule: "sgd" stands for three of them, as its momentum is."""
+    """Return the update rule: "sgd" stands for three of them, as its momentum is."""
     if solver != "sgd" or momentum == 0:
         return solver
     return "nesterov" if nesterovs_momentum else "momentum"
 
 
 def rule_config(estimator: Any, rule: str, scale: float) -> dict[str, float]:
-    """The rule's hyperparameters."""
+    """Return the rule's hyperparameters."""
     linear = rule in _LINEAR
     values = {
         "learning_rate": estimator.learning_rate_init * (scale if linear else 1),

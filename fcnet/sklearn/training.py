@@ -114,7 +114,7 @@ class Epochs:
         stopping.look_at_loss(estimator, loss)
 
     def _stop_or_slow_down(self) -> bool:
-        """What is done when there was no improvement for too long; whether to stop."""
+        """Return what is done when there was no improvement for too long; whether to stop."""
         estimator = self.estimator
         what = "validation score" if self.by_score else "training loss"
         told = f"no {what} better by tol={estimator.tol:g} in {estimator.n_iter_no_change} epochs"

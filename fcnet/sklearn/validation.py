@@ -28,7 +28,7 @@ class Validation:
         self._spread = self._weighted_spread() if model.loss_name == "mse" else np.empty(0)
 
     def measure(self) -> tuple[float, float]:
-        """The mean loss, without penalties, and the score."""
+        """Return the mean loss, without penalties, and the score."""
         model, backend = self.model, self.model.backend
         backend.use()
         loss, sums = 0.0, np.zeros(1)
@@ -53,7 +53,7 @@ class Validation:
             yield score(asarray(X)), asarray(split.y[part]), weights
 
     def _figures(self, scores: Array, y: Array, weights: Array | None) -> Array:
-        """What is added up for the score: the weight of the right rows, or the squared errors (K,)."""
+        """Return what is added up for the score: the weight of the right rows, or the squared errors (K,)."""
         xp = self.model.backend.xp
         if self.model.loss_name == "mse":
             errors = xp.subtract(scores, y, dtype="float64")

@@ -39,12 +39,18 @@ def numerical_gradient(
     for index in np.ndindex(*x.shape):
         old = x[index]
         x[index] = old + h
-        above = np.array(f(x), dtype=np.float64)  # a copy: f may return the same array twice
+        above = _kept(f(x))
         x[index] = old - h
-        below = np.array(f(x), dtype=np.float64)
+        below = _kept(f(x))
         x[index] = old
-        grad[index] = np.sum((above - below) * df) / (2 * h)
+        change = (above - below) * df
+        grad[index] = (change if isinstance(change, float) else np.sum(change)) / (2 * h)
     return grad
+
+
+def _kept(value: Any) -> Any:
+    """Return a number as it is and a copy of anything else: f may return the same array twice."""
+    return value if isinstance(value, float) else np.array(value, dtype=np.float64)
 
 
 def relative_error(a: Array, b: Array, floor: float = 1e-8) -> float:

@@ -350,7 +350,7 @@ def _nearest_known(known: _Known, x: Array, k: int) -> tuple[Array, Array]:
         return _nearest(known, x, k, metric.between)
     values, indices = _nearest(known, x, min(k + 1, count), metric.between)
     found = _in_order(xp, indices[:, :k])
-    nearest, places = _smallest(xp, metric.of_pairs(x, known.samples, found), k)
+    nearest, places = smallest(xp, metric.of_pairs(x, known.samples, found), k)
     found = found[xp.arange(len(x))[:, None], places]
     if count > k:
         doubt = 2 * metric.error(xp.sum(x * x, axis=1), known.longest)
@@ -367,24 +367,24 @@ def _nearest(known: _Known, x: Array, k: int, distances: Callable[[Array, Array]
     best = indices = None
     for start in range(0, count, known.blocks[1]):
         block = known.samples[start : start + known.blocks[1]]
-        values, found = _smallest(xp, distances(x, metric.rows(block)), min(k, len(block)))
+        values, found = smallest(xp, distances(x, metric.rows(block)), min(k, len(block)))
         found += start
         if best is None:
             best, indices = values, found
             continue
         # Earlier samples stand first, so that equal distances stay in the order of their indices.
         best, found = xp.concatenate([best, values], axis=1), xp.concatenate([indices, found], axis=1)
-        best, places = _smallest(xp, best, min(k, best.shape[1]))
+        best, places = smallest(xp, best, min(k, best.shape[1]))
         indices = found[xp.arange(len(x))[:, None], places]
     return best, indices
 
 
 def _in_order(xp: Any, indices: Array) -> Array:
     """Return indices (n, k), each row from the smallest to the largest."""
-    return _smallest(xp, indices.astype("float64"), indices.shape[1])[0].astype("int64")
+    return smallest(xp, indices.astype("float64"), indices.shape[1])[0].astype("int64")
 
 
-def _smallest(xp: Any, values: Array, k: int) -> tuple[Array, Array]:
+def smallest(xp: Any, values: Array, k: int) -> tuple[Array, Array]:
     """Return the k smallest of each row of (n, m), in order, the first of equals first, and where they are: two (n, k).
 
     `values` is used up. One pass for each of k: against a sort, and k is small.

@@ -168,7 +168,7 @@ class FullBatch:
         """None of these options of mini-batch rules is set. Raises ValueError naming both, as `check` does."""
         self.check()
         for name, value in options.items():
-            if value != {"lr_decay": 1, "batch_size": 100}.get(name):
+            if value != {"lr_decay": 1}.get(name):
                 raise ValueError(
                     f"update_rule and {name}: {self.rule!r} takes all samples at once and finds its steps itself, "
                     f"got {value!r}; leave the latter out, or use another rule"

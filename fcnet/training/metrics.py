@@ -10,6 +10,7 @@ import numpy as np
 
 import fcnet.functional as F
 from fcnet.backends import Array
+from fcnet.backends.step import direct
 from fcnet.errors import unknown
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.nn.objective import Objective
@@ -153,6 +154,21 @@ def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
             here = objective.metric.total(*objective.judged(backend, *pair))
             total = here if total is None else objective.metric.join(total, here)
     return objective.metric.figure(float(backend.to_numpy(total)), len(X), objective.outputs)
+
+
+def loss_of(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
+    """The mean loss of the samples in evaluation mode, without penalties; X, y and `prepared` as in `measure`."""
+    backend, objective = model.backend, model.objective
+    backend.use()
+    scores = model.evaluate_prepared if prepared else model.evaluate
+    total = None
+    with backend.allocating():
+        for start in range(0, len(X), batch_size):
+            rows = backend.asarray(X[start : start + batch_size])
+            mean, _ = objective.loss_and_gradient(direct, scores(rows), backend.asarray(y[start : start + batch_size]))
+            here = mean.astype("float64") * len(rows)
+            total = here if total is None else total + here
+    return float(backend.to_numpy(total)) / len(X)
 
 
 def outcome(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> Outcome:

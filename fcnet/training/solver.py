@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fcnet import defaults
 from fcnet.backends import Array, Purpose, check_seed, host_generator
 from fcnet.backends.notices import watched_by
 from fcnet.backends.signals import Deferred, DeferredInterrupt
@@ -36,7 +37,7 @@ from fcnet.training.configuration import configuration, python_only
 from fcnet.training.device_data import DeviceData, DeviceSplit, as_dataset
 from fcnet.training.fullbatch import FULL_BATCH, FullBatch
 from fcnet.training.losslog import to_scale
-from fcnet.training.metrics import Figure, measure, metric_named, outcome
+from fcnet.training.metrics import Figure, loss_of, measure, metric_named, outcome
 from fcnet.training.notfinite import NotFinite
 from fcnet.training.resuming import resumed
 from fcnet.training.state import Minimization, State, capture, put_back
@@ -57,18 +58,21 @@ class Solver(Steps):
     It never writes to the arrays of the data set and may share them: what a training does after they were changed is
     undefined.
 
-    The best epoch is that with the best validation figure among those whose figure is finite, the first of equals;
-    while there is none, that with the least training loss. A figure that is not finite is warned of
-    (`fcnet.TrainingWarning`), by name and epoch.
+    The best epoch is that with the best validation figure among those whose figure is finite, of equals one with a
+    clearly lower validation loss; while there is none, that with the least training loss. A figure that is not finite
+    is warned of (`fcnet.TrainingWarning`), by name and epoch.
 
     Attributes:
         loss_history: the loss of each step so far (reading it fetches those still on the device).
         metric: what the network is judged by, and the best epoch chosen by: that of `metric`; else accuracy, for the
             loss "mse" the root mean squared error (rmse), for "bce" the share of right labels (label_acc).
-        train_metric_history, val_metric_history: that figure after each epoch.
+        train_metric_history, val_metric_history: that figure after each epoch that was looked at.
         best_val_metric: that of the best epoch, or None before the first epoch has ended. best_epoch: its number.
         train_acc_history, val_acc_history, best_val_acc: the same, if the metric is the accuracy (a fraction).
-        history: a row per epoch: epoch, step, loss (mean over the steps that `train` made in it), train_acc and val_acc
+        epochs_per_evaluation: every how many epochs the network is looked at: 1, but for long trainings of short epochs
+            about every 25 steps (`fcnet.defaults`).
+        history: a row per epoch that was looked at: epoch, step, loss (mean over the steps that `train` made since the
+            row before), train_acc and val_acc
             (or train_rmse, ...), learning_rate, seconds (of the steps, without evaluation). The rate is that which the
             epoch's last step was made with, before the factors of `lr_multipliers`; with a schedule per step, or a rate
             set within the epoch, earlier steps had others.
@@ -83,7 +87,7 @@ class Solver(Steps):
         model: FullyConnectedNet,
         data: Dataset | Mapping[str, Any],
         *,
-        update_rule: str = "sgd",
+        update_rule: str = defaults.UPDATE_RULE,
         optim_config: Mapping[str, float] | None = None,
         lr_decay: float = 1.0,
         schedule: str | Callable[[int], float] | None = None,
@@ -93,8 +97,8 @@ class Solver(Steps):
         clip_norm: float | None = None,
         clip_value: float | None = None,
         max_norm: float | None = None,
-        batch_size: int = 100,
-        num_epochs: int = 10,
+        batch_size: int | None = None,
+        num_epochs: int | None = None,
         seed: int = 0,
         verbose: bool = True,
         patience: int | None = None,
@@ -109,7 +113,7 @@ class Solver(Steps):
         keep: int = 2,
         on_nonfinite: str = "stop",
     ) -> None:
-        """Prepare training; the data go to the model's device.
+        """Prepare training; the data go to the model's device. What is left out is as in `fcnet.defaults`.
 
         Args:
             model: trained in place.
@@ -122,20 +126,23 @@ class Solver(Steps):
             lr_decay: the learning rate is multiplied by it after each epoch.
             schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
                 that gives a factor on the initial learning rate; it is asked for steps ahead, so it must depend on
-                nothing else. It has the last word on the rate.
+                nothing else. It has the last word on the rate. None: the rate stays, or with neither `lr_decay` nor
+                `num_epochs` it is "flat_cosine": constant in the first half and then falling to nearly nothing, which
+                gives way to a rate that is set by hand.
             schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
             lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
             weight_decay: strength of decoupled decay of the weight matrices; None: the rule's own, 0 for most.
             clip_norm: the gradient of all parameters together, penalties included, is shortened to this length.
             clip_value: and before that, each of its elements held within plus and minus this.
             max_norm: after each step, every unit's incoming weights are shortened to this length.
-            batch_size: N; an epoch's last batch may be shorter, so that every sample is seen once. With batch norm a
-                lone last sample joins the batch before.
-            num_epochs: at which `train` stops.
+            batch_size: N; None: 200, or all samples if there are fewer. An epoch's last batch may be shorter, so that
+                every sample is seen once. With batch norm a lone last sample joins the batch before.
+            num_epochs: at which `train` stops; None: enough for 1,000 steps, and at least 20.
             seed: of the shuffles.
             verbose: show a progress bar on a terminal; elsewhere, as in a notebook or a log, print a line per epoch on
                 standard error: of many epochs about a hundred, and one a minute if they are long.
-            patience: stop when the best epoch is this many epochs ago; None: never.
+            patience: stop when the best epoch is this many epochs ago; None: never, or with num_epochs=None when it is
+                three tenths of them ago.
             metric: another figure that the best epoch is chosen by: of classes and labels "accuracy",
                 "balanced_accuracy", "f1" (of the second class of two; of more the mean), "f1_macro", "roc_auc" (of more
                 than two classes each against the rest, the mean) or "log_loss", of numbers "rmse", "mae" or "r2"; of
@@ -146,9 +153,9 @@ class Solver(Steps):
                 the label, is predicted (`model.threshold`). "auto" chooses it when the training has come to its end, on
                 the validation part, by `metric` if that looks at decisions, else by balanced accuracy.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
-            preprocess: "none", "scale", "center" or "standardize", learned from X_train alone and kept in the model;
-                None: the data set's own rule. A model that has a preprocessing already keeps it. Bytes are
-                preprocessed batch by batch, other data now.
+            preprocess: "none", "scale", "center", "standardize", "robust" or "auto" (see `fcnet.data.learn`), learned
+                from X_train alone and kept in the model; None: the data set's own rule. A model that has a
+                preprocessing already keeps it. Bytes are preprocessed batch by batch, other data now.
             out: run directory to make: model, history and curves go there when training ends.
             force: let `out` replace an earlier run.
             checkpoint_every: how often the state goes to the run directory, from which `resume` goes on: steps, such as
@@ -170,12 +177,12 @@ class Solver(Steps):
         self.model = model
         self.data = as_dataset(data, kind_of_targets(model.loss_name))
         self.seed = check_seed(seed)
-        self.batch_size = positive_int("batch_size", batch_size)
-        self.num_epochs = positive_int("num_epochs", num_epochs)
-        self.patience = None if patience is None else positive_int("patience", patience)
+        count = len(self.data.X_train)
+        self.batch_size = defaults.batch_size(count) if batch_size is None else positive_int("batch_size", batch_size)
         metric_named(metric, model.objective)
         self.metric_name = metric
         self.verbose = bool(verbose)
+        falling = num_epochs is None and schedule is None and schedule_config is None and lr_decay == 1
         how: dict[str, Any] = {
             "lr_decay": lr_decay,
             "schedule": schedule,
@@ -189,18 +196,19 @@ class Solver(Steps):
         one_of("update_rule", update_rule, (*RULES, *FULL_BATCH))
         self.full_batch: FullBatch | None = None
         updates: Updates | None = None
-        steps_per_epoch = 1 if update_rule in FULL_BATCH else per_epoch(model, len(self.data.X_train), self.batch_size)
+        steps_per_epoch = 1 if update_rule in FULL_BATCH else per_epoch(model, count, self.batch_size)
+        self._set_length(num_epochs, patience, steps_per_epoch)
         if update_rule in FULL_BATCH:
             self.full_batch = FullBatch(model, update_rule, optim_config)
             self.full_batch.refuse({"batch_size": batch_size, **how})
         else:
             with model.backend.allocating():
-                updates = Updates(
-                    model, update_rule, optim_config, epochs=self.num_epochs, steps_per_epoch=steps_per_epoch, **how
-                )
+                how |= {"epochs": self.num_epochs, "steps_per_epoch": steps_per_epoch}
+                if falling:
+                    how |= {"schedule": defaults.SCHEDULE, "gives_way": True}
+                updates = Updates(model, update_rule, optim_config, **how)
         weights = self._check_data(class_weight)
         self.threshold = with_threshold(model, threshold)
-        count = len(self.data.X_train)
         if num_train_samples is not None:
             num_train_samples = positive_int("num_train_samples", num_train_samples)
         self.run: RunDirectory | None = None
@@ -229,8 +237,18 @@ class Solver(Steps):
         self.val_metric_history: list[float] = []
         self.best_val_metric: float | None = None
         self.best_epoch = 0
-        self._best_loss = math.inf
+        self._best_loss = self._best_val_loss = math.inf
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
+
+    def _set_length(self, num_epochs: int | None, patience: int | None, steps_per_epoch: int) -> None:
+        """How long the training may take, and how often the network is looked at."""
+        self.num_epochs = (
+            defaults.epochs(steps_per_epoch) if num_epochs is None else positive_int("num_epochs", num_epochs)
+        )
+        self.patience = None if patience is None else positive_int("patience", patience)
+        if num_epochs is None and patience is None:
+            self.patience = defaults.patience(self.num_epochs)
+        self.epochs_per_evaluation = defaults.epochs_per_evaluation(self.num_epochs, steps_per_epoch)
 
     def _how_it_is_kept(self, checkpoint_every: int | str | None, keep: int, on_nonfinite: str) -> None:
         self.checkpoint_every = None if checkpoint_every is None else parse_every(checkpoint_every)
@@ -274,7 +292,7 @@ class Solver(Steps):
         if model.preprocessing is None:
             learned = learn(self.preprocess, data.X_train)
             if learned.kind != "none":
-                model.set_preprocessing(learned.shift, learned.scale)
+                model.set_preprocessing(learned.shift, learned.scale, learned.limit)
         if model.classes is None:
             model.classes = data.classes
         if model.features is None:
@@ -411,13 +429,14 @@ class Solver(Steps):
                     self._minimize(self.full_batch, progress, not_finite)
                 while self.full_batch is None and not self._is_over():
                     try:
-                        self._train_epoch(progress)
+                        self._train_epochs(progress)
                     except DivergedError as error:
                         if not self._roll_back(error, progress.say):
                             raise
                         continue
                     not_finite.look(self.history[-1])
                 not_finite.close()
+                self._tell_of_a_late_best(progress)
         except BaseException as error:
             with Deferred():
                 self._end_checkpoints(diverged=isinstance(error, DivergedError))
@@ -529,7 +548,7 @@ class Solver(Steps):
             self._method,
             preprocess=self.preprocess,
             optimizer=self.update_rule,
-            batch_size=self.batch_size,
+            batch_size=None if self.full_batch else self.batch_size,
             epochs=self.num_epochs,
             patience=self.patience,
             metric=self.metric_name,
@@ -571,16 +590,30 @@ class Solver(Steps):
         patient = self.patience is None or last - self.best_epoch < self.patience
         return f"interrupted after epoch {last} of {self.num_epochs}" if last < self.num_epochs and patient else None
 
-    def _train_epoch(self, progress: Progress) -> None:
-        epoch, sizes = self.epoch, self._sizes
+    def _tell_of_a_late_best(self, progress: Progress) -> None:
+        """A line if more epochs might have given a better network; not of a training that is meant to be short."""
+        if (
+            self.num_epochs >= defaults.EPOCHS
+            and self.best_epoch == self.epoch == self.num_epochs
+            and not self.converged
+        ):
+            progress.say(
+                f"the best epoch was the last, {self.num_epochs}: more of them may do better (num_epochs, or --epochs)"
+            )
+
+    def _train_epochs(self, progress: Progress) -> None:
+        """Train until the network is looked at the next time."""
+        every = self.epochs_per_evaluation
+        until = min(self.num_epochs, self.epoch - self.epoch % every + every)
+        sizes = self._sizes
         self.speed.begin()
-        while self.epoch == epoch:
+        while self.epoch < until:
             size, apart, chunk = self._batches.size, self.speed.first_seconds, self.steps // LOSS_CHUNK
             with DeferredInterrupt():  # so that an epoch that is over has its row
                 self._is_torn = True
-                count = self._make_steps(LOSS_CHUNK)
+                count = self._make_steps(min(LOSS_CHUNK, self._steps_until(until)))
                 sizes += [size] * count
-                if self.epoch > epoch:
+                if self.epoch == until:
                     self._record_epoch(sizes)
                 self._is_torn = False
             self._between_steps()
@@ -588,6 +621,11 @@ class Solver(Steps):
             if self.steps // LOSS_CHUNK > chunk:
                 self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
         progress.epoch(self.epoch, self.history[-1], self.speed.latest)
+
+    def _steps_until(self, epoch: int) -> int:
+        """How many steps are left before so many epochs are finished."""
+        per = per_epoch(self.model, len(self._batches), self.batch_size)
+        return per * (epoch - self.epoch) - self._batches.position // self.batch_size
 
     def _minimize(self, method: FullBatch, progress: Progress, not_finite: NotFinite) -> None:
         """All iterations that are left, each an epoch of one step."""
@@ -663,14 +701,16 @@ class Solver(Steps):
             "train": self._figure(self._train_sample, lambda: self.data.y_train[self._shown]),
             "val": self._figure(self._parts.val, lambda: self.data.y_val),
         }
+        val_loss = loss_of(self.model, self._parts.val.X, self._parts.val.y, prepared=self._parts.val.prepared)
         self.train_metric_history.append(figures["train"])
         self.val_metric_history.append(figures["val"])
         loss = float(np.average(self._log.fetched()[first:], weights=sizes))
         rate = () if self.full_batch else (self.updates.rate_of(self.steps - 1),)
         values = self.epoch, self.steps, loss, *figures.values(), *rate, seconds
         self.history.append(dict(zip(self._columns, values, strict=True)))
-        if self._is_best(figures["val"], loss):
-            self.best_val_metric, self.best_epoch, self._best_loss = figures["val"], self.epoch, loss
+        if self._is_best(figures["val"], val_loss, loss):
+            self.best_val_metric, self.best_epoch = figures["val"], self.epoch
+            self._best_val_loss, self._best_loss = val_loss, loss
             self._best = self._snapshot()
         self._sizes = []
         self._is_torn = False
@@ -689,13 +729,15 @@ class Solver(Steps):
         rate = [] if self.full_batch else ["learning_rate"]
         return ["epoch", "step", "loss", f"train_{self.metric.key}", f"val_{self.metric.key}", *rate, "seconds"]
 
-    def _is_best(self, figure: float, loss: float) -> bool:
-        """Whether the epoch with this validation figure and loss is the best so far."""
+    def _is_best(self, figure: float, val_loss: float, loss: float) -> bool:
+        """Whether the epoch with this validation figure, validation loss and training loss is the best so far."""
         best = self.best_val_metric
         if best is None:
             return True
         if math.isfinite(figure):
-            return not math.isfinite(best) or self.metric.better(figure, best)
+            if not math.isfinite(best) or figure == best:
+                return not math.isfinite(best) or val_loss < defaults.LESS * self._best_val_loss
+            return self.metric.better(figure, best)
         return not math.isfinite(best) and loss < self._best_loss
 
     def _out_of_patience(self) -> bool:

@@ -22,7 +22,7 @@ Solver = Any  # fcnet.training.solver.Solver, which imports this
 #: What `train` knows and no array holds, by the names of the Solver's attributes.
 PLAIN = (
     *("steps", "epoch", "num_epochs", "history", "train_metric_history", "val_metric_history", "best_val_metric"),
-    *("best_epoch", "_best_loss", "converged", "message", "preprocess", "_python_only", "_sizes"),
+    *("best_epoch", "_best_loss", "_best_val_loss", "converged", "message", "preprocess", "_python_only", "_sizes"),
 )
 OF_RATES = ("first_learning_rate", "rate_set_by_hand", "_own_rate")
 PARTS = ("X_train", "y_train", "X_val", "y_val", "X_test", "y_test", "sample_weight")

@@ -100,7 +100,7 @@ class Steps:
         self._batches.ready()
         size = self._batches.size
         model = self.model
-        recorded_for = model.reg, model.reg_l1, model.preprocessing is None, model.frozen
+        recorded_for = model.reg, model.reg_l1, model.preprocessing is None, model.limit, model.frozen
         if recorded_for != self._recorded_for:  # what a recorded step has as a constant was changed
             self._programs.clear()
             self._recorded_for = recorded_for

@@ -42,8 +42,11 @@ class Updates:
         lr_multipliers: Mapping[int, float] | None,
         epochs: int,
         steps_per_epoch: int,
+        gives_way: bool = False,
     ) -> None:
-        """Check everything; see `Solver` for what the arguments mean."""
+        """Check everything; see `Solver` for what the arguments mean. A schedule that `gives_way` ends when a rate is
+        set by hand.
+        """
         self.model = model
         self.lr_decay = finite_real("lr_decay", lr_decay)
         if not 0 < self.lr_decay <= 1:
@@ -76,9 +79,12 @@ class Updates:
         self.schedule: Schedule | None = (
             make_schedule(schedule, schedule_config, epochs, steps_per_epoch) if isinstance(schedule, str) else schedule
         )
-        self.optimizer.learning_rate = self._rate(0)
-        self.rate_set_by_hand = False
+        if schedule == "constant" and not schedule_config:
+            self.schedule = None  # so that the rate may be set by hand
+        self.gives_way = gives_way
         self._own_rate = self.optimizer.learning_rate  # the next step's, unless somebody sets another
+        self._own_rate = self.optimizer.learning_rate = self._rate(0)
+        self.rate_set_by_hand = False
         self._rates: list[tuple[int, float]] = []  # the steps from which on a rate held, and the rate
 
     def _by_parameter(self) -> dict[str, float]:
@@ -117,6 +123,8 @@ class Updates:
         Raises:
             ValueError, TypeError: the schedule's function does not give a finite number of 0 or more.
         """
+        if self.gives_way and self.optimizer.learning_rate != self._own_rate:
+            self.schedule, self.rate_set_by_hand = None, True
         rates = [self._rate(number) for number in range(step, step + (1 if self.schedule is None else count))]
         self.rate_set_by_hand |= self.schedule is None and rates[0] != self._own_rate
         self._own_rate = rates[-1]

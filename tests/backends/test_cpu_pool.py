@@ -1,4 +1,4 @@
-"""Products of our own and the threads that share them: right, the same whoever computes, and no trace left behind."""
+"""Products shared out, and the threads that share them: right, the same whoever computes, and no trace left behind."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends.cpu import loader
 from tests.kernels.test_cpu_kernels import forget
-from tests.needed import HANGS
+from tests.needed import HANGS, lacking
 from tests.tolerances import assert_close
 
 ROOT = Path(__file__).parent.parent.parent
 
-# Around what the code counts in: rows and columns of a tile, lanes, the depth and the rows of a block.
+# Around what the library counts in: rows and columns of a tile, lanes, the depth of a block.
 EDGES = [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 100, 287, 288, 289, 513]
 
 
 @pytest.fixture
 def served(cpu_kernels):
-    """Skip where NumPy's BLAS computes the products."""
+    """Skip, but in CI, where NumPy computes the products."""
     if "matmul" not in loader.load().kernels:
-        pytest.skip("no products of our own: this CPU has no AVX-512")
+        lacking("scipy-openblas32, for products shared out to threads")
 
 
 @pytest.fixture
@@ -72,12 +72,12 @@ def test_products_of_every_size_at_the_edges(turned, alone, rng, multiply):
         assert_close(got / np.float32(scale), expected / scale, "float32", "gemm")
 
 
-def test_threads_do_not_show_in_the_bits(rng, multiply):
+def test_who_computes_a_piece_does_not_show_in_the_bits(rng, multiply):
     for m, k, n in [(100, 784, 100), (784, 100, 100), (520, 600, 200), (256, 700, 1024)]:
         a, b, _ = operands(rng, m, k, n)
-        alone = multiply(a, b, alone=True)
+        first = multiply(a, b)
         for _ in range(5):
-            np.testing.assert_array_equal(multiply(a, b), alone)
+            np.testing.assert_array_equal(multiply(a, b), first)
 
 
 def test_what_an_earlier_product_left_behind_is_not_seen(rng, multiply):
@@ -117,14 +117,32 @@ def test_what_is_served():
 
 
 @pytest.mark.usefixtures("cpu_kernels")
-def test_numpy_multiplies_on_other_cpus(monkeypatch):
-    from llvmlite import binding
+def test_numpy_multiplies_without_the_library(monkeypatch):
+    from fcnet.backends.cpu import blas
 
     monkeypatch.setattr(loader, "_loaded", None)
     forget("fcnet.backends.cpu.affine", monkeypatch)
-    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: {"avx2": True})
-    assert "matmul" not in loader.load().kernels
-    assert "adam" in loader.load().kernels
+    blas.loaded.cache_clear()
+    monkeypatch.setattr(blas, "PACKAGE", "no_such_package")
+    found = loader.load()
+    blas.loaded.cache_clear()
+    assert "matmul" not in found.kernels
+    assert "adam" in found.kernels
+    assert "matrix products by NumPy" in found.status
+    assert "[fast]" in found.status
+
+
+@pytest.mark.usefixtures("served")
+def test_the_library_leaves_the_environment_as_it_was(monkeypatch):
+    from fcnet.backends.cpu import blas
+
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    monkeypatch.delenv("OPENBLAS_CORETYPE", raising=False)
+    blas.loaded.cache_clear()
+    library = blas.loaded()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+    assert "OPENBLAS_CORETYPE" not in os.environ
+    assert f"OpenBLAS {library.version} ({library.core})" in loader.load().status
 
 
 @pytest.mark.usefixtures("cpu_kernels")
@@ -262,16 +280,19 @@ class TestPool:
         assert pool._quota(str(tmp_path / "cpu.max")) == count
         assert pool._quota(str(tmp_path / "missing")) == pool.MOST
 
-    def test_many_threads_give_the_same_bits(self, rng, multiply, monkeypatch):
+    def test_many_threads_give_the_same_bits_each_time(self, rng, multiply, monkeypatch):
         from fcnet.backends.cpu import pool
 
-        shapes = [(100, 784, 100), (530, 300, 70), (64, 200, 1024), (9, 5000, 40)]
-        alone = [multiply(*operands(np.random.default_rng(0), *shape)[:2], alone=True) for shape in shapes]
+        problems = [
+            operands(rng, *shape) for shape in [(100, 784, 100), (530, 300, 70), (64, 200, 1024), (9, 5000, 40)]
+        ]
         monkeypatch.setattr(pool, "_pool", pool.Pool(7))
-        for _ in range(3):
-            for shape, expected in zip(shapes, alone, strict=True):
-                got = multiply(*operands(np.random.default_rng(0), *shape)[:2])
-                np.testing.assert_array_equal(got, expected)
+        first = [multiply(a, b) for a, b, _ in problems]
+        for (a, b, expected), before in zip(problems, first, strict=True):
+            scale = np.float32(np.sqrt(a.shape[1]))
+            assert_close(before / scale, expected / scale, "float32", "gemm")
+            for _ in range(3):
+                np.testing.assert_array_equal(multiply(a, b), before)
         pool._pool.close()
 
 

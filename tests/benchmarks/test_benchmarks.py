@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fcnet import functional as F
-from fcnet.backends import Kernel, get_backend, select
+from fcnet.backends import REGISTRY, Kernel, get_backend, select
 from fcnet.backends.numpy_backend import NumpyBackend
 from tests.needed import HANGS
 
@@ -204,11 +204,11 @@ def test_pytest_by_itself_says_that_it_times_nothing(variables):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 16), (16, 8), (33, 70)])
-@pytest.mark.parametrize("op", PROBLEMS)
-def test_the_reference_is_proved(op, size):
-    (contender,) = proof.prepare(op, *size, [CPU]).values()
-    assert contender.refusal == ""
-    assert contender.step is not None
+def test_the_references_are_proved(size):
+    for op in PROBLEMS:
+        (contender,) = proof.prepare(op, *size, [CPU]).values()
+        assert contender.refusal == "", op
+        assert contender.step is not None, op
 
 
 def spoil_one(results, name):
@@ -224,11 +224,14 @@ def not_a_number(results, name):
 
 
 @pytest.mark.parametrize("damage", [spoil_one, wrong_everywhere, not_a_number])
-@pytest.mark.parametrize(
-    ("op", "name"), [(op, name) for op in PROBLEMS for name in PROBLEMS[op].answer(draw(4, 8), np.arange(4))]
-)
-def test_any_wrong_result_is_refused(op, name, damage, monkeypatch):
+@pytest.mark.parametrize("op", [op for op in PROBLEMS if op in REGISTRY])  # others have no kernels
+def test_any_wrong_result_is_refused(op, damage, monkeypatch):
     """Each array that each kernel gives is damaged in turn: the oracle looks at all of them."""
+    for name in PROBLEMS[op].answer(draw(4, 8), np.arange(4)):
+        refused(op, name, damage, monkeypatch)
+
+
+def refused(op, name, damage, monkeypatch):
     function = PROBLEMS[op].op
 
     def kernel(*args, **kwargs):

@@ -65,6 +65,16 @@ class Dies(Naive):
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
+class Tires(Naive):
+    """Makes the steps of a first phase, but not 100 more."""
+
+    def train_on(self, rows):
+        self.made = getattr(self, "made", 0) + 1
+        if self.made > 100:
+            raise RuntimeError("tired")
+        return super().train_on(rows)
+
+
 class Raises(Naive):
     def make(self, workload, data, weights, device):
         raise MemoryError("no room for this net")
@@ -115,11 +125,14 @@ def test_initial_weights_and_order_are_those_of_fcnet():
 
 def test_the_tables_workloads():
     cpu, cuda = workloads_for("cpu"), workloads_for("cuda:1")
-    assert list(cpu) == ["tab", "mnist", "cifar", "bn", "wide"]
+    assert list(cpu) == ["tab", "mnist", "cifar", "bn", "wide", "matrix"]
     assert list(cuda) == ["mnist", "cifar", "wide", "large-tf32", "large-bf16"]
     for workload in (*cpu.values(), *cuda.values()):
         assert workload.count % workload.batch == 0
-        assert workload.count >= max(5000, 4 * workload.batch)
+        assert workload.count >= 5000
+        later = workload.later()
+        assert later.count == min(workload.count, 4 * workload.batch)
+        assert later.before == 5000
         assert workload == Workload.from_dict(json.loads(json.dumps(workload.to_dict())))
     for workload in cpu.values():
         assert workload.parameters == sum(value.size for value in initial(workload).values())
@@ -390,3 +403,17 @@ def test_startup_measures_disk_and_imports():
     assert startup.first_step("fcnet-numpy", 1, {}) > 0
     assert set(startup.FIRST_STEPS) <= set(CONTENDERS)
     assert set(scaling.DEFAULT) <= set(PEERS)
+
+
+@pytest.mark.parametrize(("before", "refused"), [(0, False), (200, True)])
+def test_steps_made_before_the_first_round(before, refused):
+    (row,) = compare_peers(
+        dataclasses.replace(SMALL, before=before), [contender(Tires)], effort=Effort(rounds=1, pause=0.0)
+    )
+    assert ("refused" in row) is refused
+
+
+def test_a_net_of_tanh_and_squared_error_is_proved():
+    net = dataclasses.replace(SMALL, activation="tanh", numeric=True)
+    rows = compare_peers(net, [CONTENDERS["fcnet"], CONTENDERS["naive"]], effort=Effort(rounds=1, pause=0.0))
+    assert ["refused" in row for row in rows] == [False, False]

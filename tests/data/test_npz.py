@@ -38,7 +38,7 @@ def test_one_table_is_split_80_10_10(save):
     assert ds.summary() == "toy: 48 train, 6 val, 6 test, 5 features, 3 classes"
     assert ds.X_train.dtype == np.float32
     assert ds.y_train.dtype == np.int64
-    assert ds.preprocess == "standardize"
+    assert ds.preprocess == "auto"
     assert ds.image_shape is None
     rows = {row.tobytes(): label for row, label in zip(X, Y, strict=True)}
     for part, labels in ds.splits().values():

@@ -68,7 +68,7 @@ def test_a_table_with_a_column_of_numbers(csv):
     assert ds.summary() == "houses: 32 train, 4 val, 4 test, 3 features, 1 output"
     assert ds.features == ("a", "b", "c")
     assert ds.classes is None
-    assert ds.preprocess == "standardize"
+    assert ds.preprocess == "auto"
     for part_X, part_y in ds.splits().values():
         np.testing.assert_array_equal(part_X @ [1.0, 0.5, -2.0], part_y)
     whole_X, whole_y = inputs.labelled(str(csv), "price", inputs.Names(3, 1, ds.features, None, "numbers"))

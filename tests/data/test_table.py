@@ -40,7 +40,7 @@ def test_a_table_with_a_header(write):
     assert ds.summary() == "toy: 24 train, 3 val, 3 test, 2 features, 3 classes"
     assert ds.features == ("a", "b")
     assert ds.classes == ("x", "y", "z")
-    assert ds.preprocess == "standardize"
+    assert ds.preprocess == "auto"
     assert ds.X_train.dtype == np.float64
     for X, y in ds.splits().values():
         np.testing.assert_array_equal(X[:, 1], X[:, 0] * 0.5)

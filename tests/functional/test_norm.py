@@ -38,6 +38,7 @@ def draw(rng, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.references
 def test_forward_is_the_oracle(norm, shape, rng, lay, host, dtype, untouched):
     x, gamma, beta, _ = draw(rng, shape)
     args = lay(x, dtype), lay(gamma, dtype), lay(beta, dtype)
@@ -48,6 +49,7 @@ def test_forward_is_the_oracle(norm, shape, rng, lay, host, dtype, untouched):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.references
 def test_backward_is_the_oracle(norm, shape, rng, lay, host, dtype, untouched):
     x, gamma, beta, dout = draw(rng, shape)
     args = lay(x, dtype), lay(gamma, dtype), lay(beta, dtype), lay(dout, dtype)
@@ -65,6 +67,7 @@ def test_backward_is_the_oracle(norm, shape, rng, lay, host, dtype, untouched):
 
 
 @pytest.mark.parametrize("eps", [1e-5, 0.5])
+@pytest.mark.references
 def test_backward_is_the_numerical_gradient(norm, eps, rng, device, host):
     x, gamma, beta, dout = draw(rng, (6, 5))
     _, cache = FORWARD[norm](device(x), device(gamma), device(beta), eps=eps)
@@ -77,6 +80,7 @@ def test_backward_is_the_numerical_gradient(norm, eps, rng, device, host):
         assert_close(host(grad), numerical_gradient(forward, value, dout), "float64", "gradient")
 
 
+@pytest.mark.references
 def test_it_is_torchs(norm, rng, device, host, dtype):
     torch = pytest.importorskip("torch")
     x, gamma, beta, dout = draw(rng, (6, 5))
@@ -93,6 +97,7 @@ def test_it_is_torchs(norm, rng, device, host, dtype):
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (2, 2), (3, 6, 5)], ids=str)
+@pytest.mark.references
 def test_stepwise_is_simplified(shape, rng, device, host, dtype, untouched):
     x, gamma, beta, dout = (device(value, dtype) for value in draw(rng, shape))
     _, cache = F.batchnorm_forward(x, gamma, beta)
@@ -103,6 +108,7 @@ def test_stepwise_is_simplified(shape, rng, device, host, dtype, untouched):
         assert_close(host(a), host(b).astype(float), dtype, "norm")
 
 
+@pytest.mark.references
 def test_outputs_and_cache_are_filled_and_returned(norm, rng, device, host, xp, dtype):
     x, gamma, beta, dout = (device(value, dtype) for value in draw(rng, (6, 5)))
     first, _ = FORWARD[norm](x, gamma, beta)
@@ -120,6 +126,7 @@ def test_outputs_and_cache_are_filled_and_returned(norm, rng, device, host, xp, 
         np.testing.assert_array_equal(host(a), host(b))
 
 
+@pytest.mark.references
 def test_x_may_be_the_buffer_of_x_hat(norm, rng, device, host, dtype):
     x, gamma, beta, _ = (device(value, dtype) for value in draw(rng, (6, 5)))
     expected, cache = FORWARD[norm](x, gamma, beta)
@@ -130,6 +137,7 @@ def test_x_may_be_the_buffer_of_x_hat(norm, rng, device, host, dtype):
     np.testing.assert_array_equal(host(out), host(expected))
 
 
+@pytest.mark.references
 def test_layernorm_backward_takes_scratch(rng, device, host, xp, dtype):
     x, gamma, beta, dout = (device(value, dtype) for value in draw(rng, (6, 5)))
     _, cache = F.layernorm_forward(x, gamma, beta)
@@ -140,6 +148,7 @@ def test_layernorm_backward_takes_scratch(rng, device, host, xp, dtype):
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["gamma (K, D)", "gamma (D,)"])
+@pytest.mark.references
 def test_networks_side_by_side_are_networks_one_by_one(norm, own, rng, device, host, dtype):
     x, gamma, beta, dout = draw(rng, (3, 6, 5))
     if own:
@@ -163,6 +172,7 @@ def test_networks_side_by_side_are_networks_one_by_one(norm, own, rng, device, h
         assert_close(dbeta, total[1], dtype, "norm")
 
 
+@pytest.mark.references
 def test_running_statistics_after_one_step_and_several(rng, device, host, dtype):
     batches = [draw(rng, (6, 4))[0] for _ in range(5)]
     gamma, beta = device(np.ones(4), dtype), device(np.zeros(4), dtype)
@@ -181,6 +191,7 @@ def test_running_statistics_after_one_step_and_several(rng, device, host, dtype)
         assert_close(host(var), [row[1] for row in by_hand], dtype, "norm")
 
 
+@pytest.mark.references
 def test_momentum_is_a_parameter_and_one_statistic_may_be_left_out(rng, device, host, dtype):
     x, gamma, beta, _ = draw(rng, (6, 4))
     mean = device(np.full(4, 2.0), dtype)
@@ -190,6 +201,7 @@ def test_momentum_is_a_parameter_and_one_statistic_may_be_left_out(rng, device, 
     assert_close(host(mean), expected, dtype, "norm")
 
 
+@pytest.mark.references
 def test_running_statistics_of_networks_side_by_side(rng, device, host, dtype):
     x, gamma, beta, _ = draw(rng, (3, 6, 4))
     mean, var = device(np.zeros((3, 4)), dtype), device(np.zeros((3, 4)), dtype)
@@ -200,6 +212,7 @@ def test_running_statistics_of_networks_side_by_side(rng, device, host, dtype):
         assert_close(host(var)[k], [0.1 * statistics.pvariance(c) for c in x[k].T.tolist()], dtype, "norm")
 
 
+@pytest.mark.references
 def test_repeated_steps_with_buffers_are_steps_without(rng, device, host, dtype):
     """The forward pass uses up cache.mean and cache.var; given back, they must not leak into the next step."""
     batches = [draw(rng, (6, 4))[0] for _ in range(3)]
@@ -218,6 +231,7 @@ def test_repeated_steps_with_buffers_are_steps_without(rng, device, host, dtype)
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.references
 def test_batchnorm_of_one_row_gives_beta(device, host, dtype):
     beta = [1.0, -2.0]
     mean, var = device(np.zeros(2), dtype), device(np.ones(2), dtype)
@@ -233,6 +247,7 @@ def test_batchnorm_of_one_row_gives_beta(device, host, dtype):
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (1, 1), (3, 6, 5)], ids=str)
+@pytest.mark.references
 def test_inference_is_the_definition(shape, rng, lay, host, dtype, untouched):
     x, gamma, beta, _ = draw(rng, shape)
     mean = rng.standard_normal(shape[-1]).astype(np.float32)
@@ -251,6 +266,7 @@ def test_inference_is_the_definition(shape, rng, lay, host, dtype, untouched):
     np.testing.assert_array_equal(host(args[0]), result)
 
 
+@pytest.mark.references
 def test_inference_with_the_batchs_own_statistics_is_training(rng, device, host):
     x, gamma, beta, _ = (device(value) for value in draw(rng, (6, 5)))
     mean, var = device(np.zeros(5)), device(np.zeros(5))
@@ -258,12 +274,14 @@ def test_inference_with_the_batchs_own_statistics_is_training(rng, device, host)
     assert_close(host(F.batchnorm_inference(x, gamma, beta, mean, var)), host(out), "float64", "norm")
 
 
+@pytest.mark.references
 def test_constant_features_give_beta(norm, device, host, dtype):
     beta = device([1.0, -2.0, 0.5], dtype)
     out, _ = FORWARD[norm](device(np.full((4, 3), 0.5), dtype), device(np.ones(3), dtype), beta)
     np.testing.assert_array_equal(host(out), np.tile([1.0, -2.0, 0.5], (4, 1)))
 
 
+@pytest.mark.references
 def test_a_large_mean_does_not_cancel_the_variance(norm, rng, device, host, dtype):
     """E[x²] - E[x]² would be noise here: the squares are 1e8 in float32, the variance is 1."""
     x = (rng.standard_normal((8, 8)) + 1e4).astype(np.float32)
@@ -273,6 +291,7 @@ def test_a_large_mean_does_not_cancel_the_variance(norm, rng, device, host, dtyp
     np.testing.assert_allclose(host(out), forward_oracle(norm, x, ones, zeros), atol=2e-2)
 
 
+@pytest.mark.references
 def test_the_parameter_views_keep_their_memory(norm, rng, device, dtype):
     x, gamma, beta, _ = (device(value, dtype) for value in draw(rng, (6, 5)))
     out, cache = FORWARD[norm](x, gamma, beta)
@@ -295,6 +314,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("args", "error", "message"), BAD)
+@pytest.mark.references
 def test_bad_arguments_are_named(norm, args, error, message, device):
     with pytest.raises(error) as caught:
         FORWARD[norm](*map(device, args))
@@ -302,6 +322,7 @@ def test_bad_arguments_are_named(norm, args, error, message, device):
 
 
 @pytest.mark.parametrize(("args", "error", "message"), BAD)
+@pytest.mark.references
 def test_bad_arguments_of_inference_are_named(args, error, message, device):
     with pytest.raises(error) as caught:
         F.batchnorm_inference(*map(device, args), device(z(3)), device(z(3)))
@@ -309,6 +330,7 @@ def test_bad_arguments_of_inference_are_named(args, error, message, device):
 
 
 @pytest.mark.parametrize("name", ["running_mean", "running_var"])
+@pytest.mark.references
 def test_bad_running_statistics_are_named(name, device):
     x, vector = device(z(4, 3)), device(z(3))
     others = {"running_mean": vector, "running_var": vector}
@@ -328,6 +350,7 @@ CONSTANTS = [(0.1, 1000), (7.3, 1000), (1234.567, 1000), (123456.7, 100), (1e30,
 
 
 @pytest.mark.parametrize(("value", "count"), CONSTANTS)
+@pytest.mark.references
 def test_what_is_constant_becomes_beta(norm, value, count, device, host, dtype, xp):
     """Exactly: the rounding of a mean would be magnified by 1 / sqrt(eps)."""
     x = np.full((count, 3) if norm == "batchnorm" else (3, count), value)

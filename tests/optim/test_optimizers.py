@@ -14,6 +14,8 @@ from tests import oracles
 from tests.small import blobs, net
 from tests.tolerances import assert_close
 
+pytestmark = pytest.mark.references  # the kernels of rules: test_rules.py
+
 SHAPES = {"W1": (5, 7), "b1": (7,), "W2": (7, 3), "b2": (3,)}
 
 

@@ -78,6 +78,7 @@ CONFIGS = {
     "exponential": {"decay": 0.1},
     "inverse": {"decay": 0.1},
     "cosine": {"total": 9, "floor": 0.1},
+    "flat_cosine": {"total": 8},
     "warmup": {"warmup": 4},
 }
 
@@ -88,6 +89,12 @@ def test_by_name(name):
     assert curve(made) == curve(partial(SCHEDULES[name], **CONFIGS[name]))
     for copied in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
         assert curve(copied) == curve(made)
+
+
+def test_flat_cosine_falls_in_its_second_half():
+    middle = 0.02 + 0.98 / 2
+    half = partial(SCHEDULES["flat_cosine"], total=8)
+    assert [half(t) for t in (0, 4, 6, 8, 20)] == pytest.approx([1, 1, middle, 0.02, 0.02])
 
 
 def test_cosine_ends_with_the_training():
@@ -136,7 +143,11 @@ def test_it_is_torchs(name):
 @pytest.mark.parametrize(
     ("name", "config", "message"),
     [
-        ("cosin", None, "schedule: expected one of constant, step, exponential, inverse, cosine, warmup; got 'cosin'"),
+        (
+            "cosin",
+            None,
+            "schedule: expected one of constant, step, exponential, inverse, cosine, flat_cosine, warmup; got 'cosin'",
+        ),
         (
             "cosine",
             {"totl": 1},

@@ -98,7 +98,7 @@ def test_the_same_bits_from_any_step(case, kernels, tmp_path, monkeypatch, reque
 @pytest.mark.parametrize("rule", ["lbfgs", "bfgs"])
 def test_full_batch_rules_go_on_with_the_same_bits(rule, tmp_path):
     pytest.importorskip("scipy")
-    options = {"update_rule": rule, "batch_size": 100, "epochs": 6, "net_options": {"normalization": "batchnorm"}}
+    options = {"update_rule": rule, "batch_size": None, "epochs": 6, "net_options": {"normalization": "batchnorm"}}
     whole = make(**options)
     whole.train()
     for step in (1, 4):

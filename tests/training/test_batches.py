@@ -34,7 +34,8 @@ def solver(backend, ds, room, monkeypatch, batch_size=32, net=None, **options):
     model = fcnet.FullyConnectedNet([8], 6, outputs, device=backend, **net)
     with monkeypatch.context() as patch:
         patch.setattr(type(backend), "has_room", lambda self, nbytes: room(nbytes))
-        return fcnet.Solver(model, ds, batch_size=batch_size, num_epochs=2, verbose=False, **options)
+        how = {"update_rule": "sgd", "batch_size": batch_size, "num_epochs": 2, "verbose": False} | options
+        return fcnet.Solver(model, ds, **how)
 
 
 def always(nbytes):
@@ -112,7 +113,7 @@ def test_full_batch_methods_weigh_samples(backend, monkeypatch):
     half = np.repeat([1.0, 0.0], [100, 30])
     ds = data("float64", sample_weight=half)
     fewer = data("float64", X_train=ds.X_train[:100], y_train=ds.y_train[:100])
-    pair = [solver(backend, d, always, monkeypatch, net=net, batch_size=100, update_rule="lbfgs") for d in (ds, fewer)]
+    pair = [solver(backend, d, always, monkeypatch, net=net, batch_size=None, update_rule="lbfgs") for d in (ds, fewer)]
     for one in pair:
         one.train()
     np.testing.assert_allclose(pair[0].loss_history[0] / pair[1].loss_history[0], 100 / 130, rtol=0.05)
@@ -170,7 +171,7 @@ def test_full_batch_methods_bring_everything(backend, monkeypatch):
     pytest.importorskip("scipy")
     net = {"dropout_keep_ratio": 1.0, "normalization": None}
     pair = [
-        solver(backend, data(), room, monkeypatch, net=net, batch_size=100, update_rule="lbfgs")
+        solver(backend, data(), room, monkeypatch, net=net, batch_size=None, update_rule="lbfgs")
         for room in (always, never)
     ]
     for one in pair:

@@ -8,6 +8,7 @@ import pytest
 import fcnet
 from fcnet.functional import ACTIVATIONS
 from fcnet.optim import RULES
+from tests import small
 
 pytestmark = pytest.mark.usefixtures("references_only")  # whose bits the guard has
 
@@ -170,3 +171,12 @@ def test_device_arrays_in_device_arrays_out(guard):
     scores = model.scores(guard.asarray(X), batch_size=4)
     assert guard.owns(scores)
     np.testing.assert_array_equal(guard.to_numpy(scores), model.scores(X, batch_size=4))
+
+
+@pytest.mark.parametrize("normalization", ["batchnorm", "layernorm"])
+def test_gradients_of_three_layers_take_turns_in_two_buffers(normalization, guard):
+    """With a norm, dz lies where the layer above wrote its dx: the next product must not write there."""
+    options = {"hidden": (4, 5, 6), "normalization": normalization}
+    there, here = (small.solver(small.blobs(), device, net_options=options, batch_size=40) for device in (guard, "cpu"))
+    there.step(4), here.step(4)
+    assert there.loss_history == here.loss_history

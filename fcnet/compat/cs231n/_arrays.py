@@ -9,6 +9,7 @@ import numpy as np
 from fcnet.backends import array_module, backend_of
 
 Array = Any
+_FLOATS = (np.dtype("float32"), np.dtype("float64"))
 
 
 def promoted(function: str, **arrays: Any) -> list[Array]:
@@ -19,6 +20,10 @@ def promoted(function: str, **arrays: Any) -> list[Array]:
     Raises:
         TypeError: something that is not an array of real numbers.
     """
+    found = list(arrays.values())
+    first = getattr(found[0], "dtype", None)
+    if first in _FLOATS and all(getattr(array, "dtype", None) == first for array in found):
+        return found  # most calls: nothing to check or to convert, and small calls are many
     for name, array in arrays.items():
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):
             raise TypeError(

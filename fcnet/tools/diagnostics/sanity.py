@@ -304,7 +304,8 @@ def _small_solver(solver: Solver, data: Dataset, steps: int) -> Solver:
         config = dict(solver.full_batch.config)
         return Solver(net, data, optim_config=config, patience=20, verbose=False, **how)
     config = dict(solver.optimizer.config) | {"learning_rate": solver.first_learning_rate}
-    return Solver(net, data, optim_config=config, batch_size=len(data.X_train), verbose=False, **how)
+    how |= {"batch_size": len(data.X_train), "schedule": "constant"}
+    return Solver(net, data, optim_config=config, verbose=False, **how)
 
 
 def _score(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> float:

@@ -26,7 +26,7 @@ class Importance:
 
 
 def columns_of_inputs(model: FullyConnectedNet) -> dict[str, np.ndarray]:
-    """The inputs (their numbers in X) that each column of the table became, by the column's name; empty: no names."""
+    """Return the inputs (places in X) that each column of the table became, by its name; empty: no names."""
     if model.plan is None:
         return {name: np.array([at]) for at, name in enumerate(model.features or ())}
     found, at = {}, 0

@@ -32,24 +32,24 @@ class Page:
         self.parts: list[str] = []
 
     def heading(self, text: str) -> None:
-        """A section begins."""
+        """Begin a section."""
         self.parts.append(f"<h2>{_plain(text)}</h2>")
 
     def note(self, text: str) -> None:
-        """A line of text."""
+        """Add a line of text."""
         self.parts.append(f'<p class="note">{_plain(text)}</p>')
 
     def picture(self, png: bytes, about: str) -> None:
-        """A picture; `about` says what it shows to who cannot see it."""
+        """Add a picture; `about` says what it shows to readers who cannot see it."""
         data = base64.b64encode(png).decode()
         self.parts.append(f'<div class="wide"><img alt="{_plain(about)}" src="data:image/png;base64,{data}"></div>')
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> None:
-        """A table; the columns whose places are in `numbers` are set to the right."""
+        """Add a table; the columns whose places are in `numbers` are aligned right."""
         self._table(header, ([_plain(cell) for cell in row] for row in rows), numbers)
 
     def bars(self, header: Sequence[str], rows: Iterable[tuple[str, str, float]]) -> None:
-        """A table of name, figure and a bar of this share, 0 to 1."""
+        """Add a table of name, figure and a bar of this share, 0 to 1."""
         self._table(
             [*header, ""],
             (
@@ -60,7 +60,7 @@ class Page:
         )
 
     def shaded(self, header: Sequence[str], rows: Iterable[tuple[str, Sequence[tuple[str, float]]]]) -> None:
-        """A table of cells with a share each, 0 to 1, that darkens them."""
+        """Add a table of cells, each darkened by its share, 0 to 1."""
         lines = []
         for name, cells in rows:
             told = "".join(
@@ -90,7 +90,7 @@ class Page:
         self.parts.append(f'<div class="wide"><table>{head}<tbody>{"".join(lines)}</tbody></table></div>')
 
     def html(self) -> str:
-        """The whole file."""
+        """Return the whole file."""
         policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
         body = "\n".join(self.parts)
         return (

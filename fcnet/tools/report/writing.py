@@ -80,7 +80,7 @@ def seconds_of_predictions(solver: Solver) -> float:
 
 
 def _held_out(solver: Solver) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The parts that the network was not trained on: "val" and, if there is one, "test"."""
+    """Return the parts that the network was not trained on: "val" and, if there is one, "test"."""
     return {name: split for name, split in solver.data.splits().items() if name != "train"}
 
 
@@ -102,7 +102,7 @@ def _names(model: FullyConnectedNet) -> Sequence[str]:
 
 
 def _figures(page: Page, solver: Solver, said: Mapping[str, Outcome], scores: Scores | None) -> None:
-    """What the network is worth, on the parts that it was not trained on."""
+    """Add what the network is worth on the parts that it was not trained on."""
     model, own = solver.model, solver.model.objective.metric
     page.heading("How good it is")
     titles = {"val": "validation", "test": "test"}
