@@ -44,10 +44,11 @@ def learn_on_device(kind: str, X: Array, *, name: str = "X") -> Preprocessing:
     elif kind == "standardize":
         spread = np.where(low == high, 0, std)
         scale = inverse_of(np.maximum(spread, PIXEL_STD_FLOOR * overall) if pixels else spread)
-    if not (np.isfinite(shift).all() and np.isfinite(scale).all()):
+    finite = np.isfinite([low, high, shift, scale]).all(axis=0)  # quartiles alone would not tell a NaN or two
+    if not finite.all():
         raise ValueError(
             f"{name}: expected finite numbers that float64 can average, got others in feature "
-            f"{int(np.argmin(np.isfinite(shift + scale)))}; remove those rows, or use smaller units"
+            f"{int(np.argmin(finite))}; remove those rows, or use smaller units"
         )
     return Preprocessing(kind, shift, scale, LIMIT if kind == "robust" else None)
 
