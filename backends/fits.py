@@ -97,7 +97,8 @@ def activation_dropout_backward(on: Layout, dout: Array, cache: HiddenCache, **g
     """Whether a kernel serves the backward pass of a fused hidden layer, with or without normalisation."""
     if cache.activation != "relu" or cache.needs_mask or cache.hidden.ndim != 2:
         return False
-    return on.floats(*_arrays_of(cache), *given(*grads.values()))
+    # dout is read only, once, so it may lie as it likes.
+    return dout.dtype == cache.hidden.dtype and on.floats(*_arrays_of(cache), *given(*grads.values()))
 
 
 def _arrays_of(cache: HiddenCache | None) -> list[Array]:

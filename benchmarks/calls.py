@@ -126,7 +126,7 @@ def _abandon(stream: Any) -> None:
 
 
 def _name(call: Any) -> str:
-    return getattr(call, "name", type(call).__name__)
+    return getattr(call, "name", None) or getattr(call, "__name__", type(call).__name__)
 
 
 def _shapes(call: Any) -> str:

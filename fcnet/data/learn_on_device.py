@@ -11,7 +11,7 @@ import numpy as np
 
 import fcnet.errors as errors
 from fcnet.backends import Array, Backend, backend_of
-from fcnet.data.preprocessing import KINDS, PIXEL_STD_FLOOR, Preprocessing, inverse_of
+from fcnet.data.preprocessing import KINDS, LIMIT, PIXEL_STD_FLOOR, Preprocessing, inverse_of
 
 AT_ONCE = 1 << 24  # elements that are sorted, or worked on in float64, at once
 
@@ -26,6 +26,8 @@ def learn_on_device(kind: str, X: Array, *, name: str = "X") -> Preprocessing:
         raise errors.unknown("preprocess", kind, KINDS)
     backend = backend_of(X)
     pixels = X.dtype == "uint8"
+    if kind == "auto":
+        kind = "standardize" if pixels else "robust"
     if kind == "none":
         return Preprocessing("none", np.zeros(X.shape[1]), np.ones(X.shape[1]))
     low, high, mean, variance = _by_columns(backend, X, _moments)
@@ -36,15 +38,19 @@ def learn_on_device(kind: str, X: Array, *, name: str = "X") -> Preprocessing:
         scale = np.full_like(scale, 1 / 255 if pixels else inverse_of(np.array(high.max() - low.min())))
     elif kind == "center":
         scale = np.full_like(scale, 1 / 255 if pixels else inverse_of(overall))
+    elif kind == "robust":
+        lower, shift, upper = _by_columns(backend, X, _quartiles)
+        scale = inverse_of(np.where(upper > lower, upper - lower, (high - low) / 2))
     elif kind == "standardize":
         spread = np.where(low == high, 0, std)
         scale = inverse_of(np.maximum(spread, PIXEL_STD_FLOOR * overall) if pixels else spread)
-    if not (np.isfinite(shift).all() and np.isfinite(scale).all()):
+    finite = np.isfinite([low, high, shift, scale]).all(axis=0)  # quartiles alone would not tell a NaN or two
+    if not finite.all():
         raise ValueError(
             f"{name}: expected finite numbers that float64 can average, got others in feature "
-            f"{int(np.argmin(np.isfinite(shift + scale)))}; remove those rows, or use smaller units"
+            f"{int(np.argmin(finite))}; remove those rows, or use smaller units"
         )
-    return Preprocessing(kind, shift, scale)
+    return Preprocessing(kind, shift, scale, LIMIT if kind == "robust" else None)
 
 
 def _by_columns(backend: Backend, X: Array, function: Callable[[Backend, Array], np.ndarray]) -> np.ndarray:
@@ -63,3 +69,14 @@ def _moments(backend: Backend, X: Array) -> np.ndarray:
     off = about - mean
     both = [np.asarray(backend.to_numpy(row)) for row in (mean, xp.mean(off * off, axis=0))]
     return np.stack([low, high, low + both[0], both[1]])
+
+
+def _quartiles(backend: Backend, X: Array) -> np.ndarray:
+    """Quartiles and median of each column (3, D), straight lines between the values as in `numpy.quantile`."""
+    places = np.array([0.25, 0.5, 0.75]) * (X.shape[0] - 1)
+    below = np.floor(places).astype(np.int64)
+    rows = np.concatenate([below, np.minimum(below + 1, X.shape[0] - 1)])
+    near = backend.take_rows(backend.xp.sort(X, axis=0), backend.asarray(rows))
+    values = np.asarray(backend.to_numpy(near), dtype=np.float64)
+    share = (places - below)[:, None]
+    return values[:3] + share * (values[3:] - values[:3])

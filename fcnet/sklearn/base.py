@@ -19,6 +19,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOptions
 
+from fcnet import defaults
 from fcnet.backends import Array, Backend, get_backend
 from fcnet.backends.notices import watched_by
 from fcnet.data import learn
@@ -42,7 +43,6 @@ from fcnet.training.steps import Steps
 from fcnet.training.updates import Updates
 
 LOG_LENGTH = 1024  # losses kept on the device before they are read
-LARGEST_BATCH = 200  # of batch_size="auto"
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
 STOPS_EARLY_FROM = 10_000  # rows, for early_stopping="auto"
 
@@ -121,7 +121,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *, incremental: bool = False
     ) -> Any:
         mapping.hidden_widths(self.hidden_layer_sizes)
-        if self.schedule is not None and self.learning_rate != "constant":
+        if self.schedule not in (None, "auto") and self.learning_rate != "constant":
             raise ValueError(
                 f"schedule and learning_rate: expected one of them, got schedule={self.schedule!r} and "
                 f"learning_rate={self.learning_rate!r}; leave one out"
@@ -242,7 +242,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         if self.solver in FULL_BATCH:
             return count
         if self.batch_size == "auto":
-            return min(LARGEST_BATCH, count)
+            return defaults.batch_size(count)
         if self.batch_size > count:
             warnings.warn(
                 f"batch_size: expected at most the {counted(count, 'row')} of the training, got {self.batch_size}; "
@@ -254,7 +254,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
     def _most_iterations(self, steps_per_epoch: int) -> int:
         if self.max_iter != "auto":
             return int(self.max_iter)
-        return max(20, math.ceil(1000 / steps_per_epoch))
+        return defaults.epochs(steps_per_epoch)
 
     def _full_batch_config(self) -> dict[str, float]:
         if self.solver == "bfgs":
@@ -313,10 +313,9 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         if inputs.counts is not None:
             rows = _repeats(inputs.counts)
             inputs, targets = inputs.some(rows), rows_of(targets, rows)
-        kind = "standardize" if self.preprocess == "auto" else self.preprocess
-        if kind != "none" and len(inputs) > 1:  # a lone row has no spread to learn
-            learned = _learn(kind, inputs.X)
-            model.set_preprocessing(learned.shift, learned.scale)
+        if self.preprocess != "none" and len(inputs) > 1:  # a lone row has no spread to learn
+            learned = _learn(self.preprocess, inputs.X)
+            model.set_preprocessing(learned.shift, learned.scale, learned.limit)
         if self._loss_name == "mse":
             learned = _learn("standardize", targets)
             model.set_target_scaling(learned.shift, learned.scale)
@@ -372,7 +371,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
                 rule,
                 mapping.rule_config(self, rule, scale),
                 lr_decay=1.0,
-                schedule=self.schedule,
+                schedule=self._rate_schedule(incremental=incremental),
                 schedule_config=self.schedule_config,
                 weight_decay=self.weight_decay,
                 clip_norm=None,
@@ -397,6 +396,13 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         )
         with model.backend.allocating():
             return Steps(model, rule, fitted.updates, batches, log_length=LOG_LENGTH, **going_on)
+
+    def _rate_schedule(self, *, incremental: bool) -> Any:
+        """The schedule of the learning rate; by default fcnet's own where it says how long a training is, too."""
+        if self.schedule != "auto":
+            return self.schedule
+        own = self.max_iter == "auto" and self.learning_rate == "constant" and not incremental
+        return defaults.SCHEDULE if own else None
 
     def _parameters(self) -> dict[str, list[np.ndarray]]:
         """Weights and biases of the network so far, on the host."""
@@ -448,7 +454,7 @@ def _learn(kind: str, X: Any) -> Preprocessing:
     if isinstance(X, SparseRows):
         parts = [learn(kind, part, name="X") for part in X.columns()]
         shift, scale = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shift", "scale"))
-        return Preprocessing(kind, shift, scale)
+        return Preprocessing(parts[0].kind, shift, scale, parts[0].limit)
     return learn(kind, X, name="X") if device_of(X) is None else learn_on_device(kind, X)
 
 

@@ -71,7 +71,8 @@ class FCNetClassifier(ClassifierMixin, Base):
         normalization: None, "batchnorm" or "layernorm". dropout_keep_ratio: the probability to *keep* a hidden unit.
         label_smoothing: the share of each target that is spread over all classes.
         weight_decay: decoupled decay of the weights; None: 0.01 for "adamw", else 0.
-        schedule, schedule_config: of the learning rate, as `fcnet.Solver` has them.
+        schedule, schedule_config: of the learning rate, as `fcnet.Solver` has them; "auto": fcnet's own with
+            max_iter="auto", in `fit`; None: none.
         class_weight: None, "balanced" or weights by class. preprocess: of the inputs, a kind of `fcnet.data.learn`.
         categorical_features: columns that hold categories, by names, numbers from 0 or a mask; "from_dtype": those of a
             frame that hold text; None: none.
@@ -125,7 +126,7 @@ class FCNetClassifier(ClassifierMixin, Base):
         dropout_keep_ratio: float = 1.0,
         label_smoothing: float = 0.0,
         weight_decay: float | None = None,
-        schedule: str | Callable[[int], float] | None = None,
+        schedule: str | Callable[[int], float] | None = "auto",
         schedule_config: Mapping[str, Any] | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         preprocess: str = "auto",
@@ -380,7 +381,7 @@ class FCNetRegressor(RegressorMixin, Base):
         normalization: str | None = None,
         dropout_keep_ratio: float = 1.0,
         weight_decay: float | None = None,
-        schedule: str | Callable[[int], float] | None = None,
+        schedule: str | Callable[[int], float] | None = "auto",
         schedule_config: Mapping[str, Any] | None = None,
         preprocess: str = "auto",
         categorical_features: Any = "from_dtype",

@@ -69,7 +69,7 @@ class Fitted:
             "target_scaling": model.target_scaling,
         }
         if model.preprocessing is not None:
-            state["preprocessing"] = tuple(_host(to_numpy(array)) for array in model.preprocessing)
+            state["preprocessing"] = (*(_host(to_numpy(array)) for array in model.preprocessing), model.limit)
         if self.updates is not None:
             optimizer = self.updates.optimizer
             state["optimizer"] = {

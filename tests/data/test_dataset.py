@@ -89,7 +89,7 @@ def test_tables_become_numbers_by_a_plan(library):
     np.testing.assert_array_equal(ds.X_train[:, 0], FRAME["size"])
     np.testing.assert_array_equal(ds.X_train[:, 1:], [[1, 0, 1], [0, 1, 0], [0, 1, 1], [1, 0, 0], [0, 1, 1], [0, 1, 0]])
     np.testing.assert_array_equal(ds.X_val, ds.X_train[:3])
-    assert ds.preprocess == "standardize"
+    assert ds.preprocess == "auto"
     names = ("0", "1=a", "1=b", "2") if library in ("rows", "objects") else ("size", "kind=a", "kind=b", "there")
     assert ds.features == ds.plan.features == names
     assert make(X_train=X.tolist(), X_val=X[:3].tolist()).plan is None

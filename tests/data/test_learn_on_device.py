@@ -27,12 +27,14 @@ def test_it_is_what_the_host_learns(kind, numbers, guard, monkeypatch):
     assert max([event.nbytes for event in log.waits], default=0) < X.nbytes / 3
     np.testing.assert_allclose(found.shift, expected.shift, rtol=1e-12)
     np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-12)
+    assert (found.kind, found.limit) == (expected.kind, expected.limit)
 
 
 def test_what_is_not_finite_is_said(guard):
     X = table("float64")
     X[3, 1] = np.nan
-    with pytest.raises(ValueError, match="got others in feature 1"):
-        learn_on_device("standardize", guard.asarray(X))
+    for kind in ("standardize", "robust"):
+        with pytest.raises(ValueError, match="got others in feature 1"):
+            learn_on_device(kind, guard.asarray(X))
     with pytest.raises(ValueError, match="did you mean 'scale'"):
         learn_on_device("scales", guard.asarray(X))

@@ -133,6 +133,10 @@ class Namespace:
         return out
 
     @staticmethod
+    def sort(a: Any, axis: Any = -1) -> GuardArray:
+        return new("sort", np.sort(device_array("sort", "a", a), axis))
+
+    @staticmethod
     def unique(ar: Any) -> GuardArray:
         data = device_array("unique", "ar", ar)
         LOG.wait("unique")  # how many there are

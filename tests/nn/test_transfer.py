@@ -78,7 +78,8 @@ def test_a_frozen_network_trains_as_its_head_alone(source, backend):
     data = few(n=50)
     model = fcnet.pretrained(source, 2, dtype="float64", device=backend, reg=0.1)
     model.freeze([1, 2])
-    one = fcnet.Solver(model, data, update_rule="momentum", batch_size=16, verbose=False)
+    how = {"update_rule": "momentum", "batch_size": 16, "preprocess": "none", "verbose": False}
+    one = fcnet.Solver(model, data, **how)
     double = source.astype("float64")
 
     def features(X):
@@ -90,10 +91,7 @@ def test_a_frozen_network_trains_as_its_head_alone(source, backend):
     head = fcnet.FullyConnectedNet([], 7, 2, dtype="float64", device="cpu", reg=0.1)
     head.params["W1"], head.params["b1"] = arrays(model, "W3", "b3")
     parts = {"X_train": features(data.X_train), "X_val": features(data.X_val)}
-    other = fcnet.Solver(
-        head, {**parts, "y_train": data.y_train, "y_val": data.y_val}, update_rule="momentum", batch_size=16,
-        verbose=False,
-    )  # fmt: skip
+    other = fcnet.Solver(head, {**parts, "y_train": data.y_train, "y_val": data.y_val}, **how)
     for _ in range(12):
         one.step()
         other.step()
@@ -161,7 +159,8 @@ def test_the_gradient_stops_above_the_frozen_layers():
 def test_clipping_by_norm_does_not_count_what_is_frozen():
     data = blobs()
     model = net(data, dtype="float64")
-    one = fcnet.Solver(model, data, clip_norm=1e-3, batch_size=200, optim_config={"learning_rate": 1.0}, verbose=False)
+    how = {"update_rule": "sgd", "optim_config": {"learning_rate": 1.0}, "schedule": "constant", "batch_size": 200}
+    one = fcnet.Solver(model, data, clip_norm=1e-3, verbose=False, **how)
     one.step()
     model.freeze([1, 2])
     before = arrays(model, "W3", "b3")

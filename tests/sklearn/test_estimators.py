@@ -1,6 +1,7 @@
 """The estimators against scikit-learn's own MLP: the same steps from the same weights, the same life around them."""
 
 import importlib
+import pickle
 import sys
 import warnings
 from pathlib import Path
@@ -16,6 +17,8 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fcnet import defaults
+from fcnet.data import learn
 from fcnet.errors import MissingExtra
 from fcnet.sklearn import FCNetClassifier, FCNetRegressor
 from tests.tolerances import assert_close
@@ -45,6 +48,22 @@ def test_one_step_worked_out_by_hand():
     np.testing.assert_allclose(one.intercepts_[0], [0.098332, 0.096258], atol=1e-6)
     np.testing.assert_allclose(one.intercepts_[1], [0.923455], atol=1e-6)
     assert one.predict_proba(X)[0, 1] == pytest.approx(0.73949, abs=1e-5)
+
+
+@quiet
+def test_defaults_are_those_of_every_training():
+    X, y = IRIS
+    one = FCNetClassifier(n_iter_no_change=np.inf, random_state=0).fit(X, y)
+    assert one.n_iter_ == defaults.epochs(1)  # of one batch: 150 rows are fewer than BATCH_SIZE
+    rates = [one._fitted.updates.schedule(step) for step in (0, 999)]
+    assert rates[0] == 1 > 10 * rates[1]  # it falls
+    learned = learn(defaults.PREPROCESS, X)
+    for mine, theirs in zip(one._fitted.model.preprocessing, (learned.shift, learned.scale), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert one._fitted.model.limit == learned.limit == pickle.loads(pickle.dumps(one))._fitted.model.limit
+    # A length of one's own is one that may end at any time: the rate stays.
+    assert FCNetClassifier(max_iter=3).fit(X, y)._fitted.updates.schedule is None
+    assert FCNetClassifier().partial_fit(X, y, classes=[0, 1, 2])._fitted.updates.schedule is None
 
 
 def problems():

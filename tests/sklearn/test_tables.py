@@ -10,7 +10,7 @@ from scipy import sparse
 from fcnet.data.sparse import SparseRows
 from fcnet.sklearn import FCNetClassifier, FCNetRegressor
 
-FEW = {"hidden_layer_sizes": (9,), "max_iter": 40, "random_state": 0, "learning_rate_init": 0.02}
+FEW = {"hidden_layer_sizes": (9,), "max_iter": 60, "random_state": 0, "learning_rate_init": 0.02}
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

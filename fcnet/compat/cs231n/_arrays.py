@@ -22,7 +22,7 @@ def promoted(function: str, **arrays: Any) -> list[Array]:
     """
     found = list(arrays.values())
     first = getattr(found[0], "dtype", None)
-    if first in _FLOATS and all(getattr(array, "dtype", None) == first for array in found):
+    if isinstance(first, np.dtype) and first in _FLOATS and all(getattr(a, "dtype", None) is first for a in found):
         return found  # most calls: nothing to check or to convert, and small calls are many
     for name, array in arrays.items():
         if not hasattr(array, "dtype") or not hasattr(array, "shape"):

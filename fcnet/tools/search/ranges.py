@@ -13,7 +13,7 @@ from fcnet.errors import unknown
 from fcnet.runs.options import ARGUMENTS, TrainOptions, flag, parsed, typed
 
 # What every trial of a study must share, or their validation values would not compare; and where results go.
-_FIXED = ("data", "data_dir", "target", "out", "force")
+_FIXED = ("data", "data_dir", "target", "header", "sep", "decimal", "missing", "ordinal", "out", "force")
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,15 @@ def test_more_that_is_refused():
 
 def test_every_option_of_train_can_vary_or_says_why_not():
     """Whatever options the table gains."""
-    samples = {int: "1:9", float: "0.1:0.9", str: "a|b", CommaList: "a,b|c", bool: "true|false", list: "1,2|3"}
+    samples = {
+        tuple: "a=b,c|a=c,b",
+        int: "1:9",
+        float: "0.1:0.9",
+        str: "a|b",
+        CommaList: "a,b|c",
+        bool: "true|false",
+        list: "1,2|3",
+    }
     refused = set()
     for field in dataclasses.fields(TrainOptions):
         try:
@@ -86,7 +94,9 @@ def test_every_option_of_train_can_vary_or_says_why_not():
             refused.add(field.name)
         else:
             assert list(found) == [field.name]
-    assert refused == {"data", "data_dir", "target", "out", "force"}
+    assert refused == {
+        *("data", "data_dir", "target", "header", "sep", "decimal", "missing", "ordinal", "out", "force")
+    }
 
 
 def test_a_grid_has_both_ends_and_even_steps():
