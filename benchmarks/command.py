@@ -33,6 +33,7 @@ def run(
     picture: Callable[[report.Record], bytes] | None = None,
     add: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
     failed: Callable[[report.Row], bool] = lambda row: row.get("kind") in FAILED,
+    threads: int | None = None,
 ) -> int:
     """Read the options, measure, print the table and write the files that `--json` asks for.
 
@@ -40,6 +41,7 @@ def run(
         plan: checks the options and returns what measures; a ValueError or an OSError in it is a bad option.
         add: the command's own options, before those that all share.
         failed: whether a row of the record lets the command fail.
+        threads: of each contender, by default; None: all cores.
 
     Returns:
         The exit code: 0 all measured (but what is not installed); 1 something was refused, failed or crashed; 2 bad
@@ -47,7 +49,7 @@ def run(
     """
     parser = Parser(prog=f"benchmarks.{name}", description=about, allow_abbrev=False)
     add(parser)
-    add_common(parser)
+    add_common(parser, threads)
     options = parser.parse_args(arguments)
     try:
         check_common(options)
@@ -68,11 +70,16 @@ def run(
     return int(any(map(failed, record["rows"])))
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add the options that all commands over `run` have."""
-    cores = machine.cores()
+def add_common(parser: argparse.ArgumentParser, threads: int | None = None) -> None:
+    """Add the options that all commands over `run` have; `threads` None: all cores."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the record there; table and picture beside it")
-    parser.add_argument("--threads", type=int, default=cores, metavar="T", help="of each contender; default: all")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=threads or machine.cores(),
+        metavar="T",
+        help="of each contender; default: %(default)s",
+    )
     parser.add_argument("--quick", action="store_true", help="short rounds: does it work, not how fast is it")
 
 

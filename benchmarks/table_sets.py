@@ -99,9 +99,7 @@ TABLES: dict[str, Callable[[], Table]] = {
     "titanic": _file("titanic", "titanic.csv", "survived", classes=True, drop=("alive",)),
     "anes96": _statsmodels("anes96", "vote"),
     "winequality": _file("winequality", "winequality_uci.csv", "quality", classes=True, sep=";"),
-    "winequality, as a number": _file(
-        "winequality, as a number", "winequality_uci.csv", "quality", classes=False, sep=";"
-    ),
+    "winequality-number": _file("winequality-number", "winequality_uci.csv", "quality", classes=False, sep=";"),
     "digits": _sklearn("digits", True),
     "abalone": _file("abalone", "abalone.csv", -1, classes=False, header=None),
     "fair": _statsmodels("fair", "affairs", lambda column: (column > 0).astype(int)),
