@@ -264,8 +264,8 @@ def _table(
     else:
         labels = label_values(read, found[0], targets) if classes is None else codes_of(read, found[0], classes)
         values = np.unique(labels)
-        unusual = read.sep in SEPARATORS and read.sep != ","
-        separated = f" (columns separated by {SEPARATORS[read.sep]})" if unusual else ""
+        sign = SEPARATORS.get(read.sep or ",")
+        separated = "" if sign in (None, "commas") else f" (columns separated by {sign})"
         _check_classes(f"column {shown(found[0])}{separated}", values, classes)
         y = strata = labels if classes is not None else encode(found[0], labels, values)
         classes = class_names(values) if classes is None else tuple(classes)
