@@ -21,6 +21,7 @@ from fcnet.data.idx import read_images_and_labels
 from fcnet.data.labels import class_names, encode, encode_as, plain_labels
 from fcnet.data.npz import read_npz
 from fcnet.data.plan import Plan, as_numbers
+from fcnet.data.sniffing import SEPARATORS
 from fcnet.data.splits import TooFew, hold_out, split_rows
 from fcnet.data.synthetic import spirals
 from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_for, read_table, table_name
@@ -263,7 +264,9 @@ def _table(
     else:
         labels = label_values(read, found[0], targets) if classes is None else codes_of(read, found[0], classes)
         values = np.unique(labels)
-        _check_classes(f"column {shown(found[0])}", values, classes)
+        sign = SEPARATORS.get(read.sep or ",")
+        separated = "" if sign in (None, "commas") else f" (columns separated by {sign})"
+        _check_classes(f"column {shown(found[0])}{separated}", values, classes)
         y = strata = labels if classes is not None else encode(found[0], labels, values)
         classes = class_names(values) if classes is None else tuple(classes)
     try:
