@@ -89,6 +89,12 @@ def test_paired_differences_within_one_standard_error_are_a_tie(ours, kind):
     assert found[2] == pytest.approx(np.std(differences, ddof=1) / np.sqrt(3))
 
 
+def test_one_split_that_differs_is_one_standard_error():
+    theirs = [0.86765, 0.83582, 0.86567, 0.89552, 0.86567]
+    ours = [0.86765, 0.8209, 0.86567, 0.89552, 0.86567]
+    assert tables.against(row("a", ours, []), row("b", theirs, []))[0] == "tie"
+
+
 def test_verdicts_count_and_name_the_losses():
     rows = [
         *(row(who, [0.9, 0.9], [s, s], "won") for who, s in (("fcnet", 1.0), ("MLP pipeline", 2.0))),
