@@ -116,7 +116,7 @@ class Minimization(NamedTuple):
 
 
 def _copied(value: Any) -> Any:
-    """A copy of a list, and of the rows in it: the training goes on to fill its own."""
+    """Return a list copied with the rows in it, for the training goes on to fill its own; all else as it is."""
     if isinstance(value, list):
         return [dict(item) if isinstance(item, dict) else item for item in value]
     return value
