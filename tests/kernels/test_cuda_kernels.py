@@ -12,6 +12,7 @@ from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import HiddenCache, relu_cache
 from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.launch import Launcher
 from fcnet.optim import RULES, limits, rules
 from tests import denormals
 from tests.backends.cuda_fake import fake_cupy
@@ -28,7 +29,7 @@ def cupy():
 
 @pytest.fixture(scope="module")
 def kernels(cupy):
-    return cuda_kernels(cupy, lambda a, b, out=None, precision=None: cupy.matmul(a, b, out=out))
+    return cuda_kernels(Launcher(cupy), lambda a, b, out=None, precision=None: cupy.matmul(a, b, out=out))
 
 
 @pytest.fixture
@@ -577,7 +578,7 @@ def test_kernels_are_compiled_when_first_called(monkeypatch, dtype):
     module = cupy.RawModule
     monkeypatch.setattr(cupy, "RawModule", lambda **source: made.append(source) or module(**source))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    table = cuda_kernels(cupy, cupy.matmul)
+    table = cuda_kernels(Launcher(cupy), cupy.matmul)
     assert made == []
     counters = cupy.asarray(np.array([1]))
     for _ in range(2):
