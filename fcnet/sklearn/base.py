@@ -398,7 +398,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             return Steps(model, rule, fitted.updates, batches, log_length=LOG_LENGTH, **going_on)
 
     def _rate_schedule(self, *, incremental: bool) -> Any:
-        """The schedule of the learning rate; by default fcnet's own where it says how long a training is, too."""
+        """Return the schedule of the rate; "auto" is fcnet's own where fcnet sets the number of epochs, too."""
         if self.schedule != "auto":
             return self.schedule
         own = self.max_iter == "auto" and self.learning_rate == "constant" and not incremental

@@ -15,12 +15,12 @@ from fcnet.training.device_data import DeviceSplit
 
 
 def joined(model: FullyConnectedNet) -> bool:
-    """Whether a lone last sample joins the batch before: batch norm would divide by its deviation, which is 0."""
+    """Return whether a lone last sample joins the batch before it: batch norm would divide by its deviation, 0."""
     return model.normalization == "batchnorm"
 
 
 def per_epoch(model: FullyConnectedNet, count: int, batch_size: int) -> int:
-    """The batches that `count` samples make.
+    """Return how many batches `count` samples make.
 
     Raises:
         ValueError: a batch of one, with batch norm.
@@ -36,7 +36,7 @@ def per_epoch(model: FullyConnectedNet, count: int, batch_size: int) -> int:
 
 
 class Batches:
-    """Batches gathered on the device, where the data are, by a cursor that is read there.
+    """Mini-batches of data that lie on the device, gathered there: the cursor is read on the device, too.
 
     Attributes:
         order: (n,) int64 on the device, this epoch's permutation of the rows.
@@ -65,14 +65,14 @@ class Batches:
         self._prepare(epoch)
 
     def _prepare(self, epoch: int) -> None:
-        """Arrays for the order, and the first epoch's in them."""
+        """Allocate what holds the order of the rows, and fill it for this epoch."""
         backend = self.model.backend
         self.order = backend.xp.arange(len(self.part), dtype="int64")
         if self.shuffled:
             backend.upload(self._permutation(epoch), self.order)
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        """The rows' order in an epoch: a function of the seed and the epoch, drawn on the host."""
+        """Return the order of the rows in an epoch: a function of the seed and the epoch, drawn on the host."""
         return host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
 
     def __len__(self) -> int:
@@ -91,20 +91,24 @@ class Batches:
         return left if left == self.batch_size + 1 and joined(self.model) else min(self.batch_size, left)
 
     def shuffle(self, epoch: int) -> None:
-        """Begin an epoch."""
+        """Begin an epoch, with the rows in a new order."""
         if self.shuffled:
             self.model.backend.upload(self._permutation(epoch), self.order)
         self.counters[:1] = 0
         self.position = 0
 
     def go_to(self, epoch: int, position: int) -> None:
-        """Go on in an epoch of which so many rows are used."""
+        """Continue in an epoch of which `position` rows have been used."""
         self.shuffle(epoch)
         self.counters[:1] = position
         self.position = position
 
     def record(self, run: Run, size: int) -> tuple[Array, Array, Array | None]:
-        """The calls that make a batch of this size: inputs (N, D) as the layers take them, targets, weights or None."""
+        """Record the calls that gather a batch of `size` rows; return its arrays.
+
+        Returns:
+            Inputs (N, D) as the layers take them, targets (N,) or (N, C), weights (N,) or None.
+        """
         xp, part = self.model.backend.xp, self.part
         scaling = () if part.prepared else self.model.byte_scaling
         offsets, positions = xp.arange(size, dtype="int64"), xp.empty((size,), dtype="int64")
@@ -115,26 +119,26 @@ class Batches:
         return x, targets, None if part.weights is None else run(F.gather, part.weights, rows)
 
     def ready(self) -> None:
-        """Called before each step."""
+        """Make the next batch available; `Steps` calls it before each step. Data on the device always are."""
 
     @property
     def alike(self) -> int:
-        """Batches of the size of the next one that come in a row in this epoch."""
+        """How many batches of the next one's size follow each other in this epoch."""
         count, left = divmod(len(self) - self.position, self.size)
         return count - 1 if left == 1 and joined(self.model) else count
 
     def advance(self, count: int = 1) -> bool:
-        """Called after so many steps of batches alike; whether the epoch is over."""
+        """Count `count` batches of one size as used; return whether the epoch is over. `Steps` calls it after steps."""
         self.position += count * self.size
         return self.position == len(self)
 
 
 class StreamedBatches(Batches):
-    """Batches gathered on the host, of data too large for the device; the next one travels while a step is made."""
+    """Mini-batches of data too large for the device, gathered on the host; the next is copied during a step."""
 
     def _prepare(self, epoch: int) -> None:
         self._prefetchers: dict[int, Prefetcher] = {}  # by batch size
-        self._sent = False  # whether the next batch is on its way
+        self._sent = False  # whether the next batch is being copied
         self._host_order = self._permutation(epoch) if self.shuffled else np.arange(len(self))
 
     def shuffle(self, epoch: int) -> None:
@@ -172,5 +176,5 @@ class StreamedBatches(Batches):
         return self._prefetchers[size]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copied and pickled without what is on its way."""
+        """Return what is copied and pickled: all but the prefetchers and the batch in transit."""
         return self.__dict__ | {"_prefetchers": {}, "_sent": False}

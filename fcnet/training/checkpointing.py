@@ -1,4 +1,4 @@
-"""When a checkpoint is written, and by whom: a thread beside the training, seldom enough to cost next to nothing."""
+"""Checkpoints of a running training: written by a thread of their own, so seldom that they cost next to nothing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Every(NamedTuple):
-    """How often: each so many steps, or each so many seconds."""
+    """An interval: a number of steps, or of seconds; the other is None."""
 
     steps: int | None
     seconds: float | None
 
 
 def parse_every(value: Any) -> Every:
-    """ "500" and 500 are steps, "60s", "5m" and "1h" times. Raises ValueError or TypeError."""
+    """Return the interval that a value means: "500" and 500 are steps, "60s", "5m" and "1h" times.
+
+    Raises:
+        ValueError, TypeError: anything else.
+    """
     if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", value.strip())):
         seconds = float(match[1]) * _UNITS[match[2]]
         if seconds > 0:
@@ -43,24 +47,30 @@ def parse_every(value: Any) -> Every:
 class Checkpointing:
     """The checkpoints of one call of `train`.
 
-    One that is not yet written when the next is due lets that one wait. What goes wrong with one, such as a full disk,
-    is told once, and the training goes on; the last good one stays.
+    While one is still being written, no other is begun. If one cannot be written, as on a full disk, a warning says so
+    once, the training continues, and the last good checkpoint stays.
     """
 
     def __init__(
         self, solver: Solver, checkpoints: Checkpoints | None, every: Every, keep: int, tell: Callable[[str], None]
     ) -> None:
-        """`checkpoints` None: none is written. `tell` gets a line about an interval that grows."""
+        """Begin the first interval now.
+
+        Args:
+            checkpoints: where they go; None: nowhere, the state is only captured.
+            keep: how many stay.
+            tell: called with a line of text when the interval is lengthened.
+        """
         self.solver, self.checkpoints, self.every, self.keep, self._tell = solver, checkpoints, every, keep, tell
         self._last_steps, self._last = solver.steps, time.monotonic()
         self._cost = 0.0  # seconds that the last one took
         self._thread: threading.Thread | None = None
-        self._trouble: str | None = None  # of the thread, to be told by the training's own
+        self._trouble: str | None = None  # why the thread failed; the training's thread warns of it
         self._told: set[str] = set()
-        self._fixed: dict[str, Any] | None = None  # what is the same in each
+        self._fixed: dict[str, Any] | None = None  # the part of the description that all checkpoints share
 
     def look(self) -> State | None:
-        """Called between steps: write a checkpoint if one is due; the state that was captured for it."""
+        """Write a checkpoint if one is due; return the state captured for it, else None. Called between steps."""
         if self.every.steps is not None:
             due = self.solver.steps - self._last_steps >= self.every.steps
         else:
@@ -78,14 +88,14 @@ class Checkpointing:
         return self._begin(in_background=True)
 
     def write(self) -> State | None:
-        """Write one now, and wait until it is on the disk; None if the state is no good one."""
+        """Write a checkpoint now and wait until it is on the disk; return its state, None if that is not finite."""
         self._wait()
         state = None if self.checkpoints is None else self._begin(in_background=False)
         self._say_trouble()
         return state
 
     def close(self) -> None:
-        """Wait for the one that is being written."""
+        """Wait for the checkpoint that is being written."""
         self._wait()
         self._say_trouble()
 

@@ -1,4 +1,4 @@
-"""The options of `fcnet train` that make a training which was set up in Python: what its config.toml says."""
+"""The options of `fcnet train` that repeat a training set up in Python: the content of its config.toml."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Method = Updates | FullBatch
 
 
 def configuration(model: FullyConnectedNet, data: Dataset, method: Method, **others: Any) -> dict[str, Any]:
-    """Return the options as `to_save` gives them; `others` are those that neither network, data nor method know."""
+    """Return the options as `to_save` gives them; `others` are those that network, data and method do not hold."""
     config = model.config
     return to_save(
         TrainOptions(
@@ -33,7 +33,7 @@ def configuration(model: FullyConnectedNet, data: Dataset, method: Method, **oth
 
 
 def python_only(model: FullyConnectedNet, data: Dataset, method: Method, *, seed: int, steps: int) -> list[str]:
-    """Return what decides about a training that is about to begin, after so many steps, and no option says."""
+    """Return what influences a training and no option of `fcnet train` says; `steps` were made before it began."""
     found = []
     if model.config["seed"] != seed:
         found.append(f"seed {model.config['seed']} of the network")
@@ -52,7 +52,7 @@ def python_only(model: FullyConnectedNet, data: Dataset, method: Method, *, seed
 
 
 def _of_updates(updates: Updates) -> dict[str, Any]:
-    """The options of how mini-batch gradients change the parameters."""
+    """Return the options of how mini-batch gradients change the parameters."""
     schedule = dict(updates.schedule_config or {})
     return {
         "lr": updates.first_learning_rate,

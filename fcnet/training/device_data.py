@@ -1,4 +1,4 @@
-"""A data set on a network's device, ready to be gathered from."""
+"""The data set of a training on its network's device, from which mini-batches are gathered."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ROWS = 4096  # preprocessed at once
 class DeviceSplit:
     """A part of a data set: X (n, D), y labels (n,) or one row (n, C) for each sample.
 
-    weights: (n,) of the samples, or None. prepared: X has been through `model.prepare`.
-    streamed: all are host arrays; without, arrays of the device.
+    weights: (n,) of the samples, or None. prepared: whether X has been through `model.prepare`.
+    streamed: whether the arrays lie on the host; else they lie on the device.
     """
 
     X: Array
@@ -36,7 +36,7 @@ class DeviceSplit:
         return self.X.shape[0]
 
     def some(self, rows: np.ndarray, model: FullyConnectedNet) -> DeviceSplit:
-        """These rows."""
+        """Return a part of these rows, for evaluation, where weights do not count."""
         if self.streamed:
             return replace(self, X=self.X[rows], y=self.y[rows])
         rows, xp = model.backend.asarray(rows), model.backend.xp
@@ -46,16 +46,16 @@ class DeviceSplit:
 class DeviceData:
     """The training and validation parts for the device of `model`.
 
-    A part goes to the device as a whole if that has room for it, the network, its gradients and an optimizer's moments;
-    if not, it stays on the host, to be brought batch by batch. Bytes stay bytes and streamed numbers as they are, to be
-    preprocessed batch by batch; other numbers are preprocessed here, once.
+    A part is copied to the device as a whole if there is memory for it beside the network, its gradients and the
+    optimizer's moments; otherwise it stays on the host and is copied batch by batch. Inputs that are bytes, and those
+    that stay on the host, are preprocessed batch by batch; all others are preprocessed here, once.
 
     Attributes:
         train, val: the parts.
     """
 
     def __init__(self, model: FullyConnectedNet, data: Dataset, weights: np.ndarray | None) -> None:
-        """`weights` (N,) are those of the training samples, or None."""
+        """Place both parts; `weights` (N,) are those of the training samples, or None."""
         self.train = device_split(model, data.X_train, data.y_train, weights)
         self.val = device_split(model, data.X_val, data.y_val)
 
@@ -63,7 +63,7 @@ class DeviceData:
 def device_split(
     model: FullyConnectedNet, X: Array | SparseRows, y: Array, weights: np.ndarray | None = None
 ) -> DeviceSplit:
-    """Return a part for the device of `model`, as `DeviceData` says.
+    """Return a part of a data set for the device of `model`, placed as `DeviceData` describes.
 
     Args:
         X: (n, ...), of the host or the device; sparse rows stay on the host, to be made dense batch by batch.
@@ -101,7 +101,11 @@ def _to_device(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> tuple[
 
 
 def as_dataset(data: Dataset | Mapping[str, Any], targets: str) -> Dataset:
-    """A data set as it is, or made of a dictionary of its arrays and `targets`. Raises ValueError or TypeError."""
+    """Return a data set as it is, or one made of a dictionary of its arrays and the kind of its targets.
+
+    Raises:
+        ValueError, TypeError: an array that is missing or unknown; neither data set nor dictionary.
+    """
     if isinstance(data, Dataset):
         return data
     if not isinstance(data, Mapping):

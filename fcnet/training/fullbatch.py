@@ -36,7 +36,7 @@ Parts = Callable[[], Iterable[Part]]
 
 
 class Ending(NamedTuple):
-    """How a minimization ended: SciPy's own `success` and `message`; False and None if the report ended it."""
+    """How a minimization ended: SciPy's `success` and `message`; False and None if `report` stopped it."""
 
     converged: bool
     message: str | None
@@ -53,7 +53,7 @@ class FullBatch:
     """
 
     def __init__(self, model: FullyConnectedNet, rule: str, config: Mapping[str, float] | None) -> None:
-        """`config`: see `FULL_BATCH`.
+        """Check the hyperparameters `config`, see `FULL_BATCH`, and that the method can train this network.
 
         Raises:
             ValueError, TypeError: an unknown or unfit hyperparameter; a net too large for BFGS. MissingExtra: no SciPy.
@@ -74,14 +74,14 @@ class FullBatch:
             )
 
     def minimize(self, parts: Parts, iterations: int, report: Callable[[float], bool]) -> Ending:
-        """Up to so many iterations from where the parameters are.
+        """Make up to `iterations` iterations from the current parameters.
 
-        It ends before if the gradient is as good as zero, or if no step lowers the loss, which float32 reaches sooner
-        than float64; also in the first iteration, and then the network is as it was.
+        It stops earlier if the gradient is practically zero, or if no step lowers the loss, which happens sooner in
+        float32 than in float64. If that happens in the first iteration, the network is unchanged.
 
         Args:
-            parts: called for each evaluation, gives all the samples in one part or several.
-            report: called after each iteration, when the parameters are its result, with the loss; True ends it.
+            parts: called for each evaluation; returns all samples, in one part or several.
+            report: called with the loss after each iteration, when the network has its parameters; True stops.
 
         Raises:
             DivergedError: the loss is not finite to begin with.
@@ -97,11 +97,11 @@ class FullBatch:
             before = statistics.copy()
             self._write(vector)
             loss = self._loss(parts(), grads)
-            if not math.isfinite(loss):  # a step far too long, which SciPy tries and rejects: running means stay finite
+            if not math.isfinite(loss):  # a step far too long, which SciPy rejects: the running means must stay finite
                 statistics[...] = before
             return loss, self._vector(grads)
 
-        def after(intermediate_result: Any) -> None:  # SciPy looks at the name of the parameter
+        def after(intermediate_result: Any) -> None:  # SciPy passes this argument to a parameter of this name only
             nonlocal told
             self._write(intermediate_result.x)
             told = report(float(intermediate_result.fun))
@@ -127,7 +127,10 @@ class FullBatch:
         return Ending(False, None) if told else Ending(bool(found.success), str(found.message))
 
     def _loss(self, parts: Iterable[Part], grads: ParamBuffer) -> float:
-        """The loss over all parts, each weighing as it has rows, and its gradients in `grads`."""
+        """Return the mean loss over all samples, and write its gradients to `grads`.
+
+        With n_k rows in part k: loss = Σ_k n_k loss_k / Σ_k n_k, accumulated as a running mean; the gradients likewise.
+        """
         model = self.model
         streams = model.mask_streams(0)
         total, rows, here = 0.0, 0, grads
@@ -143,7 +146,7 @@ class FullBatch:
         return total
 
     def remedy(self, ending: Ending) -> str:
-        """What may help a minimization that ended in its first iteration."""
+        """Return advice, for people, after a minimization that ended in its first iteration."""
         if ending.converged:
             return "the gradient at the start is as good as zero; start from other weights"
         precise = "" if self.model.dtype == np.float64 else ", train in float64"
@@ -151,7 +154,11 @@ class FullBatch:
         return f"no step lowered the loss; {scale}{precise}, or use another rule"
 
     def check(self) -> None:
-        """The network's loss is smooth enough and a function of its parameters. Raises ValueError naming both."""
+        """Check that the loss is smooth and a function of the parameters alone.
+
+        Raises:
+            ValueError: the network has dropout or an L1 penalty; the message names both options.
+        """
         keep, l1 = self.model.config["dropout_keep_ratio"], self.model.reg_l1
         if keep < 1:
             raise ValueError(
@@ -165,7 +172,11 @@ class FullBatch:
             )
 
     def refuse(self, options: Mapping[str, Any]) -> None:
-        """None of these options of mini-batch rules is set. Raises ValueError naming both, as `check` does."""
+        """Check that none of these options of mini-batch rules is set; calls `check`, too.
+
+        Raises:
+            ValueError: one is set; the message names both options.
+        """
         self.check()
         for name, value in options.items():
             if value != {"lr_decay": 1}.get(name):
@@ -175,7 +186,7 @@ class FullBatch:
                 )
 
     def _vector(self, buffer: ParamBuffer) -> np.ndarray:
-        """What is trained, in float64 on the host, without padding."""
+        """Return the trained parameters of a buffer as one vector, float64 on the host, without padding."""
         xp = self.model.backend.xp
         flat = xp.concatenate([buffer[name].reshape(-1) for name in self.model.trained])
         return self.model.backend.to_numpy(flat).astype(np.float64)

@@ -10,14 +10,15 @@ from fcnet.nn.model import FullyConnectedNet
 
 
 class LossLog:
-    """What `record_step` writes to, and the losses read from it.
+    """The buffer on the device that `record_step` writes to, and the losses that were read from it.
 
     Attributes:
-        buffer: (L,), losses on the device. counters: (2,) int64 there, rows of this epoch used and losses in `buffer`.
+        buffer: (L,), losses on the device.
+        counters: (2,) int64 on the device: rows of this epoch used, and losses in `buffer`.
     """
 
     def __init__(self, backend: Backend, dtype: Any, length: int) -> None:
-        """An empty log; `length` losses are kept before they are set aside in one copy."""
+        """Make an empty log whose buffer holds `length` losses; a full buffer is copied, and filled anew."""
         self.backend = backend
         self.buffer = backend.xp.zeros((length,), dtype=dtype)
         self.counters = backend.xp.zeros((2,), dtype="int64")
@@ -27,27 +28,27 @@ class LossLog:
 
     @property
     def room(self) -> int:
-        """Steps that may write their losses before `stepped` is called."""
+        """How many more steps may write their losses before `stepped` must be called."""
         return self.buffer.size - self._slot
 
     def stepped(self, count: int = 1) -> None:
-        """So many steps have written their losses. Nothing waits, also when the buffer is emptied into a copy."""
+        """Count steps that have written their losses. Never waits: a full buffer is copied on the device."""
         self._slot += count
         if self._slot == self.buffer.size:
             self._set_aside()
 
     def append(self, loss: float) -> None:
-        """A loss that the host knows."""
+        """Append a loss that is already on the host."""
         self.fetched().append(loss)
 
     def restart(self, losses: list[float]) -> None:
-        """Go on after these losses."""
+        """Start over with these losses as those of the steps made so far."""
         self._chunks.clear()
         self.counters[1:] = 0
         self._slot, self._read = 0, losses
 
     def fetched(self) -> list[float]:
-        """The loss of each step so far, the log's own list. Waits for the device if there are losses not yet read."""
+        """Return the loss of each step so far: the log's own list. Waits for the device if some are not read yet."""
         self._set_aside()
         for chunk in self._chunks:
             self._read.extend(self.backend.to_numpy(chunk).tolist())
@@ -55,15 +56,16 @@ class LossLog:
         return self._read
 
     def first_not_finite(self, since: int) -> tuple[int, float] | None:
-        """Read the losses; number, 1 for the first of all, and loss of the first step after `since` steps whose loss is
-        NaN or infinite.
+        """Return number and loss of the first step after step `since` whose loss is NaN or infinite, or None.
+
+        Steps are numbered from 1. Waits for the device if some losses are not read yet.
         """
         losses = enumerate(self.fetched()[since:], since + 1)
         return next(((number, loss) for number, loss in losses if not math.isfinite(loss)), None)
 
     @property
     def known(self) -> int:
-        """How many losses have been read."""
+        """How many losses have been read from the device."""
         return len(self._read)
 
     def _set_aside(self) -> None:
@@ -74,6 +76,6 @@ class LossLog:
 
 
 def to_scale(model: FullyConnectedNet) -> str:
-    """What may be too large for the loss, for people."""
+    """Return what may be too large when a loss is not finite, for messages: "the inputs", or "... and targets"."""
     scaled = model.loss_name != "mse" or model.objective.scales
     return "the inputs" if scaled else "the inputs and targets"

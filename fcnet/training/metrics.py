@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from fcnet.training import judging
 
 
 class Outcome(NamedTuple):
-    """What is true of N samples and what a network says of them, on the host.
+    """The targets of N samples and what a network predicts for them, on the host.
 
     y, predicted: class codes (N,), labels of 0 and 1 (N, C) or numbers (N, C). scores: (N, C) float64, None for
     numbers.
@@ -29,7 +30,7 @@ class Outcome(NamedTuple):
     scores: np.ndarray | None
 
     def outputs(self) -> list[Outcome]:
-        """One with y (N,) for each label or number; a label's has two classes. Of classes it is this one."""
+        """Return an outcome with y (N,) for each output: of labels each as two classes; of classes just this one."""
         if self.y.ndim == 1:
             return [self]
         columns = [None] * self.y.shape[1] if self.scores is None else self.scores.T
@@ -54,11 +55,11 @@ class Figure(NamedTuple):
     decides: bool = True
 
     def better(self, value: float, than: float) -> bool:
-        """Whether one figure is better than another."""
+        """Return whether `value` is better than the figure `than`."""
         return value < than if self.smaller_is_better else value > than
 
     def measure(self, outcome: Outcome) -> float:
-        """The figure; of several outputs their mean, of those where it is defined; NaN where scores are not finite."""
+        """Return the figure; of several outputs the mean over those that have one; NaN if scores are not finite."""
         if not np.isfinite(outcome.predicted if outcome.scores is None else outcome.scores).all():
             return math.nan
         values = [value for value in map(self.of, outcome.outputs()) if not math.isnan(value)]
@@ -85,7 +86,7 @@ NAMES = ("accuracy", *OF_CLASSES, "rmse", *OF_NUMBERS)
 
 
 def figures_of(objective: Objective) -> dict[str, Figure]:
-    """The metrics by name that suit a network, beside its own (accuracy, rmse)."""
+    """Return the metrics by name that suit a network, beside its own (accuracy, rmse)."""
     if objective.loss == "mse":
         return dict(OF_NUMBERS)
     found = dict(OF_CLASSES)
@@ -99,12 +100,14 @@ def figures_of(objective: Objective) -> dict[str, Figure]:
 
 
 def different_figures(objective: Objective) -> list[Figure]:
-    """Those of `figures_of`, each once: of more than two classes f1 and f1_macro are the same."""
+    """Return the metrics of `figures_of`, each once: with more than two classes f1 and f1_macro are the same."""
     return list({figure.title: figure for figure in figures_of(objective).values()}.values())
 
 
 def metric_named(name: str | None, objective: Objective) -> F.Metric | Figure:
-    """The metric of this name for a network; None: its own. Also as balanced-accuracy, "roc auc", MAE, AUC.
+    """Return the metric of this name for a network; None means its own.
+
+    Other spellings are accepted, such as balanced-accuracy, "roc auc", MAE and AUC.
 
     Raises:
         ValueError: no such metric, or one of other targets than the network's. TypeError: no name.
@@ -130,49 +133,61 @@ def metric_named(name: str | None, objective: Objective) -> F.Metric | Figure:
 
 
 def own_figure(objective: Objective, outcome: Outcome) -> float:
-    """What `objective.metric` makes of an outcome: accuracy, label accuracy or rmse, of all outputs together."""
+    """Return `objective.metric` of an outcome: accuracy, label accuracy or rmse, over all outputs together."""
     if objective.loss == "mse":
         return judging.rmse(outcome.y.ravel(), outcome.predicted.ravel())
     return judging.accuracy(outcome.y, outcome.predicted)
 
 
 def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
-    """What `model.objective.metric` makes of the samples X (N, ...) and targets y: accuracy 0 to 1, rmse, ...
+    """Return `model.objective.metric` of the samples X (N, ...) and targets y: accuracy 0 to 1, rmse, ...
 
-    y are as the loss takes them, what `model.objective.to_device` gives. `prepared` says that X has been through
+    y are as the loss takes them, as `model.objective.to_device` returns them. `prepared` says that X has been through
     `model.prepare`.
     """
     backend, objective = model.backend, model.objective
+
+    def of_batch(scores: Array, targets: Array) -> Array:
+        return objective.metric.total(*objective.judged(backend, scores, targets))
+
+    total = _total(model, X, y, batch_size, prepared, of_batch, objective.metric.join)
+    return objective.metric.figure(total, len(X), objective.outputs)
+
+
+def loss_of(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
+    """Return the mean loss of the samples in evaluation mode, without penalties; the arguments are as in `measure`."""
+
+    def of_batch(scores: Array, targets: Array) -> Array:
+        mean, _ = model.objective.loss_and_gradient(direct, scores, targets)
+        return mean.astype("float64") * len(scores)
+
+    return _total(model, X, y, batch_size, prepared, of_batch, operator.add) / len(X)
+
+
+def _total(
+    model: FullyConnectedNet,
+    X: Array,
+    y: Array,
+    batch_size: int,
+    prepared: bool,
+    of_batch: Callable[[Array, Array], Array],
+    join: Callable[[Array, Array], Array],
+) -> float:
+    """Return what `join` makes of `of_batch(scores, targets)` over all batches; on the device, read once at the end."""
+    backend = model.backend
     backend.use()
-    scores = model.evaluate_prepared if prepared else model.evaluate
+    evaluate = model.evaluate_prepared if prepared else model.evaluate
     total = None
     with backend.allocating():
         for start in range(0, len(X), batch_size):
             part = slice(start, start + batch_size)
-            pair = scores(backend.asarray(X[part])), backend.asarray(y[part])
-            # Joined on the device; read once, at the end.
-            here = objective.metric.total(*objective.judged(backend, *pair))
-            total = here if total is None else objective.metric.join(total, here)
-    return objective.metric.figure(float(backend.to_numpy(total)), len(X), objective.outputs)
-
-
-def loss_of(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
-    """The mean loss of the samples in evaluation mode, without penalties; X, y and `prepared` as in `measure`."""
-    backend, objective = model.backend, model.objective
-    backend.use()
-    scores = model.evaluate_prepared if prepared else model.evaluate
-    total = None
-    with backend.allocating():
-        for start in range(0, len(X), batch_size):
-            rows = backend.asarray(X[start : start + batch_size])
-            mean, _ = objective.loss_and_gradient(direct, scores(rows), backend.asarray(y[start : start + batch_size]))
-            here = mean.astype("float64") * len(rows)
-            total = here if total is None else total + here
-    return float(backend.to_numpy(total)) / len(X)
+            here = of_batch(evaluate(backend.asarray(X[part])), backend.asarray(y[part]))
+            total = here if total is None else join(total, here)
+    return float(backend.to_numpy(total))
 
 
 def outcome(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> Outcome:
-    """What the network says of the samples X (N, ...), beside their targets y: on the host, wherever these are.
+    """Return what the network predicts for the samples X (N, ...) with targets y; the result is on the host.
 
     `prepared` as in `measure`. Each batch's scores are read from the device.
     """

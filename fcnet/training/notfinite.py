@@ -1,4 +1,4 @@
-"""Figures that are not finite: each is said, by name and epoch."""
+"""Warnings of figures that are not finite, by name and epoch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class NotFinite:
     """The epochs of one call of `train` whose figures were NaN or infinite."""
 
     def __init__(self, metric: Metric | Figure, clear: Callable[[], None]) -> None:
-        """`clear` is called before a warning, to make room for it."""
+        """Begin with no such epoch; `clear` is called before a warning, to clear the line of the progress bar."""
         self.metric, self.clear = metric, clear
         self.epochs: dict[str, list[int]] = {part: [] for part in PARTS}
 
@@ -53,7 +53,7 @@ class NotFinite:
 
 
 def spans(numbers: list[int]) -> str:
-    """Rising numbers, neighbours together.
+    """Return rising numbers as text, runs of neighbours as "a to b".
 
     >>> spans([1, 2, 3, 7])
     '1 to 3, 7'

@@ -1,4 +1,4 @@
-"""Going on where a training was cut short: from a run's last checkpoint that is whole, with the same bits."""
+"""Resume a training that was cut short, from its run's last complete checkpoint, with the same bits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ Solver = Any  # fcnet.training.solver.Solver, which imports this
 
 
 class Standing(NamedTuple):
-    """How a run stands: whether its training came to its end, the step of its last whole checkpoint, what it says."""
+    """The progress of a run: whether its training finished, the step of its last complete checkpoint, its plain values.
+
+    step: None if there is no checkpoint. plain: the attributes `state.PLAIN` of the Solver at that step.
+    """
 
     finished: bool
     step: int | None
@@ -33,7 +36,7 @@ class Standing(NamedTuple):
 
 
 def standing(path: str | Path) -> Standing:
-    """Return how the run at `path` stands; what a killed process left is put in order.
+    """Return the progress of the run at `path`, after clearing up what a killed process left behind.
 
     Raises:
         FileNotFoundError: no run there. FileExistsError: another process is at work in it. ValueError: it is damaged.
@@ -53,7 +56,7 @@ def standing(path: str | Path) -> Standing:
         raise ValueError(f"{path}: the checkpoint does not hold together ({error})") from None
 
 
-#: Options that no bit depends on, or whose change is told in another way.
+#: Options that no bit depends on, or whose change is reported elsewhere.
 _FREE = {"data", "data-dir", "device", "checkpoint-every", "keep", "checkpoints", "on-nonfinite", IN_PYTHON}
 
 
@@ -67,7 +70,7 @@ def resumed(
     device: str | None,
     verbose: bool,
 ) -> Solver:
-    """Return a Solver of this kind that goes on as the run at `path` would have; see `Solver.resume`."""
+    """Return a Solver of the class `kind` that continues the run at `path`; see `Solver.resume`."""
     place = Path(path)
     run = RunDirectory.to_go_on(place.parent.parent if place.is_file() else place)
     try:
@@ -105,7 +108,7 @@ def _made(
     device: str | None,
     verbose: bool,
 ) -> Solver:
-    """The Solver as it was made first, on the same data."""
+    """Return a Solver made with the arguments of the first one, on the same data."""
     description, tensors = state
     options = description["options"]
     _check_configuration(run.work / CONFIG, options, description["plain"]["num_epochs"])
@@ -129,7 +132,7 @@ def _made(
 
 
 def _check_configuration(file: Path, options: Mapping[str, Any], epochs: int) -> None:
-    """The run's configuration says what it said. Raises ValueError naming the option."""
+    """Check that the run's configuration file is unchanged. Raises ValueError naming the option that differs."""
     if not file.is_file():
         return
     try:
@@ -164,7 +167,7 @@ def _take_schedule(arguments: dict[str, Any], schedule: Callable[[int], float] |
 
 
 def _loaded(options: Mapping[str, Any], loss: str) -> Dataset:
-    """The data that the options name, read again. Raises ValueError if they name none."""
+    """Return the data that the options name, read again. Raises ValueError if they name none."""
     names = signature(fcnet.data.load).parameters
     given = {name: options[flag] for name in names if (flag := name.replace("_", "-")) in options}
     if "targets" in names:

@@ -48,7 +48,7 @@ from fcnet.training.weights import sample_weights
 from fcnet.validation import check_input, one_of, positive_int
 
 MOST_ROLLBACKS = 10
-_NO_ARGUMENTS = ("self", "__class__", "model", "data", "out", "force", "verbose")  # of what `resume` makes again
+_NO_ARGUMENTS = ("self", "__class__", "model", "data", "out", "force", "verbose")  # not stored for `resume`
 LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
 
 
@@ -113,7 +113,7 @@ class Solver(Steps):
         keep: int = 2,
         on_nonfinite: str = "stop",
     ) -> None:
-        """Prepare training; the data go to the model's device. What is left out is as in `fcnet.defaults`.
+        """Prepare training and copy the data to the model's device. `fcnet.defaults` holds the defaults.
 
         Args:
             model: trained in place.
@@ -172,7 +172,7 @@ class Solver(Steps):
         self._arguments = {name: value for name, value in locals().items() if name not in _NO_ARGUMENTS}
         if not isinstance(model, FullyConnectedNet):
             raise TypeError(f"model: expected a FullyConnectedNet, got {type(model).__name__}")
-        self._how_it_is_kept(checkpoint_every, keep, on_nonfinite)
+        self._set_checkpoints(checkpoint_every, keep, on_nonfinite)
         model.backend.use()
         self.model = model
         self.data = as_dataset(data, kind_of_targets(model.loss_name))
@@ -227,7 +227,7 @@ class Solver(Steps):
             batches = partial(kind, model, train, self.batch_size, self.seed)
             super().__init__(model, update_rule, updates, batches, log_length=LOSS_CHUNK)
 
-        self._expect_nothing()
+        self._init_checkpoints()
         self._python_only: list[str] = []  # what no option says; known when the training begins
         self.converged = False
         self.message: str | None = None
@@ -241,7 +241,7 @@ class Solver(Steps):
         self._best = self._snapshot()  # what a training that fails in its first epoch goes back to
 
     def _set_length(self, num_epochs: int | None, patience: int | None, steps_per_epoch: int) -> None:
-        """How long the training may take, and how often the network is looked at."""
+        """Set how long the training may take, and every how many epochs the network is evaluated."""
         self.num_epochs = (
             defaults.epochs(steps_per_epoch) if num_epochs is None else positive_int("num_epochs", num_epochs)
         )
@@ -250,24 +250,28 @@ class Solver(Steps):
             self.patience = defaults.patience(self.num_epochs)
         self.epochs_per_evaluation = defaults.epochs_per_evaluation(self.num_epochs, steps_per_epoch)
 
-    def _how_it_is_kept(self, checkpoint_every: int | str | None, keep: int, on_nonfinite: str) -> None:
+    def _set_checkpoints(self, checkpoint_every: int | str | None, keep: int, on_nonfinite: str) -> None:
         self.checkpoint_every = None if checkpoint_every is None else parse_every(checkpoint_every)
         self.keep = positive_int("keep", keep)
         one_of("on_nonfinite", on_nonfinite, ("stop", "rollback"))
         self.on_nonfinite = on_nonfinite
 
-    def _expect_nothing(self) -> None:
-        """What checkpoints and going back need, before `train`."""
+    def _init_checkpoints(self) -> None:
+        """Set what checkpoints and rolling back keep to its state before `train`."""
         self._goes_on = False  # whether it was resumed, and `train` has not been called since
         self._sizes: list[int] = []  # of the batches of the epoch that is being made
         self._is_torn = False  # whether a step or an epoch's row is half made
         self._minimization: Minimization | None = None
         self._checkpoints: Checkpointing | None = None  # while `train` runs
         self._rolled_back = self._rolled_to = 0  # times in a row, and how far the training was
-        self._good: State | None = None  # what a training that diverges goes back to
+        self._good: State | None = None  # what a training that diverges is rolled back to
 
     def _check_data(self, class_weight: Any) -> np.ndarray | None:
-        """Every part suits the model. Raises ValueError or TypeError. The weights of the training samples, or None."""
+        """Check that every part suits the model; return the weights (N,) of the training samples, or None.
+
+        Raises:
+            ValueError, TypeError: a part does not suit it.
+        """
         model = self.model
         for part, (X, y) in self.data.splits().items():
             check_input(f"X_{part}", X, model.input_dim, model.dtype)
@@ -279,7 +283,7 @@ class Solver(Steps):
         return sample_weights(self.data, model.objective, class_weight)
 
     def _tell_model_of_data(self) -> None:
-        """Give the model what it does not have yet: preprocessing, scaling of targets, names of classes and inputs."""
+        """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs."""
         model, data = self.model, self.data
         if data.classes is not None and not model.objective.numeric and len(data.classes) != model.num_classes:
             raise ValueError(
@@ -317,12 +321,12 @@ class Solver(Steps):
         return metric_named(self.metric_name, self.model.objective)
 
     def check_accuracy(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
-        """Share of samples whose class the network predicts, 0 to 1; on the first `num_samples` if given."""
+        """Return the share of samples whose class the network predicts, 0 to 1; of the first `num_samples` if given."""
         self._only_accuracy("check_accuracy", "check_metric")
         return self.check_metric(X, y, num_samples, batch_size)
 
     def check_metric(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
-        """The `metric` of these samples, on the first `num_samples` if given; not finite where a prediction is not."""
+        """Return the `metric` of samples, of the first `num_samples` if given; not finite if a prediction is not."""
         check_input("X", X, self.model.input_dim, self.model.dtype)
         self.model.objective.check_targets("y", y, len(X), self.model.dtype)
         if num_samples is not None:
@@ -358,7 +362,7 @@ class Solver(Steps):
         return self.best_val_metric
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copied and pickled without the recorded steps, as `Steps`, and without what is called after epochs."""
+        """Return what is copied and pickled: no recorded steps, as in `Steps`, and no `after_epoch`."""
         return super().__getstate__() | {"after_epoch": None, "_checkpoints": None}
 
     # Training
@@ -375,23 +379,23 @@ class Solver(Steps):
         device: str | None = None,
         verbose: bool = True,
     ) -> Solver:
-        """Return a Solver that goes on where a run was cut short, at its last checkpoint; call `train()`.
+        """Return a Solver that continues a run from its last checkpoint; call `train()` on it.
 
-        With the same number of threads, versions and device the bits are those of a training that was never cut short;
-        else it is warned of, and they are equal to rounding.
+        With the same device, number of threads and versions the result has the bits of a training that was never
+        interrupted; otherwise a warning says so, and the result is equal up to rounding.
 
         Args:
             path: a run directory, or one of the files in its checkpoints.
-            data: if the training had arrays of its own, the same again, which is checked; else read again by name.
-            schedule: if it had a function of the step, the same again, which cannot be checked.
-            after_epoch: as the attribute; none is kept in a file.
-            extend: so many epochs more than it was to have.
-            device: where to go on; None: where it was.
+            data: if the training was given arrays, the same arrays, which is checked; else the data are read again.
+            schedule: if it was given a function of the step, the same function, which cannot be checked.
+            after_epoch: as the attribute, which no file keeps.
+            extend: by how many epochs the training is lengthened.
+            device: where it continues; None: on the device of the run.
             verbose: as in the constructor.
 
         Raises:
-            FileNotFoundError: no run there. FileExistsError: another process is at work in it.
-            ValueError: no checkpoint, or none that is whole; other data or another configuration than it began with.
+            FileNotFoundError: no run there. FileExistsError: another process is using it.
+            ValueError: no complete checkpoint; other data or another configuration than the training began with.
         """
         extend = extend if extend == 0 else positive_int("extend", extend)
         solver = resumed(cls, path, data, schedule, extend=extend, device=device, verbose=verbose)
@@ -399,14 +403,14 @@ class Solver(Steps):
         return solver
 
     def train(self) -> list[dict[str, float]]:
-        """Train until `num_epochs` epochs are done or `patience` runs out; the best parameters are put back.
+        """Train until `num_epochs` epochs are done or `patience` runs out, then restore the best parameters.
 
         Returns:
             `history`, a row per epoch.
 
         Raises:
             DivergedError: the loss became NaN or infinite.
-            KeyboardInterrupt and all else: passed on, after what finished epochs gave has been put back and written.
+            KeyboardInterrupt and all else: passed on, after the best parameters are restored and the run is written.
         """
         if self.threshold == "auto":  # a training that goes on is judged as it was
             self.model.threshold = None
@@ -442,7 +446,7 @@ class Solver(Steps):
                 self._end_checkpoints(diverged=isinstance(error, DivergedError))
                 self._finish(keep=bool(self.history), error=error)
             raise
-        with Deferred():  # one that comes now comes when all is written
+        with Deferred():  # a signal that comes now is handled once all is written
             if self._checkpoints is not None:
                 self._checkpoints.keep = 1
             self._end_checkpoints(diverged=False)
@@ -480,7 +484,7 @@ class Solver(Steps):
             self._good = state
 
     def _end_checkpoints(self, *, diverged: bool) -> None:
-        """Write the last one, if the steps before it are good ones and whole, and wait for it."""
+        """Write the last checkpoint, unless the training diverged or was interrupted within a step; wait for it."""
         keeper, self._checkpoints = self._checkpoints, None
         if keeper is None:
             return
@@ -490,7 +494,7 @@ class Solver(Steps):
             keeper.write()
 
     def _roll_back(self, error: DivergedError, tell: Callable[[str], None]) -> bool:
-        """Go back to the last good state with half the rate; False if that is not asked for, or was done too often."""
+        """Return to the last good state with half the rate; return False if not asked for, or done too often."""
         if self._good is None or self._checkpoints is None:
             return False
         if self.steps > self._rolled_to:
@@ -518,12 +522,12 @@ class Solver(Steps):
         return True
 
     def _is_over(self) -> bool:
-        """Whether `train` has nothing left to do."""
+        """Return whether `train` has nothing left to do."""
         return self.epoch >= self.num_epochs or self._out_of_patience() or self.converged
 
     def _finish(self, keep: bool, error: BaseException | None = None) -> None:
-        """Put the best parameters back and write the run directory, or take back the claim on it."""
-        with Deferred():  # what was learned is read and written whole, or not at all
+        """Restore the best parameters and write the run directory; unless `keep`, release it unwritten."""
+        with Deferred():  # a signal must not come between the parts of what is written
             if self.history or not keep:  # not after steps by hand that nobody evaluated
                 self._restore_best()
             if self.threshold == "auto" and keep and self.history:
@@ -539,7 +543,7 @@ class Solver(Steps):
                 error.add_note(f"the best model so far, of epoch {self.best_epoch}, is in {self.run.path}")
 
     def options(self) -> Mapping[str, Any]:
-        """Return the options of `fcnet train` that make this training: what the config.toml of its run says."""
+        """Return the options of `fcnet train` that repeat this training: the content of its run's config.toml."""
         if self.run is not None and self.run.config is not None:
             return self.run.config
         options = configuration(
@@ -583,7 +587,7 @@ class Solver(Steps):
         )
 
     def _interrupted(self) -> str | None:
-        """ "interrupted after epoch 2 of 9" for a training that neither came to its end nor ran out of patience."""
+        """Return "interrupted after epoch 2 of 9" if neither the epochs nor the patience have run out, else None."""
         if not self.history or self.message is not None:
             return None
         last = int(self.history[-1]["epoch"])
@@ -591,7 +595,7 @@ class Solver(Steps):
         return f"interrupted after epoch {last} of {self.num_epochs}" if last < self.num_epochs and patient else None
 
     def _tell_of_a_late_best(self, progress: Progress) -> None:
-        """A line if more epochs might have given a better network; not of a training that is meant to be short."""
+        """Print a line if more epochs might have given a better network, unless the training was meant to be short."""
         if (
             self.num_epochs >= defaults.EPOCHS
             and self.best_epoch == self.epoch == self.num_epochs
@@ -602,7 +606,7 @@ class Solver(Steps):
             )
 
     def _train_epochs(self, progress: Progress) -> None:
-        """Train until the network is looked at the next time."""
+        """Train until the network is to be evaluated, and evaluate it."""
         every = self.epochs_per_evaluation
         until = min(self.num_epochs, self.epoch - self.epoch % every + every)
         sizes = self._sizes
@@ -623,12 +627,12 @@ class Solver(Steps):
         progress.epoch(self.epoch, self.history[-1], self.speed.latest)
 
     def _steps_until(self, epoch: int) -> int:
-        """How many steps are left before so many epochs are finished."""
+        """Return how many steps are left until `epoch` epochs are finished."""
         per = per_epoch(self.model, len(self._batches), self.batch_size)
         return per * (epoch - self.epoch) - self._batches.position // self.batch_size
 
     def _minimize(self, method: FullBatch, progress: Progress, not_finite: NotFinite) -> None:
-        """All iterations that are left, each an epoch of one step."""
+        """Make all remaining iterations, each an epoch of one step."""
         if self._is_over():
             return
         train, asarray = self._parts.train, self.model.backend.asarray
@@ -677,7 +681,7 @@ class Solver(Steps):
         return self._log.fetched()[-1]
 
     def _check_finite(self, since: int) -> None:
-        """Raises DivergedError if a loss after so many steps is NaN or infinite."""
+        """Raise DivergedError if the loss of a step after step `since` is NaN or infinite."""
         odd = self._log.first_not_finite(since)
         if odd is None:
             return
@@ -693,7 +697,7 @@ class Solver(Steps):
         raise DivergedError(f"the loss became {loss} at step {number}: {cause}")
 
     def _record_epoch(self, sizes: list[int]) -> None:
-        """A row of the history, of the last steps: their batches' sizes."""
+        """Evaluate the network and append a row to the history; `sizes`: rows of the batches since the row before."""
         first = self.steps - len(sizes)
         self._check_finite(first)  # which waits for the steps, so that their time is known
         seconds = self.speed.end(sum(sizes))
@@ -718,19 +722,19 @@ class Solver(Steps):
             self.after_epoch()
 
     def _figure(self, part: DeviceSplit, y: Callable[[], np.ndarray]) -> float:
-        """The metric of a part of the data; y() gives its targets on the host, for a figure that is computed there."""
+        """Return the metric of a part of the data; y() returns its targets on the host, for a metric computed there."""
         if isinstance(self.metric, Figure):
             return self.metric.measure(outcome(self.model, part.X, y(), prepared=part.prepared))
         return measure(self.model, part.X, part.y, prepared=part.prepared)
 
     @property
     def _columns(self) -> list[str]:
-        """Of the history."""
+        """The columns of the history."""
         rate = [] if self.full_batch else ["learning_rate"]
         return ["epoch", "step", "loss", f"train_{self.metric.key}", f"val_{self.metric.key}", *rate, "seconds"]
 
     def _is_best(self, figure: float, val_loss: float, loss: float) -> bool:
-        """Whether the epoch with this validation figure, validation loss and training loss is the best so far."""
+        """Return whether an epoch with this validation figure, validation loss and training loss is the best so far."""
         best = self.best_val_metric
         if best is None:
             return True
@@ -748,7 +752,7 @@ class Solver(Steps):
         )
 
     def _snapshot(self) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters and running statistics, copied to the host."""
+        """Return parameters and running statistics, copied to the host."""
         to_numpy = self.model.backend.to_numpy
         return to_numpy(self.model.params.flat).copy(), to_numpy(self.model.state.flat).copy()
 
@@ -756,6 +760,6 @@ class Solver(Steps):
         self._put(*self._best)
 
     def _put(self, params: np.ndarray, state: np.ndarray) -> None:
-        """Copy such a snapshot into the network."""
+        """Copy a snapshot into the network."""
         for buffer, values in zip((self.model.params, self.model.state), (params, state), strict=True):
             buffer.flat[...] = self.model.backend.asarray(values)

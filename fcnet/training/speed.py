@@ -1,4 +1,4 @@
-"""How fast a training is: samples a second, compilation apart."""
+"""The speed of a training: samples per second, without compilation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import time
 class Speed:
     """A clock for the steps of each epoch, evaluation left out.
 
-    The first step of a batch size records it and, once on a machine, compiles kernels. Its time says nothing of the
-    steps to come, so neither it nor its samples are in the rates.
+    The first step of each batch size is recorded and, the first time on a machine, compiles kernels. Its time says
+    nothing about later steps, so neither its time nor its samples count in the rates.
 
     Attributes:
-        first_seconds: what such first steps took.
-        latest: samples a second in the epoch that ended last, or None if all its steps were first ones.
+        first_seconds: time of the first steps.
+        latest: samples per second in the epoch that ended last, or None if all its steps were first ones.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Speed:
 
     @property
     def overall(self) -> float | None:
-        """Samples a second in all epochs that ended, or None if all steps were first ones."""
+        """Samples per second in all epochs that ended, or None if all steps were first ones."""
         return self._samples / self._seconds if self._samples and self._seconds > 0 else None
 
     @property
@@ -37,13 +37,13 @@ class Speed:
         self._started, self._apart_samples, self._apart_seconds = time.perf_counter(), 0, 0.0
 
     def first(self, samples: int, seconds: float) -> None:
-        """A first step took so long."""
+        """Count the first step of a batch size: its samples and its time."""
         self.first_seconds += seconds
         self._apart_samples += samples
         self._apart_seconds += seconds
 
     def end(self, samples: int) -> float:
-        """End an epoch whose steps, first ones included, had so many samples; its seconds, first steps included."""
+        """End an epoch of `samples` samples; return its seconds. Both include first steps."""
         elapsed = self.elapsed
         repeated, seconds = samples - self._apart_samples, elapsed - self._apart_seconds
         self.latest = repeated / seconds if repeated and seconds > 0 else None

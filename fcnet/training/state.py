@@ -1,7 +1,7 @@
-"""All that a training goes on from: taken down between two steps, put back into a Solver made with the same arguments.
+"""The state of a training: captured between two steps, restored into a Solver made with the same arguments.
 
-What a step is made with is a function of the seed and of counters, so no random state is kept: parameters, moments,
-running statistics, counters and rates, and what `train` knows (history, best parameters), are the whole of it.
+All randomness of a step is a function of the seed and of counters, so no random state is kept. The state consists of
+the parameters, moments, running statistics, counters and rates, and of what `train` keeps (history, best parameters).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fcnet.data import Dataset
 
 Solver = Any  # fcnet.training.solver.Solver, which imports this
 
-#: What `train` knows and no array holds, by the names of the Solver's attributes.
+#: The part of the state that is no array, by the names of the Solver's attributes.
 PLAIN = (
     *("steps", "epoch", "num_epochs", "history", "train_metric_history", "val_metric_history", "best_val_metric"),
     *("best_epoch", "_best_loss", "_best_val_loss", "converged", "message", "preprocess", "_python_only", "_sizes"),
@@ -29,18 +29,14 @@ PARTS = ("X_train", "y_train", "X_val", "y_val", "X_test", "y_test", "sample_wei
 
 
 class State(NamedTuple):
-    """What a checkpoint holds: a description, fit for JSON, and tensors on the host."""
+    """The content of a checkpoint: a description that JSON can hold, and tensors on the host."""
 
     description: dict[str, Any]
     tensors: dict[str, np.ndarray]
 
 
 def capture(solver: Solver) -> State | None:
-    """Return the state between two steps, copied; None if a parameter or a loss is not finite: nobody wants to go on
-    from there.
-
-    It waits for the device.
-    """
+    """Return a copy of the state between two steps; None if a parameter or loss is not finite. Waits for the device."""
     model, to_numpy = solver.model, solver.model.backend.to_numpy
     described, of_model = model.saved()
     tensors = {f"model/{name}": tensor for name, tensor in of_model.items()}
@@ -76,7 +72,7 @@ def capture(solver: Solver) -> State | None:
 
 
 def put_back(solver: Solver, state: State) -> None:
-    """Let a Solver made with the same network, data and arguments go on from this state.
+    """Restore a state into a Solver made with the same network, data and arguments.
 
     Raises:
         ValueError, KeyError, TypeError: the state does not hold together.
@@ -110,9 +106,9 @@ def put_back(solver: Solver, state: State) -> None:
 
 
 class Minimization(NamedTuple):
-    """Where a full-batch method began: its epoch, parameters and running statistics.
+    """The start of a full-batch minimization: its epoch, parameters and running statistics.
 
-    SciPy keeps what it has learned of the loss to itself, so such a training goes on by making its iterations again.
+    SciPy does not give out its estimate of the curvature, so such a training is resumed by repeating its iterations.
     """
 
     epoch: int
@@ -125,7 +121,7 @@ def _copied(value: Any) -> Any:
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a Solver, fit for JSON."""
+    """Return the arguments of a Solver in a form that JSON can hold."""
 
     def plain(value: Any) -> Any:
         if callable(value):
@@ -144,7 +140,7 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments_of(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that `capture` stored; a function is an `Absent`."""
+    """Return the arguments that `capture` stored; an `Absent` stands for each function."""
 
     def value(stored: Any) -> Any:
         if isinstance(stored, Mapping):
@@ -157,7 +153,7 @@ def arguments_of(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Absent(NamedTuple):
-    """A function that a training was given: no file holds it."""
+    """A function that a training was given, which no file can hold."""
 
     name: str
 
@@ -173,19 +169,22 @@ def _fingerprint(array: Any) -> str:
     return f"{host.dtype.str} {'x'.join(map(str, host.shape))} {total.hexdigest()}"
 
 
-def check_data(data: Dataset, stored: Mapping[str, str], asked: Callable[[], str]) -> None:
-    """The data are those that the training began with. Raises ValueError naming what is not."""
+def check_data(data: Dataset, stored: Mapping[str, str], remedy: Callable[[], str]) -> None:
+    """Check that the data are those that the training began with. Raises ValueError naming the array that is not.
+
+    `remedy` is called for the end of that message.
+    """
     found = fingerprint(data)
     for name in dict.fromkeys([*stored, *found]):
         if stored.get(name) != found.get(name):
             raise ValueError(
                 f"data: {name}: expected the array that the training began with, {_short(stored.get(name))}, got "
-                f"{_short(found.get(name))}; {asked()}"
+                f"{_short(found.get(name))}; {remedy()}"
             )
 
 
 def _short(text: str | None) -> str:
-    """ "<f4 100x2 (SHA-256 0123abcd...)" """
+    """Return a fingerprint shortened for people: "<f4 100x2 (SHA-256 0123abcd...)"."""
     if text is None:
         return "none"
     head, _, sum_ = text.rpartition(" ")
@@ -193,7 +192,7 @@ def _short(text: str | None) -> str:
 
 
 def environment(solver: Solver) -> dict[str, Any]:
-    """Return what the bits of a training depend on beside its arguments: versions, kernels, threads, device."""
+    """Return what the bits of a training depend on besides its arguments: versions, kernels, threads, device."""
     backend = solver.model.backend
     found: dict[str, Any] = {
         "machine": platform.machine(),
@@ -213,5 +212,5 @@ def environment(solver: Solver) -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Return what is not as it was, for people."""
+    """Return what has changed between two environments, one line of text each."""
     return [f"{name} is {found[name]}, was {stored.get(name)}" for name in found if found[name] != stored.get(name)]

@@ -1,7 +1,7 @@
 """Training steps: mini-batch, loss and gradients, update; recorded once for each batch size, then repeated.
 
 A step must be fast: recorded (`fcnet.backends.step`), it allocates nothing when repeated and never waits for the
-device. Nothing here evaluates, prints or decides when to stop; that is up to those who ask for the steps.
+device. Nothing here evaluates, prints or decides when to stop; that is left to the caller.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Steps:
     """Makes the training steps of a network on a training part.
 
     Attributes:
-        model: trained in place. steps: made so far. epoch: epochs finished. Both go on from what was given.
-        update_rule: a name in `RULES`, or of a method that makes no such steps.
+        model: trained in place. steps: steps made so far. epoch: epochs finished. Both continue from what was given.
+        update_rule: a name in `RULES`, or that of a full-batch method, which makes no such steps.
         speed: samples a second, see `fcnet.training.speed.Speed`.
     """
 
@@ -48,17 +48,17 @@ class Steps:
         """Prepare the steps.
 
         Args:
-            updates: what is done with the gradients; None for a rule that makes no steps by itself.
-            batches: makes the mini-batches, given the counters (2,) of `Batches`.
-            log_length: losses kept on the device before they are set aside in one copy.
-            steps, epoch: made and finished before, on other data, with these updates.
+            updates: turn gradients into changed parameters; None for a full-batch method.
+            batches: returns the mini-batches, given the counters (2,) of `Batches`.
+            log_length: losses kept on the device before they are copied at once.
+            steps, epoch: steps made and epochs finished before, on other data, with the same updates.
         """
         self.model, self.update_rule = model, update_rule
         self._updates = updates
         self._grads = model.params.like()
         self._log = LossLog(model.backend, model.dtype, log_length)
         self._batches = batches(self._log.counters)
-        self._programs: dict[int, Any] = {}  # by batch size
+        self._compiled_steps: dict[int, Any] = {}  # by batch size
         self._recorded_for: tuple[Any, ...] | None = None
         self.speed = Speed()
         self.steps, self.epoch = steps, epoch
@@ -66,7 +66,7 @@ class Steps:
 
     @property
     def updates(self) -> Updates:
-        """What a step does with its gradients. Raises ValueError under "lbfgs" and "bfgs", which make no such steps."""
+        """What turns gradients into changed parameters. Raises ValueError under "lbfgs" and "bfgs", which have none."""
         if self._updates is None:
             raise ValueError(
                 f"update_rule: {self.update_rule!r} takes all samples at once and makes no steps by itself; "
@@ -80,10 +80,10 @@ class Steps:
         return self.updates.optimizer
 
     def step(self, count: int = 1) -> None:
-        """Gather a mini-batch, compute, update, `count` times; at an epoch's end decay the rate and shuffle again.
+        """Make `count` training steps; at the end of an epoch decay the rate and shuffle again.
 
         Never evaluates, prints or waits for the device. Some devices make many steps of a small network at once, with
-        the same bits. Ctrl-C comes after the steps that are being made; pressed twice, at once.
+        the same bits. Ctrl-C takes effect after the steps in progress; pressed twice, at once.
 
         Raises:
             ValueError: "lbfgs" and "bfgs" make no steps by themselves; use `train`.
@@ -94,31 +94,31 @@ class Steps:
                 left -= self._make_steps(left)
 
     def _make_steps(self, most: int) -> int:
-        """Make up to so many steps, as many at once as the device can, of batches of one size; how many."""
+        """Make up to `most` steps on batches of one size, as many as the device makes at once; return their number."""
         updates = self.updates
         self.model.backend.use()
         self._batches.ready()
         size = self._batches.size
         model = self.model
         recorded_for = model.reg, model.reg_l1, model.preprocessing is None, model.limit, model.frozen
-        if recorded_for != self._recorded_for:  # what a recorded step has as a constant was changed
-            self._programs.clear()
+        if recorded_for != self._recorded_for:  # a value that recorded steps hold as a constant has changed
+            self._compiled_steps.clear()
             self._recorded_for = recorded_for
-            self._grads.flat[...] = 0  # what is frozen now has none
+            self._grads.flat[...] = 0  # frozen layers get no gradients from now on
             updates.refreeze()
-        program, count = self._programs.get(size), 1
-        if program is None:
+        compiled_step, count = self._compiled_steps.get(size), 1
+        if compiled_step is None:
             started = time.perf_counter()
             updates.begin_steps(self.steps, 1)
             with model.backend.allocating():
-                self._programs[size] = self._record(size)
+                self._compiled_steps[size] = self._record(size)
             self.speed.first(size, time.perf_counter() - started)
-        elif hasattr(program, "most"):  # `ManySteps`; to ask a protocol takes as long as a small step
-            count = min(most, program.most, self._batches.alike, self._log.room)
-            program.steps(count, updates.begin_steps(self.steps, count))
+        elif hasattr(compiled_step, "most"):  # `ManySteps`; to ask a protocol takes as long as a small step
+            count = min(most, compiled_step.most, self._batches.alike, self._log.room)
+            compiled_step.steps(count, updates.begin_steps(self.steps, count))
         else:
             updates.begin_steps(self.steps, 1)
-            program()
+            compiled_step()
         self.steps += count
         self._log.stepped(count)
         if self._batches.advance(count):
@@ -128,7 +128,7 @@ class Steps:
         return count
 
     def _record(self, size: int) -> Callable[[], None]:
-        """Make the next step of this batch size; the program that repeats it."""
+        """Make the next step on a batch of this size while recording it; return what repeats it."""
         model, backend = self.model, self.model.backend
         moments = [buffer.flat for buffer in self.optimizer.moments.values()]
         changed = [model.params.flat, model.state.flat, *moments, self.optimizer.step_counter, self._log.counters]
@@ -143,19 +143,17 @@ class Steps:
 
     @property
     def how_steps_are_made(self) -> list[str]:
-        """In which way the device makes the steps of each batch size so far, and why not in a faster one; nothing where
-        there is but one way.
-        """
-        told = [getattr(program, "description", None) for program in self._programs.values()]
-        return sorted({line for line in told if line is not None})
+        """How the device makes the steps of each batch size, and why not faster; empty for a device with one way."""
+        lines = [getattr(step, "description", None) for step in self._compiled_steps.values()]
+        return sorted({line for line in lines if line is not None})
 
     @property
     def made_here(self) -> int:
-        """Steps made since this began."""
+        """Steps made by this object, without those given at the start."""
         return self.steps - self._before
 
     def losses_since(self, step: int) -> list[float]:
-        """Return the losses of the steps made here after so many. Waits for the device, as `loss_history`."""
+        """Return the losses of the steps made here after the first `step` of them. Waits for the device, if needed."""
         return self._log.fetched()[step:]
 
     @property
@@ -165,9 +163,9 @@ class Steps:
 
     @property
     def loss_history(self) -> list[float]:
-        """The loss of each step made here so far. Reading it waits for the device if there are losses not yet read."""
+        """The loss of each step made here so far. Waits for the device if some losses are not read yet."""
         return list(self._log.fetched())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copied and pickled without the recorded steps, which hold views of these arrays."""
-        return self.__dict__ | {"_programs": {}, "_recorded_for": None}
+        """Return what is copied and pickled: all but the compiled steps, which hold views of these arrays."""
+        return self.__dict__ | {"_compiled_steps": {}, "_recorded_for": None}

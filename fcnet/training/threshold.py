@@ -15,10 +15,10 @@ MOST = 100  # probabilities that are tried
 
 
 def with_threshold(model: FullyConnectedNet, threshold: float | str | None) -> float | str | None:
-    """Give the model a threshold, none yet for "auto"; what was given.
+    """Set the threshold of a model, None for now if it is "auto"; return the argument.
 
     Raises:
-        ValueError, TypeError: as `FullyConnectedNet.threshold`, also for "auto" where there is nothing to choose.
+        ValueError, TypeError: as `FullyConnectedNet.threshold`; "auto" needs a network that can have a threshold.
     """
     if threshold == "auto":
         model.threshold = 0.5  # refused if it suits nothing
@@ -31,8 +31,10 @@ def with_threshold(model: FullyConnectedNet, threshold: float | str | None) -> f
 
 
 def figure_for_threshold(metric: Metric | Figure, *, by_name: bool) -> Figure:
-    """What a threshold is chosen by: the metric, if it was asked for by name and looks at decisions; else balanced
-    accuracy, as accuracy would have a rare class passed over.
+    """Return the figure by which a threshold is chosen.
+
+    It is the metric, if that was asked for by name and depends on decisions; else the balanced accuracy, because the
+    best plain accuracy is often that of never predicting a rare class.
     """
     if isinstance(metric, Figure):
         return metric if metric.decides else BALANCED_ACCURACY
@@ -40,9 +42,10 @@ def figure_for_threshold(metric: Metric | Figure, *, by_name: bool) -> Figure:
 
 
 def choose_threshold(model: FullyConnectedNet, X: Array, y: Array, figure: Figure) -> float:
-    """The threshold with the best figure on these samples; of equals that nearest to 1/2.
+    """Return the threshold with the best figure on these samples; of equals that nearest to 1/2.
 
-    Tried are 1/2 and the middles between neighbouring probabilities, up to `MOST` of them; 0 and 1 are neighbours, too.
+    The candidates are 1/2 and the midpoints between neighbouring predicted probabilities, with 0 and 1 added to these;
+    at most `MOST` midpoints.
     """
     said = outcome(model, X, y)
     assert said.scores is not None  # of classes and labels there are
@@ -60,6 +63,6 @@ def choose_threshold(model: FullyConnectedNet, X: Array, y: Array, figure: Figur
 
 
 def _decided(said: Outcome, scores: np.ndarray, threshold: float) -> Outcome:
-    """The outcome with the decisions that another threshold makes."""
+    """Return the outcome with the decisions of this threshold: p > t if and only if score > log(t / (1 - t))."""
     above = scores > math.log(threshold) - math.log1p(-threshold)
     return said._replace(predicted=above.astype(np.int64).reshape(said.predicted.shape))

@@ -17,7 +17,7 @@ from fcnet.validation import finite_real, nonnegative_real
 
 
 class Updates:
-    """What a `Solver` does after the gradients are there, and before a step with the learning rate.
+    """Turns gradients into changed parameters, and sets the learning rate before each step.
 
     Attributes:
         optimizer: applies the rule. first_learning_rate: what a schedule's factors multiply.
@@ -44,9 +44,7 @@ class Updates:
         steps_per_epoch: int,
         gives_way: bool = False,
     ) -> None:
-        """Check everything; see `Solver` for what the arguments mean. A schedule that `gives_way` ends when a rate is
-        set by hand.
-        """
+        """Check the arguments, those of `Solver`; a schedule that `gives_way` ends when a rate is set by hand."""
         self.model = model
         self.lr_decay = finite_real("lr_decay", lr_decay)
         if not 0 < self.lr_decay <= 1:
@@ -74,7 +72,7 @@ class Updates:
                 f"schedule_config: expected it with the name of a schedule, got {schedule_config!r} with "
                 f"schedule={schedule!r}; leave it out"
             )
-        #: What a configuration says of it: a function cannot be said, and whoever reads this is told so.
+        #: The schedule in a configuration, which cannot hold a function and says so.
         self.schedule_name = "(a function of the step)" if callable(schedule) else schedule
         self.schedule: Schedule | None = (
             make_schedule(schedule, schedule_config, epochs, steps_per_epoch) if isinstance(schedule, str) else schedule
@@ -82,13 +80,13 @@ class Updates:
         if schedule == "constant" and not schedule_config:
             self.schedule = None  # so that the rate may be set by hand
         self.gives_way = gives_way
-        self._own_rate = self.optimizer.learning_rate  # the next step's, unless somebody sets another
+        self._own_rate = self.optimizer.learning_rate  # of the next step, unless another is set by hand
         self._own_rate = self.optimizer.learning_rate = self._rate(0)
         self.rate_set_by_hand = False
-        self._rates: list[tuple[int, float]] = []  # the steps from which on a rate held, and the rate
+        self._rates: list[tuple[int, float]] = []  # (first step, rate) of each stretch of steps with one rate
 
     def _by_parameter(self) -> dict[str, float]:
-        """Multipliers by the parameter's name, 0 for frozen ones."""
+        """Return the multipliers by parameter name, 0 for frozen ones."""
         factors = self.lr_multipliers | dict.fromkeys(self.model.frozen, 0.0)
         for layer in self.lr_multipliers.keys() & set(self.model.frozen):
             raise ValueError(
@@ -98,11 +96,11 @@ class Updates:
         return {name: factor for layer, factor in factors.items() for name in self.model.parameters_of(layer)}
 
     def refreeze(self) -> None:
-        """Update from now on what the model does not have frozen now; for steps that are recorded after this."""
+        """Adopt the model's current frozen layers, for steps that are recorded after this."""
         self.optimizer.multipliers = self._by_parameter()
 
     def _rate(self, step: int) -> float:
-        """That of this step: the schedule's, or without one the rate that is set.
+        """Return the rate of a step: the schedule's, or without a schedule the one that is set.
 
         Raises:
             ValueError, TypeError: the schedule's function does not give a finite number of 0 or more.
@@ -115,10 +113,11 @@ class Updates:
         return self.first_learning_rate * factor
 
     def begin_steps(self, step: int, count: int) -> list[float] | None:
-        """Set the rate of this step, or the last one's of so many from it on; keep them for `rate_of`. Nothing waits.
+        """Set the rate for `count` steps from number `step` on, and note it for `rate_of`. Never waits for the device.
 
         Returns:
-            Each step's rate, times the optimizer's `factor`; None where all have the one that is set.
+            The rate of each step times the optimizer's `factor`; None if all steps have the rate that is set. The
+            optimizer keeps the rate of the last one.
 
         Raises:
             ValueError, TypeError: the schedule's function does not give a finite number of 0 or more.
@@ -136,23 +135,23 @@ class Updates:
         return [rate * self.optimizer.factor for rate in rates] if len(set(rates)) > 1 else None
 
     def rate_of(self, step: int) -> float:
-        """The rate that a step which was made, 0 for the first, was made with."""
+        """Return the rate with which a past step was made; 0 is the first step."""
         return self._rates[bisect_right(self._rates, step, key=lambda since: since[0]) - 1][1]
 
     def scale_rate(self, factor: float) -> None:
-        """Multiply the rate, and what a schedule multiplies, from the next step on."""
+        """Multiply the rate, and the rate on which a schedule is based, from the next step on."""
         self.first_learning_rate *= factor
         self.optimizer.learning_rate *= factor
         self._own_rate = self.optimizer.learning_rate
 
     def end_epoch(self) -> None:
-        """Decay the rate."""
+        """Multiply the rate by `lr_decay`."""
         if self.lr_decay != 1:
             self.optimizer.learning_rate *= self.lr_decay
             self._own_rate = self.optimizer.learning_rate
 
     def apply(self, run: Run, grads: ParamBuffer) -> None:
-        """Clip the gradients (in place), update the parameters, hold the weights of each unit within their norm."""
+        """Clip the gradients in place, update the parameters, then limit the norm of each unit's weights."""
         if self.clip_value is not None:
             run(clip_by_value, grads.flat, self.clip_value)
         if self.clip_norm is not None:
@@ -175,7 +174,7 @@ def _limit(name: str, value: float | None, dtype: np.dtype) -> float | None:
 
 
 def _in_dtype(name: str, value: float, dtype: np.dtype, remedy: str) -> float:
-    """A number that is finite in this dtype, too. Raises TypeError or ValueError."""
+    """Return a number that is finite in this dtype, too. Raises TypeError or ValueError."""
     number, largest = finite_real(name, value), float(np.finfo(dtype).max)
     if number > largest:
         raise ValueError(f"{name}: expected at most {largest:.2g}, as {dtype} holds no more, got {value}; {remedy}")
@@ -183,7 +182,7 @@ def _in_dtype(name: str, value: float, dtype: np.dtype, remedy: str) -> float:
 
 
 def _layers_of(model: FullyConnectedNet, multipliers: Mapping[int, float] | None) -> dict[int, float]:
-    """Multipliers by layer, checked."""
+    """Return the multipliers by layer, checked. Raises TypeError or ValueError."""
     if multipliers is None:
         return {}
     if not isinstance(multipliers, Mapping):

@@ -1,4 +1,4 @@
-"""Weights of classes: how much the loss of each sample counts, so that rare classes are not passed over."""
+"""Weights of samples and classes in the loss, so that rare classes are not neglected."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fcnet.validation import nonnegative_real
 
 
 def sample_weights(data: Dataset, objective: Objective, class_weight: Any) -> np.ndarray | None:
-    """The weight of each training sample, (N,): its own, if it has one, times that of its class; None: all alike.
+    """Return the weight of each training sample, (N,): its own, if any, times that of its class; None: all equal.
 
     Args:
         class_weight: None, "balanced" or a mapping, see `class_weights`.
@@ -46,7 +46,7 @@ def class_weights(
     names: Sequence[str] | None = None,
     sample_weight: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The weight of each class, (C,).
+    """Return the weight of each class, (C,).
 
     Args:
         class_weight: "balanced", so that every class counts the same in all, N / (C n_c); or a mapping of classes, by

@@ -49,14 +49,14 @@ def test_a_compiled_step_is_the_step_call_by_call(options, monkeypatch):
     assert compiled.loss_history == plain.loss_history
     np.testing.assert_array_equal(compiled.model.params.flat, plain.model.params.flat)
     np.testing.assert_array_equal(compiled.model.state.flat, plain.model.state.flat)
-    assert any(entries(program) for program in compiled._programs.values())
-    assert not any(entries(program) for program in plain._programs.values())
+    assert any(entries(program) for program in compiled._compiled_steps.values())
+    assert not any(entries(program) for program in plain._compiled_steps.values())
 
 
 def test_a_small_step_is_one_call():
     one = solver(blobs(dtype="float32"), update_rule="adam", net_options={"normalization": "batchnorm"})
     one.step()
-    (program,) = one._programs.values()
+    (program,) = one._compiled_steps.values()
     products = "matmul" in loader.load().kernels  # NumPy's BLAS does them elsewhere, in between
     assert len(program.calls) == 1 if products else len(program.calls) > 1
     assert len(entries(program)) > 10
@@ -65,7 +65,7 @@ def test_a_small_step_is_one_call():
 def test_float64_has_no_thunks():
     one = solver(blobs(dtype="float64"), update_rule="adam", net_options={"dtype": "float64"})
     one.step()
-    (program,) = one._programs.values()
+    (program,) = one._compiled_steps.values()
     names = {entry.thunk._function.__name__ for entry in entries(program)}
     assert names == {"_thunk_advance", "_thunk_batch_rows", "_thunk_gather"}  # integers, and rows of any kind
 

@@ -73,8 +73,8 @@ class TestSteps:
         here.step(), here.step()
         for _ in range(4):
             there.step(), here.step()
-        assert len(there._programs) == 2  # a short last batch has its own
-        assert all(isinstance(program, Captured) for program in there._programs.values())
+        assert len(there._compiled_steps) == 2  # a short last batch has its own
+        assert all(isinstance(program, Captured) for program in there._compiled_steps.values())
         np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-4)
 
     @pytest.mark.parametrize(("precision", "compute"), [("tf32", 77), ("bf16", 68)])
@@ -87,7 +87,7 @@ class TestSteps:
         assert (operands, computes) == ({14 if precision == "bf16" else 0}, {compute})
         for _ in range(5):
             there.step(), here.step()
-        assert all(isinstance(program, Captured) for program in there._programs.values())
+        assert all(isinstance(program, Captured) for program in there._compiled_steps.values())
         np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=0.05)
         assert there.loss_history != here.loss_history
 
@@ -139,7 +139,7 @@ class TestSideBySide:
         one = TestSteps().solver(device, NETS[0])
         one.step()
         assert made == [1, 1]
-        assert all(isinstance(program, Captured) for program in one._programs.values())
+        assert all(isinstance(program, Captured) for program in one._compiled_steps.values())
 
     @pytest.mark.parametrize(("seconds", "way"), [((1, 2), "two streams"), ((2, 1), "one stream")])
     def test_the_faster_way_is_taken_and_told(self, seconds, way, device, monkeypatch):
@@ -147,7 +147,7 @@ class TestSideBySide:
         monkeypatch.setattr(graph, "_seconds", lambda *_: next(taken))
         one = TestSteps().solver(device, NETS[0])
         one.step()
-        (program,) = one._programs.values()
+        (program,) = one._compiled_steps.values()
         assert (program.strategy, program.rejected) == (way, {})
         assert way in program.description
 
@@ -161,7 +161,7 @@ class TestSideBySide:
         monkeypatch.setattr(cupy, "RawModule", compiled)
         one = TestSteps().solver(device, NETS[1] | {"precision": "bf16"})
         one.step()
-        (program,) = one._programs.values()
+        (program,) = one._compiled_steps.values()
         assert program.rejected == {}
 
     def test_eager_calls_are_made_in_turn(self, device):
@@ -179,7 +179,7 @@ class TestSideBySide:
     def test_a_graph_keeps_what_its_products_use(self, device):
         one = TestSteps().solver(device, NETS[0])
         one.step()
-        (program,) = one._programs.values()
+        (program,) = one._compiled_steps.values()
         assert program._kept == (device._own_gemm(), device._local.side_stream_made)
 
 
@@ -286,7 +286,7 @@ def test_gpu_steps_are_captured(options):
     there, here = steps.solver("cuda:0", options), steps.solver("cpu", options)
     for _ in range(12):
         there.step(), here.step()
-    for program in there._programs.values():
+    for program in there._compiled_steps.values():
         assert isinstance(program, Captured)
         assert program.rejected == {}  # both strategies can be captured, and the faster one is sound
     np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)

@@ -78,7 +78,9 @@ def assert_same_training(device, samples, net, **options):
     for steps in (1, 3, STEPS - 4):
         found.step(steps)
     expected.step(STEPS)
-    assert {type(program).__name__ for program in found._programs.values()} == {"PersistentStep"}, device.not_persistent
+    assert {type(program).__name__ for program in found._compiled_steps.values()} == {"PersistentStep"}, (
+        device.not_persistent
+    )
     assert np.std(expected.loss_history) > 0
     np.testing.assert_allclose(found.loss_history, expected.loss_history, rtol=3e-6)
     for one, other in ((found.model.params, expected.model.params), (found.model.state, expected.model.state)):

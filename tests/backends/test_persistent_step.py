@@ -110,8 +110,8 @@ class TestTrainsAsOnTheCpu:
     def test_by_each_rule_and_option(self, net, rule, options, device, cupy):
         there, here = (solver(where, net, rule, **options) for where in (device, "cpu"))
         there.step(7), here.step(7)
-        assert {type(program) for program in there._programs.values()} == {PersistentStep}
-        assert len(there._programs) == (2 if len(net["data"].X_train) % 12 else 1)
+        assert {type(program) for program in there._compiled_steps.values()} == {PersistentStep}
+        assert len(there._compiled_steps) == (2 if len(net["data"].X_train) % 12 else 1)
         assert sum(launches(cupy)) == 7
         assert max(launches(cupy)) > 1
         assert there.optimizer.learning_rate == here.optimizer.learning_rate
@@ -128,10 +128,10 @@ class TestTrainsAsOnTheCpu:
             one.step(2)
             one.optimizer.learning_rate = 0.5
             one.step(3)
-            (program,) = one._programs.values()
+            (program,) = one._compiled_steps.values()
             one.model.reg = 0.1
             one.step(3)
-            assert program not in one._programs.values()
+            assert program not in one._compiled_steps.values()
         assert there.history == here.history
         assert_near(there, here)
 
@@ -181,7 +181,7 @@ class TestFirstStep:
         one.step(), other.step()
         for _ in range(made):
             one.step(), other.step()
-        one._programs.clear()
+        one._compiled_steps.clear()
         cupy.fake.log.clear()
         one.step()
         assert cupy.fake.log[-1][1] == "train_steps"
@@ -194,7 +194,7 @@ class TestFirstStep:
         other = copy.deepcopy(one, {id(device): device})
         one.step(4), other.step(4)
         assert state(one) == state(other)
-        assert one.__getstate__()["_programs"] == {}  # a pickle has no recorded step either
+        assert one.__getstate__()["_compiled_steps"] == {}  # a pickle has no recorded step either
 
 
 class TestDiverging:
@@ -244,7 +244,7 @@ class TestWhoTakesIt:
         one.step()
         assert device.not_persistent.startswith(why)
         assert len(graphs) == 1
-        assert type(one._programs[12]) is CallSequence
+        assert type(one._compiled_steps[12]) is CallSequence
         assert one.steps == len(one.loss_history) == 1
 
     def test_streamed_data(self, device, cupy, graphs):

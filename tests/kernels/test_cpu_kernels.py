@@ -216,7 +216,7 @@ class TestPreconditions:
     def test_a_step_is_made_of_kernels(self):
         one = solver(blobs(dtype="float32"), update_rule="adam", net_options={"normalization": "batchnorm"})
         one.step()
-        names = set(kernels_of(one._programs[100]))
+        names = set(kernels_of(one._compiled_steps[100]))
         assert {"fcnet.backends.cpu.hidden", "fcnet.backends.cpu.loss", "fcnet.backends.cpu.optim"} <= names
 
     def test_solvers_in_threads_are_as_alone(self):

@@ -130,10 +130,10 @@ def test_no_gradient_is_computed_for_what_is_frozen(references_only):
     data = blobs()
     one = solver(data, batch_size=65, net_options={"normalization": "layernorm", "reg": 0.1})
     one.step()
-    calls = len(one._programs[65].calls)
+    calls = len(one._compiled_steps[65].calls)
     one.model.freeze([1, 2])
     one.step()
-    program = one._programs[65].calls
+    program = one._compiled_steps[65].calls
     assert len(program) < calls
     backwards = [call for call in program if call.name.endswith("_backward")]
     assert [call.name for call in backwards] == ["affine_backward"]

@@ -303,7 +303,7 @@ def test_the_step_is_made_of_accelerated_functions_only(references_only):
     data = blobs()
     one = solver(data, net_options={"normalization": "batchnorm", "dropout_keep_ratio": 0.5, "reg": 0.1})
     one.step()
-    names = {call.name for call in one._programs[100].calls}
+    names = {call.name for call in one._compiled_steps[100].calls}
     assert names <= set(backends.REGISTRY)
     assert F.batchnorm_activation_dropout_forward.__name__ in names
 
