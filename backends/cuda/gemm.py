@@ -127,7 +127,7 @@ class Gemm:
             self._round = other._round
 
     def rounded(self, x: Array, out: Array | None = None) -> Array:
-        """Return the bits of x rounded to bfloat16, uint16, in the same order in memory; `out` is C-contiguous, as x."""
+        """Return the bits of x rounded to bfloat16, uint16, in the same order in memory; `out` is contiguous, as x."""
         if not x.flags.c_contiguous:
             return self.rounded(x.T).T
         if self._round is None:

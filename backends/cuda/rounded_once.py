@@ -15,7 +15,6 @@ import numpy as np
 
 from fcnet.backends.cuda import narrow
 from fcnet.backends.cuda.affine import AffineKernels
-from fcnet.backends.cuda.gemm import Gemm
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.launch import Launcher
 from fcnet.backends.device import Array, Call
@@ -31,11 +30,11 @@ FOLLOWED = {
 class RoundedOnce:
     """Rewrites the calls of a step."""
 
-    def __init__(self, launcher: Launcher, gemm: Callable[[], Gemm], run_concurrently: Callable[..., None]) -> None:
-        """`gemm` gives the current thread's products; `run_concurrently` as in `AffineKernels`."""
+    def __init__(self, launcher: Launcher, gemm: Callable[[], Any], run_concurrently: Callable[..., None]) -> None:
+        """`gemm` gives the current thread's `Gemm`; `run_concurrently` as in `AffineKernels`."""
         self._cupy, self._gemm = launcher.cupy, gemm
         self._hidden = HiddenKernels(launcher)
-        self._affine = AffineKernels(launcher, self._product, run_concurrently)
+        self._affine = AffineKernels(launcher, self.multiply, run_concurrently)
         self._buffers: dict[tuple[int, int], Array] = {}  # by the float32 array's address and size
         self._valid: list[tuple[Array, Array]] = []  # a float32 array, and what it is rounded
 
@@ -63,9 +62,7 @@ class RoundedOnce:
         if call.name not in ("matmul", "matmul_backward", "affine_forward", "affine_backward"):
             return False
         x, w = _operands(call)[-2:]
-        return call.arguments["precision"] == "bf16" and not (
-            call.name.startswith("affine") and narrow.taken(x, w)
-        )
+        return call.arguments["precision"] == "bf16" and not (call.name.startswith("affine") and narrow.taken(x, w))
 
     def _served(self, call: Call) -> bool:
         return isinstance(getattr(call.func, "__self__", None), HiddenKernels)
@@ -103,7 +100,7 @@ class RoundedOnce:
         operands = [self._rounded(x, rounding) for x in _operands(call)]
         if call.name == "matmul":
             x, w = operands
-            return [*rounding, _call(self._product, ["out"], x=x, w=w, out=given["out"])]
+            return [*rounding, _call(self.multiply, ["out"], x=x, w=w, out=given["out"])]
         if call.name == "affine_forward":
             x, w = operands
             return [*rounding, _call(self._affine.affine_forward, ["out"], x=x, w=w, b=given["b"], out=given["out"])]
@@ -129,10 +126,12 @@ class RoundedOnce:
         arguments = {"dout": given["dout"], "hidden": hidden, "scale": cache.scale}
         return _call(self._hidden.bias_relu_backward, results, **results, **arguments)
 
-    def _product(self, x: Array, w: Array, out: Array, precision: str | None = None) -> Array:
+    def multiply(self, x: Array, w: Array, out: Array, precision: str | None = None) -> Array:
+        """Compute out = x @ w, of bfloat16's bits; `precision` is what they have."""
         return self._gemm().of_rounded(x, w, out)
 
-    def _round(self, x: Array, out: Array) -> None:
+    def round_to_bf16(self, x: Array, out: Array) -> None:
+        """Fill `out` with the bits of x, rounded."""
         self._gemm().rounded(x, out)
 
     # What is valid
@@ -143,7 +142,7 @@ class RoundedOnce:
             if _same(array, x):
                 return rounded
         rounded = self._made(x)
-        rounding.append(_call(self._round, ["out"], x=x, out=rounded))
+        rounding.append(_call(self.round_to_bf16, ["out"], x=x, out=rounded))
         return rounded
 
     def _made(self, x: Array) -> Array:
