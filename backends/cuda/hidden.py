@@ -12,12 +12,6 @@ from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_th
 from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
 
-# Whether the layer's output, and its gradient, are of the dtype of the sums -> kernel; else they are bfloat16.
-_BACKWARD = {
-    (True, True): "bias_relu_backward",
-    (True, False): "bias_relu_backward_to_bf16",
-    (False, False): "bias_relu_backward_bf16",
-}
 MANY = 1 << 20  # elements of a gradient from which on its rows are shared out among blocks
 
 
@@ -47,8 +41,11 @@ class HiddenKernels:
         """Fill `out`, of the dtype of z or, as uint16, bfloat16's bits; return 1 / keep_ratio in the dtype of z."""
         scale, dropout = _dropout(z, keep_ratio, rng)
         counts = np.int64(z.size), np.int32(z.shape[1])
-        name = "bias_relu_aligned" if self._on.aligned(z.shape[1], out, z, b) else "bias_relu"
-        name += "" if out.dtype == z.dtype else "_bf16"
+        if out.dtype == z.dtype:
+            aligned, other = "bias_relu_aligned", "bias_relu"
+        else:
+            aligned, other = "bias_relu_aligned_bf16", "bias_relu_bf16"
+        name = aligned if self._on.aligned(z.shape[1], out, z, b) else other
         self._on.each(name, z, z.size, out, z, b, *counts, scale, *dropout, each=EACH)
         return scale
 
@@ -61,7 +58,9 @@ class HiddenKernels:
     def bias_relu_backward(self, dout: Array, hidden: Array, scale: Any, dz: Array, db: Array) -> None:
         """Fill dz and db; `hidden` and dz may be bfloat16's bits, as uint16, `hidden` only if dz is."""
         rows, width = dz.shape
-        name = _BACKWARD[hidden.dtype == db.dtype, dz.dtype == db.dtype]
+        name = "bias_relu_backward"
+        if dz.dtype != db.dtype:
+            name = "bias_relu_backward_to_bf16" if hidden.dtype == db.dtype else "bias_relu_backward_bf16"
         shape = np.int32(rows), np.int32(width)
         if dz.size < MANY or rows <= SHARE or not self._on.aligned(width, dz, dout, hidden):
             self._on.columns(name, db, width, dz, db, dout, hidden, *shape, scale)
