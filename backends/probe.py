@@ -91,7 +91,7 @@ def _examine() -> Probe:
             runtime = cupy.cuda.runtime
             versions = Versions(cupy.__version__, None, _version(runtime.runtimeGetVersion()))
     except Exception as error:  # an extension module can raise anything: SystemError, OSError, ...
-        # CuPy wraps the cause in a page of advice, so the cause is shown. A "cupy" that no package provides is something
+        # CuPy wraps the cause in a page of advice, so the cause is shown. A "cupy" of no package is something
         # else of that name, such as a folder that an uninstallation has left.
         remove = f"pip uninstall {' '.join(wheels)}" if wheels else f"remove {_place()}"
         return Probe(

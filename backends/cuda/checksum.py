@@ -18,7 +18,7 @@ class Checksums:
         self._on = Launcher(cupy)
 
     def __call__(self, arrays: Sequence[Array]) -> np.ndarray:
-        """Return the sums, (arrays, PARTS) uint64 on the host; 0 where an array has fewer parts. Waits for the device."""
+        """Return the sums, (arrays, PARTS) uint64 on the host; 0 where an array has fewer. Waits for the device."""
         parts = self._on.cupy.zeros((len(arrays), PARTS), np.uint64)
         for row, array in zip(parts, arrays, strict=True):
             size = 4 if array.data.ptr % 4 == 0 else 1  # bytes read at once

@@ -84,7 +84,7 @@ class Gemm:
     def serves(self, a: Array, b: Array, out: Array | None) -> bool:
         """Return whether cuBLAS can take these arrays as they are.
 
-        That is, a and b are matrices of one dtype, each of them or its transpose contiguous, and `out` is contiguous and
+        That is, a and b are matrices of one dtype, each or its transpose is contiguous, and `out` is contiguous and
         does not overlap them.
         """
         if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.dtype.char not in _REAL or not (a.size and b.size):

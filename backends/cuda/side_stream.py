@@ -25,7 +25,7 @@ class SideStream:
         self._stream.synchronize()
 
     def __call__(self, main: Any, first: Callable[[], object], second: Callable[[], object]) -> None:
-        """Call `first` on the second stream and `second` on `main`, between the earlier and the later work of `main`."""
+        """Call `first` on the second stream and `second` on `main`, between earlier and later work of `main`."""
         self._begin.record(main)
         self._stream.wait_event(self._begin)
         with self._stream:

@@ -53,14 +53,15 @@ def read_table(path: Path, reading: Reading | None = None, as_text: AsText = lam
     return columns_of(frame, reading.missing, name=str(path))
 
 
-def read_for(plan: Plan, path: Path, kept: AsText = lambda names: ()) -> Columns:
+def read_for(plan: Plan, path: Path, kept: AsText = lambda names: (), sep: str | None = None) -> Columns:
     """Return another table for a plan, read as the one was that it was learned from.
 
-    kept: the columns, besides those that are words to the plan, whose cells are kept as they are spelled.
+    kept: the columns, besides those that are words to the plan, whose cells are kept as they are spelled. sep: its
+    separator; None: that is found out.
     """
     reading = Reading(
         plan.header,
-        None,
+        sep,
         plan.decimal,
         frozenset(plan.missing),
         () if plan.header else plan.names,
@@ -108,8 +109,18 @@ class TableChoices:
             _ordinal(ordinal),
         )
 
-    def __bool__(self) -> bool:
-        return self != TableChoices()
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was said, by the name of the argument."""
+        of = self.reading
+        said: dict[str, Any] = {
+            "header": of.header,
+            "sep": of.sep,
+            "decimal": of.decimal,
+            "missing": sorted(of.missing) or None,
+        }
+        said |= {"drop": self.drop or None, "only": self.only, "ordinal": self.ordinal}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...] | None:
