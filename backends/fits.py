@@ -21,7 +21,7 @@ class Layout(Protocol):
         """Return whether these are contiguous int64 vectors."""
 
     def activates(self, activation: str, z: Any) -> bool:
-        """Return whether layers without normalisation have a kernel for this activation, other than ReLU, and such a z."""
+        """Return whether layers without normalisation have a kernel for this activation (not ReLU) and such a z."""
 
 
 def given(*arrays: Array | None) -> list[Array]:
