@@ -47,7 +47,7 @@ def run(
 
     Returns:
         The exit code: 0 all measured (but what is not installed); 1 something was refused, failed or crashed; 2 bad
-        options; 130 interrupted.
+        options; 130 interrupted, with nothing written, or what a record that has "interrupted" holds.
     """
     parser = Parser(prog=f"benchmarks.{name}", description=about, allow_abbrev=False)
     add(parser)
@@ -69,6 +69,9 @@ def run(
     print(table)
     if options.json is not None:
         print("wrote", ", ".join(map(short, write(record, options.json, table, picture))))
+    if record.get("interrupted"):
+        print(f"{parser.prog}: interrupted; what was measured by then is kept", file=sys.stderr)
+        return 130
     if last is not None:
         print(last(record))
     return int(any(map(failed, record["rows"])))
