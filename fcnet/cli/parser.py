@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def _joined(self, arguments: Sequence[str]) -> list[str]:
-        """Return the arguments with values such as -5s, which argparse takes for flags, joined to theirs: --every=-5s."""
+        """Return the arguments with values such as -5s, which argparse takes for flags, joined to theirs: --x=-5s."""
         takes_a_value = {flag for action in self._actions if action.nargs is None for flag in action.option_strings}
         joined: list[str] = []
         for argument in arguments:
