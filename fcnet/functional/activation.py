@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from fcnet.backends import Backend, Function, checked
+from fcnet.backends.caches import GatedCache
 from fcnet.errors import unknown
 from fcnet.functional import checks
 
@@ -209,13 +210,6 @@ def softplus_forward(
 def softplus_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout σ(x); arguments as in `relu_backward`."""
     return backend.xp.multiply(dout, cache, out=dx)
-
-
-class GatedCache(NamedTuple):
-    """Of out = x σ(h(x)): steepness = x h'(x) and gate = σ(h(x)), like x."""
-
-    steepness: Array
-    gate: Array
 
 
 @checked("out", "cache", check=lambda x, **_: checks.floating("silu_forward", x=x))
