@@ -45,7 +45,9 @@ def read_table(path: Path, reading: Reading | None = None, as_text: AsText = lam
         raise MissingExtra(f"reading {path.name}", "pyarrow", "data") from None
     try:
         frame = parquet.read_table(path)
-    except ArrowException as error:
+    except (ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not of the content, as Arrow's own are
+            raise
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"{path}: expected a Parquet file; got a damaged or other one ({reason})") from None
     if not frame.num_rows:
