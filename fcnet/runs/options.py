@@ -350,6 +350,8 @@ def in_users_words(
 
     for python, command_line in _REMEDIES.items():
         message = message.replace(python, command_line)
+    if (of_table := re.match(r".+?: (?=(target|drop|only|ordinal): )", message)) is not None:
+        return of_table[0] + in_users_words(message[of_table.end() :], file, from_file, known)
     message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)
     begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?(?=: )|(vary)(?= [\w-]+: )", message)
     names = [spelled(name) for name in begin.groups() if name] if begin else []
