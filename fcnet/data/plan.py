@@ -152,7 +152,7 @@ class Plan:
         return X
 
     def check_names(self, read: Columns) -> None:
-        """ValueError if a column is not there."""
+        """Raise ValueError if a column is missing."""
         absent = [column.name for column in self.used if column.name not in read]
         if not absent:
             return
@@ -222,7 +222,7 @@ class Plan:
         return "\n".join([*lines, "; ".join([total, *how])])
 
     def said(self) -> list[str]:
-        """Return a line about what was left out unasked, and one about dates that may mean something else."""
+        """Return a line about what was left out unasked, and of dates and numbers that may mean something else."""
         unasked = [column for column in self.left_out if column.reason not in (DROPPED, NOT_AMONG)]
         by_reason: dict[str, list[str]] = {}
         for column in unasked:
@@ -233,6 +233,11 @@ class Plan:
             f"column {shown(column.name)}: taken for {ORDERS['dmy']}, but might be {ORDERS['mdy']}"
             for column in self.used
             if column.kind == "date" and column.reason
+        ]
+        lines += [
+            f"column {shown(column.name)}: taken for {column.reason}"
+            for column in self.used
+            if column.kind == "number" and column.reason
         ]
         return lines
 

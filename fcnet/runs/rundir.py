@@ -125,7 +125,7 @@ class RunDirectory:
         return real.with_name(f".{real.name}.new")
 
     def _is_free(self) -> bool:
-        """Nothing there, or no more than a training that was killed before its first checkpoint leaves."""
+        """Return whether nothing is there, or only what a training killed before its first checkpoint leaves."""
         if not self.path.is_dir():
             return True
         return not self._holds_model() and all(
@@ -137,7 +137,7 @@ class RunDirectory:
         )
 
     def _holds_model(self) -> bool:
-        """Whether a process that was killed left a whole model that has not got its name."""
+        """Return whether a process that was killed left a complete model that has not got its name."""
         return any(_is_whole(path) for path in temporaries(self.path / FILE_NAME))
 
     def _in_use(self, owner: object) -> FileExistsError:
@@ -234,7 +234,7 @@ class RunDirectory:
     # After it
 
     def abandon(self) -> None:
-        """Nothing came of it: take back what `begin` wrote."""
+        """Remove what `begin` wrote, as nothing came of it."""
         if self._locks and not self._written and not self._has_results():
             with contextlib.suppress(OSError):
                 (self.work / CONFIG).unlink(missing_ok=True)
@@ -268,9 +268,9 @@ class RunDirectory:
                 self._stage(record, staged)
                 with naming(self.work / MARKER):
                     (self.work / MARKER).unlink(missing_ok=True)  # until all is there again, nothing is finished
-                if CURVES not in staged:  # that of an earlier call
+                for name in [CURVES, REPORT] if CURVES not in staged else [REPORT]:  # those of an earlier call
                     with contextlib.suppress(OSError):
-                        (self.work / CURVES).unlink(missing_ok=True)
+                        (self.work / name).unlink(missing_ok=True)
                 for name in (HISTORY, CURVES, FILE_NAME, CONFIG, MARKER):
                     if name in staged:
                         staged[name].put()
@@ -331,7 +331,7 @@ class RunDirectory:
         (self.path / REPLACES).unlink(missing_ok=True)
 
     def _rescue(self, error: BaseException, staged: dict[str, Staged]) -> None:
-        """After a failure: keep the trained model if it takes no other's place, and say what is where."""
+        """Keep the trained model after a failure if it takes no other's place, and say what is where."""
         steps = self.checkpoints.steps()
         if self.work != self.path:
             error.add_note(f"the earlier run in {self.path} is kept")
@@ -395,7 +395,7 @@ def _config(record: Record) -> str:
 
 
 def _is_unfinished(config: Path) -> bool:
-    """Whether `begin` wrote it, or was killed while it did; a user's own configuration is neither."""
+    """Return whether `begin` wrote it, or was killed while it did; a user's own configuration is neither."""
     first = UNFINISHED.encode()
     try:
         return config.read_bytes()[: len(first)] in (first[:length] for length in range(len(first) + 1))
@@ -404,7 +404,7 @@ def _is_unfinished(config: Path) -> bool:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Flat TOML of strings, numbers, booleans and lists of them; None is left out.
+    """Return flat TOML of strings, numbers, booleans and lists of them; None is left out.
 
     JSON's spelling of these is TOML's too, but for DEL, which TOML wants escaped.
     """
