@@ -15,6 +15,8 @@ import numpy as np
 from fcnet.errors import counted, unknown
 
 Array = Any
+SMALL = 1000  # elements of which an array of truths costs less than asking NumPy not to warn
+FEW = 50  # labels that Python compares faster than NumPy
 
 # Each part by itself would give a class another number in each.
 RENUMBER = (
@@ -83,6 +85,9 @@ def check_finite(name: str, X: Array) -> None:
     """No NaN or infinity in a host array. Raises ValueError with their number and the first place."""
     if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
         return
+    if X.size <= SMALL:
+        if np.isfinite(X).all():
+            return
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(X.sum()):  # one pass, nothing allocated; a sum can overflow without any bad value
             return
@@ -118,12 +123,19 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
         return
     if y.dtype.kind not in "iub":
         raise TypeError(f"{name}: expected integer labels, got dtype {y.dtype}; {to_labels(name, y)}")
-    if isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() < num_classes):
+    if isinstance(y, np.ndarray) and not _within(y, num_classes):
         bad = int(np.argmax((y < 0) | (y >= num_classes)))
         raise ValueError(
             f"{name}: expected labels 0 to {num_classes - 1}, got {y[bad]} at {bad}; "
             "num_classes must be larger, or the labels renumbered"
         )
+
+
+def _within(y: np.ndarray, num_classes: int) -> bool:
+    if y.size > FEW:
+        return bool(y.min() >= 0 and y.max() < num_classes)
+    labels = y.tolist()
+    return min(labels) >= 0 and max(labels) < num_classes
 
 
 def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, probabilities: bool) -> None:

@@ -122,13 +122,12 @@ def add_bias(backend: Backend, z: Array, b: Array, *, out: Array | None = None) 
 @checked("db")
 def bias_gradient(backend: Backend, dout: Array, b: Array, db: Array | None = None) -> Array:
     """db = Σ_n dout for dout (..., N, M), summed over any axis along which b was broadcast, in the shape of b."""
-    xp = backend.xp
     lead = dout.ndim - b.ndim - 1
     stretched = tuple(lead + i for i in range(b.ndim - 1) if b.shape[i] == 1 != dout.shape[lead + i])
     axes: int | tuple[int, ...] = (*range(lead), *stretched, -2) if lead or stretched else -2
     if not stretched:
-        return xp.sum(dout, axis=axes, out=db)
-    total = xp.sum(dout, axis=axes).reshape(b.shape)
+        return dout.sum(axis=axes, out=db)
+    total = dout.sum(axis=axes).reshape(b.shape)
     if db is None:
         return total
     db[...] = total

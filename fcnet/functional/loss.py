@@ -102,12 +102,12 @@ def _softmax_rows(backend: Backend, scores: Array, y: Array, dscores: Array | No
     """
     xp = backend.xp
     targets = _targets(backend, y, scores)
-    peak = xp.max(scores, axis=-1, keepdims=True)
+    peak = scores.max(axis=-1, keepdims=True)
     shifted = xp.subtract(scores, peak, out=dscores)
     counted = xp.where(targets, shifted, 0)  # a target of 0 adds 0, even at a score of -inf
-    right = xp.sum(targets * counted, axis=-1, keepdims=True)
+    right = (targets * counted).sum(axis=-1, keepdims=True)
     powers = xp.exp(shifted, out=shifted)
-    total = xp.sum(powers, axis=-1, keepdims=True)
+    total = powers.sum(axis=-1, keepdims=True)
     p = xp.divide(powers, total, out=powers)
     return xp.log(total) - right, xp.subtract(p, targets, out=p)
 
@@ -350,6 +350,6 @@ def softmax(backend: Backend, scores: Array, *, out: Array | None = None) -> Arr
     The largest score is taken off first. Source: both courses.
     """
     xp = backend.xp
-    shifted = xp.subtract(scores, xp.max(scores, axis=-1, keepdims=True), out=out)
+    shifted = xp.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)
     powers = xp.exp(shifted, out=shifted)
-    return xp.divide(powers, xp.sum(powers, axis=-1, keepdims=True), out=powers)
+    return xp.divide(powers, powers.sum(axis=-1, keepdims=True), out=powers)
