@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from fcnet.backends.device import Array, Backend, Call
 from fcnet.backends.ops import Function
-from fcnet.backends.select import backend_of
+from fcnet.backends.select import CPU, backend_of
 
 MOST_REMEMBERED = 64  # layouts of arguments
+ON_HOST = {CPU.xp.ndarray}
 
 
 class Run(Protocol):
@@ -50,41 +51,56 @@ class Remembered:
     """
 
     def __init__(self) -> None:
-        self._served: dict[Hashable, dict[int, Callable[..., Any]]] = {}
+        self._served: dict[Hashable, tuple[Callable[..., Any], ...]] = {}
 
-    def run(self, key: Hashable) -> Run:
+    def __contains__(self, key: Hashable | None) -> bool:
+        """Whether a call of the function with this key has been made to its end."""
+        return key in self._served
+
+    def run(self, key: Hashable | None) -> Run:
         """Return what makes the calls, in order, of one call of the function.
 
-        key: all that decides which calls it makes, and the `layout` of the arrays that go into them.
+        key: all that decides which calls it makes, and the `layout` of the arrays that go into them; None: unknown.
         """
+        if key is None:
+            return direct
         served = self._served.get(key)
-        if served is None:
+        return _Choosing() if served is None else _Recalled(served)
+
+    def keep(self, key: Hashable | None, run: Run) -> None:
+        """Remember what served the calls of one that has come to its end."""
+        if isinstance(run, _Choosing):
             if len(self._served) >= MOST_REMEMBERED:
                 self._served.clear()
-            served = self._served[key] = {}
-        return _Recalled(served)
+            self._served[key] = tuple(run.served)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Remembered, ()  # a copy begins anew
 
 
-class _Recalled(Direct):
-    def __init__(self, served: dict[int, Callable[..., Any]]) -> None:
-        self._served, self._at = served, 0
+class _Choosing(Direct):
+    def __init__(self) -> None:
+        self.served: list[Callable[..., Any]] = []
 
     def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
-        at = self._at
-        self._at = at + 1
-        serve = self._served.get(at)  # by number: two threads that are the first at once write the same
-        if serve is None:
-            serve = function.served(*args, **kwargs) if isinstance(function, Function) else function
-            self._served[at] = serve
+        serve = function.served(*args, **kwargs) if isinstance(function, Function) else function
+        self.served.append(serve)
         return serve(*args, **kwargs)
 
 
-def layout(*arrays: Array) -> Hashable:
-    """Return what checks and kernels look at in arrays, whatever numbers they hold."""
-    return tuple([(type(a), a.dtype, a.shape, a.strides) for a in arrays])
+class _Recalled(Direct):
+    def __init__(self, served: tuple[Callable[..., Any], ...]) -> None:
+        self._next = iter(served).__next__
+
+    def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
+        return self._next()(*args, **kwargs)
+
+
+def layout(*arrays: Array) -> Hashable | None:
+    """Return what checks and kernels look at in arrays, whatever numbers they hold; None: not all are NumPy's own."""
+    if set(map(type, arrays)) != ON_HOST:
+        return None
+    return tuple([(a.dtype, a.shape, a.strides) for a in arrays])
 
 
 class StepRecorder:

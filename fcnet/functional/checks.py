@@ -16,8 +16,12 @@ def floating(function: str, **arrays: Array) -> None:
     """All arrays float32 or all float64. Raises TypeError naming the odd one."""
     first: tuple[str, Any] | None = None
     given = iter(arrays.values())
-    kind = getattr(next(given), "dtype", None)
-    if getattr(kind, "char", None) in FLOATS and kind.isnative and all([getattr(array, "dtype", None) is kind for array in given]):
+    kind: Any = getattr(next(given), "dtype", None)
+    if (
+        getattr(kind, "char", None) in FLOATS
+        and kind.isnative
+        and all(getattr(array, "dtype", None) is kind for array in given)
+    ):
         return  # most calls
     for name, array in arrays.items():
         dtype = getattr(array, "dtype", None)

@@ -134,8 +134,8 @@ class GuardArray:
     def max(self, **told: Any) -> GuardArray:
         return self._reduced("max", **told)
 
-    def _reduced(self, what: str, axis: Any = None, out: Any = None, keepdims: bool = False) -> GuardArray:
-        data = getattr(self.__data, what)(axis=axis, out=output(what, out, (self,)), keepdims=keepdims)
+    def _reduced(self, what: str, out: Any = None, **told: Any) -> GuardArray:
+        data = getattr(self.__data, what)(out=output(what, out, (self,)), **told)
         return result(what, data, out)
 
     # Waits

@@ -10,14 +10,14 @@ import numpy as np
 
 import fcnet
 import fcnet.functional as F
-from fcnet.backends import array_module, backend_of
+from fcnet.backends import backend_of
 from fcnet.backends.caches import EPS, MOMENTUM
 from fcnet.backends.step import Remembered, Run, layout
 from fcnet.compat import _install
 from fcnet.compat.cs231n import _random, _saved, _year, layer_utils, layers
 from fcnet.compat.cs231n._arrays import Array, number, promoted
 from fcnet.compat.cs231n.layer_utils import *
-from fcnet.validation import check_input, finite_real
+from fcnet.validation import check_fits, check_input, finite_real, labels_within
 
 __all__ = ["FullyConnectedNet", "TwoLayerNet"]
 __all__ += layer_utils.__all__
@@ -117,7 +117,7 @@ class FullyConnectedNet:
             first = {"mode": "train"} if normalization == "batchnorm" else {}
             self.bn_params = [dict(first) for _ in hidden_dims]
 
-    def loss(self, X: Array, y: Array | None = None) -> Any:
+    def loss(self, X: Array, y: Any = None) -> Any:
         """Scores without labels, loss and gradients with them.
 
         Args:
@@ -131,25 +131,41 @@ class FullyConnectedNet:
         Raises:
             ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or unknown labels.
         """
-        check_input("X", X, self.params["W1"].shape[0], self.dtype)
-        mode = "test" if y is None else "train"
+        train = y is not None
+        if train and not hasattr(y, "dtype"):
+            y = np.asarray(y)
+        reg = self.reg if train else 0.0
+        shapes = layout(X, y, *self.params.values()) if train else layout(X, *self.params.values())
+        key = None if shapes is None else (train, reg != 0, self.dtype, shapes)
+        known = key in self._remembered  # then all but the numbers has been looked at
+        if known:
+            check_fits("X", X, self.dtype)
+            params = self.params
+        else:
+            check_input("X", X, self.params["W1"].shape[0], self.dtype)
         if self.use_dropout:
-            self.dropout_param["mode"] = mode
+            self.dropout_param["mode"] = "train" if train else "test"
         if self.normalization == "batchnorm":
             for bn_param in self.bn_params:
-                bn_param["mode"] = mode
-        x, *values = promoted("loss", X=X.astype(self.dtype, copy=False), **self.params)
-        if y is not None and not hasattr(y, "dtype"):
-            y = np.asarray(y)
-        reg = self.reg if y is not None else 0.0
-        run = self._remembered.run((y is None, reg != 0, layout(x, *values) if y is None else layout(x, y, *values)))
-        params = dict(zip(self.params, values, strict=True))
+                bn_param["mode"] = "train" if train else "test"
+        x = X.astype(self.dtype, copy=False)
+        if not known:
+            x, *values = promoted("loss", X=x, **self.params)
+            params = dict(zip(self.params, values, strict=True))
+            if any(params[name] is not value for name, value in self.params.items()):
+                key = None  # what is converted is converted each time
+        run = self._remembered.run(key)
         scores, caches = self._forward(run, params, x.reshape(len(x), -1))
-        if y is None:
+        if not train:
+            self._remembered.keep(key, run)
             return scores
-        loss, dscores = run(F.softmax_loss, scores, layers.labels_for("softmax_loss", scores, y))
+        if not (known and y.ndim == 1 and labels_within(y, scores.shape[1])):
+            y = layers.labels_for("softmax_loss", scores, y)
+        loss, dscores = run(F.softmax_loss, scores, y)
         grads = self._backward(run, dscores, caches)
-        return (self._regularized(run, params, loss, grads) if reg else number(loss)), grads
+        value = self._regularized(run, params, loss, grads) if reg else number(loss)
+        self._remembered.keep(key, run)
+        return value, grads
 
     def _forward(self, run: Run, params: dict[str, Array], out: Array) -> tuple[Array, list[dict[str, Any]]]:
         """Scores (N, C) of inputs (N, D), and the caches of each layer by what made them."""
@@ -186,12 +202,13 @@ class FullyConnectedNet:
 
     def _regularized(self, run: Run, params: dict[str, Array], loss: Array, grads: dict[str, Array]) -> float:
         """Return the loss with the L2 term, in float64, and add its gradient to that of every weight matrix."""
-        total = backend_of(loss).asarray(number(loss), dtype="float64")
+        backend = backend_of(loss)
+        if loss.dtype != "float64":
+            loss = backend.asarray(number(loss), dtype="float64")
         for i in range(1, self.num_layers + 1):
             w = params[f"W{i}"].reshape(-1)
-            flat = grads[f"W{i}"].reshape(-1)
-            run(F.l2_penalty, w, self.reg, total, flat, array_module(w).empty_like(w))
-        return number(total)
+            run(F.l2_penalty, w, self.reg, loss, grads[f"W{i}"].reshape(-1), backend.xp.empty_like(w))
+        return float(backend.to_numpy(loss))
 
     def to_fcnet(self, device: str = "auto") -> fcnet.FullyConnectedNet:
         """Return a copy as fcnet's own network, which trains on either device and is fast.
