@@ -129,9 +129,9 @@ class Columns:
         if (at := place_of(text)) is not None and -len(self.names) <= at < len(self.names):
             return self.names[at]
         near = alike(text, self.names, most=1) if len(self.names) <= 2000 else []
-        told = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
+        remedy = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
         raise ValueError(
-            f"{self.begin}{argument}: expected one of {listed(self.names)}{self.unnamed}; got {shown(text)}{told}"
+            f"{self.begin}{argument}: expected one of {listed(self.names)}{self.unnamed}; got {shown(text)}{remedy}"
         )
 
     @property
