@@ -1,6 +1,6 @@
-"""Layers: parameter names and hyperparameters, tied to the functions of `fcnet.functional`. No formula, no cache.
+"""Layers: parameter names and hyperparameters, and which functions of `fcnet.functional` they call. No formulas here.
 
-A layer makes its calls through `run` (`fcnet.backends.step`), so the same lines serve a call and a recorded step.
+A layer makes its calls through `run` (`fcnet.backends.step`), so the same code makes a step or records it.
 Shapes: N batch, D features in, M features out.
 """
 
@@ -176,7 +176,7 @@ class Hidden:
             x,
             w,
             need_dx=need_dx,
-            # Two buffers in turn: the layer above wrote into the other one, which dz may still occupy.
+            # Two buffers in turn: the layer above has written to the other one, where dz may still lie.
             dx=run.scratch(i % 2, x) if need_dx else None,
             dw=grads[f"W{i}"],
             **self.products,
@@ -185,7 +185,7 @@ class Hidden:
 
 
 def hidden_activations(activation: Any, maxout_pieces: Any, layers: int) -> list[str]:
-    """Return the activation of each hidden layer, as the functions know it: "maxout:3" for maxout of 3 pieces.
+    """Return the name of each hidden layer's activation, "maxout:3" for maxout of 3 pieces.
 
     Raises:
         ValueError, TypeError: an unknown name, a list of another length, pieces without maxout or fewer than 2.
