@@ -8,7 +8,7 @@ from typing import Any
 
 from fcnet.data import Dataset, inputs
 from fcnet.data import load as load_dataset
-from fcnet.data.folds import all_rows
+from fcnet.data.folds import all_rows, check_folds
 from fcnet.data.table import TableChoices
 from fcnet.errors import counted, unknown
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet, load
@@ -46,7 +46,10 @@ def load_data(options: TrainOptions) -> Dataset:
     if options.loss == "bce":
         choices = TableChoices.of(**said)
         inputs.check_probabilities(options.data, options.target, (y for _, y in dataset.splits().values()), choices)
-    return dataset if options.cv is None else all_rows(dataset)
+    if options.cv is None:
+        return dataset
+    check_folds(dataset, options.cv)
+    return all_rows(dataset)
 
 
 def make_solver(

@@ -147,14 +147,24 @@ def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, 
         raise ValueError(f"{name}: expected labels of 0 and 1, or probabilities between, got {y.ravel()[bad]}")
 
 
-def check_weights(name: str, weights: Array, count: int) -> None:
-    """`count` weights of samples, (count,), finite and not negative. Raises TypeError or ValueError."""
+def check_weights(name: str, weights: Array, count: int, dtype: Any) -> None:
+    """`count` weights of samples, (count,), finite, not negative, not lost in `dtype`. Raises TypeError or ValueError.
+
+    Weights of 0 are none of those that are lost.
+    """
     if not hasattr(weights, "dtype") or getattr(weights, "shape", None) != (count,) or weights.dtype.kind not in "fiub":
         got = f"{weights.dtype} {weights.shape}" if hasattr(weights, "dtype") else type(weights).__name__
         raise ValueError(f"{name}: expected an array of {counted(count, 'number')}, one for each sample, got {got}")
     check_finite(name, weights)
     if isinstance(weights, np.ndarray) and weights.min() < 0:
         raise ValueError(f"{name}: expected weights of 0 or more, got {weights.min()}")
+    if isinstance(weights, np.ndarray):
+        largest, held = float(weights.max()), np.finfo(dtype)
+        if largest and not held.tiny <= largest <= held.max:
+            raise ValueError(
+                f"{name}: expected weights that {dtype} can hold, {held.tiny:.2g} to {held.max:.2g}, got {largest:g} "
+                "as the largest; divide them by their mean"
+            )
 
 
 def positive_int(name: str, value: object) -> int:

@@ -20,6 +20,16 @@ def all_rows(data: Dataset, seed: int = 0) -> Dataset:
     return _parts(data, X, y, np.arange(len(y)), None, seed)
 
 
+def check_folds(data: Dataset, count: int) -> None:
+    """There are 2 folds or more, and a row of a class with several for each. Raises ValueError."""
+    strata = _strata(data, np.concatenate([y for _, y in data.splits().values()]))
+    if count < 2 or min(map(len, stratified_folds(strata, count))) == 0:
+        raise ValueError(
+            f"cv: expected 2 or more folds, and a row for each; got {count} with {counted(len(strata), 'row')}; "
+            "give another number"
+        )
+
+
 def folds(data: Dataset, count: int, seed: int = 0) -> Iterator[Dataset]:
     """Give data sets of the rows of all parts, each with another share of them as its test part.
 
@@ -29,12 +39,8 @@ def folds(data: Dataset, count: int, seed: int = 0) -> Iterator[Dataset]:
         ValueError: fewer than 2 folds, or more than there are rows for.
     """
     X, y = _together(data)
+    check_folds(data, count)
     tests = stratified_folds(_strata(data, y), count, seed)
-    if count < 2 or min(map(len, tests)) == 0:
-        raise ValueError(
-            f"cv: expected 2 or more folds, and a row for each; got {count} with {counted(len(y), 'row')}; "
-            "give another number"
-        )
     for rows in tests:
         yield _parts(data, X, y, np.setdiff1d(np.arange(len(y)), rows), rows, seed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -99,7 +100,12 @@ def load(
     path = Path(name).expanduser()
     is_table = key not in catalogue.NAMES and is_table_file(path)
     if key not in catalogue.NAMES and not is_table and path.suffix.lower() != ".npz" and not (key and path.exists()):
-        raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv"])
+        there = [
+            str(found)
+            for found in sorted(path.parent.glob(f"{glob.escape(path.name)}.*") if key else ())
+            if is_table_file(found) or found.suffix.lower() == ".npz"
+        ]
+        raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv", *there[:1]])
     given: list[tuple[str, Any]] = [
         ("target", target),
         ("header", header),
