@@ -19,6 +19,13 @@ def keep_threshold(keep_ratio: float) -> int:
     return max(1, round(keep_ratio * STEPS))
 
 
+class GatedCache(NamedTuple):
+    """Of out = x σ(h(x)): steepness = x h'(x) and gate = σ(h(x)), like x."""
+
+    steepness: Array
+    gate: Array
+
+
 class NormCache(NamedTuple):
     """What the backward pass of a normalisation needs, and buffers that a repeated forward pass reuses.
 

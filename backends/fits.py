@@ -20,6 +20,9 @@ class Layout(Protocol):
     def integers(self, *arrays: Any) -> bool:
         """Whether these are contiguous int64 vectors."""
 
+    def activates(self, activation: str, z: Any) -> bool:
+        """Whether a layer without normalisation has a kernel for this activation, other than ReLU, of such a z."""
+
 
 def given(*arrays: Array | None) -> list[Array]:
     """Return those that are there."""
@@ -62,14 +65,17 @@ def record_step(on: Layout, losses: Array, counters: Array, increments: Array, l
     return losses.ndim == 1 and on.floats(losses, loss) and on.integers(counters, increments)
 
 
-# Fused hidden layers: kernels act on ReLU, whose output holds all that its backward pass needs.
+# Fused hidden layers: most kernels act on ReLU, whose output holds all that its backward pass needs.
 
 
 def bias_activation_dropout_forward(
     on: Layout, z: Array, b: Array, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *,
     hidden: Array | None = None, out: Array | None = None, cache: HiddenCache | None = None,
 ) -> bool:  # fmt: skip
-    return _relu(on, activation, cache, z, b, hidden, out)
+    if activation == "relu":
+        return _relu(on, activation, cache, z, b, hidden, out)
+    arrays = given(b, hidden, out) + _arrays_of(cache)
+    return z.ndim == 2 and on.activates(activation, z) and on.floats(z, *arrays)
 
 
 def batchnorm_activation_dropout_forward(
@@ -95,11 +101,22 @@ def _relu(on: Layout, activation: str, cache: HiddenCache | None, z: Array, *oth
 
 def activation_dropout_backward(on: Layout, dout: Array, cache: HiddenCache, **grads: Array | None) -> bool:
     """Whether a kernel serves the backward pass of a fused hidden layer, with or without normalisation."""
-    if cache.activation != "relu" or cache.needs_mask or cache.hidden.ndim != 2:
+    if cache.hidden.ndim != 2:
+        return False
+    if cache.activation != "relu":
+        if cache.norm is not None or not on.activates(cache.activation, cache.hidden):
+            return False
+    elif cache.needs_mask:
         return False
     # dout is read only, once, so it may lie as it likes.
     return dout.dtype == cache.hidden.dtype and on.floats(*_arrays_of(cache), *given(*grads.values()))
 
 
 def _arrays_of(cache: HiddenCache | None) -> list[Array]:
-    return [] if cache is None else [cache.hidden, *given(*(cache.norm or ()))]
+    if cache is None:
+        return []
+    arrays = [cache.hidden, *given(*(cache.norm or ()))]
+    if cache.activation == "relu":
+        return arrays
+    kept = cache.activation_cache
+    return [*arrays, *(kept if isinstance(kept, tuple) else (kept,)), *([cache.mask] if cache.needs_mask else [])]

@@ -34,18 +34,20 @@ def run(
     add: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
     failed: Callable[[report.Row], bool] = lambda row: row.get("kind") in FAILED,
     threads: int | None = None,
+    last: Callable[[report.Record], str] | None = None,
 ) -> int:
     """Read the options, measure, print the table and write the files that `--json` asks for.
 
     Args:
-        plan: checks the options and returns what measures; a ValueError or an OSError in it is a bad option.
+        plan: checks the options and returns what measures; a ValueError or an OSError in it is a bad option. A
+            KeyboardInterrupt of what measures may say what was written.
         add: the command's own options, before those that all share.
         failed: whether a row of the record lets the command fail.
-        threads: of each contender, by default; None: all cores.
+        threads: of each contender, by default; None: all cores. last: what the last line says, if there is to be one.
 
     Returns:
         The exit code: 0 all measured (but what is not installed); 1 something was refused, failed or crashed; 2 bad
-        options; 130 interrupted.
+        options; 130 interrupted, with nothing written, or what a record that has "interrupted" holds.
     """
     parser = Parser(prog=f"benchmarks.{name}", description=about, allow_abbrev=False)
     add(parser)
@@ -60,13 +62,18 @@ def run(
     try:
         with stopped_cleanly():
             record = measure()
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; nothing written", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"{parser.prog}: interrupted; {error if error.args else 'nothing written'}", file=sys.stderr)
         return 130
     table = markdown(record)
     print(table)
     if options.json is not None:
         print("wrote", ", ".join(map(short, write(record, options.json, table, picture))))
+    if record.get("interrupted"):
+        print(f"{parser.prog}: interrupted; what was measured by then is kept", file=sys.stderr)
+        return 130
+    if last is not None:
+        print(last(record))
     return int(any(map(failed, record["rows"])))
 
 

@@ -1,7 +1,8 @@
 """fcnet's defaults beside others' on real tables: `python -m benchmarks.tables --json FILE`.
 
 Accuracy or R² and the time of `fit`, of fcnet's estimators, scikit-learn's MLP and linear models in the pipeline that
-their users write, and boosted trees, all with their defaults, on the same splits, in turns.
+their users write, and boosted trees, all with their defaults, on the same splits, in turns. With --json, what was
+measured so far lies in FILE.part from table to table, and the same command goes on from there after an interruption.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
+import json
 import math
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,9 +26,10 @@ import numpy as np
 from benchmarks import command
 from benchmarks.command import describe, say
 from benchmarks.pictures import mark, new_figure, time_text, to_png
-from benchmarks.report import Record, Row, heading, table
+from benchmarks.report import Record, Row, heading, table, to_json
 from benchmarks.table_contenders import CATBOOST_ITERATIONS, CONTENDERS, Make
 from benchmarks.table_sets import TABLES, Table
+from fcnet.files import write_atomically
 
 US, PEER, TREES = "fcnet", "MLP pipeline", "HistGradientBoosting"
 SHARE = 12 / 14  # of the tables on which fcnet is to be as good and as fast as the peer
@@ -130,13 +134,27 @@ def rotated(names: list[str], turn: int) -> list[str]:
 
 
 def measure(
-    tables: Mapping[str, Callable[[], Table]], contenders: Mapping[str, Make], most: int, count: int, threads: int
+    tables: Mapping[str, Callable[[], Table]],
+    contenders: Mapping[str, Make],
+    most: int,
+    count: int,
+    threads: int,
+    rows: Sequence[Row] = (),
+    keep: Callable[[list[Row]], None] = lambda rows: None,
 ) -> list[Row]:
-    """Return the rows of all tables, a line of progress for each."""
-    rows: list[Row] = []
+    """Return the rows of all tables, a line of progress for each.
+
+    Args:
+        rows: of tables that were measured before. keep: is given all rows so far after each table.
+    """
+    rows = list(rows)
+    before = {row["table"] for row in rows}
     with limited(threads):
         warm_up(contenders, threads)
         for at, (name, load) in enumerate(tables.items(), 1):
+            if name in before:
+                say(f"[{at}/{len(tables)}] {name}: measured before")
+                continue
             start = time.perf_counter()
             try:
                 found = load()
@@ -152,7 +170,39 @@ def measure(
                 f"{row['contender']} {row['refused'] if 'refused' in row else _score(row)}" for row in some
             )
             say(f"[{at}/{len(tables)}] {name}, {time.perf_counter() - start:.0f} s: {told}")
+            keep(rows)
     return rows
+
+
+class Kept:
+    """What was measured so far, in a file beside the record: FILE.part."""
+
+    def __init__(self, path: Path | None, head: Record) -> None:
+        """`path` of the record, or None for one that is not kept; `head`: what all its rows are measured with."""
+        self.path = None if path is None else path.with_name(f"{path.name}.part")
+        self.head = head
+
+    def rows(self) -> list[Row]:
+        """Return the rows there, if they are of the same code, versions and options."""
+        if self.path is None or not self.path.is_file():
+            return []
+        found = json.loads(self.path.read_text("utf-8"))
+        same = ("commit", "versions", "splits", "most_rows", "threads")
+        if found["dirty"] or self.head["dirty"] or any(found[name] != self.head[name] for name in same):
+            say(f"{command.short(self.path)} is of other code, versions or options, and is measured anew")
+            return []
+        say(f"{command.short(self.path)} is gone on from")
+        return found["rows"]
+
+    def write(self, rows: list[Row]) -> None:
+        """Write them, in the place of those before."""
+        if self.path is not None:
+            write_atomically(self.path, to_json({**self.head, "rows": rows}))
+
+    def remove(self) -> None:
+        """Remove the file, after all were measured."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -197,51 +247,140 @@ def time_ratio(ours: Row, theirs: Row) -> float:
     return float(np.median(np.divide(ours["seconds"], theirs["seconds"])))
 
 
+class Goals:
+    """The three goals: as good as the peer, near the trees in the mean, not slower than the peer.
+
+    Attributes:
+        tables: how many were measured. needed: on how many of them the first goal and the last are to be reached.
+        better, ties, worse, slower: names of tables against the peer; slower ones with the ratio of times.
+        ours, trees: mean scores of the tables that both have, or NaN. refused: names of tables not compared.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        found = by_table(rows)
+        self.tables = len(found)
+        self.needed = math.ceil(SHARE * self.tables - 1e-9)
+        kinds: dict[str, list[str]] = {"better": [], "tie": [], "worse": []}
+        self.slower: dict[str, float] = {}
+        self.refused: list[str] = []
+        scores: list[tuple[float, float]] = []
+        for name, row in found.items():
+            ours, peer, trees = (row.get(who, {}) for who in (US, PEER, TREES))
+            if "scores" in ours and "scores" in peer:
+                kinds[against(ours, peer)[0]].append(name)
+                if time_ratio(ours, peer) > 1:
+                    self.slower[name] = time_ratio(ours, peer)
+            else:
+                self.refused.append(name)
+            if "scores" in ours and "scores" in trees:
+                scores.append((float(np.mean(ours["scores"])), float(np.mean(trees["scores"]))))
+        self.better, self.ties, self.worse = kinds.values()
+        self.ours, self.trees = np.mean(scores, axis=0).tolist() if scores else (math.nan, math.nan)
+
+    @property
+    def good(self) -> int:
+        """On how many tables it is as good as the peer."""
+        return len(self.better) + len(self.ties)
+
+    @property
+    def faster(self) -> int:
+        """On how many tables it is not slower than the peer."""
+        return self.tables - len(self.refused) - len(self.slower)
+
+    @property
+    def reached(self) -> tuple[str, str, str]:
+        """ "reached" or "missed", for each goal."""
+        each = self.good >= self.needed, self.ours >= WITHIN * self.trees, self.faster >= self.needed
+        good, mean, fast = ("reached" if one else "missed" for one in each)
+        return good, mean, fast
+
+
 def verdicts(rows: Sequence[Row]) -> list[str]:
     """Return a line for each of the three goals, with what lost."""
-    found = by_table(rows)
-    if not found:
+    goals = Goals(rows)
+    if not goals.tables:
         return ["No table was measured."]
-    needed = math.ceil(SHARE * len(found) - 1e-9)
-    lines = []
-    kinds: dict[str, list[str]] = {"better": [], "tie": [], "worse": []}
-    slower, refused, faster = [], [], 0
-    scores: list[tuple[float, float]] = []
-    for name, row in found.items():
-        ours, peer, trees = (row.get(who, {}) for who in (US, PEER, TREES))
-        if "scores" in ours and "scores" in peer:
-            kinds[against(ours, peer)[0]].append(name)
-            ratio = time_ratio(ours, peer)
-            faster += ratio <= 1
-            if ratio > 1:
-                slower.append(f"{name} ({ratio:.2f}×)")
-        else:
-            refused.append(name)
-        if "scores" in ours and "scores" in trees:
-            scores.append((float(np.mean(ours["scores"])), float(np.mean(trees["scores"]))))
-    good = len(kinds["better"]) + len(kinds["tie"])
-    lines.append(
-        f"At least as good as the {PEER} (one standard error of the paired differences counts as a tie): {good} of "
-        f"{len(found)} ({len(kinds['better'])} better, {len(kinds['tie'])} ties); goal {needed}: "
-        f"{_verdict(good >= needed)}. Worse: {', '.join(kinds['worse']) or 'none'}."
-    )
-    if scores:
-        ours_mean, trees_mean = np.mean(scores, axis=0)
-        lines.append(
-            f"Mean score over {len(scores)} tables: {ours_mean:.4f}, {TREES} {trees_mean:.4f}, "
-            f"{ours_mean / trees_mean - 1:+.1%}; goal {WITHIN - 1:+.0%}: {_verdict(ours_mean >= WITHIN * trees_mean)}."
-        )
-    lines.append(
-        f"Fit not slower than the {PEER}'s: {faster} of {len(found)}; goal {needed}: {_verdict(faster >= needed)}. "
-        f"Slower: {', '.join(slower) or 'none'}."
-    )
-    if refused:
-        lines.append(f"Not compared, because one of the two failed: {', '.join(refused)}.")
+    good, mean, fast = goals.reached
+    slower = ", ".join(f"{name} ({ratio:.2f}×)" for name, ratio in goals.slower.items())
+    lines = [
+        f"At least as good as the {PEER} (one standard error of the paired differences counts as a tie): {goals.good} "
+        f"of {goals.tables} ({len(goals.better)} better, {len(goals.ties)} ties); goal {goals.needed}: {good}. Worse: "
+        f"{', '.join(goals.worse) or 'none'}.",
+        f"Mean score: {goals.ours:.4f}, {TREES} {goals.trees:.4f}, {goals.ours / goals.trees - 1:+.1%}; goal "
+        f"{WITHIN - 1:+.0%}: {mean}.",
+        f"Fit not slower than the {PEER}'s: {goals.faster} of {goals.tables}; goal {goals.needed}: {fast}. Slower: "
+        f"{slower or 'none'}.",
+    ]
+    if goals.refused:
+        lines.append(f"Not compared, because one of the two failed: {', '.join(goals.refused)}.")
     return lines
 
 
-def _verdict(reached: bool) -> str:
-    return "reached" if reached else "missed"
+def last_line(rows: Sequence[Row]) -> str:
+    """Return the goals in one line."""
+    goals = Goals(rows)
+    good, mean, fast = goals.reached
+    return (
+        f"goals: as good on {goals.good} of {goals.tables} ({goals.needed} needed: {good}); mean "
+        f"{goals.ours / goals.trees - 1:+.1%} of {TREES} (-2% allowed: {mean}); not slower on {goals.faster} of "
+        f"{goals.tables} ({goals.needed} needed: {fast})"
+    )
+
+
+def readme(record: Record) -> list[str]:
+    """Return the lines that README has of a record, between `MARKS`."""
+    rows, goals = record["rows"], Goals(record["rows"])
+    n, needed = goals.tables, goals.needed
+    good, mean, fast = goals.reached
+    lines = [
+        f"| Goal, on {n} tables ({record['date']}, commit {(record['commit'] or 'unknown')[:7]}) | Found | |",
+        "|---|---|---|",
+        f"| as good as the MLP pipeline, or within one standard error of the paired differences: on {needed} | "
+        f"{goals.good}: {len(goals.better)} better, {len(goals.ties)} ties | {good} |",
+        f"| within 2 % of {TREES} in the mean of the scores | {goals.ours:.3f} and {goals.trees:.3f}: "
+        f"{goals.ours / goals.trees - 1:+.1%} | {mean} |",
+        f"| `fit` not slower than the MLP pipeline's, compilation apart: on {needed} | {goals.faster} | {fast} |",
+    ]
+    found = by_table(rows)
+    lost = [f"{name} ({_pair(found[name], PEER)})" for name in goals.worse]
+    trees = [
+        f"{name} ({_pair(row, TREES)})"
+        for name, row in found.items()
+        if "scores" in row.get(US, {}) and "scores" in row.get(TREES, {}) and against(row[US], row[TREES])[0] == "worse"
+    ]
+    slower = [f"{name} ({ratio:.2f} times its time)" for name, ratio in goals.slower.items()]
+    told = [
+        f"Worse than the pipeline: {_listed(lost)}.",
+        f"Slower: {_listed(slower)}.",
+        f"Worse than boosted trees: {_listed(trees)}.",
+    ]
+    return [*lines, "", *told]
+
+
+#: Around what README has of the record.
+MARKS = "<!-- benchmarks.tables -->", "<!-- end of benchmarks.tables -->"
+
+
+def write_readme(path: Path, record: Record) -> None:
+    """Put the lines of a record between the marks of a text.
+
+    Raises:
+        ValueError: it has no such marks.
+    """
+    text = path.read_text("utf-8")
+    before, first, rest = text.partition(MARKS[0])
+    _, last, after = rest.partition(MARKS[1])
+    if not (first and last):
+        raise ValueError(f"{path}: expected the lines {MARKS[0]} and {MARKS[1]}; put them where the table belongs")
+    write_atomically(path, "\n".join([f"{before}{first}", *readme(record), f"{last}{after}"]))
+
+
+def _pair(row: Mapping[str, Row], other: str) -> str:
+    return f"{_score(row[US])}, theirs {_score(row[other])}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def markdown(record: Record) -> str:
@@ -340,6 +479,12 @@ def versions() -> dict[str, str]:
 
 
 def _plan(options: argparse.Namespace) -> Callable[[], Record]:
+    if options.readme is not None:
+        if options.json is None:
+            raise ValueError("--readme: expected a record, with --json FILE, got none")
+        record = json.loads(options.json.read_text("utf-8"))
+        write_readme(options.readme, record)
+        return lambda: record
     default = QUICK_TABLES if options.quick else tuple(TABLES)
     given = default if options.tables is None else command.names(options.tables)
     tables = {name: TABLES[name] for name in command.chosen("--tables", given, list(TABLES))}
@@ -347,18 +492,40 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
 
     def measured() -> Record:
         head = describe("cpu", options.threads) | {"versions": versions(), "splits": count, "most_rows": most}
-        return head | {"rows": measure(tables, CONTENDERS, most, count, options.threads)}
+        kept = Kept(options.json, head)
+        try:
+            rows = measure(tables, CONTENDERS, most, count, options.threads, kept.rows(), kept.write)
+        except KeyboardInterrupt as error:
+            if kept.path is None or not kept.path.is_file():
+                raise
+            path = command.short(kept.path)
+            raise KeyboardInterrupt(f"{path} has what was measured; the same command goes on from there") from error
+        kept.remove()
+        return head | {"rows": rows}
 
     return measured
 
 
 def _add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tables", metavar="LIST", help=f"some of {','.join(TABLES)}; default: all")
+    parser.add_argument(
+        "--readme", type=Path, metavar="FILE", help="measure nothing: write there what it shows of the record --json"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, as `command.run` says."""
-    return command.run("tables", __doc__, arguments, _plan, markdown, picture=picture, add=_add, threads=1)
+    return command.run(
+        "tables",
+        __doc__,
+        arguments,
+        _plan,
+        markdown,
+        picture=picture,
+        add=_add,
+        threads=1,
+        last=lambda record: last_line(record["rows"]),
+    )
 
 
 if __name__ == "__main__":

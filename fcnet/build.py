@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from fcnet.data import Dataset, inputs
-from fcnet.data import load as load_dataset
-from fcnet.data.folds import all_rows, check_folds
-from fcnet.data.table import TableChoices
+from fcnet.data.folds import all_rows
+from fcnet.data.labelled_table import LabelledTable
+from fcnet.data.loading import load_rows as load_dataset
+from fcnet.data.table import TableChoices, is_table_file
 from fcnet.errors import counted, unknown
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet, load
 from fcnet.nn.objective import kind_of_targets
@@ -30,7 +30,30 @@ from fcnet.training.solver import Solver
 
 
 def load_data(options: TrainOptions) -> Dataset:
-    """Return the data set that the options name; the name of a file becomes its whole path."""
+    """Return the data set that the options name, with `cv` that of all rows."""
+    return data_of(options, load_rows(options))
+
+
+def data_of(options: TrainOptions, rows: Dataset | LabelledTable) -> Dataset:
+    """Return what is trained on, of what `load_rows` returned."""
+    if isinstance(rows, Dataset):
+        dataset = rows if options.cv is None else all_rows(rows)
+    else:
+        dataset = rows.split(seed=0) if options.cv is None else all_rows(rows)
+        rows.tell(dataset)
+    if options.loss == "bce":
+        choices, plan = _choices(options), None if isinstance(rows, Dataset) else rows.plan
+        inputs.check_probabilities(
+            options.data, options.target, (y for _, y in dataset.splits().values()), choices, plan
+        )
+    return dataset
+
+
+def load_rows(options: TrainOptions) -> Dataset | LabelledTable:
+    """Return the data set that the options name, or the table before anything is learned from its columns.
+
+    The name of a file becomes its whole path. With `from_`, a table's columns become what they are to that run.
+    """
     if inputs.is_file(options.data) and Path(options.data).is_file():
         options.data = str(Path(options.data).resolve())  # so that the run can be made again from anywhere
     targets = None if options.loss is None else kind_of_targets(options.loss)
@@ -39,17 +62,28 @@ def load_data(options: TrainOptions) -> Dataset:
             f"loss and data: expected a table or an .npz file of numbers to predict with loss {options.loss!r}, "
             f"got {options.data}, which has classes"
         )
-    said: dict[str, Any] = {
-        name: getattr(options, name) for name in ("header", "sep", "decimal", "missing", "drop", "only", "ordinal")
-    }
-    dataset = load_dataset(options.data, options.data_dir, options.target, targets=targets, **said)
-    if options.loss == "bce":
-        choices = TableChoices.of(**said)
-        inputs.check_probabilities(options.data, options.target, (y for _, y in dataset.splits().values()), choices)
-    if options.cv is None:
-        return dataset
-    check_folds(dataset, options.cv)
-    return all_rows(dataset)
+    choices, plan = _choices(options), None
+    if options.from_ is not None and is_table_file(Path(options.data)):
+        plan = load(str(options.from_), device="cpu").plan
+    given = [name for name in choices.given if name != "sep"]
+    if plan is not None and given:
+        raise ValueError(
+            f"{given[0]} and from_: expected one of them, for the run to start from says what becomes of a table's "
+            f"columns, got {given[0]}={getattr(options, given[0])!r}; leave it out"
+        )
+    found = load_dataset(options.data, options.data_dir, options.target, 0, targets, choices, plan)
+    if plan is not None and isinstance(found, LabelledTable):
+        for column in plan.used:
+            if column.name in found.targets:
+                raise ValueError(
+                    f"target and from_: expected a column that is no input of the run to start from, got {column.name}"
+                )
+    return found
+
+
+def _choices(options: TrainOptions) -> TableChoices:
+    names = ("header", "sep", "decimal", "missing", "drop", "only", "ordinal")
+    return TableChoices.of(**{name: getattr(options, name) for name in names})
 
 
 def make_solver(

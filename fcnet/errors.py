@@ -66,6 +66,11 @@ def shown(value: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
+def cut(text: str, most: int = 60) -> str:
+    """Return a text for a message, its end left out where it is long."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
     """Return a number of things; `nouns` is the plural where that is not `noun` with an s.
 
@@ -126,8 +131,8 @@ def unknown(
     meant = meant or next((name for name in ELSEWHERE.get("".join(_words(str(got))), ()) if name in names), str(got))
     near = [repr(name) for name in alike(meant, names, most=1 if see is None else 3)]
     hint = f"; did you mean {either(near)}?" if near else ""
-    expected = f"one of {', '.join(names)}" if see is None else f"an option that {see} lists"
-    return ValueError(f"{argument}: expected {expected}; got {got!r}{hint}")
+    expected = f"one of {', '.join(map(cut, names))}" if see is None else f"an option that {see} lists"
+    return ValueError(f"{argument}: expected {expected}; got {shown(got)}{hint}")
 
 
 #: What other libraries call what fcnet has under these names, of which a message suggests the one that fits.

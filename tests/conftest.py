@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import zlib
 from contextlib import contextmanager
 
@@ -24,6 +26,9 @@ GUARD = GuardBackend()
 
 def pytest_configure(config):
     select.keep(GUARD)
+    # Some hundred processes are started: without files of bytecode each would compile fcnet, a third of the whole time.
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # What a script starts in the background is deaf to Ctrl-C, and so is what it starts: tests of Ctrl-C would hang.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

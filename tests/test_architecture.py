@@ -64,10 +64,15 @@ def part(path):
     return "backends" if path in BACKENDS else path.relative_to(ROOT / "fcnet").parts[0].split(".")[0]
 
 
+@functools.cache
 def imports(module):
     """(full name, node) of each module imported anywhere in a file, for the type checker's sake too; `from a import b`
     gives a.b.
     """
+    return list(_imports(module))
+
+
+def _imports(module):
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -88,6 +93,7 @@ def files_by_name():
     return found
 
 
+@functools.cache
 def arrows():
     """File -> (line, file) of whatever it imports of fcnet, in functions and for the type checker's sake too."""
     files = files_by_name()
@@ -103,16 +109,13 @@ def arrows():
     return found
 
 
-ARROWS = arrows()
-
-
 def test_every_room_has_its_place():
     assert {part(path) for path in FCNET + BACKENDS} == set(ROOMS)
 
 
-@for_each(sorted(ARROWS))
+@for_each(sorted(files_by_name().values()))
 def test_imports_go_one_way(path):
-    for line, there in sorted(ARROWS[path]):
+    for line, there in sorted(arrows()[path]):
         here, room = part(path), part(there)
         up = here != room and ROOMS.index(here) < ROOMS.index(room)
         assert not up, f"line {line}: fcnet.{here} must not import {relative(there)}"
@@ -125,13 +128,13 @@ def test_no_file_imports_itself_by_way_of_others():
     def follow(path):
         assert path not in above, " -> ".join(map(relative, [*above[above.index(path) :], path]))
         above.append(path)
-        for _, there in ARROWS[path]:
+        for _, there in arrows()[path]:
             if there not in done:
                 follow(there)
         done.add(above.pop())
 
     done = set()
-    for path in ARROWS:
+    for path in arrows():
         follow(path)
 
 

@@ -1,4 +1,4 @@
-"""Affine layers over shared-out products; names and signatures of `fcnet.functional.affine`. Float32 only."""
+"""The Numba kernels of affine layers, as `fcnet.functional.affine` defines them; float32, products on all threads."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _multiply = product.multiply.compiled
 
 @Jit
 def _affine(x, w, b, out, task, shared, scratch, num_threads):
+    # out = x W + b
     _multiply(x, w, out, False, False, task, shared, scratch, num_threads)
     rows, width = out.shape
     for n in range(rows):
@@ -37,6 +38,7 @@ def _thunk_affine(record, shared, scratch, num_threads):
 
 @Jit
 def _backward(dout, x, w, dx, dw, db, need_dx, need_db, task, shared, scratch, num_threads):
+    # dW = xᵀ dout; dx = dout Wᵀ; db = Σ_n dout
     _multiply(x, dout, dw, True, False, task, shared, scratch, num_threads)
     if need_dx:
         _multiply(dout, w, dx, False, True, task, shared, scratch, num_threads)

@@ -1,4 +1,4 @@
-"""The start and the end of a step; names and signatures of `fcnet.functional.batch`."""
+"""The Numba kernels of the start and the end of a step, as `fcnet.functional.batch` defines them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from fcnet.backends.device import Kernel
 
 _run_pieces = pool.run_pieces.compiled
 
-WORTH = 100_000  # bytes: less is gathered by one thread
+WORTH = 100_000  # bytes of a batch from which on several threads gather it
 
-# The job in the shared words, counted from pool.JOB: addresses, bytes of a row, rows of the data, the batch, a piece;
-# where bytes become numbers, the addresses of shift and scale, too.
+# The job in the shared words, as offsets from pool.JOB: the addresses of data, row numbers and batch; bytes of a row;
+# rows of the data, of the batch and of a piece; where bytes become numbers, the addresses of shift and scale, too.
 DATA, ROWS, BATCH, BYTES, COUNT, WANTED, LENGTH, SHIFT, SCALE = range(9)
 
 
 @pool.Task
 def _rows(shared, piece, scratch):
+    # batch[i] = data[rows[i]], for the i of this piece
     job = shared + 8 * pool.JOB
     data, rows, batch = pool.load(job + 8 * DATA), pool.load(job + 8 * ROWS), pool.load(job + 8 * BATCH)
     size, last = pool.load(job + 8 * BYTES), pool.load(job + 8 * COUNT) - 1
     length = pool.load(job + 8 * LENGTH)
     begin = piece * length
     for i in range(begin, min(begin + length, pool.load(job + 8 * WANTED))):
-        row = min(max(pool.load(rows + 8 * i), 0), last)  # as "clip" does in the reference: never outside the data
+        row = min(max(pool.load(rows + 8 * i), 0), last)  # clipped as in the reference: never outside the data
         pool.copy(data + row * size, batch + i * size, size)
 
 
 @Jit
 def _gather(data, rows, batch, task, shared, scratch, num_threads):
     job = pool.JOB
-    size = batch.nbytes // rows.size  # not the stride, which means nothing where there is one row
+    size = batch.nbytes // rows.size  # not the stride, which is arbitrary for a single row
     share = -(-rows.size // num_threads)
     shared[pool.TASK] = task
     shared[job + DATA], shared[job + ROWS], shared[job + BATCH] = data.ctypes.data, rows.ctypes.data, batch.ctypes.data
@@ -53,6 +54,7 @@ def _gather_alone(data, rows, batch, count, size):
 
 @compiled
 def _take(data, rows, batch, count, size):
+    # batch[i] = data[rows[i]]; `count` rows of `size` bytes
     for i in range(rows.size):
         pool.copy(data + min(max(rows[i], 0), count - 1) * size, batch + i * size, size)
 
@@ -64,12 +66,14 @@ def _thunk_gather(record, shared, scratch, num_threads):
 
 @compiled
 def _scale_row(x, shift, scale, out):
+    # out = (x - shift) scale
     for d in range(x.size):
         out[d] = (shift.dtype.type(x[d]) - shift[d]) * scale[d]
 
 
 @compiled
 def _take_scaled(data, rows, shift, scale, batch, count):
+    # batch[i] = (data[rows[i]] - shift) scale; data: bytes
     width = shift.size
     for i in range(rows.size):
         row = min(max(rows[i], 0), count - 1)
@@ -115,6 +119,7 @@ def _scaled(data, rows, shift, scale, batch, task, shared, scratch, num_threads)
 
 @Jit
 def _batch_rows(order, cursor, rows):
+    # rows = order[cursor : cursor + N]
     start, last = cursor[0], order.size - 1
     for i in range(rows.size):
         rows[i] = order[min(max(start + i, 0), last)]
@@ -130,6 +135,7 @@ def _thunk_batch_rows(record, shared, scratch, num_threads):
 
 @Jit
 def _preprocess(x, shift, scale, out):
+    # out = (x - shift) scale
     for n in range(x.shape[0]):
         for d in range(x.shape[1]):
             out[n, d] = (shift.dtype.type(x[n, d]) - shift[d]) * scale[d]
@@ -137,6 +143,7 @@ def _preprocess(x, shift, scale, out):
 
 @Jit
 def _advance(counters, increments):
+    # counters += increments
     for i in range(counters.size):
         counters[i] += increments[i]
 
@@ -151,6 +158,7 @@ def _thunk_advance(record, shared, scratch, num_threads):
 
 @Jit
 def _record_step(losses, counters, increments, loss):
+    # losses[counters[1]] = loss; counters += increments
     slot = counters[1]
     if 0 <= slot < losses.size:
         losses[slot] = loss[()]
@@ -207,19 +215,19 @@ def record_step(losses, counters, increments, loss):
     return losses
 
 
-def _filled(*arrays: Any) -> bool:
-    """Whether those that are given may be written to."""
+def _writeable(*arrays: Any) -> bool:
+    """Return whether all arrays that are not None may be written to."""
     return all(array is None or array.flags.writeable for array in arrays)
 
 
-_COMPILED = "fd" + np.typecodes["AllInteger"]  # Numba has no other numbers
+_COMPILED = "fd" + np.typecodes["AllInteger"]  # the dtypes that Numba compiles for
 
 
 def _fits_gather(data: Any, rows: Any, *, batch: Any = None) -> bool:
     blocks = [data] if batch is None else [data, batch]
     return (
         all(type(a) is np.ndarray and a.flags.c_contiguous and a.flags.aligned and a.size for a in blocks)
-        and _filled(batch)
+        and _writeable(batch)
         and data.dtype.char in _COMPILED
         and all(a.dtype == data.dtype and a.dtype.isnative and a.ndim <= 2 for a in blocks)
         and is_contiguous_integer(rows)
@@ -234,7 +242,7 @@ def _fits_next_batch(
     given = [] if rows is None else [rows]
     taken = (
         is_contiguous_integer(order, cursor, offsets, *given)
-        and _filled(rows)
+        and _writeable(rows)
         and _fits_gather(y, offsets, batch=targets)
     )
     if shift is None:
@@ -255,11 +263,11 @@ def _fits_preprocess(x: Any, shift: Any, scale: Any, *, out: Any = None) -> bool
 
 
 def _fits_advance(counters: Any, increments: Any) -> bool:
-    return fits.advance(_ON, counters, increments) and _filled(counters)
+    return fits.advance(_ON, counters, increments) and _writeable(counters)
 
 
 def _fits_record_step(losses: Any, counters: Any, increments: Any, loss: Any) -> bool:
-    return fits.record_step(_ON, losses, counters, increments, loss) and _filled(counters)
+    return fits.record_step(_ON, losses, counters, increments, loss) and _writeable(counters)
 
 
 _ON = Layout()

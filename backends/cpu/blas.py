@@ -1,9 +1,9 @@
-"""A private OpenBLAS for our own threads: its single-threaded products, called from compiled code by address.
+"""A private copy of OpenBLAS for our own threads: single-threaded products, called from compiled code.
 
-NumPy's own copy does not serve. Its threads spin for 0.1 s after each product, on the cores that ours need; its number
-of threads is the user's; and the one in NumPy's wheels may choose code for half as wide vectors on a CPU newer than
-its list of models. The package scipy-openblas32 brings a copy of its own, loaded here with one thread and, where the
-CPU has AVX-512, with the code for that.
+NumPy's own copy is not used: its threads spin for 0.1 s after each product, on the cores that ours need; the user
+decides its number of threads; and on a CPU newer than its list of models it may choose code for vectors half as wide.
+The package scipy-openblas32 contains another copy, loaded here with one thread and, where the CPU has AVX-512, with the
+code for that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numba import types
 
 PACKAGE = "scipy_openblas32"
 SYMBOL = "fcnet_sgemm"  # what compiled code calls
-WIDE = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")  # what OpenBLAS's SkylakeX code asks of a CPU
+WIDE = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd")  # required by OpenBLAS's SkylakeX code
 
 _int, _address, _float = types.int32, types.int64, types.float32
 #: cblas_sgemm(order, trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc); pointers as addresses.
@@ -30,11 +30,11 @@ sgemm = types.ExternalFunction(
     SYMBOL,
     types.void(*[_int] * 6, _float, _address, _int, _address, _int, _float, _address, _int),
 )
-ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
+ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112  # CBLAS's enumeration
 
 
 class Blas(NamedTuple):
-    """The library that multiplies: `core` is the code it chose, as in "SkylakeX"."""
+    """The library in use; `core` is the kind of CPU that it chose its code for, such as "SkylakeX"."""
 
     version: str
     core: str
@@ -42,7 +42,7 @@ class Blas(NamedTuple):
 
 @cache
 def loaded() -> Blas | None:
-    """Load the library and make its product known to compiled code; None if the package is not installed.
+    """Load the library, make its product callable from compiled code and describe it; None if it is not installed.
 
     Raises OSError or AttributeError if it is installed and cannot be used.
     """
@@ -74,7 +74,7 @@ def _text(library: ctypes.CDLL, name: str) -> str:
 
 @contextmanager
 def _environment(wanted: Mapping[str, str | None]) -> Iterator[None]:
-    """Set these variables meanwhile (None: unset); the library reads them when it is loaded."""
+    """Set these environment variables within the context (None: unset); the library reads them when it is loaded."""
     before = {name: os.environ.get(name) for name in wanted}
     _put(wanted)
     try:

@@ -153,3 +153,7 @@ class Layout:
 
     floats = staticmethod(is_contiguous_float)
     integers = staticmethod(is_contiguous_integer)
+
+    def activates(self, activation: str, z: Any) -> bool:
+        """Return False: only fused hidden layers have activations."""
+        return False

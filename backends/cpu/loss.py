@@ -1,6 +1,7 @@
-"""Losses with their gradients, one pass over the scores; names, signatures and formulas of `fcnet.functional.loss`.
+"""The Numba kernels of losses with their gradients: one pass over the scores, as `fcnet.functional.loss` defines them.
 
-`weights` has a number for each row, or none. Losses are summed in float64, whatever the scores are.
+Shapes: scores s, dscores and rows of targets t are (N, C), labels y are (N,), weights w are (N,), or (0,) for 1 each.
+The loss is summed in float64, whatever the dtype of the scores.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fcnet.backends.device import Kernel
 LOSSES = ("softmax", "svm", "mse", "bce")
 SOFTMAX, SVM, MSE, BCE = range(len(LOSSES))
 LABELLED = ("softmax", "svm")  # whose targets may be labels
-#: Columns up to which rows of targets are a kernel's: NumPy takes several exponentials at once, and a kernel one.
+#: Columns up to which a kernel is faster than NumPy on rows of targets: NumPy's exponentials are vectorised, ours not.
 MOST = {"softmax": 128, "mse": 1 << 30, "bce": 16}
 
 
@@ -29,10 +30,12 @@ def _weight(weights, n, scores):
 
 @compiled
 def _softmax(scores, y, weights, dscores):
-    # y: labels, or rows of shares.
+    # p = softmax(s); loss = mean_n w_n -Σ_c t_c log p_c; dscores = w_n (p - t) / N; y: labels, or the rows t
+    # log p_c = s_c - peak - log(total), total = Σ_c exp(s_c - peak)
     rows, classes = scores.shape
+    powers = dscores  # exp(s - peak), until the total is known
     per_row = scores.dtype.type(1.0 / rows)
-    mean = 0.0
+    loss_sum = 0.0
     for n in range(rows):
         peak = scores[n, 0]
         for c in range(1, classes):
@@ -40,36 +43,38 @@ def _softmax(scores, y, weights, dscores):
         total = scores.dtype.type(0)
         for c in range(classes):
             power = np.exp(scores[n, c] - peak)
-            dscores[n, c] = power
+            powers[n, c] = power
             total += power
         weight = _weight(weights, n, scores)
         share = per_row * weight
         scale = share / total
         for c in range(classes):
-            dscores[n, c] *= scale
-        mean += weight * np.log(total)
+            dscores[n, c] = powers[n, c] * scale
+        loss_sum += weight * np.log(total)
         if y.ndim == 1:
             label = y[n]
-            if 0 <= label < classes:  # others are a row of zeros to the reference, and no place to write to here
-                mean -= weight * (scores[n, label] - peak)
+            if 0 <= label < classes:  # the reference takes other labels as a row of zeros; here they are out of bounds
+                loss_sum -= weight * (scores[n, label] - peak)
                 dscores[n, label] -= share
         else:
             for c in range(classes):
-                if y[n, c] != 0:  # what has no share adds 0, also at a score of -inf
-                    mean -= weight * (y[n, c] * (scores[n, c] - peak))
+                if y[n, c] != 0:  # a target of 0 adds 0, even at a score of -inf
+                    loss_sum -= weight * (y[n, c] * (scores[n, c] - peak))
                     dscores[n, c] -= share * y[n, c]
-    return mean / rows
+    return loss_sum / rows
 
 
 @compiled
 def _svm(scores, y, weights, dscores):
+    # loss = mean_n w_n Σ_{c ≠ y_n} max(0, margin_c), margin_c = s_c - s_{y_n} + 1
+    # dscores = w_n / N where the margin is positive, minus their sum at c = y_n
     rows, classes = scores.shape
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     count = scores.dtype.type(rows)
-    mean = 0.0
+    loss_sum = 0.0
     for n in range(rows):
         label = y[n]
-        known = 0 <= label < classes  # others are a row of zeros to the reference
+        known = 0 <= label < classes  # the reference takes other labels as a row of zeros
         right = scores[n, label] if known else zero
         weight = _weight(weights, n, scores)
         share = weight / count
@@ -83,16 +88,17 @@ def _svm(scores, y, weights, dscores):
                 violations += one
         if known:
             dscores[n, label] = -(violations * weight) / count
-        mean += weight * hinges
-    return mean / rows
+        loss_sum += weight * hinges
+    return loss_sum / rows
 
 
 @compiled
 def _mse(scores, y, weights, dscores):
+    # loss = mean_n w_n mean_c (s - t)²; dscores = 2 w_n (s - t) / (N C)
     rows, outputs = scores.shape
     twice = scores.dtype.type(2.0 / outputs)
     count = scores.dtype.type(rows)
-    mean = 0.0
+    loss_sum = 0.0
     for n in range(rows):
         weight = _weight(weights, n, scores)
         squares = 0.0
@@ -100,17 +106,19 @@ def _mse(scores, y, weights, dscores):
             error = scores[n, c] - y[n, c]
             squares += np.float64(error) * np.float64(error)  # in float32 it may overflow although the mean does not
             dscores[n, c] = error * twice * weight / count
-        mean += weight * (squares / outputs)
-    return mean / rows
+        loss_sum += weight * (squares / outputs)
+    return loss_sum / rows
 
 
 @compiled
 def _bce(scores, y, weights, dscores):
+    # loss = mean_n w_n mean_c [max(s, 0) - s t + log(1 + e)], e = exp(-|s|); dscores = w_n (σ(s) - t) / (N C)
+    # σ(s) = 1 / (1 + e) for s > 0, else e / (1 + e)
     rows, outputs = scores.shape
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     per_output = scores.dtype.type(1.0 / outputs)
     count = scores.dtype.type(rows)
-    mean = 0.0
+    loss_sum = 0.0
     for n in range(rows):
         weight = _weight(weights, n, scores)
         losses = 0.0
@@ -118,10 +126,10 @@ def _bce(scores, y, weights, dscores):
             score = scores[n, c]
             power = np.exp(-abs(score))
             losses += max(score, zero) - score * y[n, c] + np.log1p(power)
-            on = (one if score > zero else power) / (one + power)
-            dscores[n, c] = (on - y[n, c]) * per_output * weight / count
-        mean += weight * (losses / outputs)
-    return mean / rows
+            sigmoid = (one if score > zero else power) / (one + power)
+            dscores[n, c] = (sigmoid - y[n, c]) * per_output * weight / count
+        loss_sum += weight * (losses / outputs)
+    return loss_sum / rows
 
 
 @Jit
@@ -155,7 +163,7 @@ def _loss(name, scores, y, weights, loss, dscores):
     loss = np.empty((), dtype=scores.dtype) if loss is None else loss
     dscores = np.empty_like(scores) if dscores is None else dscores
     if y.ndim == 1 and y.dtype != np.int64:
-        only_in_python()  # a thunk would go on reading this copy
+        only_in_python()  # a thunk would keep reading this copy
         y = y.astype(np.int64)
     if name == "softmax" and weights is None and y.ndim == 1:
         _softmax_loss(scores, y, loss, dscores)
@@ -187,6 +195,7 @@ def weighted_loss(scores, y, weights, name="softmax", *, loss=None, dscores=None
 
 @Jit
 def _smooth(targets, y, keep, spread):
+    # targets = (1 - ε) t + ε / C, t one-hot; keep = 1 - ε, spread = ε / C
     rows, classes = targets.shape
     for n in range(rows):
         for c in range(classes):
@@ -199,7 +208,7 @@ def smooth_labels(y, num_classes, smoothing, dtype, *, targets=None):
     targets = np.empty((len(y), num_classes), dtype) if targets is None else targets
     real = targets.dtype.type
     if y.dtype != np.int64:
-        only_in_python()  # a thunk would go on reading this copy
+        only_in_python()  # a thunk would keep reading this copy
         y = y.astype(np.int64)
     _smooth(targets, y, real(1 - smoothing), real(smoothing / num_classes))
     return targets

@@ -1,7 +1,7 @@
-"""Optimizer rules, each one pass over the flat buffers; names, signatures and formulas of `fcnet.optim.rules`.
+"""The Numba kernels of update rules, each one pass over the flat buffers, as `fcnet.optim.rules` defines them.
 
-A pass over many parameters is cut into spans that the threads of `pool` share. A rule's arrays are w, dw and up to two
-moments, its scalars are numbers of the dtype of w.
+The threads of `pool` share a pass over many parameters, span by span. A rule's arrays are w, dw and up to two moments;
+its scalars have the dtype of w. Moments are flushed to 0 below the smallest normal number.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_p
 from fcnet.backends.device import Kernel
 from fcnet.backends.rules import RuleKernel, roles_of
 
-SPAN = 8192  # elements that one thread takes at least: some microseconds' work
+SPAN = 8192  # the fewest elements a thread takes: some microseconds' work
 
 _run_pieces = pool.run_pieces.compiled
 
 RULES = ("sgd", "momentum", "rmsprop", "adam", "lion")  # those with a kernel
 SGD, MOMENTUM, RMSPROP, ADAM, LION = range(len(RULES))
 
-# The job in the shared words, counted from pool.JOB: the rule, bytes an element, how many in all and in a span, four
-# addresses, and six scalars as float64, which holds any float32.
+# The job in the shared words, as offsets from pool.JOB: the rule, bytes per element, elements in all and in a span, the
+# addresses of four arrays, and six scalars as float64, which holds any float32.
 RULE, ITEM, COUNT, LENGTH, ARRAYS, SCALARS = 0, 1, 2, 3, 4, 8
 
 
 @compiled
 def _apply(rule, w, dw, m, v, s):
     normal = smallest_normal(w)
-    if rule == SGD:
+    if rule == SGD:  # w -= η dw
         rate = s[0]
         for i in range(w.size):
             w[i] -= rate * dw[i]
-    elif rule == MOMENTUM:
-        rate, mu = s[0], s[1]
+    elif rule == MOMENTUM:  # velocity = μ velocity - η dw; w += velocity
+        rate, mu, velocity = s[0], s[1], m
         for i in range(w.size):
-            m[i] = flushed(mu * m[i] - rate * dw[i], normal)
-            w[i] += m[i]
-    elif rule == RMSPROP:
-        rate, rho, one_minus_rho, epsilon = s[0], s[1], s[2], s[3]
+            velocity[i] = flushed(mu * velocity[i] - rate * dw[i], normal)
+            w[i] += velocity[i]
+    elif rule == RMSPROP:  # cache = ρ cache + (1 - ρ) dw²; w -= η dw / (sqrt(cache) + ε)
+        rate, rho, one_minus_rho, epsilon, cache = s[0], s[1], s[2], s[3], m
         for i in range(w.size):
-            m[i] = flushed(rho * m[i] + one_minus_rho * (dw[i] * dw[i]), normal)
-            w[i] -= rate * (dw[i] / (np.sqrt(m[i]) + epsilon))
-    elif rule == ADAM:
+            cache[i] = flushed(rho * cache[i] + one_minus_rho * (dw[i] * dw[i]), normal)
+            w[i] -= rate * (dw[i] / (np.sqrt(cache[i]) + epsilon))
+    elif rule == ADAM:  # m = β₁ m + (1 - β₁) dw; v = β₂ v + (1 - β₂) dw²; w -= α m / (sqrt(v) + ε')
         alpha, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon = s
         for i in range(w.size):
             m[i] = flushed(beta1 * m[i] + one_minus_beta1 * dw[i], normal)
             v[i] = flushed(beta2 * v[i] + one_minus_beta2 * (dw[i] * dw[i]), normal)
             w[i] -= alpha * (m[i] / (np.sqrt(v[i]) + epsilon))
-    elif rule == LION:
+    elif rule == LION:  # w -= η sign(β₁ m + (1 - β₁) dw); m = β₂ m + (1 - β₂) dw
         rate, beta1, beta2, one_minus_beta2 = s[0], s[1], s[3], s[4]
         for i in range(w.size):
             w[i] -= rate * np.sign(beta1 * (m[i] - dw[i]) + dw[i])
@@ -85,7 +85,7 @@ def _span(shared, piece, scratch):
 
 @Jit
 def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, shared, scratch, num_threads):
-    """Apply the rule's update with its constants c, in the order of the reference's signature."""
+    """Apply a rule; its constants c0, c1, c2 come in the order of the reference's signature."""
     job = pool.JOB
     length = max(SPAN, (w.size // (2 * num_threads) + 63) & -64) if num_threads > 1 else w.size
     shared[pool.TASK] = task
@@ -93,7 +93,7 @@ def _update(w, dw, m, v, rule, step, rate, c0, c1, c2, task, shared, scratch, nu
     shared[job + ARRAYS], shared[job + ARRAYS + 1] = w.ctypes.data, dw.ctypes.data
     shared[job + ARRAYS + 2], shared[job + ARRAYS + 3] = m.ctypes.data, v.ctypes.data
     s = shared[job + SCALARS : job + SCALARS + 6].view(np.float64)
-    if rule == ADAM:
+    if rule == ADAM:  # α = η sqrt(1 - β₂ᵗ) / (1 - β₁ᵗ), ε' = ε sqrt(1 - β₂ᵗ)
         t = step[0] + 1
         root = np.sqrt(1 - c1**t)
         s[0] = rate[0] * root / (1 - c0**t)
@@ -116,14 +116,14 @@ def _thunk_update(record, shared, scratch, num_threads):
 
 
 def _run(name, w, dw, moments, step, rate, constants):
-    m, v = (*moments, w, w)[:2]  # w stands in the place of moments that a rule has not, and is not touched
+    m, v = (*moments, w, w)[:2]  # w in place of a moment that the rule does not have and never touches
     step, rate = _array(_NO_STEP if step is None else step, np.int64), _array(rate, np.float64)
     c0, c1, c2 = (*map(float, constants), 0.0, 0.0, 0.0)[:3]
     pool.run(_update, w, dw, m, v, RULES.index(name), step, rate, c0, c1, c2, _span.address, work=8 * w.size)
 
 
 def _array(value: Any, dtype: Any) -> Any:
-    """Return a number as an array of one element, which an array may be already."""
+    """Return a number as an array of one element; such an array is returned as it is."""
     if type(value) is np.ndarray and value.dtype == dtype and value.shape == (1,):
         return value
     only_in_python()

@@ -1,7 +1,7 @@
-"""Matrix products in float32, shared out to our own threads: each piece is one call of a private OpenBLAS.
+"""Matrix products in float32, cut into pieces for our own threads: each piece is one call of a private OpenBLAS.
 
-How a product is cut depends on its shape and the number of threads alone, so the same numbers give the same bits
-whichever thread computes a piece. Another number of threads cuts otherwise, and OpenBLAS may then round otherwise.
+The pieces depend only on the shape and the number of threads, so the same numbers give the same bits, whichever thread
+computes a piece. With another number of threads the pieces, and with them OpenBLAS's rounding, may differ.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from fcnet.backends.cpu.jit import Jit
 
 ITEM = 4  # bytes
 ROWS, COLUMNS = 4, 16  # pieces are multiples of these, as the innermost loops of OpenBLAS's AVX-512 code are
-BROAD = 64  # columns of a piece, at least, where the columns are shared out
-PIECE = 400_000  # multiplications, at least: some microseconds' work; with fewer, one core is done before two could be
+BROAD = 64  # the fewest columns of a piece, where a product is cut between columns
+PIECE = 400_000  # the fewest multiplications of a piece: for less, one core finishes before a second could start
 
 _run_pieces = pool.run_pieces.compiled
 _sgemm = blas.sgemm
-_ROW_MAJOR, _PLAIN, _TRANSPOSED = blas.ROW_MAJOR, blas.PLAIN, blas.TRANSPOSED
+_ROW_MAJOR, _NO_TRANS, _TRANS = blas.ROW_MAJOR, blas.NO_TRANS, blas.TRANS
 
-# Where the parts of a product stand in the shared words, in words after pool.JOB.
-A, A_WIDTH, A_TURNED, B, B_WIDTH, B_TURNED, C, M, N, K, PIECE_ROWS, PIECE_COLUMNS = range(12)
+# The description of a product in the shared words, as offsets from pool.JOB.
+A, A_WIDTH, A_TRANSPOSED, B, B_WIDTH, B_TRANSPOSED, C, M, N, K, PIECE_ROWS, PIECE_COLUMNS = range(12)
 
 
 @pool.Task
 def _piece(shared, piece, scratch):
+    # C[rows, columns] = A[rows] @ B[:, columns], for the rows and columns of this piece
     job = shared + 8 * pool.JOB
-    a, a_width, a_turned = pool.load(job + 8 * A), pool.load(job + 8 * A_WIDTH), pool.load(job + 8 * A_TURNED)
-    b, b_width, b_turned = pool.load(job + 8 * B), pool.load(job + 8 * B_WIDTH), pool.load(job + 8 * B_TURNED)
+    a, a_width, a_transposed = pool.load(job + 8 * A), pool.load(job + 8 * A_WIDTH), pool.load(job + 8 * A_TRANSPOSED)
+    b, b_width, b_transposed = pool.load(job + 8 * B), pool.load(job + 8 * B_WIDTH), pool.load(job + 8 * B_TRANSPOSED)
     c, columns, depth = pool.load(job + 8 * C), pool.load(job + 8 * N), pool.load(job + 8 * K)
     most_rows, most_columns = pool.load(job + 8 * PIECE_ROWS), pool.load(job + 8 * PIECE_COLUMNS)
     across = -(-columns // most_columns)
     top, left = piece // across * most_rows, piece % across * most_columns
     _sgemm(
         _ROW_MAJOR,
-        _TRANSPOSED if a_turned else _PLAIN,
-        _TRANSPOSED if b_turned else _PLAIN,
+        _TRANS if a_transposed else _NO_TRANS,
+        _TRANS if b_transposed else _NO_TRANS,
         min(most_rows, pool.load(job + 8 * M) - top),
         min(most_columns, columns - left),
         depth,
         1.0,
-        a + ITEM * top * (1 if a_turned else a_width),
+        a + ITEM * top * (1 if a_transposed else a_width),
         a_width,
-        b + ITEM * left * (b_width if b_turned else 1),
+        b + ITEM * left * (b_width if b_transposed else 1),
         b_width,
         0.0,
         c + ITEM * (top * columns + left),
@@ -51,22 +52,22 @@ def _piece(shared, piece, scratch):
 
 
 @Jit
-def multiply(a, b, out, a_turned, b_turned, task, shared, scratch, num_threads):
-    """out = a @ b, either of them turned (transposed) if so said; all C-contiguous, and none of them empty."""
+def multiply(a, b, out, a_transposed, b_transposed, task, shared, scratch, num_threads):
+    """Write a @ b, with a or b transposed if so given, to out; all are C-contiguous, and none is empty."""
     job = pool.JOB
     rows, columns = out.shape
-    depth = a.shape[0] if a_turned else a.shape[1]
+    depth = a.shape[0] if a_transposed else a.shape[1]
     piece_rows, piece_columns = rows, columns
     parts = min(num_threads, rows * columns * depth // PIECE)
     if parts > 1:
-        # Cut so that little is copied twice: pieces side by side copy A again, pieces above one another B.
+        # OpenBLAS copies its operands: each piece beside another copies A again, each piece below another B.
         if columns >= rows and columns >= parts * BROAD:
             piece_columns = -(-columns // (parts * COLUMNS)) * COLUMNS
         else:
             piece_rows = -(-rows // (parts * ROWS)) * ROWS
     shared[pool.TASK] = task
-    shared[job + A], shared[job + A_WIDTH], shared[job + A_TURNED] = a.ctypes.data, a.shape[1], a_turned
-    shared[job + B], shared[job + B_WIDTH], shared[job + B_TURNED] = b.ctypes.data, b.shape[1], b_turned
+    shared[job + A], shared[job + A_WIDTH], shared[job + A_TRANSPOSED] = a.ctypes.data, a.shape[1], a_transposed
+    shared[job + B], shared[job + B_WIDTH], shared[job + B_TRANSPOSED] = b.ctypes.data, b.shape[1], b_transposed
     shared[job + C], shared[job + M], shared[job + N], shared[job + K] = out.ctypes.data, rows, columns, depth
     shared[job + PIECE_ROWS], shared[job + PIECE_COLUMNS] = piece_rows, piece_columns
     _run_pieces(shared, scratch, -(-rows // piece_rows) * -(-columns // piece_columns))
@@ -78,9 +79,9 @@ _multiply = multiply.compiled
 @thunk_of(multiply, "222nnn")
 def _thunk_multiply(record, shared, scratch, num_threads):
     a, b, out = matrix(record, 0), matrix(record, 3), matrix(record, 6)
-    a_turned, b_turned, code = integer(record, 9) != 0, integer(record, 10) != 0, integer(record, 11)
+    a_transposed, b_transposed, code = integer(record, 9) != 0, integer(record, 10) != 0, integer(record, 11)
     words, room = pool.context_arrays(shared, scratch)
-    _multiply(a, b, out, a_turned, b_turned, code, words, room, num_threads)
+    _multiply(a, b, out, a_transposed, b_transposed, code, words, room, num_threads)
 
 
 def task() -> int:
@@ -89,5 +90,5 @@ def task() -> int:
 
 
 def served() -> bool:
-    """Return whether the library is installed."""
+    """Return whether the BLAS library is installed."""
     return blas.loaded() is not None

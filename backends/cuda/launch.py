@@ -56,6 +56,10 @@ class Launcher:
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 
+    def activates(self, activation: str, z: Any) -> bool:
+        """Return False: the kernels of single functions know ReLU alone."""
+        return False
+
     def aligned(self, width: int, *arrays: Array) -> bool:
         """Whether rows of this width consist of whole `Several` (common.cu), 16 bytes at a time."""
         return width % EACH == 0 and all(array.data.ptr % 16 == 0 for array in arrays)

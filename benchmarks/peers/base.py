@@ -23,9 +23,11 @@ class Peer(ABC):
     Attributes:
         raw_epsilon: its Adam adds epsilon to the uncorrected root, a rule as dear as the paper's: it is proved against
             that rule.
+        prepares: it preprocesses the data itself where a workload asks for fcnet's defaults.
     """
 
     raw_epsilon = False
+    prepares = False
 
     def __init__(self) -> None:
         self.about: dict[str, Any] = {}  # choices that a reader of the table should know

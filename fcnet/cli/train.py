@@ -10,11 +10,12 @@ from functools import partial
 
 import numpy as np
 
-from fcnet.build import load_data, make_solver
+from fcnet.build import data_of, load_rows, make_solver
 from fcnet.cli.figures import by_output, in_short, spelled
 from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, say
 from fcnet.cli.report import check_report, write_report
+from fcnet.data.folds import folds
 from fcnet.errors import counted
 from fcnet.functional import Metric
 from fcnet.runs.checkpoints import FOLDER
@@ -42,13 +43,16 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
     tell = (lambda _: None) if quiet else say
     if options.report:
         check_report()
-    dataset = load_data(options)
+    rows = load_rows(options)
+    parts = None if options.cv is None else folds(rows, options.cv)  # which refuses what cannot be before all else
+    dataset = data_of(options, rows)
     solver = make_solver(options, dataset, verbose=not quiet)
     tell(dataset.summary())
     tell(f"{solver.model!r}, {solver.model.backend.describe()}")
     scores = None
-    if options.cv is not None:
-        scores = cross_validate(options, dataset, options.cv, partial(_tell_fold, options.cv, tell), shown=not quiet)
+    if parts is not None and options.cv is not None:
+        of_fold = partial(_tell_fold, options.cv, tell)
+        scores = cross_validate(options, dataset.name, parts, options.cv, of_fold, shown=not quiet)
         tell(f"all {counted(len(dataset.X_train) + len(dataset.X_val), 'row')}: the network that is kept")
     carry_out(solver, tell)
     if scores is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.data.cells import all_numbers, is_missing, number
-from fcnet.errors import alike, printable, shown
+from fcnet.errors import alike, cut, printable, shown
 
 NONE = -1  # the code of a missing cell
 
@@ -158,7 +158,7 @@ def in_line(text: str) -> str:
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Return names for a message: all of them, or the first few and how many more."""
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(map(in_line, names[:most])) + more
+    return ", ".join(in_line(cut(name)) for name in names[:most]) + more
 
 
 class Numbering(dict[str, int]):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,61 +15,76 @@ from fcnet.errors import counted
 VALIDATION = 0.1  # the share of the rows beside a fold that choose the best epoch
 
 
-def all_rows(data: Dataset, seed: int = 0) -> Dataset:
-    """Return the rows of all parts of a data set as a training and a validation part, without a test part."""
-    X, y = _together(data)
-    return _parts(data, X, y, np.arange(len(y)), None, seed)
+class Rows(Protocol):
+    """N rows of which parts can be made, as a `LabelledTable` is: what is learned is learned from a part "train"."""
+
+    @property
+    def strata(self) -> np.ndarray:
+        """What is spread evenly over the parts, (N,)."""
+
+    def dataset(self, parts: Mapping[str, np.ndarray]) -> Dataset:
+        """Return the rows of these numbers as parts of a data set."""
 
 
-def check_folds(data: Dataset, count: int) -> None:
-    """There are 2 folds or more, and a row of a class with several for each. Raises ValueError."""
-    strata = _strata(data, np.concatenate([y for _, y in data.splits().values()]))
-    if count < 2 or min(map(len, stratified_folds(strata, count))) == 0:
-        raise ValueError(
-            f"cv: expected 2 or more folds, and a row for each; got {count} with {counted(len(strata), 'row')}; "
-            "give another number"
-        )
+@dataclass(frozen=True, eq=False)
+class _Arrays:
+    """The rows of all parts of a data set of arrays."""
+
+    data: Dataset
+    X: np.ndarray
+    y: np.ndarray
+
+    @classmethod
+    def of(cls, data: Dataset) -> _Arrays:
+        if data.sample_weight is not None:
+            raise ValueError("sample_weight and cv: expected no weights of samples with cv; leave one of them out")
+        X, y = zip(*data.splits().values(), strict=True)
+        return cls(data, np.concatenate(X), np.concatenate(y))
+
+    @property
+    def strata(self) -> np.ndarray:
+        if self.data.targets == "numbers":
+            return np.zeros(len(self.y), dtype=np.int64)
+        return self.y.argmax(axis=1) if self.y.ndim == 2 else self.y
+
+    def dataset(self, parts: Mapping[str, np.ndarray]) -> Dataset:
+        arrays: dict[str, Any] = {"X_test": None, "y_test": None}
+        for part, rows in parts.items():
+            arrays |= {f"X_{part}": self.X[rows], f"y_{part}": self.y[rows]}
+        return replace(self.data, **arrays)
 
 
-def folds(data: Dataset, count: int, seed: int = 0) -> Iterator[Dataset]:
-    """Give data sets of the rows of all parts, each with another share of them as its test part.
+def all_rows(data: Dataset | Rows, seed: int = 0) -> Dataset:
+    """Return all rows, of a data set those of all its parts, as a training and a validation part, without a test part.
 
-    The classes are spread evenly; a class of one row is never in a test part.
+    Raises ValueError for too few rows.
+    """
+    rows = _Arrays.of(data) if isinstance(data, Dataset) else data
+    return rows.dataset(_beside(rows.strata, np.arange(len(rows.strata)), seed))
+
+
+def folds(data: Dataset | Rows, count: int, seed: int = 0) -> Iterator[Dataset]:
+    """Return data sets of all rows, one after the other, each with another share of them as its test part.
+
+    The classes are spread evenly; a class of one row is never in a test part. What becomes of a table's columns is
+    learned from each fold's training rows anew; of a data set it was learned before.
 
     Raises:
         ValueError: fewer than 2 folds, or more than there are rows for.
     """
-    X, y = _together(data)
-    check_folds(data, count)
-    tests = stratified_folds(_strata(data, y), count, seed)
-    for rows in tests:
-        yield _parts(data, X, y, np.setdiff1d(np.arange(len(y)), rows), rows, seed)
+    rows = _Arrays.of(data) if isinstance(data, Dataset) else data
+    strata = rows.strata
+    tests = stratified_folds(strata, count, seed)
+    if count < 2 or min(map(len, tests)) == 0:
+        raise ValueError(
+            f"cv: expected 2 or more folds, and a row for each; got {count} with {counted(len(strata), 'row')}; "
+            "give another number"
+        )
+    every = np.arange(len(strata))
+    return (rows.dataset({**_beside(strata, np.setdiff1d(every, test), seed), "test": test}) for test in tests)
 
 
-def _together(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    if data.sample_weight is not None:
-        raise ValueError("sample_weight and cv: expected no weights of samples with cv; leave one of them out")
-    parts = data.splits().values()
-    return np.concatenate([X for X, _ in parts]), np.concatenate([y for _, y in parts])
-
-
-def _strata(data: Dataset, y: np.ndarray) -> np.ndarray:
-    """Return what is spread evenly: codes; numbers count as one class."""
-    if data.targets == "numbers":
-        return np.zeros(len(y), dtype=np.int64)
-    return y.argmax(axis=1) if y.ndim == 2 else y
-
-
-def _parts(
-    data: Dataset, X: np.ndarray, y: np.ndarray, rows: np.ndarray, test: np.ndarray | None, seed: int
-) -> Dataset:
-    train, val = (rows[part] for part in stratified_split(_strata(data, y)[rows], [VALIDATION], seed))
-    return replace(
-        data,
-        X_train=X[train],
-        y_train=y[train],
-        X_val=X[val],
-        y_val=y[val],
-        X_test=None if test is None else X[test],
-        y_test=None if test is None else y[test],
-    )
+def _beside(strata: np.ndarray, rows: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Return the rows that are trained on, and those that choose the best epoch."""
+    train, val = (rows[part] for part in stratified_split(strata[rows], [VALIDATION], seed))
+    return {"train": train, "val": val}

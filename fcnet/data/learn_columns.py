@@ -76,10 +76,10 @@ class Learner:
         row = int(np.flatnonzero(text.spread(~is_number, False))[0])
         word = text.words[text.codes[row]]
         among = f"as in {counts[is_number].sum()} of {counts.sum()} rows"
+        missing = f"count it as missing with missing={word!r}, " if len(word) < 60 else ""
         raise ValueError(
             f"{self.read.where(row, name)}: expected a number, {among}; got {shown(word)}; "
-            + instead_of_a_number(word, f"correct it, count it as missing with missing={word!r}, or leave the column "
-                                        f"out with drop={name!r}")
+            + instead_of_a_number(word, f"correct it, {missing}or leave the column out with drop={name!r}")
         )  # fmt: skip
 
     def _nothing(self, name: str) -> ColumnPlan:

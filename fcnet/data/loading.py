@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from fcnet.data.columns import Columns, columns_of, is_frame, listed
 from fcnet.data.dataset import TARGETS, Dataset
 from fcnet.data.files import other_kind, remedy
 from fcnet.data.idx import read_images_and_labels
+from fcnet.data.labelled_table import LabelledTable
 from fcnet.data.labels import class_names, encode, encode_as, plain_labels
 from fcnet.data.npz import read_npz
-from fcnet.data.plan import Plan, as_numbers
+from fcnet.data.plan import Plan
 from fcnet.data.sniffing import SEPARATORS
-from fcnet.data.splits import TooFew, hold_out, split_rows
+from fcnet.data.splits import TooFew, hold_out
 from fcnet.data.synthetic import spirals
 from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_for, read_table, table_name
 from fcnet.data.targets import (
@@ -87,11 +87,32 @@ def load(
     scikit-learn, Parquet without pyarrow).
     """
     choices = TableChoices.of(header, sep, decimal, missing, drop, only, ordinal)
+    found = load_rows(name, data_dir, target, split_seed, targets, choices)
+    if isinstance(found, Dataset):
+        return found
+    dataset = found.split(split_seed)
+    found.tell(dataset)
+    return dataset
+
+
+def load_rows(
+    name: Any,
+    data_dir: str | os.PathLike[str] | None,
+    target: str | int | None,
+    split_seed: int,
+    targets: str | None,
+    choices: TableChoices,
+    plan: Plan | None = None,
+) -> Dataset | LabelledTable:
+    """Return what `load` says, a table before it is split and before anything is learned from its columns.
+
+    plan: what a trained model makes of the columns of tables; None: that is learned.
+    """
     if targets not in (None, *TARGETS):
         raise errors.unknown("targets", targets, TARGETS)
     if is_frame(name):
         read = columns_of(name, choices.reading.missing, name="data")
-        return _table(read, None if target is None else str(target), split_seed, targets, choices, name="data")
+        return _labelled(read, None if target is None else str(target), targets, choices, "data", plan=plan)
     if not isinstance(name, str | os.PathLike):
         raise TypeError(
             f"data: expected a name or a path; got {type(name).__name__}; for arrays use fcnet.data.Dataset"
@@ -106,15 +127,7 @@ def load(
             if is_table_file(found) or found.suffix.lower() == ".npz"
         ]
         raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv", *there[:1]])
-    given: list[tuple[str, Any]] = [
-        ("target", target),
-        ("header", header),
-        ("sep", sep),
-        ("decimal", decimal),
-        ("missing", missing),
-    ]
-    given += [("drop", drop), ("only", only), ("ordinal", ordinal)]
-    for argument, value in given:
+    for argument, value in {"target": target, **choices.given}.items():
         if value and not is_table and (key in catalogue.NAMES or path.suffix.lower() == ".npz"):
             raise ValueError(
                 f"{argument}: expected only with a table; got {value!r} with {os.fspath(name)!r}; leave it out"
@@ -129,7 +142,7 @@ def load(
         return _cifar10(data_dir, split_seed)
     if key in catalogue.NAMES:
         return _mnist(key, data_dir, split_seed)
-    return read_file(path, None if target is None else str(target), split_seed, targets=targets, choices=choices)
+    return _read_rows(path, None if target is None else str(target), split_seed, targets, choices, plan=plan)
 
 
 def _digits(split_seed: int) -> Dataset:
@@ -207,7 +220,6 @@ def read_file(
     classes: Sequence[str] | None = None,
     targets: str | None = None,
     plan: Plan | None = None,
-    choices: TableChoices | None = None,
 ) -> Dataset:
     """Return an .npz file or a table as a data set, as `load` says.
 
@@ -215,6 +227,20 @@ def read_file(
     None: they are learned from the file. With them the same rows as in training are held out, whatever the order of
     the columns.
     """
+    found = _read_rows(path, target, split_seed, targets, TableChoices(), features, classes, plan)
+    return found if isinstance(found, Dataset) else found.split(split_seed)
+
+
+def _read_rows(
+    path: Path,
+    target: str | None,
+    split_seed: int,
+    targets: str | None,
+    choices: TableChoices,
+    features: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    plan: Plan | None = None,
+) -> Dataset | LabelledTable:
     if not path.exists():
         raise FileNotFoundError(f"data: {_FILES}; {str(path)!r} does not exist")
     is_table = is_table_file(path)
@@ -224,9 +250,8 @@ def read_file(
     try:
         if not is_table:
             return _npz(path, split_seed, classes, targets)
-        choices = choices or TableChoices()
         read = read_labelled(path, target, choices, plan, numbers=targets == "numbers")
-        return _table(read, target, split_seed, targets, choices, table_name(path), features, classes, plan)
+        return _labelled(read, target, targets, choices, table_name(path), features, classes, plan)
     except (ValueError, TypeError) as error:  # what Dataset has against a file's content is the file's fault
         message = str(error)
         raise ValueError(message if message.startswith(str(path)) else f"{path}: {message}") from None
@@ -241,22 +266,21 @@ def read_labelled(
         return set() if target is None else set(target_names(names, target, several=numbers))
 
     if plan is not None:
-        return read_for(plan, path, kept)
+        return read_for(plan, path, kept, choices.reading.sep)
     ordinal = (choices.ordinal or {}).keys()
     return read_table(path, choices.reading, lambda names: kept(names) | ordinal)
 
 
-def _table(
+def _labelled(
     read: Columns,
     target: str | None,
-    split_seed: int,
     targets: str | None,
     choices: TableChoices,
     name: str,
     features: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     plan: Plan | None = None,
-) -> Dataset:
+) -> LabelledTable:
     if target is None:
         raise ValueError(
             f"{read.begin}target: expected the label column, one of {listed(read.names)}{read.unnamed}; got none"
@@ -265,7 +289,7 @@ def _table(
     found = find_targets(read, target, numbers=numbers)
     read, left_out = with_targets(read, found)
     if numbers:
-        y, strata = number_values(read, found), np.zeros(read.count, dtype=np.int64)
+        y = number_values(read, found)
         classes = found if len(found) > 1 else None
     else:
         labels = label_values(read, found[0], targets) if classes is None else codes_of(read, found[0], classes)
@@ -273,38 +297,19 @@ def _table(
         sign = SEPARATORS.get(read.sep or ",")
         separated = "" if sign in (None, "commas") else f" (columns separated by {sign})"
         _check_classes(f"column {shown(found[0])}{separated}", values, classes)
-        y = strata = labels if classes is not None else encode(found[0], labels, values)
+        y = labels if classes is not None else encode(found[0], labels, values)
         classes = class_names(values) if classes is None else tuple(classes)
-    try:
-        parts = split_rows(strata, ("val", "test"), split_seed)
-    except TooFew as error:
-        raise ValueError(f"column {shown(target)}: {error.needs}; give more rows") from None
-    notes = [*read.notes, *left_out]
-    learned = plan
-    if plan is None and features is None:
-        learned = Plan.learn(
-            read,
-            rows=parts["train"],
-            targets=found,
-            ordinal=choices.ordinal,
-            drop=choices.drop,
-            only=choices.only,
-        )
-        notes += learned.said()
-        for note in notes:
-            warnings.warn(f"{read.begin}{note}", errors.DataNotice, stacklevel=4)
-    arrays: dict[str, Any] = {}
-    for part, rows in parts.items():
-        some = read.take(rows)
-        arrays[f"X_{part}"] = learned.apply(some) if learned is not None else as_numbers(some, features or ())
-        arrays[f"y_{part}"] = y[rows]
-    return Dataset(
-        **arrays,
-        name=name,
-        classes=classes,
-        features=learned.features if learned is not None else tuple(features or ()),
-        targets="numbers" if numbers else "classes",
-        plan=learned,
+    return LabelledTable(
+        read,
+        y,
+        found,
+        None if classes is None else tuple(classes),
+        numbers,
+        name,
+        choices,
+        (*read.notes, *left_out),
+        plan,
+        None if features is None or plan is not None else tuple(features),
     )
 
 

@@ -45,7 +45,9 @@ def read_table(path: Path, reading: Reading | None = None, as_text: AsText = lam
         raise MissingExtra(f"reading {path.name}", "pyarrow", "data") from None
     try:
         frame = parquet.read_table(path)
-    except ArrowException as error:
+    except (ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not of the content, as Arrow's own are
+            raise
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"{path}: expected a Parquet file; got a damaged or other one ({reason})") from None
     if not frame.num_rows:
@@ -53,14 +55,15 @@ def read_table(path: Path, reading: Reading | None = None, as_text: AsText = lam
     return columns_of(frame, reading.missing, name=str(path))
 
 
-def read_for(plan: Plan, path: Path, kept: AsText = lambda names: ()) -> Columns:
+def read_for(plan: Plan, path: Path, kept: AsText = lambda names: (), sep: str | None = None) -> Columns:
     """Return another table for a plan, read as the one was that it was learned from.
 
-    kept: the columns, besides those that are words to the plan, whose cells are kept as they are spelled.
+    kept: the columns, besides those that are words to the plan, whose cells are kept as they are spelled. sep: its
+    separator; None: that is found out.
     """
     reading = Reading(
         plan.header,
-        None,
+        sep,
         plan.decimal,
         frozenset(plan.missing),
         () if plan.header else plan.names,
@@ -108,8 +111,18 @@ class TableChoices:
             _ordinal(ordinal),
         )
 
-    def __bool__(self) -> bool:
-        return self != TableChoices()
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was said, by the name of the argument."""
+        of = self.reading
+        said: dict[str, Any] = {
+            "header": of.header,
+            "sep": of.sep,
+            "decimal": of.decimal,
+            "missing": sorted(of.missing) or None,
+        }
+        said |= {"drop": self.drop or None, "only": self.only, "ordinal": self.ordinal}
+        return {name: value for name, value in said.items() if value is not None}
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...] | None:

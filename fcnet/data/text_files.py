@@ -79,6 +79,10 @@ def _read(path: Path, reading: Reading, as_text: AsText, encoding: str, notes: l
         if other is not None:
             notes.append(f"taken for separated by {SEPARATORS[sep]}; for {SEPARATORS[other]} give --sep")
     rows = sample_rows(sample, sep)
+    if not rows:
+        raise ValueError(
+            f"{path}: expected a header and rows, with {SEPARATORS.get(sep, repr(sep))} between cells; got none"
+        )
     decimal, mixed = (reading.decimal, False) if reading.decimal else decimal_sign(rows[1:] or rows, sep)
     if mixed:
         notes.append(f"numbers with both decimal signs; {decimal!r} is taken; --decimal says otherwise")

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from fcnet.backends import Backend, Function, checked
+from fcnet.backends.caches import GatedCache
 from fcnet.errors import unknown
 from fcnet.functional import checks
 
@@ -149,11 +150,11 @@ def sigmoid_forward(backend: Backend, x: Array, *, out: Array | None = None) -> 
     Args and returns: as `relu_forward`; the cache is out.
     """
     xp = backend.xp
-    out = xp.negative(x, out=out)
-    xp.minimum(out, LARGEST_EXPONENT[x.dtype.itemsize], out=out)
-    xp.exp(out, out=out)
-    xp.add(out, 1, out=out)
-    xp.reciprocal(out, out=out)
+    power = xp.negative(x, out=out)
+    xp.minimum(power, LARGEST_EXPONENT[x.dtype.itemsize], out=power)
+    xp.exp(power, out=power)  # exp(-x)
+    out = xp.add(power, 1, out=power)
+    xp.reciprocal(out, out=out)  # 1 / (1 + exp(-x))
     return out, out
 
 
@@ -193,15 +194,15 @@ def softplus_forward(
     Args and returns: as `relu_forward`; the cache is the derivative, σ(x) = 1 - exp(-out).
     """
     xp = backend.xp
-    slope = xp.abs(x, out=cache)
-    xp.negative(slope, out=slope)
-    xp.exp(slope, out=slope)
-    xp.log1p(slope, out=slope)
+    rest = xp.abs(x, out=cache)
+    xp.negative(rest, out=rest)
+    xp.exp(rest, out=rest)
+    xp.log1p(rest, out=rest)  # log(1 + exp(-|x|))
     out = xp.maximum(x, 0, out=out)
-    xp.add(out, slope, out=out)
-    xp.negative(out, out=slope)
+    xp.add(out, rest, out=out)
+    slope = xp.negative(out, out=rest)
     xp.expm1(slope, out=slope)
-    xp.negative(slope, out=slope)
+    xp.negative(slope, out=slope)  # σ(x) = 1 - exp(-out)
     return out, slope
 
 
@@ -209,13 +210,6 @@ def softplus_forward(
 def softplus_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """dx = dout σ(x); arguments as in `relu_backward`."""
     return backend.xp.multiply(dout, cache, out=dx)
-
-
-class GatedCache(NamedTuple):
-    """Of out = x σ(h(x)): steepness = x h'(x) and gate = σ(h(x)), like x."""
-
-    steepness: Array
-    gate: Array
 
 
 @checked("out", "cache", check=lambda x, **_: checks.floating("silu_forward", x=x))
@@ -250,15 +244,15 @@ def gelu_forward(
     # Beyond 20 the gate is 0 or 1, and a larger cube could overflow.
     near = xp.minimum(x, 20, out=steepness)
     xp.maximum(near, -20, out=near)
-    gate = xp.multiply(near, near, out=gate)
-    xp.multiply(gate, 2 * SPREAD * CUBIC, out=gate)
-    xp.add(gate, 2 * SPREAD, out=gate)
-    xp.multiply(gate, near, out=gate)  # h
+    h = xp.multiply(near, near, out=gate)  # h = 2 √(2/π) (1 + 0.044715 x²) x
+    xp.multiply(h, 2 * SPREAD * CUBIC, out=h)
+    xp.add(h, 2 * SPREAD, out=h)
+    xp.multiply(h, near, out=h)
     # x h' = 2 √(2/π) (x + 3 * 0.044715 x³) = 3 h - 4 √(2/π) x
     steepness = xp.multiply(near, -4 / 3 * SPREAD, out=near)
-    xp.add(steepness, gate, out=steepness)
+    xp.add(steepness, h, out=steepness)
     xp.multiply(steepness, 3, out=steepness)
-    sigmoid_forward.formula(backend, gate, out=gate)
+    gate, _ = sigmoid_forward.formula(backend, h, out=h)
     return xp.multiply(x, gate, out=out), GatedCache(steepness, gate)
 
 

@@ -95,18 +95,21 @@ def softmax_loss(
 
 
 def _softmax_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
-    """-Σ_c t_c log p_c of each row (..., N, 1), and p - t."""
+    """Return -Σ_c t_c log p_c of each row (..., N, 1), and p - t (..., N, C).
+
+    With s' = s - max_c s and total = Σ_c exp(s'_c): p = exp(s') / total, and as Σ_c t_c = 1 the loss is
+    log(total) - Σ_c t_c s'_c.
+    """
     xp = backend.xp
     targets = _targets(backend, y, scores)
     peak = xp.max(scores, axis=-1, keepdims=True)
-    dscores = xp.subtract(scores, peak, out=dscores)
-    shares = xp.where(targets, dscores, 0)  # what has no share adds 0, also at a score of -inf
-    right = xp.sum(targets * shares, axis=-1, keepdims=True)
-    xp.exp(dscores, out=dscores)
-    total = xp.sum(dscores, axis=-1, keepdims=True)
-    xp.divide(dscores, total, out=dscores)
-    xp.subtract(dscores, targets, out=dscores)
-    return xp.log(total) - right, dscores
+    shifted = xp.subtract(scores, peak, out=dscores)
+    counted = xp.where(targets, shifted, 0)  # a target of 0 adds 0, even at a score of -inf
+    right = xp.sum(targets * counted, axis=-1, keepdims=True)
+    powers = xp.exp(shifted, out=shifted)
+    total = xp.sum(powers, axis=-1, keepdims=True)
+    p = xp.divide(powers, total, out=powers)
+    return xp.log(total) - right, xp.subtract(p, targets, out=p)
 
 
 @accelerated("loss", "dscores", check=lambda scores, y, **given: _check("svm_loss", scores, y, **given))
@@ -123,7 +126,10 @@ def svm_loss(
 
 
 def _svm_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
-    """Σ_{c ≠ y} max(0, s_c - s_y + 1) of each row (..., N, 1), and its gradient."""
+    """Return Σ_{c ≠ y} max(0, s_c - s_y + 1) of each row (..., N, 1), and its gradient.
+
+    The gradient is 1 at every c ≠ y whose margin is positive, and minus their number at y.
+    """
     xp = backend.xp
     targets = _targets(backend, y, scores)
     right = xp.sum(targets * scores, axis=-1, keepdims=True)
@@ -132,10 +138,9 @@ def _svm_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
     xp.multiply(margins, 1 - targets, out=margins)  # the right class has no margin to itself
     xp.maximum(margins, 0, out=margins)
     losses = xp.sum(margins, axis=-1, keepdims=True)
-    dscores = xp.greater(margins, 0, out=margins)
-    violations = xp.sum(dscores, axis=-1, keepdims=True)
-    xp.subtract(dscores, targets * violations, out=dscores)
-    return losses, dscores
+    violated = xp.greater(margins, 0, out=margins)
+    violations = xp.sum(violated, axis=-1, keepdims=True)
+    return losses, xp.subtract(violated, targets * violations, out=violated)
 
 
 def _check_numeric(
@@ -170,14 +175,12 @@ def mse_loss(
 
 
 def _mse_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
-    """mean_c (s - y)² of each row (..., N, 1), and 2 (s - y) / C."""
+    """Return mean_c (s - y)² of each row (..., N, 1), and 2 (s - y) / C."""
     xp = backend.xp
-    dscores = xp.subtract(scores, y, out=dscores)
-    squares = xp.multiply(
-        dscores, dscores, dtype="float64"
-    )  # in float32 they may overflow although their mean does not
+    errors = xp.subtract(scores, y, out=dscores)
+    squares = xp.multiply(errors, errors, dtype="float64")  # float32 squares may overflow although their mean does not
     losses = xp.mean(squares, axis=-1, keepdims=True)
-    return losses, xp.multiply(dscores, 2 / scores.shape[-1], out=dscores)
+    return losses, xp.multiply(errors, 2 / scores.shape[-1], out=errors)
 
 
 @accelerated("loss", "dscores", check=lambda scores, y, **given: _check_numeric("bce_loss", scores, y, **given))
@@ -205,17 +208,17 @@ def bce_loss(
 
 
 def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
-    """Return the mean cross-entropy of each row's labels (..., N, 1), and (σ(s) - y) / C."""
+    """Return mean_c [max(s, 0) - s y + log(1 + exp(-|s|))] of each row (..., N, 1), and (σ(s) - y) / C."""
     xp = backend.xp
     each = xp.abs(scores)
     xp.negative(each, out=each)
     xp.exp(each, out=each)
-    xp.log1p(each, out=each)
+    xp.log1p(each, out=each)  # log(1 + exp(-|s|))
     xp.add(each, xp.maximum(scores, 0) - scores * y, out=each)
     losses = xp.mean(each, axis=-1, keepdims=True)
-    dscores, _ = sigmoid_forward.formula(backend, scores, out=dscores)
-    xp.subtract(dscores, y, out=dscores)
-    return losses, xp.multiply(dscores, 1 / scores.shape[-1], out=dscores)
+    sigmoid, _ = sigmoid_forward.formula(backend, scores, out=dscores)
+    errors = xp.subtract(sigmoid, y, out=sigmoid)
+    return losses, xp.multiply(errors, 1 / scores.shape[-1], out=errors)
 
 
 def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
@@ -347,6 +350,6 @@ def softmax(backend: Backend, scores: Array, *, out: Array | None = None) -> Arr
     The largest score is taken off first. Source: both courses.
     """
     xp = backend.xp
-    out = xp.subtract(scores, xp.max(scores, axis=-1, keepdims=True), out=out)
-    xp.exp(out, out=out)
-    return xp.divide(out, xp.sum(out, axis=-1, keepdims=True), out=out)
+    shifted = xp.subtract(scores, xp.max(scores, axis=-1, keepdims=True), out=out)
+    powers = xp.exp(shifted, out=shifted)
+    return xp.divide(powers, xp.sum(powers, axis=-1, keepdims=True), out=powers)

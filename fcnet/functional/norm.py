@@ -66,8 +66,8 @@ def _normalize(
 ) -> tuple[Array, NormCache]:
     """Normalise over one axis. `out` and the arrays of `cache` are filled if given; x may be cache.x_hat.
 
-    Values are measured from the first of them, whose rounding a mean far from zero would have otherwise: then what is
-    constant is exactly 0 after its mean is taken off. μ = x₀ + mean(x - x₀), x - μ = (x - x₀) - mean(x - x₀).
+    Values are measured from the first one, x₀: μ = x₀ + δ and x - μ = (x - x₀) - δ with δ = mean(x - x₀). So the
+    rounding does not grow with the mean, and values that are all equal are exactly 0 once their mean is subtracted.
     """
     xp = backend.xp
     x_hat, inv_std, _, mean, var = cache if cache is not None else (None,) * 5
@@ -75,18 +75,18 @@ def _normalize(
     if mean is None:
         mean = xp.empty(first.shape, dtype=x.dtype)
     mean[...] = first
-    x_hat = xp.subtract(x, mean, out=x_hat)
-    var = xp.mean(x_hat, axis=axis, keepdims=True, out=var)  # of x - x₀, until var is needed for the variance
-    xp.subtract(x_hat, var, out=x_hat)
-    xp.add(mean, var, out=mean)
-    out = xp.multiply(x_hat, x_hat, out=out)  # squares, until out is needed for the result
-    var = xp.mean(out, axis=axis, keepdims=True, out=var)
-    inv_std = xp.add(var, eps, out=inv_std)
+    centred = xp.subtract(x, mean, out=x_hat)
+    delta = xp.mean(centred, axis=axis, keepdims=True, out=var)  # δ = mean(x - x₀), where the variance goes later
+    xp.subtract(centred, delta, out=centred)  # centred = x - μ
+    xp.add(mean, delta, out=mean)  # μ = x₀ + δ
+    squares = xp.multiply(centred, centred, out=out)
+    var = xp.mean(squares, axis=axis, keepdims=True, out=delta)  # σ² = mean((x - μ)²)
+    inv_std = xp.add(var, eps, out=inv_std)  # 1 / sqrt(σ² + ε), in three steps
     xp.sqrt(inv_std, out=inv_std)
     xp.reciprocal(inv_std, out=inv_std)
-    xp.multiply(x_hat, inv_std, out=x_hat)
-    xp.multiply(x_hat, per_row(gamma), out=out)
-    xp.add(out, per_row(beta), out=out)
+    x_hat = xp.multiply(centred, inv_std, out=centred)
+    out = xp.multiply(x_hat, per_row(gamma), out=squares)
+    xp.add(out, per_row(beta), out=out)  # out = γ x̂ + β
     return out, NormCache(x_hat, inv_std, gamma, mean, var)
 
 
@@ -128,7 +128,7 @@ def batchnorm_forward(
     xp = backend.xp
     for running, batch in ((running_mean, cache.mean), (running_var, cache.var)):
         if running is not None:
-            row = running.reshape(batch.shape)
+            row = running.reshape(batch.shape)  # row = momentum row + (1 - momentum) batch
             xp.multiply(row, momentum, out=row)
             xp.multiply(batch, 1 - momentum, out=batch)
             xp.add(row, batch, out=row)
@@ -184,14 +184,14 @@ def batchnorm_backward(
     xp = backend.xp
     count = x_hat.shape[-2]
     dbeta = bias_gradient.formula(backend, dout, gamma, dbeta)
-    dx = xp.multiply(dout, x_hat, out=dx)
-    dgamma = bias_gradient.formula(backend, dx, gamma, dgamma)
+    products = xp.multiply(dout, x_hat, out=dx)
+    dgamma = bias_gradient.formula(backend, products, gamma, dgamma)
     if gamma.ndim == 1 and dout.ndim > 2:  # one gamma for several batches: each batch has sums of its own
-        mean_dx_hat, mean_dout = xp.mean(dx, axis=-2, keepdims=True), xp.mean(dout, axis=-2, keepdims=True)
+        mean_product, mean_dout = xp.mean(products, axis=-2, keepdims=True), xp.mean(dout, axis=-2, keepdims=True)
     else:
-        mean_dx_hat, mean_dout = per_row(dgamma) / count, per_row(dbeta) / count
-    xp.multiply(x_hat, mean_dx_hat, out=dx)
-    xp.subtract(dout, dx, out=dx)
+        mean_product, mean_dout = per_row(dgamma) / count, per_row(dbeta) / count
+    along_x_hat = xp.multiply(x_hat, mean_product, out=products)
+    dx = xp.subtract(dout, along_x_hat, out=along_x_hat)  # dx = γ / sqrt(σ² + ε) (dout - x̂ dγ/N - dβ/N)
     xp.subtract(dx, mean_dout, out=dx)
     return xp.multiply(dx, per_row(gamma) * inv_std, out=dx), dgamma, dbeta
 
@@ -278,13 +278,13 @@ def layernorm_backward(
     x_hat, inv_std, gamma, _, _ = cache
     xp = backend.xp
     dbeta = bias_gradient.formula(backend, dout, gamma, dbeta)
-    dx = xp.multiply(dout, x_hat, out=dx)
-    dgamma = bias_gradient.formula(backend, dx, gamma, dgamma)
-    xp.multiply(dx, per_row(gamma), out=dx)
-    mean_gx = xp.mean(dx, axis=-1, keepdims=True)
+    products = xp.multiply(dout, x_hat, out=dx)
+    dgamma = bias_gradient.formula(backend, products, gamma, dgamma)
+    g_x_hat = xp.multiply(products, per_row(gamma), out=products)  # g x̂, with g = γ dout
+    mean_g_x_hat = xp.mean(g_x_hat, axis=-1, keepdims=True)
     g = xp.multiply(dout, per_row(gamma), out=work)
     mean_g = xp.mean(g, axis=-1, keepdims=True)
-    xp.multiply(x_hat, mean_gx, out=dx)
-    xp.subtract(g, dx, out=dx)
+    along_x_hat = xp.multiply(x_hat, mean_g_x_hat, out=g_x_hat)
+    dx = xp.subtract(g, along_x_hat, out=along_x_hat)  # dx = (g - x̂ mean(g x̂) - mean(g)) / sqrt(σ² + ε)
     xp.subtract(dx, mean_g, out=dx)
     return xp.multiply(dx, inv_std, out=dx), dgamma, dbeta

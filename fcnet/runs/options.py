@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from fcnet import defaults
 from fcnet.choices import rows
-from fcnet.errors import either, shown, unknown
+from fcnet.errors import cut, either, shown, unknown
 
 
 class CommaList(str):
@@ -440,7 +440,8 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
         field = fields.get(flag(key))
         if isinstance(value, dict) and (field is None or field.metadata["kind"] is not CommaList):
             raise ValueError(
-                f"config: {path}: expected options only, got the section [{key}]; sections are not used, leave it out"
+                f"config: {path}: expected options only, got the section [{cut(key)}]; sections are not used, "
+                "leave it out"
             )
         if flag(key) == IN_PYTHON:
             raise ValueError(

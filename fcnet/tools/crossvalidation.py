@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from fcnet.build import make_solver_without_run
 from fcnet.data import Dataset
-from fcnet.data.folds import folds
 from fcnet.functional import Metric
 from fcnet.progress import Bar
 from fcnet.runs.options import TrainOptions
@@ -43,7 +42,8 @@ class Scores:
 
 def cross_validate(
     options: TrainOptions,
-    dataset: Dataset,
+    name: str,
+    folds: Iterator[Dataset],
     count: int,
     told: Callable[[int, np.ndarray, tuple[Metric | Figure, ...]], None],
     *,
@@ -52,20 +52,21 @@ def cross_validate(
     """Train on all folds but one, `count` times; each fold is the test part once.
 
     Args:
+        name: of the data. folds: `count` of them, each with its own test part; see `fcnet.data.folds`.
         told: called after each fold with its number from 1, its figures and their metrics.
         shown: a progress bar, on a terminal.
 
     Raises:
-        ValueError, TypeError: as `make_solver`; too few rows. DivergedError: a training diverged.
+        ValueError, TypeError: as `make_solver`. DivergedError: a training diverged.
     """
-    rows: list[np.ndarray] = []
+    found: list[np.ndarray] = []
     metrics: tuple[Metric | Figure, ...] = ()
-    with Bar(f"{dataset.name}, {count} folds", count * PARTS, 0, shown=shown) as bar:
+    with Bar(f"{name}, {count} folds", count * PARTS, 0, shown=shown) as bar:
 
         def trained(number: int, solver: Solver) -> None:
             bar.show(int(PARTS * (number - 1 + solver.epoch / solver.num_epochs)))
 
-        for number, fold in enumerate(folds(dataset, count), start=1):
+        for number, fold in enumerate(folds, start=1):
             solver = make_solver_without_run(options, fold)
             solver.after_epoch = partial(trained, number, solver)
             solver.train()
@@ -73,8 +74,8 @@ def cross_validate(
             own = own_figure(solver.model.objective, said)
             chosen = (solver.metric,) if isinstance(solver.metric, Figure) else ()
             metrics = (*chosen, solver.model.objective.metric)
-            rows.append(np.array([*(figure.measure(said) for figure in chosen), own]))
+            found.append(np.array([*(figure.measure(said) for figure in chosen), own]))
             bar.clear()
-            told(number, rows[-1], metrics)
+            told(number, found[-1], metrics)
             bar.show(number * PARTS)
-    return Scores(metrics, np.array(rows))
+    return Scores(metrics, np.array(found))

@@ -123,8 +123,8 @@ class Checkpointing:
                 self._fixed = {"data": fingerprint(self.solver.data), "environment": environment(self.solver)}
                 started = time.monotonic()  # what is done once does not make the interval grow
             self.checkpoints.write(step, state.description | self._fixed, state.tensors, self.keep)
-        except (OSError, MemoryError) as error:
-            self._trouble = f"{getattr(error, 'strerror', None) or type(error).__name__}"
+        except Exception as error:  # whatever it is, the training is worth more; it is told
+            self._trouble = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".rstrip(": ")
         self._cost = time.monotonic() - started
 
     def _wait(self) -> None:

@@ -50,7 +50,7 @@ def capture(solver: Solver) -> State | None:
         "model": described,
         "frozen": list(model.frozen),
         "solver": _plain(solver._arguments),
-        "plain": {name: getattr(solver, name) for name in PLAIN} | {"history": [dict(row) for row in solver.history]},
+        "plain": {name: _copied(getattr(solver, name)) for name in PLAIN},
         "options": dict(solver.options()),
         "over": solver._is_over(),
     }
@@ -83,8 +83,7 @@ def put_back(solver: Solver, state: State) -> None:
         for name in part:
             part[name] = tensors[f"model/{name}"]
     for name in PLAIN:
-        value = description["plain"][name]
-        setattr(solver, name, [dict(row) for row in value] if name == "history" else _copied(value))
+        setattr(solver, name, _copied(description["plain"][name]))
     solver._best = (tensors["best/params"].copy(), tensors["best/state"].copy())
     solver._log.restart(tensors["losses"].tolist())
     if solver.full_batch is not None:
@@ -117,7 +116,10 @@ class Minimization(NamedTuple):
 
 
 def _copied(value: Any) -> Any:
-    return list(value) if isinstance(value, list) else value
+    """Return a list copied with the rows in it, for the training goes on to fill its own; all else as it is."""
+    if isinstance(value, list):
+        return [dict(item) if isinstance(item, dict) else item for item in value]
+    return value
 
 
 def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -114,3 +117,46 @@ def test_verdicts_count_and_name_the_losses():
 def test_tables_are_checked_before_anything_runs(capsys):
     assert tables.main(["--tables", "irs"]) == 2
     assert "--tables" in capsys.readouterr().err
+
+
+def test_a_run_that_is_interrupted_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    """Of the same code: of other code it begins anew."""
+    fitted = []
+
+    def loaded(name, stops=()):
+        def load():
+            if name in stops:
+                raise KeyboardInterrupt
+            fitted.append(name)
+            return tiny()
+
+        return load
+
+    monkeypatch.setattr(tables, "CONTENDERS", {"stub": CONTENDERS["linear pipeline"]})
+    monkeypatch.setattr(tables, "warm_up", lambda contenders, threads: None)
+    monkeypatch.setattr(tables, "describe", lambda device, threads: {**RECORD, "commit": commit})
+    monkeypatch.setattr(tables, "picture", lambda record: b"")
+    file, commit = tmp_path / "t.json", "a"
+    monkeypatch.setattr(tables, "TABLES", {"tiny": loaded("tiny"), "more": loaded("more", stops=["more"])})
+    assert tables.main(["--json", str(file)]) == 130
+    assert "t.json.part has what was measured; the same command goes on" in capsys.readouterr().err
+    assert not file.exists()
+    monkeypatch.setattr(tables, "TABLES", {"tiny": loaded("tiny"), "more": loaded("more")})
+    commit = "b"
+    part = (tmp_path / "t.json.part").read_text("utf-8")
+    assert tables.main(["--json", str(file)]) == 0
+    assert fitted == ["tiny", "tiny", "more"]
+    commit = "a"
+    (tmp_path / "t.json.part").write_text(part, "utf-8")
+    assert tables.main(["--json", str(file)]) == 0
+    assert fitted == ["tiny", "tiny", "more", "more"]
+    assert [row["table"] for row in json.loads(file.read_text("utf-8"))["rows"]] == ["tiny", "tiny"]
+    assert not (tmp_path / "t.json.part").exists()
+
+
+def test_readme_says_what_the_record_says():
+    root = Path(tables.__file__).parents[1]
+    record = json.loads((root / "benchmarks" / "results" / "tables.json").read_text("utf-8"))
+    told = (root / "README.md").read_text("utf-8").partition(tables.MARKS[0])[2].partition(tables.MARKS[1])[0]
+    command = "python -m benchmarks.tables --json benchmarks/results/tables.json --readme README.md"
+    assert told.strip().splitlines() == tables.readme(record), command

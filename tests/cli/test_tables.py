@@ -77,6 +77,19 @@ def test_from_file_to_predictions(trained, capsys):
     assert "left out: it counts the rows" in shown
 
 
+def test_a_run_to_start_from_says_what_becomes_of_the_columns(trained, capsys):
+    table = [NAMES, *rows()]
+    few = [table[0], *(row for row in table[1:] if row[1] != "large")]  # another plan, were one learned
+    write("few.csv", few, sep=";")
+    command = ["train", "--data", "few.csv", "--target", "label", "--from", "run", "--out", "more", *QUICK]
+    code, _, err = run(*command, "--sep", ";", capsys=capsys)
+    assert code == 0, err
+    assert fcnet.load("more").plan == fcnet.load("run").plan
+    assert "--only and --from: expected one of them" in fails(*command, "--force", "--only", "size", capsys=capsys)
+    said = fails(*command[:4], "kind", *command[5:], "--force", capsys=capsys)
+    assert "--target and --from: expected a column that is no input" in said
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

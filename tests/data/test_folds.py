@@ -7,6 +7,8 @@ import pytest
 
 from fcnet.data import Dataset
 from fcnet.data.folds import all_rows, folds
+from fcnet.data.loading import load_rows
+from fcnet.data.table import TableChoices
 from tests.small import blobs
 
 
@@ -59,3 +61,23 @@ def test_folds_that_cannot_be_are_refused(count):
     weighted = dataclasses.replace(blobs(), sample_weight=np.ones(130))
     with pytest.raises(ValueError, match="sample_weight and cv: expected no weights"):
         list(folds(weighted, 3))
+
+
+def test_what_becomes_of_columns_is_learned_from_each_folds_training_rows():
+    size = np.where(np.arange(40) % 8 == 0, np.nan, np.arange(40.0) ** 2)
+    kind = [f"k{at // 2}" for at in range(40)]  # of each level two rows: some folds keep one
+    table = {"size": size, "kind": kind, "y": np.arange(40.0)}
+    rows = load_rows(table, None, "y", 0, "numbers", TableChoices())
+    fills, levels = set(), set()
+    for fold in folds(rows, 4):
+        trained = fold.y_train.astype(int)
+        number, category = fold.plan.columns
+        assert number.fill == np.nanmedian(size[trained])
+        counts = {level: sum(kind[at] == level for at in trained) for level in set(kind)}
+        assert set(category.levels) == {level for level, count in counts.items() if count == 2}
+        assert fold.X_test.shape == (10, len(fold.plan.features))
+        fills.add(number.fill)
+        levels.add(category.levels)
+    assert len(fills) > 1
+    assert len(levels) == 4
+    assert all_rows(rows).plan.columns[0].fill == np.nanmedian(size[all_rows(rows).y_train.astype(int)])

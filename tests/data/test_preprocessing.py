@@ -50,6 +50,22 @@ def test_standardize_gives_mean_0_and_std_1_also_far_from_zero():
     np.testing.assert_allclose(Z.std(axis=0), 1, rtol=1e-9)
 
 
+def test_robust_by_hand():
+    X = np.array([[0.0, 0], [1, 0], [2, 0], [3, 0], [104, 8]])  # of the second, quartiles and median are the same
+    prep = learn("robust", X)
+    np.testing.assert_array_equal(prep.shift, [2, 0])
+    np.testing.assert_array_equal(prep.scale, [1 / 2, 1 / 4])
+    z = np.array([[-1.0, 0], [-0.5, 0], [0, 0], [0.5, 0], [51, 2]])
+    np.testing.assert_allclose(prep.apply(X, np.float64), z / np.sqrt(1 + z * z / 9), rtol=1e-15)
+
+
+def test_the_smooth_clip_by_hand():
+    z = np.array([[0.0, 1, -1, 3, -4, 4, 1e200]])  # of 4: 4 / sqrt(1 + 16 / 9) = 4 / (5 / 3)
+    expected = [0, math.sqrt(0.9), -math.sqrt(0.9), 3 / math.sqrt(2), -2.4, 2.4, 3]
+    limited = Preprocessing("robust", np.zeros(7), np.ones(7), 3.0).apply(z, np.float64)
+    np.testing.assert_allclose(limited, [expected], rtol=1e-15)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9, 1e300, 2**60 + 1])
 def test_a_constant_feature_is_only_centred(value):
     X = np.full((1000, 2), value)  # int64 for the last one

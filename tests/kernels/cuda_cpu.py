@@ -195,6 +195,15 @@ def _library(code: str) -> ctypes.CDLL:
     )
 
 
+def build_folder() -> Path:
+    """Where what the tests compile is kept, for all their processes."""
+    user = os.getuid() if hasattr(os, "getuid") else 0  # as st_uid is there
+    folder = Path(tempfile.gettempdir(), f"fcnet-tests-{user}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    assert folder.stat().st_uid == user, f"{folder} is somebody else's; remove it, or set TMPDIR"
+    return folder
+
+
 def built(text: str, *flags: str) -> ctypes.CDLL:
     """The library of this C++ source. Processes that test at once share it, and so do those that come later."""
     compiler = shutil.which("g++")
@@ -202,9 +211,7 @@ def built(text: str, *flags: str) -> ctypes.CDLL:
         lacking("g++ is not installed: the CUDA source cannot be run on the CPU")
     import fcntl  # where there is g++
 
-    folder = Path(tempfile.gettempdir(), f"fcnet-tests-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    assert folder.stat().st_uid == os.getuid(), f"{folder} is somebody else's; remove it, or set TMPDIR"
+    folder = build_folder()
     name = hashlib.sha256("\0".join([compiler, *flags, text]).encode()).hexdigest()[:24]
     library = folder / f"{name}.so"
     with open(folder / f"{name}.lock", "w") as lock:
