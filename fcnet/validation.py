@@ -159,10 +159,10 @@ def check_weights(name: str, weights: Array, count: int, dtype: Any) -> None:
     if isinstance(weights, np.ndarray) and weights.min() < 0:
         raise ValueError(f"{name}: expected weights of 0 or more, got {weights.min()}")
     if isinstance(weights, np.ndarray):
-        largest, held = float(weights.max()), np.finfo(dtype)
-        if largest and not held.tiny <= largest <= held.max:
+        largest, low, high = float(weights.max()), float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+        if largest and not low <= largest <= high:
             raise ValueError(
-                f"{name}: expected weights that {dtype} can hold, {held.tiny:.2g} to {held.max:.2g}, got {largest:g} "
+                f"{name}: expected weights that {dtype} can hold, {low:.2g} to {high:.2g}, got {largest:g} "
                 "as the largest; divide them by their mean"
             )
 
