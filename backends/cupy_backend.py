@@ -19,9 +19,11 @@ from fcnet.backends.cuda import graph
 from fcnet.backends.cuda.affine import run_in_turn
 from fcnet.backends.cuda.gemm import CublasError, Gemm, library
 from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.launch import Launcher
 from fcnet.backends.cuda.persistent_step import PersistentStep, plan_for
 from fcnet.backends.cuda.prefetch import CudaPrefetcher
 from fcnet.backends.cuda.recognize import Unfit
+from fcnet.backends.cuda.rounded_once import RoundedOnce
 from fcnet.backends.cuda.side_stream import SideStream
 from fcnet.backends.cuda.sources import source
 from fcnet.backends.device import Array, Backend, Call, Kernel, Memory, recorded
@@ -48,6 +50,7 @@ class CupyBackend(Backend):
         self._philox: Any = None
         self._local = threading.local()  # a cuBLAS handle belongs to one thread
         self._no_gemm: str | None = None
+        self._launcher = Launcher(cupy)
         self._kernels: Mapping[str, Kernel] | None = None
         self.not_persistent: str | None = None  # why the step compiled last is no launch of one kernel
 
@@ -55,7 +58,7 @@ class CupyBackend(Backend):
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
         """The CUDA kernels of this device, compiled when the first is called."""
         if self._kernels is None:
-            self._kernels = cuda_kernels(self.xp, self.gemm, self.run_concurrently)
+            self._kernels = cuda_kernels(self._launcher, self.gemm, self.run_concurrently)
         return self._kernels
 
     def owns(self, array: object) -> bool:
@@ -234,6 +237,8 @@ class CupyBackend(Backend):
                 "two streams": self._forking,
                 "one stream": nullcontext,
             }
+            if self._own_gemm() is not None:
+                calls = RoundedOnce(self._launcher, self._own_gemm, self.run_concurrently)(calls)
             step = graph.compile(self.xp, calls, strategies)
         if isinstance(step, graph.Captured):
             step.why_not_one_kernel = self.not_persistent

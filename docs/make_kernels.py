@@ -114,13 +114,20 @@ def _cpu_kernels() -> dict[str, str]:
 KERNEL = re.compile(r"^(?:extern \"C\" __global__ void|KERNEL\([^)]*\)) (\w+)\(", re.M)
 
 
+def _source_with_methods(function: Callable[..., Any]) -> str:
+    """Return the source of a method, and that of the methods of its class that it calls."""
+    own = inspect.getsource(function)
+    called = [getattr(type(function.__self__), name, None) for name in re.findall(r"self\.(\w+)\(", own)]  # type: ignore[attr-defined]
+    return "".join([own, *(inspect.getsource(method) for method in called if inspect.isfunction(method))])
+
+
 def _cuda_link(name: str, function: Callable[..., Any]) -> str:
     """Return the kernels that it launches, by their names in the sources."""
     folder = ROOT / "backends" / "cuda"
     if name in RULES:
         return _link(f"{RULES[name]} in rules.cu", folder / "rules.cu")
     where = {kernel: path for path in folder.glob("*.cu") for kernel in KERNEL.findall(path.read_text("utf-8"))}
-    said = re.findall(r"\"(\w+)\"", inspect.getsource(function))
+    said = re.findall(r"\"(\w+)\"", _source_with_methods(function))
     kernels = list(dict.fromkeys(word for word in [*said, name] if word in where))
     path = ROOT / Path("backends", *function.__module__.split(".")[2:]).with_suffix(".py")
     files = [path, *dict.fromkeys(where[kernel] for kernel in kernels)]

@@ -15,7 +15,7 @@ from fcnet.backends import Status, get_backend, probe, select
 from fcnet.backends.cpu import loader
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.numpy_backend import NumpyBackend
-from fcnet.cli import train
+from fcnet.cli import resume, train
 from fcnet.runs import rundir
 from tests import combinations
 from tests.guard import GuardBackend
@@ -98,7 +98,8 @@ def no_curves(monkeypatch):
         return b"\x89PNG\r\n\x1a\n"
 
     monkeypatch.setattr(rundir, "curves_png", blank)
-    monkeypatch.setattr(train, "write_report", lambda *_, **__: None)
+    for command in (train, resume):
+        monkeypatch.setattr(command, "write_report", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -110,7 +111,8 @@ def curves(no_curves, monkeypatch):
 @pytest.fixture
 def report(no_curves, monkeypatch):
     """Runs with their reports."""
-    monkeypatch.setattr(train, "write_report", WRITE_REPORT)
+    for command in (train, resume):
+        monkeypatch.setattr(command, "write_report", WRITE_REPORT)
 
 
 @pytest.fixture

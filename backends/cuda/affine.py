@@ -62,11 +62,12 @@ class AffineKernels:
         db = self._on.like(db, b)
         dx, dw = self._product_gradients(
             dout, x, w, need_dx, dx, dw, precision,
-            lambda: self._bias_gradient(dout, db),
+            lambda: self.bias_gradient(dout, db),
         )  # fmt: skip
         return dx, dw, db
 
-    def _bias_gradient(self, dout: Array, db: Array) -> None:
+    def bias_gradient(self, dout: Array, db: Array) -> None:
+        """Fill db (M,) with the sums of the columns of dout (N, M)."""
         rows, width = dout.shape
         blocks = -(-rows // SHARE) if rows > MANY_ROWS else 1
         parts = db if blocks == 1 else self._on.cupy.empty((blocks, width), db.dtype)

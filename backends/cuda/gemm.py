@@ -97,12 +97,18 @@ class Gemm:
         real = a.dtype.char
         if out is None:
             out = self.cupy.empty((a.shape[0], b.shape[1]), a.dtype)
+        if real == "f" and precision == "bf16":
+            return self.of_rounded(self.rounded(a), self.rounded(b), out)
         kind, compute = _REAL[real]
-        of_result = kind
-        if real == "f" and precision == "tf32":
-            compute = _FAST_TF32
-        elif real == "f" and precision == "bf16":
-            a, b, kind = self._to_bf16(a), self._to_bf16(b), _BFLOAT16
+        return self._multiply(a, b, out, kind, _FAST_TF32 if real == "f" and precision == "tf32" else compute)
+
+    def of_rounded(self, a: Array, b: Array, out: Array) -> Array:
+        """Compute a @ b of bfloat16's bits, uint16 (N, K) by (K, M), into `out` (N, M) float32."""
+        return self._multiply(a, b, out, _BFLOAT16, _REAL["f"][1])
+
+    def _multiply(self, a: Array, b: Array, out: Array, kind: int, compute: int) -> Array:
+        real = out.dtype.char
+        of_result = _REAL[real][0]
         self._follow(self.cupy.cuda.get_current_stream().ptr)
         one, zero = (scalar.ctypes.data for scalar in self._scalars[real])
         (rows, inner), columns = a.shape, b.shape[1]
@@ -120,13 +126,14 @@ class Gemm:
         if other is not None:
             self._round = other._round
 
-    def _to_bf16(self, x: Array) -> Array:
-        """Return the bits of x rounded to bfloat16, in the same order in memory."""
+    def rounded(self, x: Array, out: Array | None = None) -> Array:
+        """Return the bits of x rounded to bfloat16, uint16, in the same order in memory; `out` is contiguous, as x."""
         if not x.flags.c_contiguous:
-            return self._to_bf16(x.T).T
+            return self.rounded(x.T).T
         if self._round is None:
             self._round = self.cupy.RawModule(code=source("convert")).get_function("to_bf16")
-        out = self.cupy.empty(x.shape, np.uint16)
+        if out is None:
+            out = self.cupy.empty(x.shape, np.uint16)
         self._round((-(-x.size // THREADS),), (THREADS,), (out, x, np.int64(x.size)))
         return out
 

@@ -9,9 +9,10 @@ from importlib.resources import files
 # earlier one. NVRTC gets one text: it could not open an include file inside a zipped installation.
 SOURCES: dict[str, tuple[str, ...]] = {
     "philox": ("philox.cu",),
-    "convert": ("convert.cu",),
+    "convert": ("bf16.cu", "convert.cu"),
     "kernels": (
         "philox.cu",
+        "bf16.cu",
         "common.cu",
         "hidden.cu",
         "loss.cu",

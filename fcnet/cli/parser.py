@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -41,6 +42,9 @@ class Parser(argparse.ArgumentParser):
         self.names: dict[str, tuple[str, ...]] = {}  # of an option, by dest: what a shell completes it to
 
     def error(self, message: str) -> NoReturn:
+        lacking = re.fullmatch(r"argument (\S+): expected one argument", message)
+        if lacking is not None:
+            message = f"{lacking[1]}: expected a value after it, got none"
         raise ValueError(f"{message}; see {self.prog} --help")
 
     def actions(self) -> list[argparse.Action]:
@@ -65,7 +69,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: an unknown flag, a missing or unreadable value.
         """
-        options, unknown = self.parse_known_args(arguments)
+        options, unknown = self.parse_known_args(self._joined(arguments))
         if unknown:
             word = unknown[0].split("=")[0] if unknown[0].startswith("-") else unknown[0]
             raise ValueError(f"{self.prog}: unknown argument {word}; {self._instead_of(word)}")
@@ -86,6 +90,17 @@ class Parser(argparse.ArgumentParser):
         if "--hidden" in flags and word.strip(",").isdecimal():
             return "several values are joined by commas, without blanks: --hidden 100,100"
         return f"see {self.prog} --help"
+
+    def _joined(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments with values such as -5s, which argparse takes for flags, joined to theirs: --x=-5s."""
+        takes_a_value = {flag for action in self._actions if action.nargs is None for flag in action.option_strings}
+        joined: list[str] = []
+        for argument in arguments:
+            if joined and joined[-1] in takes_a_value and re.match(r"-[\d.]", argument):
+                joined[-1] += f"={argument}"
+            else:
+                joined.append(argument)
+        return joined
 
 
 def number(kind: type) -> Callable[[str], Any]:

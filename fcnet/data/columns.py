@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.data.cells import all_numbers, is_missing, number
+from fcnet.data.cells import all_numbers, amounts, is_missing, number
 from fcnet.errors import alike, cut, printable, shown
 
 NONE = -1  # the code of a missing cell
@@ -37,6 +37,11 @@ class Text:
         """Return the cells as float64, NaN where one is missing, if each spells a number; else None."""
         values = all_numbers(self.words, decimal) if self.words else np.empty(0)
         return None if values is None else self.spread(values, np.nan)
+
+    def amounts(self, decimal: str = ".", sign: str | None = None) -> tuple[np.ndarray, str] | None:
+        """Return the cells as float64, NaN where one is missing, and their sign; see `fcnet.data.cells.amounts`."""
+        found = amounts(self.words, decimal, sign)
+        return None if found is None else (self.spread(found[0], np.nan), found[1])
 
     def spread(self, values: np.ndarray, missing: Any) -> np.ndarray:
         """Return a value (W,) of each word for each cell (N,), and `missing` for a missing one."""

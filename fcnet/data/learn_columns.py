@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.data.cells import DATE_PARTS, date_part, dates, instead_of_a_number, number, truth_words
-from fcnet.data.column_plan import COUNTS, LEFT_OUT, ColumnPlan
+from fcnet.data.cells import (
+    DATE_PARTS,
+    date_part,
+    dates,
+    instead_of_a_number,
+    number,
+    told_of_amounts,
+    truth_words,
+)
+from fcnet.data.column_plan import COUNTS, LEFT_OUT, THOUSANDS, ColumnPlan
 from fcnet.data.columns import Cells, Columns, Text, as_text, listed
 from fcnet.errors import counted, shown
 
@@ -65,6 +73,10 @@ class Learner:
         when = dates(text.words)
         if when is not None:
             return self._date(name, text.spread(when.values, "NaT"), when.format, when.unsure)
+        found = text.amounts(self.read.decimal)
+        if found is not None:
+            told = told_of_amounts(found[1], max(text.words, key=len), self.read.decimal)
+            return self._number(name, found[0], format=found[1] or THOUSANDS, reason=told)
         self._refuse_text_among_numbers(name, text)
         return self._category(name, text)
 
@@ -93,7 +105,7 @@ class Learner:
             how["constant"] = True
         return ColumnPlan(name, kind, missing=round(missing, 6), indicator=missing > 0, **how)
 
-    def _number(self, name: str, values: np.ndarray) -> ColumnPlan:
+    def _number(self, name: str, values: np.ndarray, **how: str) -> ColumnPlan:
         mine = self._mine(values)
         absent = np.isnan(mine)
         missing = float(np.count_nonzero(absent)) / max(len(mine), 1)
@@ -104,7 +116,8 @@ class Learner:
         if self.prune_counts and _counts_rows(values):
             return ColumnPlan(name, LEFT_OUT, COUNTS)
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._made(name, "number", missing, bool(mine.min() != mine.max()), fill=float(np.median(mine)))
+            varies, fill = bool(mine.min() != mine.max()), float(np.median(mine))
+            return self._made(name, "number", missing, varies, fill=fill, **how)
 
     def _boolean(self, name: str, values: np.ndarray, pair: tuple[str, str]) -> ColumnPlan:
         mine = self._mine(values)

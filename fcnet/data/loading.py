@@ -33,6 +33,7 @@ from fcnet.data.targets import (
     label_values,
     number_values,
     target_names,
+    told_of_numbers,
     with_targets,
 )
 from fcnet.errors import shown
@@ -287,9 +288,10 @@ def _labelled(
         )
     numbers = targets == "numbers"
     found = find_targets(read, target, numbers=numbers)
-    read, left_out = with_targets(read, found)
+    read, notes = with_targets(read, found)
     if numbers:
         y = number_values(read, found)
+        notes += told_of_numbers(read, found)
         classes = found if len(found) > 1 else None
     else:
         labels = label_values(read, found[0], targets) if classes is None else codes_of(read, found[0], classes)
@@ -307,7 +309,7 @@ def _labelled(
         numbers,
         name,
         choices,
-        (*read.notes, *left_out),
+        (*read.notes, *notes),
         plan,
         None if features is None or plan is not None else tuple(features),
     )

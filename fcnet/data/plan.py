@@ -232,7 +232,7 @@ class Plan:
         return "\n".join([*lines, "; ".join([total, *how])])
 
     def said(self) -> list[str]:
-        """Return a line about what was left out unasked, and one about dates that may mean something else."""
+        """Return a line about what was left out unasked, and of dates and numbers that may mean something else."""
         unasked = [column for column in self.left_out if column.reason not in (DROPPED, NOT_AMONG)]
         by_reason: dict[str, list[str]] = {}
         for column in unasked:
@@ -243,6 +243,11 @@ class Plan:
             f"column {shown(column.name)}: taken for {ORDERS['dmy']}, but might be {ORDERS['mdy']}"
             for column in self.used
             if column.kind == "date" and column.reason
+        ]
+        lines += [
+            f"column {shown(column.name)}: taken for {column.reason}"
+            for column in self.used
+            if column.kind == "number" and column.reason
         ]
         return lines
 

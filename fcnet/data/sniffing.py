@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fcnet.data.cells import MISSING, number
+from fcnet.data.cells import MISSING, SIGNS, number
 
 BLANKS = " "  # stands for any run of blanks and tabs
 #: What separators are called, those first that are tried first where several fit.
@@ -96,7 +96,7 @@ def decimal_sign(rows: Sequence[Sequence[str]], sep: str) -> tuple[str, bool]:
     commas = points = 0
     for row in rows:
         for cell in row:
-            text = cell.strip()
+            text = cell.strip(f"{SIGNS} \u00a0")
             if _POINT_NUMBER.fullmatch(text):
                 points += 1
             elif _COMMA_NUMBER.fullmatch(text) and not (sep == "," and _THOUSANDS.fullmatch(text)):

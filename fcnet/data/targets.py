@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.data.cells import instead_of_a_number, number, truth_words
+from fcnet.data.cells import amounts, instead_of_a_number, number, told_of_amounts, truth_words
 from fcnet.data.columns import Columns, Text, as_text, listed, place_of
 from fcnet.data.plan import LARGEST
 from fcnet.errors import shown
@@ -81,6 +81,8 @@ def label_values(read: Columns, name: str, targets: str | None) -> np.ndarray:
     words = [word for word, there in zip(text.words, used, strict=True) if there]
     values = {word: number(word, decimal) for word in words}
     if None in values.values() or not words:
+        if amounts(words, decimal) is not None:  # $1,200 is a quantity, too
+            check_count_of_classes(f"{read.begin}column {shown(name)}", len(words), targets)
         return np.array(text.words)[text.codes]
     whole = {word: whole_number(word, decimal) for word in words}
     if None in whole.values():
@@ -143,6 +145,8 @@ def _numbers(read: Columns, name: str, *, several: bool = False) -> np.ndarray:
     if isinstance(cells, Text):
         pair = truth_words(cells.words)
         table = [number(w, read.decimal) if pair is None else float(w.lower() == pair[1]) for w in cells.words]
+        if None in table and (found := cells.amounts(read.decimal)) is not None:
+            return found[0]
         bad = next((at for at, value in enumerate(table) if value is None or not abs(value) <= LARGEST), None)
         if bad is not None:
             word = cells.words[bad]
@@ -162,6 +166,19 @@ def _numbers(read: Columns, name: str, *, several: bool = False) -> np.ndarray:
             f"{read.where(row, name)}: expected a number of size {LARGEST:g} or less; got {values[row]:g}; correct it"
         )
     return values
+
+
+def told_of_numbers(read: Columns, names: Sequence[str]) -> list[str]:
+    """Return a line of each of these targets that is numbers with a sign or marks beside them."""
+    lines = []
+    for name in names:
+        cells = read[name]
+        if isinstance(cells, Text) and cells.numbers(read.decimal) is None:
+            found = cells.amounts(read.decimal)
+            if found is not None:
+                told = told_of_amounts(found[1], max(cells.words, key=len), read.decimal)
+                lines.append(f"column {shown(name)}: taken for {told}")
+    return lines
 
 
 def check_probabilities(read: Columns, names: Sequence[str]) -> None:

@@ -354,9 +354,8 @@ def in_users_words(
     for python, command_line in _REMEDIES.items():
         message = message.replace(python, command_line)
     message = re.sub(r"\bleave (\w+) out\b", lambda found: f"leave {spelled(found[1]) or found[1]} out", message)
-    of_a_file = re.match(r"(.*?\.(?:csv|tsv|txt|data|gz|parquet|npz): )(\w+): ", message)
-    if of_a_file and spelled(of_a_file[2]):
-        return of_a_file[1] + in_users_words(message[of_a_file.end(1) :], file, from_file, known)
+    if (of_table := re.match(r".+?: (?=(target|drop|only|ordinal): )", message)) is not None:
+        return of_table[0] + in_users_words(message[of_table.end() :], file, from_file, known)
     message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)
     begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?(?=: )|(vary)(?= [\w-]+: )", message)
     names = [spelled(name) for name in begin.groups() if name] if begin else []

@@ -299,9 +299,9 @@ class RunDirectory:
                 self._stage(record, staged)
                 with naming(self.work / MARKER):
                     (self.work / MARKER).unlink(missing_ok=True)  # until all is there again, nothing is finished
-                if CURVES not in staged:  # that of an earlier call
+                for name in [CURVES, REPORT] if CURVES not in staged else [REPORT]:  # those of an earlier call
                     with contextlib.suppress(OSError):
-                        (self.work / CURVES).unlink(missing_ok=True)
+                        (self.work / name).unlink(missing_ok=True)
                 for name in (HISTORY, CURVES, FILE_NAME, CONFIG, MARKER):
                     if name in staged:
                         staged[name].put()

@@ -186,6 +186,8 @@ MISTAKES = [
     (["train", "--batchsize", "3"], "unknown argument --batchsize; did you mean --batch-size?"),
     (["train", "--val-fraction", "3"], "unknown argument --val-fraction; see fcnet train --help\n"),
     (["train", "--learning-rate", "3"], "unknown argument --learning-rate; did you mean --lr?"),
+    (["train", "--checkpoint-every", "-5s"], "--checkpoint-every: expected steps such as 500, or a time such as"),
+    (["train", "--target"], "--target: expected a value after it, got none; see fcnet train --help"),
     (["train", "--epochs", "ten"], "--epochs: expected an integer, got 'ten'"),
     (["train", "--epochs", "0"], "expected 1 or more, got 0"),
     (["train", "--lr", "fast"], "--lr: expected a number, got 'fast'"),

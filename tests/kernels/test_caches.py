@@ -11,6 +11,7 @@ from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import HiddenCache
 from fcnet.backends.cpu import loader
 from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.launch import Launcher
 from tests.backends.cuda_fake import fake_cupy
 from tests.tolerances import assert_close
 
@@ -23,7 +24,7 @@ def units(request, cpu_kernels):
     """units(kind): forward and backward as they are served on a device, and `upload` for their arrays."""
     cupy = fake_cupy()
     upload = cupy.asarray if request.param == "cuda" else np.array
-    kernels = cuda_kernels(cupy, cupy.matmul) if request.param == "cuda" else loader.load().kernels
+    kernels = cuda_kernels(Launcher(cupy), cupy.matmul) if request.param == "cuda" else loader.load().kernels
 
     def serve(name):
         def call(*args, **kwargs):
