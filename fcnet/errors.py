@@ -54,7 +54,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 
 
 def shown(value: object, most: int = 60) -> str:
-    """How Python spells a value, cut where it is long.
+    """Return how Python spells a value, cut where it is long.
 
     >>> shown("9" * 5000, most=10)
     "'999999999... (5,002 characters)"
@@ -108,14 +108,14 @@ def _is_editable() -> bool:
 
 
 def no_picture() -> str:
-    """Why there is no picture where Matplotlib is not installed, and what to do."""
+    """Return why there is no picture without Matplotlib, and what to do."""
     return f"it needs matplotlib, {install('plot')}"
 
 
 def unknown(
     argument: str, got: object, valid: Iterable[object], see: str | None = None, meant: str | None = None
 ) -> ValueError:
-    """ValueError for a name that is not one of `valid`, with the nearest valid one if it is alike.
+    """Return a ValueError for a name that is not one of `valid`, with the nearest valid one if it is alike.
 
     `see` says where all of them are listed, where they are too many for a line: then up to three that are alike are
     named. `meant` is what `got` stands for elsewhere, if that is known; what other libraries say is in `ELSEWHERE`.
@@ -173,7 +173,7 @@ ELSEWHERE = {
 
 
 def alike(got: str, names: Iterable[str], most: int = 3) -> list[str]:
-    """Those of `names` that `got` looks like, the nearest first: names nobody would take it for are left out.
+    """Return those of `names` that `got` resembles, the nearest first; those that resemble it little are left out.
 
     >>> alike("--batchsize", ["--data", "--batch-size"])
     ['--batch-size']
@@ -197,7 +197,7 @@ def _words(name: str) -> list[str]:
 
 
 def _is_alike(one: list[str], other: list[str]) -> bool:
-    """Whether one name may be meant by the other: mistyped, cut short or made longer, or with words beside its own."""
+    """Return whether one name may be meant by the other: mistyped, cut short or extended, or with other words."""
     a, b = "".join(one), "".join(other)
     shorter, longer = sorted((a, b), key=len)
     return bool(shorter) and (

@@ -48,11 +48,11 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see {self.prog} --help")
 
     def actions(self) -> list[argparse.Action]:
-        """All options and arguments, in their order."""
+        """Return all options and arguments, in their order."""
         return list(self._actions)
 
     def flags(self) -> list[str]:
-        """All the long flags."""
+        """Return all long flags."""
         return [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
 
     def known(self) -> set[str]:
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         return {action.dest for action in self._actions if action.option_strings}
 
     def groups(self) -> list[tuple[str, list[argparse.Action]]]:
-        """Title and options of each group that --help shows."""
+        """Return title and options of each group that --help shows."""
         return [(str(group.title), group._group_actions) for group in self._action_groups]
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:

@@ -117,6 +117,6 @@ def _same(out: Path, read: str | Path) -> bool:
 
 
 def _spelled(numbers: np.ndarray) -> Iterator[list[str]]:
-    """Each row with the fewest digits that read back as the same numbers of this dtype."""
+    """Return each row with the fewest digits that read back as the same numbers of this dtype."""
     for start in range(0, len(numbers), ROWS):
         yield from numbers[start : start + ROWS].astype(str).tolist()

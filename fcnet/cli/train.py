@@ -85,7 +85,7 @@ def carry_out(solver: Solver, tell: Callable[[str], None]) -> None:
 def _tell_fold(
     count: int, tell: Callable[[str], None], number: int, figures: np.ndarray, metrics: tuple[Metric | Figure, ...]
 ) -> None:
-    """ "fold 1 of 5: test f1 0.9, test accuracy 0.95"."""
+    """Print a fold's figures: "fold 1 of 5: test f1 0.9, test accuracy 0.95"."""
     told = [in_short(metric, figure, "test ") for metric, figure in zip(metrics, figures, strict=True)]
     tell(f"fold {number} of {count}: {', '.join(told)}")
 
@@ -136,7 +136,7 @@ def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None
 
 
 def _threshold(solver: Solver, threshold: float) -> str:
-    """ "threshold 0.2 of yes, chosen on the validation part: validation f1 0.8"."""
+    """Return the threshold as text: "threshold 0.2 of yes, chosen on the validation part: validation f1 0.8"."""
     names = solver.model.classes or ("1",)
     figure = figure_for_threshold(solver.metric, by_name=solver.metric_name is not None)
     said = figure.measure(outcome(solver.model, *solver.data.splits()["val"]))
@@ -144,7 +144,7 @@ def _threshold(solver: Solver, threshold: float) -> str:
 
 
 def _speed(solver: Solver) -> str:
-    """ " (12,345 samples/s in training, 5.1 s for first steps, which compile)", or less, or nothing."""
+    """Return the speed, if known: " (12,345 samples/s in training, 5.1 s for first steps, which compile)"."""
     rate = solver.speed.overall
     told = [f"{rate:,.0f} samples/s in training"] if rate is not None else []
     if solver.speed.first_seconds >= 0.1:
@@ -153,7 +153,7 @@ def _speed(solver: Solver) -> str:
 
 
 def _best(solver: Solver) -> str:
-    """ "best validation accuracy 0.9722"; that of the network as it is if no epoch was made."""
+    """Return "best validation accuracy 0.9722", or the network's present figure if no epoch was made."""
     if solver.best_val_metric is None:
         figure = solver.check_metric(*solver.data.splits()["val"])
         return f"validation {solver.metric.title} {spelled(solver.metric, figure)}{_untrained(solver)}"
@@ -163,7 +163,7 @@ def _best(solver: Solver) -> str:
 
 
 def _untrained(solver: Solver) -> str:
-    """ " (untrained: bfgs made no iteration)", or nothing."""
+    """Return " (untrained: bfgs made no iteration)" if so, else nothing."""
     return "" if solver.history else f" (untrained: {solver.update_rule} made no iteration)"
 
 

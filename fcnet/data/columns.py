@@ -189,7 +189,7 @@ def normalised(codes: np.ndarray, numbering: Mapping[str, int], missing: frozens
 
 
 def as_text(cells: Cells) -> Text:
-    """Cells of any kind as words."""
+    """Return cells of any kind as words."""
     if isinstance(cells, Text):
         return cells
     values = cells.astype(object) if cells.dtype.kind == "b" else cells
@@ -285,7 +285,7 @@ def _array_columns(rows: Any, name: str, names: Sequence[str] | None) -> tuple[l
 
 
 def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
-    """One column of a frame, whatever its library calls its type."""
+    """Return one column of a frame, whatever its library calls its type."""
     levels, ordered = _levels(series)
     values = _to_numpy(series)
     if values.ndim != 1:
@@ -308,7 +308,7 @@ def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
 
 
 def without_missing(values: np.ndarray, missing: frozenset[str]) -> np.ndarray:
-    """Numbers with NaN for those that `missing` names."""
+    """Return numbers with NaN in place of those that `missing` names."""
     for word in missing:
         if (value := number(word)) is not None:
             values = np.where(values == value, np.nan, values)
@@ -342,7 +342,7 @@ def _is_none(value: Any) -> bool:
 
 
 def _of_objects(where: str, values: np.ndarray, missing: frozenset[str]) -> Cells:
-    """Python's objects: truth values, numbers and dates as such, anything else as text."""
+    """Return Python's objects as a column: truth values, numbers and dates as such, anything else as text."""
     present = [value for value in values.tolist() if not _is_none(value)]
     kinds = {type(value) for value in present}
     if kinds and all(issubclass(kind, bool | np.bool_) for kind in kinds):

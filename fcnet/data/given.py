@@ -117,7 +117,7 @@ def codes_of(
 
 
 def _are_labels(y: np.ndarray, classes: tuple[str, ...] | None) -> bool:
-    """Whether these are labels to be numbered, and no codes."""
+    """Return whether these are labels to be numbered, and no codes."""
     if y.dtype.kind in "bUS":
         return True
     if classes is not None or (y.dtype.kind == "f" and not (np.isfinite(y) & (y == np.floor(y))).all()):

@@ -139,7 +139,7 @@ class Learner:
         return self._made(name, "date", missing, bool(parts), **how)
 
     def _counted(self, text: Text) -> tuple[np.ndarray, float]:
-        """How often each word comes in the training rows, and the share of cells that are missing there."""
+        """Count how often each word comes in the training rows, and the share of missing cells there."""
         codes = self._mine(text.codes)
         present = codes[codes >= 0]
         return np.bincount(present, minlength=len(text.words)), 1 - len(present) / max(len(codes), 1)
@@ -192,7 +192,7 @@ def fewest_rows(count: int) -> int:
 
 
 def _counts_rows(values: np.ndarray) -> bool:
-    """Whether whole numbers rise by one from row to row."""
+    """Return whether whole numbers rise by one from row to row."""
     return len(values) > 2 and values[1] - values[0] == 1 and float(values[0]).is_integer() and bool(
         (np.diff(values) == 1).all()
     )  # fmt: skip

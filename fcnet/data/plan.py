@@ -162,7 +162,7 @@ class Plan:
         return X
 
     def check_names(self, read: Columns) -> None:
-        """ValueError if a column is not there."""
+        """Raise ValueError if a column is missing."""
         absent = [column.name for column in self.used if column.name not in read]
         if not absent:
             return

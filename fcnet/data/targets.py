@@ -100,7 +100,7 @@ def label_values(read: Columns, name: str, targets: str | None) -> np.ndarray:
 
 
 def check_count_of_classes(where: str, count: int, targets: str | None) -> None:
-    """ValueError for more than `MOST_CLASSES` whole numbers as labels, unless classes were asked for."""
+    """Raise ValueError for more than `MOST_CLASSES` whole numbers as labels, unless classes were asked for."""
     if targets is None and count > MOST_CLASSES:
         raise ValueError(
             f"{where}: expected at most {MOST_CLASSES} classes, unless more are asked for; got {count} different whole "
@@ -182,7 +182,7 @@ def told_of_numbers(read: Columns, names: Sequence[str]) -> list[str]:
 
 
 def check_probabilities(read: Columns, names: Sequence[str]) -> None:
-    """Each of these targets is a number from 0 to 1. Raises ValueError with the line and the column."""
+    """Check that each target is a number from 0 to 1. Raises ValueError with the line and the column."""
     for name in names:
         values = _numbers(read, name)
         odd = ~((values >= 0) & (values <= 1))

@@ -44,7 +44,7 @@ def check_without_hidden(activation: Any, maxout_pieces: Any, normalization: Any
 
 
 def dropout_kind(dropout: Any) -> str:
-    """ "inverted" or "plain". Raises ValueError; of a number it says where that belongs."""
+    """Return "inverted" or "plain". Raises ValueError; of a number it says where that belongs."""
     if isinstance(dropout, str) and dropout in DROPOUTS:
         return dropout
     hint = ""
@@ -55,7 +55,7 @@ def dropout_kind(dropout: Any) -> str:
 
 
 def dtype_of(dtype: Any) -> np.dtype:
-    """float32 or float64. Raises ValueError."""
+    """Return float32 or float64. Raises ValueError."""
     try:
         name = str(dtype) if dtype is None else np.dtype(dtype).name
     except TypeError:

@@ -30,11 +30,11 @@ class Output:
         return {} if self.precision is None else {"precision": self.precision}
 
     def shapes(self, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the parameters."""
+        """Return names and shapes of the parameters."""
         return {f"W{self.index}": (width_in, width_out), f"b{self.index}": (width_out,)}
 
     def forward(self, run: Run, params: ParamBuffer, x: Array) -> tuple[Array, Any]:
-        """Scores (N, C) and a cache for `backward`."""
+        """Return scores (N, C) and a cache for `backward`."""
         return run(F.affine_forward, x, params[f"W{self.index}"], params[f"b{self.index}"], **self.products)
 
     def backward(self, run: Run, dout: Array, cache: Any, grads: ParamBuffer, need_dx: bool) -> Array | None:
@@ -77,7 +77,7 @@ class Hidden:
         return F.activation_named("activation", self.activation)
 
     def shapes(self, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the parameters."""
+        """Return names and shapes of the parameters."""
         width_out *= self.kind.pieces
         shapes: dict[str, tuple[int, ...]] = Output(self.index).shapes(width_in, width_out)
         if self.normalization:
@@ -85,7 +85,7 @@ class Hidden:
         return shapes
 
     def state_shapes(self, width_out: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of what is kept but not trained: batch norm's running statistics."""
+        """Return names and shapes of what is kept but not trained: batch norm's running statistics."""
         if self.normalization != "batchnorm":
             return {}
         width_out *= self.kind.pieces
@@ -94,7 +94,7 @@ class Hidden:
     def forward(
         self, run: Run, params: ParamBuffer, state: ParamBuffer, x: Array, rng: MaskStream | None
     ) -> tuple[Array, Any]:
-        """Training: out (N, M) and a cache for `backward`; batch norm updates its running statistics."""
+        """Compute out (N, M) in training, and a cache for `backward`; batch norm updates its running statistics."""
         i = self.index
         z = run(F.matmul, x, params[f"W{i}"], **self.products)
         rng = rng if self.keep_ratio < 1 else None

@@ -217,7 +217,7 @@ class FullyConnectedNet:
         self._frozen = numbers
 
     def parameters_of(self, layer: int) -> list[str]:
-        """Names of the parameters of a layer; the lowest is 1."""
+        """Return the names of a layer's parameters; the lowest layer is 1."""
         return list(list(self._layers())[layer - 1].shapes(1, 1))
 
     @property
@@ -351,7 +351,7 @@ class FullyConnectedNet:
     def forward(
         self, run: Run, x: Array, streams: Sequence[MaskStream | None]
     ) -> tuple[Array, list[tuple[Hidden | Output, Any]]]:
-        """Training mode: scores (N, C) of preprocessed inputs x (N, D), and a cache per layer that is trained."""
+        """Compute the scores (N, C) of preprocessed inputs x (N, D) in training mode, and a cache per trained layer."""
         caches: list[tuple[Hidden | Output, Any]] = []
         for layer, stream in zip(self.hidden, streams, strict=True):
             if layer.index in self._frozen:
@@ -397,7 +397,7 @@ class FullyConnectedNet:
         return () if self._preprocessing is None or self.limit is not None else self._preprocessing[2:]
 
     def prepare(self, run: Run, x: Array) -> Array:
-        """Raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
+        """Return raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
         x = x.reshape(x.shape[0], -1)
         if self._preprocessing is None:
             return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
@@ -413,7 +413,7 @@ class FullyConnectedNet:
     def loss(
         self, X: Array, y: Array, step: int = 0, *, sample_weight: Array | None = None
     ) -> tuple[float, dict[str, Array]]:
-        """Loss and gradients in training mode, on the device's arrays; batch norm's running statistics move.
+        """Compute loss and gradients in training mode, on the device's arrays; batch norm's running statistics move.
 
         Args:
             X: (N, d1, ..., dk).
@@ -445,8 +445,9 @@ class FullyConnectedNet:
     # Predictions. Inputs may be host or device arrays; results are of the same kind as X.
 
     def scores(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """Scores (N, C) in evaluation mode, before softmax and as the loss takes them, so before a `target_scaling` is
-        undone; N is worked on in parts of `batch_size` rows.
+        """Return scores (N, C) in evaluation mode, as the loss takes them; computed `batch_size` rows at a time.
+
+        That is before softmax, and before a `target_scaling` is undone.
         """
         return self._evaluate(X, batch_size, lambda scores: scores)
 
@@ -460,7 +461,7 @@ class FullyConnectedNet:
         return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
 
     def predict_proba(self, X: Array, *, mc_samples: int | None = None, batch_size: int = 4096) -> Any:
-        """Probabilities (N, C): of the classes ("softmax"), or of each label ("bce").
+        """Return probabilities (N, C): of the classes ("softmax"), or of each label ("bce").
 
         Args:
             mc_samples: T, for Monte-Carlo dropout: T predictions with units dropped at random as in training, all else
@@ -486,7 +487,7 @@ class FullyConnectedNet:
         return both[..., 0], both[..., 1]
 
     def _monte_carlo(self, x: Array, count: int) -> Array:
-        """Mean and standard deviation (N, C, 2) of `count` predictions with dropout, added up by Welford's rule."""
+        """Return mean and standard deviation (N, C, 2) of `count` predictions with dropout, by Welford's rule."""
         xp = self.backend.xp
         for number in range(count):
             p = self.objective.probabilities(self.evaluate_prepared(x, self.mask_streams(number)))
@@ -504,7 +505,7 @@ class FullyConnectedNet:
         return self.evaluate_prepared(self.prepare(direct, x))
 
     def evaluate_prepared(self, x: Array, streams: Sequence[MaskStream | None] | None = None) -> Array:
-        """As `evaluate`, of inputs (N, D) that have been through `prepare`; with `streams` units are dropped."""
+        """Evaluate as `evaluate`, from inputs (N, D) that `prepare` returned; with `streams` units are dropped."""
         for layer, stream in zip(self.hidden, streams or [None] * len(self.hidden), strict=True):
             x = layer.evaluate(direct, self.params, self.state, x, stream)
         return self.output.forward(direct, self.params, x)[0]
@@ -604,7 +605,7 @@ class TwoLayerNet(FullyConnectedNet):
     """affine - ReLU - affine - loss: a `FullyConnectedNet` with one hidden layer."""
 
     def __init__(self, input_dim: int, hidden_dim: int, num_classes: int, **options: Any) -> None:
-        """`options` are the keyword arguments of `FullyConnectedNet`."""
+        """Make the network; `options` are the keyword arguments of `FullyConnectedNet`."""
         super().__init__([positive_int("hidden_dim", hidden_dim)], input_dim, num_classes, **options)
 
 

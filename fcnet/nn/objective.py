@@ -100,7 +100,7 @@ class Objective:
         return replace(self, threshold=threshold)
 
     def _decisive(self, backend: Backend, scores: Array) -> Array:
-        """Scores (N, C) shifted so that the decision, where a score is the highest or above 0, is at the threshold."""
+        """Return scores (N, C) shifted so that the decision (the highest score, or one above 0) is at the threshold."""
         if self.threshold is None:
             return scores
         logit = math.log(self.threshold) - math.log1p(-self.threshold)
@@ -117,7 +117,7 @@ class Objective:
         return F.METRICS[self.loss]
 
     def check_targets(self, name: str, y: Array, count: int, dtype: Any) -> None:
-        """y suits the loss and `count` samples. Raises TypeError or ValueError."""
+        """Check that y suits the loss and `count` samples. Raises TypeError or ValueError."""
         if self.numeric:
             dtype = "float64" if self.scales else dtype  # in which they are scaled
             check_numbers(name, y, self.outputs, count, dtype, probabilities=self.loss == "bce")
@@ -159,7 +159,7 @@ class Objective:
         return scores / scale, y / scale
 
     def predictions(self, backend: Backend, scores: Array) -> Array:
-        """Classes (N,), values (N, C) or labels of 0 and 1 (N, C); (N,) if there is one value or label.
+        """Return classes (N,), values (N, C) or labels of 0 and 1 (N, C); (N,) if there is one value or label.
 
         Values are in the targets' own units: float64 where they were scaled, and then without the decimal places that a
         float32 network says nothing of.
@@ -178,7 +178,7 @@ class Objective:
         return scores.reshape(-1) if self.outputs == 1 else scores
 
     def probabilities(self, scores: Array) -> Array:
-        """Probabilities (N, C) of the classes or of the labels.
+        """Return the probabilities (N, C) of the classes or of the labels.
 
         Raises:
             ValueError: the scores are no log-probabilities.

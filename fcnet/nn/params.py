@@ -49,7 +49,7 @@ class ParamBuffer(MutableMapping[str, Array]):
         return _restore, (self.backend, self.shapes, self.dtype, self.backend.to_numpy(self.flat))
 
     def spans(self) -> dict[str, tuple[int, int]]:
-        """Where each tensor lies in `flat`, start and stop with its padding, in the order of memory: without gaps."""
+        """Return where each tensor lies in `flat`: start and stop, padding included, in the order of memory."""
         starts = list(self._starts.values())
         return dict(zip(self._starts, zip(starts, [*starts[1:], self.flat.size], strict=True), strict=True))
 

@@ -405,7 +405,7 @@ def names_of(option: str) -> tuple[str, ...]:
 
 
 def merged(*layers: Mapping[str, Any]) -> TrainOptions:
-    """Options from the defaults and these, later ones first; names as in the dataclass."""
+    """Return options from the defaults and these, later ones first; names as in the dataclass."""
     values: dict[str, Any] = {}
     for layer in layers:
         values |= layer
@@ -456,7 +456,7 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
 
 
 def parse_widths(text: str) -> list[int]:
-    """ "100,100" as [100, 100]; "none" or nothing as []. Raises ValueError."""
+    """Return "100,100" as [100, 100]; "none" or nothing as []. Raises ValueError."""
     if text.strip().lower() in ("", "none"):
         return []
     try:
@@ -466,7 +466,7 @@ def parse_widths(text: str) -> list[int]:
 
 
 def to_list(names: str | list[str]) -> list[str]:
-    """ "tanh,relu" as ["tanh", "relu"]; a list is itself."""
+    """Return "tanh,relu" as ["tanh", "relu"]; a list as it is."""
     return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
 
 
@@ -485,7 +485,7 @@ def parsed(where: str, text: str, kind: type) -> Any:
 
 
 def typed(where: str, value: Any, kind: type) -> Any:
-    """`value` as an option of this kind holds it. Raises ValueError that begins with `where`."""
+    """Return `value` as an option of this kind holds it. Raises ValueError that begins with `where`."""
     if kind is list and isinstance(value, str):
         try:
             return parse_widths(value)
@@ -519,7 +519,7 @@ _KINDS = {
 
 
 def parse_layers(text: str) -> list[int]:
-    """ "1,2" as [1, 2]. Raises ValueError."""
+    """Return "1,2" as [1, 2]. Raises ValueError."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -527,7 +527,7 @@ def parse_layers(text: str) -> list[int]:
 
 
 def parse_multipliers(text: str) -> dict[int, float]:
-    """ "3=0.1,4=0.5" as {3: 0.1, 4: 0.5}. Raises ValueError."""
+    """Return "3=0.1,4=0.5" as {3: 0.1, 4: 0.5}. Raises ValueError."""
     pairs = [part.split("=") for part in text.split(",")]
     try:
         multipliers = {int(layer): float(factor) for layer, factor in pairs}
@@ -539,7 +539,7 @@ def parse_multipliers(text: str) -> dict[int, float]:
 
 
 def parse_class_weight(text: str) -> str | dict[str, float]:
-    """ "balanced" as it is, "no=1,yes=5" as {"no": 1.0, "yes": 5.0}. Raises ValueError."""
+    """Return "balanced" as it is, "no=1,yes=5" as {"no": 1.0, "yes": 5.0}. Raises ValueError."""
     if text == "balanced":
         return text
     pairs = [part.rpartition("=") for part in text.split(",")]
@@ -555,7 +555,7 @@ def parse_class_weight(text: str) -> str | dict[str, float]:
 
 
 def parse_threshold(text: str) -> str | float:
-    """ "auto" as it is, "0.3" as 0.3. Raises ValueError."""
+    """Return "auto" as it is, "0.3" as 0.3. Raises ValueError."""
     try:
         return text if text == "auto" else float(text)
     except ValueError:
@@ -566,7 +566,7 @@ _SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")
 
 
 def schedule_of(options: TrainOptions) -> dict[str, Any]:
-    """`Solver`'s schedule and schedule_config; a warm-up alone is a schedule too. Raises ValueError."""
+    """Return `Solver`'s schedule and schedule_config; a warm-up alone is a schedule too. Raises ValueError."""
     config = {name: getattr(options, f"schedule_{name}") for name in _SCHEDULES} | {"warmup": options.warmup}
     config = {name: value for name, value in config.items() if value is not None}
     schedule = "warmup" if options.schedule is None and options.warmup is not None else options.schedule

@@ -126,7 +126,7 @@ class RunDirectory:
         return real.with_name(f".{real.name}.new")
 
     def _is_free(self) -> bool:
-        """Nothing there, or no more than a training that was killed before its first checkpoint leaves."""
+        """Return whether nothing is there, or only what a training killed before its first checkpoint leaves."""
         if not self.path.is_dir():
             return True
         return not self._holds_model() and all(
@@ -138,7 +138,7 @@ class RunDirectory:
         )
 
     def _holds_model(self) -> bool:
-        """Whether a process that was killed left a whole model that has not got its name."""
+        """Return whether a process that was killed left a complete model that has not got its name."""
         return any(_is_whole(path) for path in temporaries(self.path / FILE_NAME))
 
     def _holds_run(self) -> bool:
@@ -265,7 +265,7 @@ class RunDirectory:
     # After it
 
     def abandon(self) -> None:
-        """Nothing came of it: take back what `begin` wrote."""
+        """Remove what `begin` wrote, as nothing came of it."""
         if self._locks and not self._written and not self._has_results():
             with contextlib.suppress(OSError):
                 (self.work / CONFIG).unlink(missing_ok=True)
@@ -362,7 +362,7 @@ class RunDirectory:
         (self.path / REPLACES).unlink(missing_ok=True)
 
     def _rescue(self, error: BaseException, staged: dict[str, Staged]) -> None:
-        """After a failure: keep the trained model if it takes no other's place, and say what is where."""
+        """Keep the trained model after a failure if it takes no other's place, and say what is where."""
         steps = self.checkpoints.steps()
         if self.work != self.path:
             error.add_note(f"the earlier run in {self.path} is kept")
@@ -426,7 +426,7 @@ def _config(record: Record) -> str:
 
 
 def _is_unfinished(config: Path) -> bool:
-    """Whether `begin` wrote it, or was killed while it did; a user's own configuration is neither."""
+    """Return whether `begin` wrote it, or was killed while it did; a user's own configuration is neither."""
     first = UNFINISHED.encode()
     try:
         return config.read_bytes()[: len(first)] in (first[:length] for length in range(len(first) + 1))
@@ -435,7 +435,7 @@ def _is_unfinished(config: Path) -> bool:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Flat TOML of strings, numbers, booleans and lists of them; None is left out.
+    """Return flat TOML of strings, numbers, booleans and lists of them; None is left out.
 
     JSON's spelling of these is TOML's too, but for DEL, which TOML wants escaped.
     """

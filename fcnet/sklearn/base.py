@@ -90,11 +90,11 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _check_targets(self, y: Any, *, first: bool, incremental: bool) -> np.ndarray:
-        """Targets of the training as the loss takes them, (n,) codes or (n, K); learns from them if it is the first."""
+        """Return training targets as the loss takes them, (n,) codes or (n, K); learn from the first ones."""
 
     @abstractmethod
     def _check_more_targets(self, y: Any) -> np.ndarray:
-        """Targets of other rows, as the loss takes them."""
+        """Return targets of other rows, as the loss takes them."""
 
     @property
     @abstractmethod
@@ -113,7 +113,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
-        """By what the validation rows are drawn."""
+        """Return by what the validation rows are drawn."""
 
     # Fitting
 
@@ -165,7 +165,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         return counts
 
     def _stops_early(self, count: int, has_rows: bool) -> bool:
-        """Whether the validation score says when to stop."""
+        """Return whether the validation score says when to stop."""
         if self.solver in FULL_BATCH:
             return False
         if self.early_stopping == "auto":
@@ -305,7 +305,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         )
 
     def _device(self, backend: Backend | None) -> str | Backend:
-        """Where the network lives: with inputs that lie on a device, unless another one is asked for."""
+        """Return where the network lives: with inputs that lie on a device, unless another one is asked for."""
         return get_backend(self.device) if backend is None or self.device != "auto" else backend
 
     def _learn_scales(self, model: FullyConnectedNet, inputs: Inputs, targets: Array) -> None:
@@ -405,7 +405,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         return defaults.SCHEDULE if own else None
 
     def _parameters(self) -> dict[str, list[np.ndarray]]:
-        """Weights and biases of the network so far, on the host."""
+        """Return weights and biases of the network so far, on the host."""
         model = self._fitted.model
         layers, to_numpy = range(1, len(model.hidden_dims) + 2), model.backend.to_numpy
         return {
@@ -424,7 +424,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
     # Predictions
 
     def _scores(self, X: Any) -> tuple[Array, Inputs]:
-        """Scores (n, K) where X lives, and X checked."""
+        """Return scores (n, K) where X lives, and X checked."""
         inputs = check_inputs(self, X, reset=False)
         model = self._fitted.model
         if isinstance(inputs.X, SparseRows):
@@ -459,6 +459,6 @@ def _learn(kind: str, X: Any) -> Preprocessing:
 
 
 def _repeats(weights: np.ndarray) -> np.ndarray:
-    """Row numbers, each as often as its weight says; where those are not whole numbers, once."""
+    """Return row numbers, each as often as its weight says; where those are not whole numbers, once."""
     whole = (weights == np.floor(weights)).all()
     return np.repeat(np.arange(len(weights)), weights.astype(int) if whole else 1)

@@ -56,7 +56,7 @@ class Fitted:
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        """Host arrays only."""
+        """Return the state with host arrays only."""
         state: dict[str, Any] = {"steps": self.steps, "epoch": self.epoch}
         if self._model is None:
             return state | self._host

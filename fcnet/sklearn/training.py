@@ -65,7 +65,7 @@ class Epochs:
         return ended
 
     def _some_epochs(self, most: int) -> bool:
-        """As many epochs as may pass before anybody has to look at one of them; whether to end."""
+        """Make as many epochs as may pass before one of them must be evaluated; return whether to end."""
         estimator, steps = self.estimator, self.steps
         count = most
         if self.validation is not None or self.followed.watched or self._rate_changes or estimator.verbose:
@@ -170,7 +170,7 @@ def minimize(
 
 
 def _parts(model: FullyConnectedNet, split: DeviceSplit) -> Iterable[Part]:
-    """All rows on the device: as they lie there, or dense parts of sparse ones, one after the other."""
+    """Yield all rows on the device: as they lie there, or dense parts of sparse ones, one after the other."""
     if not isinstance(split.X, SparseRows):
         asarray = model.backend.asarray
         x = asarray(split.X)

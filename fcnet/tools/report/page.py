@@ -72,7 +72,7 @@ class Page:
         self._raw_table(header, lines, range(1, len(header)))
 
     def _table(self, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int]) -> None:
-        """Rows of HTML."""
+        """Return rows of HTML."""
         lines = []
         for row in rows:
             cells = (
@@ -103,5 +103,5 @@ class Page:
 
 
 def _plain(text: str) -> str:
-    """Text as HTML shows it, without signs that have no shape or turn the line around."""
+    """Return text as HTML shows it, without signs that have no shape or turn the line around."""
     return escape(in_line(text), quote=True)

@@ -68,7 +68,7 @@ def report_html(
 
 
 def seconds_of_predictions(solver: Solver) -> float:
-    """About how long a report's predictions take, but for the importance of columns."""
+    """Estimate how long a report's predictions take, but for the importance of columns."""
     times = []
     for X, y in _held_out(solver).values():
         for _ in range(2):  # the first may compile
