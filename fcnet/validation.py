@@ -147,14 +147,25 @@ def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, 
         raise ValueError(f"{name}: expected labels of 0 and 1, or probabilities between, got {y.ravel()[bad]}")
 
 
-def check_weights(name: str, weights: Array, count: int) -> None:
-    """Check `count` weights of samples, (count,), finite and not negative. Raises TypeError or ValueError."""
+def check_weights(name: str, weights: Array, count: int, dtype: Any) -> None:
+    """Check `count` weights of samples, (count,): finite, not negative, not lost in `dtype` unless all are 0.
+
+    Raises:
+        TypeError, ValueError: as the message says.
+    """
     if not hasattr(weights, "dtype") or getattr(weights, "shape", None) != (count,) or weights.dtype.kind not in "fiub":
         got = f"{weights.dtype} {weights.shape}" if hasattr(weights, "dtype") else type(weights).__name__
         raise ValueError(f"{name}: expected an array of {counted(count, 'number')}, one for each sample, got {got}")
     check_finite(name, weights)
     if isinstance(weights, np.ndarray) and weights.min() < 0:
         raise ValueError(f"{name}: expected weights of 0 or more, got {weights.min()}")
+    if isinstance(weights, np.ndarray):
+        largest, low, high = float(weights.max()), float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+        if largest and not low <= largest <= high:
+            raise ValueError(
+                f"{name}: expected weights that {dtype} can hold, {low:.2g} to {high:.2g}, got {largest:g} "
+                "as the largest; divide them by their mean"
+            )
 
 
 def positive_int(name: str, value: object) -> int:

@@ -1,4 +1,4 @@
-"""The work of a process of `benchmarks.compare` and its companions: build a peer, prove it, time it, take its memory."""
+"""The work of a process for `benchmarks.compare` and its companions: build a peer, prove it, time it; its memory."""
 
 from __future__ import annotations
 

@@ -151,7 +151,8 @@ class Learner:
             row = int(np.flatnonzero(text.codes == unknown[0])[0])
             raise ValueError(
                 f"{self.read.where(row, name)}: expected one of the ordinal levels {listed(levels)}; got "
-                f"{shown(text.words[unknown[0]])}; add it to ordinal in its place, or count it as missing"
+                f"{shown(text.words[unknown[0]])}; name it in its place among them, or count it as missing with "
+                f"missing={text.words[unknown[0]]!r}"
             )
         counts, missing = self._counted(text)
         if not counts.any():

@@ -73,7 +73,17 @@ class Plan:
         read = columns_of(table, missing)
         targets = tuple(read.find("target", name) for name in targets)
         chosen = _chosen(read, targets, drop, only)
-        ranks = {read.find("ordinal", name): _levels_of(name, levels) for name, levels in (ordinal or {}).items()}
+        ranks = {
+            read.find("ordinal", name, besides=targets): _levels_of(name, levels)
+            for name, levels in (ordinal or {}).items()
+        }
+        for target in targets:
+            if target in ranks:
+                raise ValueError(
+                    f"{read.begin}ordinal: expected other columns than the target; got {shown(target)}; "
+                    "write its levels as 0, 1, ... and predict them with loss 'mse' or targets='numbers', "
+                    "or take them for classes"
+                )
         names = {read.find("categorical", name) for name in categorical}
         learner = Learner(read, None if rows is None else np.asarray(rows), names, ranks, prune)
         columns = [
@@ -266,12 +276,14 @@ def _chosen(
             return f"; did you mean dropout_keep_ratio={name}?"
         return ""
 
-    dropped = {read.find("drop", name, meant): DROPPED for name in drop}
+    dropped = {read.find("drop", name, meant, besides=targets): DROPPED for name in drop}
     for target in targets:
         if target in dropped:
-            raise ValueError(f"drop: expected other columns than the target; got {shown(target)}; leave it out of drop")
+            raise ValueError(
+                f"{read.begin}drop: expected other columns than the target; got {shown(target)}; name others"
+            )
     if only is not None:
-        kept = {read.find("only", name) for name in only}
+        kept = {read.find("only", name, besides=targets) for name in only}
         if both := sorted(kept & dropped.keys()):
             raise ValueError(f"drop and only: expected each column in one of them; got {shown(both[0])} in both")
         dropped |= {name: NOT_AMONG for name in read.names if name not in kept and name not in targets}

@@ -136,11 +136,11 @@ def number_values(read: Columns, names: Sequence[str]) -> np.ndarray:
 
     Raises ValueError, with the line, for what is no number, or too large.
     """
-    values = [_numbers(read, name) for name in names]
+    values = [_numbers(read, name, several=len(names) > 1) for name in names]
     return values[0] if len(values) == 1 else np.stack(values, axis=1)
 
 
-def _numbers(read: Columns, name: str) -> np.ndarray:
+def _numbers(read: Columns, name: str, *, several: bool = False) -> np.ndarray:
     cells: Any = read[name]
     if isinstance(cells, Text):
         pair = truth_words(cells.words)
@@ -150,10 +150,11 @@ def _numbers(read: Columns, name: str) -> np.ndarray:
         bad = next((at for at, value in enumerate(table) if value is None or not abs(value) <= LARGEST), None)
         if bad is not None:
             word = cells.words[bad]
-            remedy = "correct it or remove the row; class names need loss 'softmax' or 'svm'"
+            limit = "" if table[bad] is None else f" of size {LARGEST:g} or less"
+            names = "write class names as 0 and 1" if several else "class names need loss 'softmax' or 'svm'"
             raise ValueError(
-                f"{read.where(first_row(cells, word), name)}: expected a number of size {LARGEST:g} or less; got "
-                f"{shown(word)}; {instead_of_a_number(word, remedy)}"
+                f"{read.where(first_row(cells, word), name)}: expected a number{limit}; got "
+                f"{shown(word)}; {instead_of_a_number(word, f'correct it or remove the row; {names}')}"
             )
         return cells.spread(np.array(table, dtype=np.float64), np.nan)
     if cells.dtype.kind == "M":

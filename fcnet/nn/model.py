@@ -429,7 +429,7 @@ class FullyConnectedNet:
         check_input("X", X, self.input_dim, self.dtype)
         self.objective.check_targets("y", y, len(X), self.dtype)
         if sample_weight is not None:
-            check_weights("sample_weight", sample_weight, len(X))
+            check_weights("sample_weight", sample_weight, len(X), self.dtype)
         streams = self.mask_streams(step_number("step", step))
         self.backend.use()
         x = self.backend.asarray(X)
@@ -477,8 +477,8 @@ class FullyConnectedNet:
         count = positive_int("mc_samples", mc_samples)
         if not any(self.mask_streams(0)):
             raise ValueError(
-                f"mc_samples and dropout_keep_ratio: expected a network with dropout for mc_samples={count}, "
-                "got one that drops no unit; leave mc_samples out"
+                f"mc_samples: expected a network with dropout for {count} samples, got one that drops no unit; "
+                "leave mc_samples out"
             )
         both = self._of_parts(X, batch_size, lambda x: self._monte_carlo(self.prepare(direct, x), count))
         return both[..., 0], both[..., 1]

@@ -45,7 +45,7 @@ from fcnet.training.steps import Steps
 from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
 from fcnet.training.updates import UpdateStep
 from fcnet.training.weights import sample_weights
-from fcnet.validation import check_input, one_of, positive_int
+from fcnet.validation import check_input, check_weights, one_of, positive_int
 
 MOST_ROLLBACKS = 10
 _NO_ARGUMENTS = ("self", "__class__", "model", "data", "out", "force", "verbose")  # not stored for `resume`
@@ -280,7 +280,11 @@ class Solver(Steps):
                 f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
             )
         self.class_weight = class_weight
-        return sample_weights(self.data, model.objective, class_weight)
+        weights = sample_weights(self.data, model.objective, class_weight)
+        if weights is not None:
+            name = "sample_weight" if class_weight is None else "class_weight"
+            check_weights(name, weights, len(weights), model.dtype)
+        return weights
 
     def _tell_model_of_data(self) -> None:
         """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs."""
