@@ -421,8 +421,8 @@ def _is_whole(path: Path) -> bool:
 
 def _config(record: Record) -> str:
     """Return the configuration, under a comment if the training was cut short or its method said how it ended."""
-    told = [text for text in (record.interrupted, record.message) if text]
-    return "".join(f"# {' '.join(text.split())}\n" for text in told) + to_toml(record.options)
+    notes = [text for text in (record.interrupted, record.message) if text]
+    return "".join(f"# {' '.join(text.split())}\n" for text in notes) + to_toml(record.options)
 
 
 def _is_unfinished(config: Path) -> bool:
