@@ -65,7 +65,7 @@ class Peer(ABC):
 
 
 def threads() -> int:
-    """How many threads a contender may use; the parent process sets it."""
+    """Return how many threads a contender may use; the parent process sets it."""
     return int(os.environ["FCNET_BENCH_THREADS"])
 
 

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers.base import Peer
-from benchmarks.peers.tuning import Stepper, Strategies
+from benchmarks.peers.tuning import Stepper, TunedPeer
 from benchmarks.workloads import (
     BETA1,
     BETA2,
@@ -182,7 +181,7 @@ class Scanned(Jitted):
         return asked
 
 
-class Jax(Peer):
+class Jax(TunedPeer):
     """Adam from optax or by hand, whichever is faster. Steps are queued: the next begins before the last is read."""
 
     strategies: Mapping[str, Callable[..., Jitted]] = {
@@ -194,27 +193,8 @@ class Jax(Peer):
         # "highest" is float32, also where TF32 is the default
         precision = {"tf32": "tensorfloat32", "bf16": "default"}.get(workload.precision, "highest")
         jax.config.update("jax_default_matmul_precision", precision)
-        strategies = {name: partial(way, workload, data, weights, device) for name, way in self.strategies.items()}
-        self.workload, self._built = workload, Strategies(strategies, self.choice, self.limit_s)
-
-    def settle(self) -> None:
-        steps = max(2, self.workload.steps // 10)
-        self.choice, stepper, about = self._built.fastest(steps, self.choice)
-        del self._built
-        self.stepper: Any = stepper
-        self.about |= about
-
-    def step(self) -> None:
-        self.stepper()
-
-    def many(self, count: int) -> None:
-        self.stepper.many(count)
-
-    def synchronize(self) -> None:
-        self.stepper.synchronize()
-
-    def losses(self, count: int) -> list[float]:
-        return self.stepper.losses(count)
+        strategies = self.strategies.items()
+        self.build(workload, {name: partial(way, workload, data, weights, device) for name, way in strategies})
 
 
 class Scan(Jax):
