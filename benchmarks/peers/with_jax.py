@@ -26,7 +26,7 @@ from benchmarks.workloads import (
 
 
 def hand_written() -> tuple[Callable, Callable]:
-    """Adam as (init, update), like optax's but applied at once."""
+    """Return Adam as (init, update), like optax's but applied at once."""
 
     def init(params: Any) -> Any:
         return jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
@@ -140,7 +140,7 @@ class Jitted(Stepper):
         return loss
 
     def losses(self, count: int) -> list[float]:
-        """Of the next steps."""
+        """Return the losses of the next steps."""
         return [float(loss) for loss in [self() for _ in range(count)]]
 
     def synchronize(self) -> None:
@@ -162,7 +162,7 @@ class Scanned(Jitted):
         self._ahead: list[float] = []  # losses of steps made and not yet asked for
 
     def _go(self, most: int) -> tuple[int, Any]:
-        """How many steps were made, up to `most`, and their losses."""
+        """Make up to `most` steps; return how many, and their losses."""
         if most < self.per_epoch or self.steps % self.per_epoch:
             return 1, self()
         self._shuffle()

@@ -88,7 +88,7 @@ class StepVariant(Stepper):
             torch.cuda.synchronize()
 
     def losses(self, count: int) -> list[float]:
-        """Of the next steps."""
+        """Return the losses of the next steps."""
         return [float(loss) for loss in [self().clone() for _ in range(count)]]  # a graph's is always the same one
 
 
@@ -140,7 +140,7 @@ class Modules(StepVariant):
         return self.train_on(self.rows.next())
 
     def train_on(self, rows: torch.Tensor) -> torch.Tensor:
-        """One update from these rows of the data."""
+        """Make one update from these rows of the data."""
         torch.index_select(self.rows.X, 0, rows, out=self.x)
         torch.index_select(self.rows.y, 0, rows, out=self.y)
         self.adam.zero_grad(set_to_none=True)
