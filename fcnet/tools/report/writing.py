@@ -168,8 +168,10 @@ def _data(page: Page, solver: Solver) -> None:
 
 
 def _how_it_went(solver: Solver) -> str:
-    epochs = counted(len(solver.history), "epoch")
-    told = f"{epochs}, {counted(solver.steps, 'step')}"
+    epochs = (
+        int(solver.history[-1]["epoch"]) if solver.history else 0
+    )  # more than there are rows where few are looked at
+    told = f"{counted(epochs, 'epoch')}, {counted(solver.steps, 'step')}"
     if solver.best_val_metric is not None:
         told += f"; the best epoch by validation {solver.metric.title} is {solver.best_epoch}, whose weights were kept"
     return told
