@@ -1,4 +1,4 @@
-"""What follows a hidden layer's product; names and signatures of `fcnet.functional.hidden`, for ReLU."""
+"""The CUDA kernels of fused hidden layers with ReLU (hidden.cu), as `fcnet.functional.hidden` defines them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_th
 from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
 
-MANY = 1 << 20  # elements of a gradient from which on its rows are shared out among blocks
+MANY = 1 << 20  # elements of a gradient from which on several blocks share its rows
 
 
 class HiddenKernels:
@@ -22,7 +22,7 @@ class HiddenKernels:
         self._on = launcher
 
     def table(self) -> dict[str, Kernel]:
-        """Name of a reference function -> its kernel."""
+        """Return the kernels by the name of the reference function."""
         kinds = "bias", "batchnorm", "layernorm"
         backward = partial(fits.activation_dropout_backward, self._on)
         table = {f"{kind}_activation_dropout_backward": backward for kind in kinds}
@@ -134,7 +134,7 @@ class HiddenKernels:
         scale: Any,
         inv_std: tuple[int, ...],
     ) -> HiddenCache:
-        """Return a cache of the arrays that were given, those of an earlier cache, or new ones."""
+        """Return a cache made of the arrays that were passed, those of an earlier cache, or new ones."""
         if cache is None or cache.norm is None:
             norm = NormCache(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
             return relu_cache(self._on.like(out, z), scale, norm, b)

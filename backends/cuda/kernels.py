@@ -16,7 +16,7 @@ from fcnet.backends.device import Array, Kernel
 def cuda_kernels(
     launcher: Launcher, gemm: Callable[..., Array], run_concurrently: Callable[..., None] = run_in_turn
 ) -> Mapping[str, Kernel]:
-    """Name of a reference function -> its kernel on one device; `gemm` and `run_concurrently` as in `AffineKernels`."""
+    """Return the kernels of one device by the name of the reference function; arguments as in `AffineKernels`."""
     kinds = HiddenKernels(launcher), LossKernels(launcher), OptimKernels(launcher), BatchKernels(launcher)
     tables = [AffineKernels(launcher, gemm, run_concurrently).table(), *(kind.table() for kind in kinds)]
     return {name: kernel for table in tables for name, kernel in table.items()}

@@ -118,20 +118,27 @@ class Columns:
             self.notes,
         )  # fmt: skip
 
-    def find(self, argument: str, name: str | int, hint: Callable[[str], str] = lambda name: "") -> str:
+    def find(
+        self,
+        argument: str,
+        name: str | int,
+        hint: Callable[[str], str] = lambda name: "",
+        besides: Collection[str] = (),
+    ) -> str:
         """Return the column that `name` means: its name, or its number, 0 for the first and -1 for the last.
 
-        Raises ValueError, with the nearest name, and what `hint` says of it.
+        Raises ValueError, with the nearest name but those of `besides`, and what `hint` says of it.
         """
         text = str(name)
         if text in self._places:
             return text
         if (at := place_of(text)) is not None and -len(self.names) <= at < len(self.names):
             return self.names[at]
-        near = alike(text, self.names, most=1) if len(self.names) <= 2000 else []
-        told = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
+        names = [name for name in self.names if name not in besides]
+        near = alike(text, names, most=1) if len(names) <= 2000 else []
+        remedy = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
         raise ValueError(
-            f"{self.begin}{argument}: expected one of {listed(self.names)}{self.unnamed}; got {shown(text)}{told}"
+            f"{self.begin}{argument}: expected one of {listed(names)}{self.unnamed}; got {shown(text)}{remedy}"
         )
 
     @property
@@ -182,7 +189,7 @@ def normalised(codes: np.ndarray, numbering: Mapping[str, int], missing: frozens
 
 
 def as_text(cells: Cells) -> Text:
-    """Cells of any kind as words."""
+    """Return cells of any kind as words."""
     if isinstance(cells, Text):
         return cells
     values = cells.astype(object) if cells.dtype.kind == "b" else cells
@@ -278,7 +285,7 @@ def _array_columns(rows: Any, name: str, names: Sequence[str] | None) -> tuple[l
 
 
 def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
-    """One column of a frame, whatever its library calls its type."""
+    """Return one column of a frame, whatever its library calls its type."""
     levels, ordered = _levels(series)
     values = _to_numpy(series)
     if values.ndim != 1:
@@ -301,7 +308,7 @@ def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
 
 
 def without_missing(values: np.ndarray, missing: frozenset[str]) -> np.ndarray:
-    """Numbers with NaN for those that `missing` names."""
+    """Return numbers with NaN in place of those that `missing` names."""
     for word in missing:
         if (value := number(word)) is not None:
             values = np.where(values == value, np.nan, values)
@@ -335,7 +342,7 @@ def _is_none(value: Any) -> bool:
 
 
 def _of_objects(where: str, values: np.ndarray, missing: frozenset[str]) -> Cells:
-    """Python's objects: truth values, numbers and dates as such, anything else as text."""
+    """Return Python's objects as a column: truth values, numbers and dates as such, anything else as text."""
     present = [value for value in values.tolist() if not _is_none(value)]
     kinds = {type(value) for value in present}
     if kinds and all(issubclass(kind, bool | np.bool_) for kind in kinds):

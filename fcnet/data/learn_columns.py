@@ -11,9 +11,9 @@ from fcnet.data.cells import (
     DATE_PARTS,
     date_part,
     dates,
+    describe_amounts,
     instead_of_a_number,
     number,
-    told_of_amounts,
     truth_words,
 )
 from fcnet.data.column_plan import COUNTS, LEFT_OUT, THOUSANDS, ColumnPlan
@@ -75,8 +75,8 @@ class Learner:
             return self._date(name, text.spread(when.values, "NaT"), when.format, when.unsure)
         found = text.amounts(self.read.decimal)
         if found is not None:
-            told = told_of_amounts(found[1], max(text.words, key=len), self.read.decimal)
-            return self._number(name, found[0], format=found[1] or THOUSANDS, reason=told)
+            reason = describe_amounts(found[1], max(text.words, key=len), self.read.decimal)
+            return self._number(name, found[0], format=found[1] or THOUSANDS, reason=reason)
         self._refuse_text_among_numbers(name, text)
         return self._category(name, text)
 
@@ -139,7 +139,7 @@ class Learner:
         return self._made(name, "date", missing, bool(parts), **how)
 
     def _counted(self, text: Text) -> tuple[np.ndarray, float]:
-        """How often each word comes in the training rows, and the share of cells that are missing there."""
+        """Count how often each word comes in the training rows, and the share of missing cells there."""
         codes = self._mine(text.codes)
         present = codes[codes >= 0]
         return np.bincount(present, minlength=len(text.words)), 1 - len(present) / max(len(codes), 1)
@@ -151,7 +151,8 @@ class Learner:
             row = int(np.flatnonzero(text.codes == unknown[0])[0])
             raise ValueError(
                 f"{self.read.where(row, name)}: expected one of the ordinal levels {listed(levels)}; got "
-                f"{shown(text.words[unknown[0]])}; add it to ordinal in its place, or count it as missing"
+                f"{shown(text.words[unknown[0]])}; name it in its place among them, or count it as missing with "
+                f"missing={text.words[unknown[0]]!r}"
             )
         counts, missing = self._counted(text)
         if not counts.any():
@@ -191,7 +192,7 @@ def fewest_rows(count: int) -> int:
 
 
 def _counts_rows(values: np.ndarray) -> bool:
-    """Whether whole numbers rise by one from row to row."""
+    """Return whether whole numbers rise by one from row to row."""
     return len(values) > 2 and values[1] - values[0] == 1 and float(values[0]).is_integer() and bool(
         (np.diff(values) == 1).all()
     )  # fmt: skip

@@ -84,7 +84,7 @@ def separator(sample: str, prefer: str | None = None) -> tuple[str, str | None]:
 
 
 def _is_whole(cell: str, sep: str) -> bool:
-    """Whether a cell does not look as if another separator stood in it."""
+    """Return whether a cell does not look as if another separator stood in it."""
     text = cell.strip()
     if number(text) is not None or _COMMA_NUMBER.fullmatch(text):
         return True
@@ -158,7 +158,7 @@ def header(rows: Sequence[Sequence[str]], decimal: str) -> Header:
 
 
 def _named_by_numbers(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str) -> Header | None:
-    """Whether the first row holds names that are numbers: counted, or evenly stepped as years are."""
+    """Return whether the first row holds names that are numbers: counted, or evenly stepped as years are."""
     whole = [(at, int(cell)) for at, cell in enumerate(first) if re.fullmatch(r"[+-]?\d{1,9}", cell)]
     if len(set(first)) < len(first) or len(whole) < 2:
         return None
