@@ -118,7 +118,7 @@ class FullyConnectedNet:
             self.bn_params = [dict(first) for _ in hidden_dims]
 
     def loss(self, X: Array, y: Any = None) -> Any:
-        """Scores without labels, loss and gradients with them.
+        """Return the scores without labels; with labels, the loss and the gradients.
 
         Args:
             X: (N, d1, ..., dk) with d1 * ... * dk = D, of any real dtype; computed with in `dtype`.
@@ -168,7 +168,7 @@ class FullyConnectedNet:
         return value, grads
 
     def _forward(self, run: Run, params: dict[str, Array], out: Array) -> tuple[Array, list[dict[str, Any]]]:
-        """Scores (N, C) of inputs (N, D), and the caches of each layer by what made them."""
+        """Return scores (N, C) of inputs (N, D), and the caches of each layer by what made them."""
         caches: list[dict[str, Any]] = []
         for i in range(1, self.num_layers + 1):
             cache: dict[str, Any] = {}
@@ -276,5 +276,5 @@ class TwoLayerNet(FullyConnectedNet):
         weight_scale: float = 1e-3,
         reg: float = 0.0,
     ) -> None:
-        """Arguments as in `FullyConnectedNet`, with one hidden layer of width hidden_dim."""
+        """Take the arguments of `FullyConnectedNet`, with one hidden layer of width hidden_dim."""
         super().__init__([hidden_dim], input_dim, num_classes, reg=reg, weight_scale=weight_scale, dtype=np.float64)
