@@ -47,7 +47,8 @@ def get_backend(device: str | Backend = "auto") -> Backend:
         return _cuda_backend(0) if probe().status is Status.OK else CPU
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if match is None:
-        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+        hint = "; an NVIDIA GPU is 'cuda'" if "gpu" in device.lower() or "cuda" in device.lower() else ""
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}{hint}")
     found = probe()
     if found.status is not Status.OK:
         raise DeviceError(f"device: {device!r} cannot be used: {found.reason}; {found.remedy}; or use device='cpu'")

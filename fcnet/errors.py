@@ -13,6 +13,10 @@ class MissingExtra(ImportError):
 
     def __init__(self, need: str, package: str, extra: str) -> None:
         super().__init__(f"{need} needs {package}, which is not installed: {install(extra)}")
+        self._said = need, package, extra
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:  # a process of a pool hands its errors over by pickle
+        return type(self), self._said
 
 
 class KernelError(RuntimeError):
@@ -114,18 +118,58 @@ def unknown(
     """Return a ValueError for a name that is not one of `valid`, with the nearest valid one if it is alike.
 
     `see` says where all of them are listed, where they are too many for a line: then up to three that are alike are
-    named. `meant` is what `got` stands for elsewhere, if that is known.
+    named. `meant` is what `got` stands for elsewhere, if that is known; what other libraries say is in `ELSEWHERE`.
 
     >>> str(unknown("update_rule", "adma", ["sgd", "adam"]))
     "update_rule: expected one of sgd, adam; got 'adma'; did you mean 'adam'?"
+    >>> str(unknown("init", "glorot", ["he", "xavier"]))
+    "init: expected one of he, xavier; got 'glorot'; did you mean 'xavier'?"
     >>> str(unknown("config: a.toml", "epoch", ["lr", "epochs"], see="fcnet train --help"))
     "config: a.toml: expected an option that fcnet train --help lists; got 'epoch'; did you mean 'epochs'?"
     """
     names = [str(name) for name in valid]
-    near = [repr(name) for name in alike(meant or str(got), names, most=1 if see is None else 3)]
+    meant = meant or next((name for name in ELSEWHERE.get("".join(_words(str(got))), ()) if name in names), str(got))
+    near = [repr(name) for name in alike(meant, names, most=1 if see is None else 3)]
     hint = f"; did you mean {either(near)}?" if near else ""
     expected = f"one of {', '.join(map(cut, names))}" if see is None else f"an option that {see} lists"
     return ValueError(f"{argument}: expected {expected}; got {shown(got)}{hint}")
+
+
+#: What other libraries call what fcnet has under these names, of which a message suggests the one that fits.
+ELSEWHERE = {
+    "crossentropy": ("softmax",),
+    "crossentropyloss": ("softmax",),
+    "categoricalcrossentropy": ("softmax",),
+    "sparsecategoricalcrossentropy": ("softmax",),
+    "nll": ("softmax",),
+    "nllloss": ("softmax",),
+    "hinge": ("svm",),
+    "categoricalhinge": ("svm",),
+    "multimarginloss": ("svm",),
+    "binarycrossentropy": ("bce",),
+    "bcewithlogitsloss": ("bce",),
+    "meansquarederror": ("mse", "rmse"),
+    "squarederror": ("mse",),
+    "mse": ("rmse",),
+    "meanabsoluteerror": ("mae",),
+    "auroc": ("roc_auc",),
+    "acc": ("accuracy",),
+    "glorot": ("xavier",),
+    "glorotnormal": ("xavier",),
+    "glorotuniform": ("xavier",),
+    "kaiming": ("he",),
+    "kaimingnormal": ("he",),
+    "kaiminguniform": ("he",),
+    "henormal": ("he",),
+    "swish": ("silu",),
+    "logistic": ("sigmoid",),
+    "linear": ("identity",),
+    "bn": ("batchnorm",),
+    "ln": ("layernorm",),
+    "lr": ("learning_rate", "lr"),
+    "eps": ("epsilon",),
+    "dataset": ("data",),
+}
 
 
 def alike(got: str, names: Iterable[str], most: int = 3) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -70,12 +71,25 @@ class Parser(argparse.ArgumentParser):
         """
         options, unknown = self.parse_known_args(self._joined(arguments))
         if unknown:
-            flag = unknown[0].split("=")[0]
-            meant = ARGUMENTS.get(flag.lstrip("-").replace("-", "_"), flag)
-            near = errors.alike(meant, self.flags()) if flag.startswith("-") else []
-            hint = f"did you mean {errors.either(near)}?" if near else f"see {self.prog} --help"
-            raise ValueError(f"{self.prog}: unknown argument {flag}; {hint}")
+            word = unknown[0].split("=")[0] if unknown[0].startswith("-") else unknown[0]
+            raise ValueError(f"{self.prog}: unknown argument {word}; {self._instead_of(word)}")
         return options
+
+    def _instead_of(self, word: str) -> str:
+        """Return what may be meant by a word that is no flag: one that is alike, or one that takes it as its value."""
+        flags = self.flags()
+        meant = ARGUMENTS.get(word.lstrip("-").replace("-", "_"), word)
+        near = errors.alike(meant, flags) if word.startswith("-") else []
+        takers = [dest for dest, names in self.names.items() if word.lstrip("-") in names]
+        if near:
+            return f"did you mean {errors.either(near)}?"
+        if takers and (flag := f"--{takers[0].rstrip('_').replace('_', '-')}") in flags:
+            return f"did you mean {flag} {word.lstrip('-')}?"
+        if "--data" in flags and os.path.exists(word):
+            return f"did you mean --data {shlex.quote(word)}?"
+        if "--hidden" in flags and word.strip(",").isdecimal():
+            return "several values are joined by commas, without blanks: --hidden 100,100"
+        return f"see {self.prog} --help"
 
     def _joined(self, arguments: Sequence[str]) -> list[str]:
         """Return the arguments with values such as -5s, which argparse takes for flags, joined to theirs: --x=-5s."""

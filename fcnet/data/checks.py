@@ -74,9 +74,8 @@ def check_features(name: str, X: np.ndarray) -> int:
             f"{name}: expected shape (N, D) or (N, d1, ..., dk); got {X.shape}; one feature is {name}.reshape(-1, 1)"
         )
     if X.shape[0] == 0:
-        raise ValueError(
-            f"{name}: expected at least one sample; got shape {X.shape}; give samples or leave the part out"
-        )
+        remedy = "leave the part out" if name == "X_test" else "hold some out: fcnet.data.stratified_split(y)"
+        raise ValueError(f"{name}: expected at least one sample; got shape {X.shape}; give samples, or {remedy}")
     if X.size == 0:
         raise ValueError(f"{name}: expected at least one feature; got shape {X.shape}; give (N, D) with D >= 1")
     check_finite(name, X)

@@ -118,20 +118,27 @@ class Columns:
             self.notes,
         )  # fmt: skip
 
-    def find(self, argument: str, name: str | int, hint: Callable[[str], str] = lambda name: "") -> str:
+    def find(
+        self,
+        argument: str,
+        name: str | int,
+        hint: Callable[[str], str] = lambda name: "",
+        besides: Collection[str] = (),
+    ) -> str:
         """Return the column that `name` means: its name, or its number, 0 for the first and -1 for the last.
 
-        Raises ValueError, with the nearest name, and what `hint` says of it.
+        Raises ValueError, with the nearest name but those of `besides`, and what `hint` says of it.
         """
         text = str(name)
         if text in self._places:
             return text
         if (at := place_of(text)) is not None and -len(self.names) <= at < len(self.names):
             return self.names[at]
-        near = alike(text, self.names, most=1) if len(self.names) <= 2000 else []
-        told = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
+        names = [name for name in self.names if name not in besides]
+        near = alike(text, names, most=1) if len(names) <= 2000 else []
+        remedy = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
         raise ValueError(
-            f"{self.begin}{argument}: expected one of {listed(self.names)}{self.unnamed}; got {shown(text)}{told}"
+            f"{self.begin}{argument}: expected one of {listed(names)}{self.unnamed}; got {shown(text)}{remedy}"
         )
 
     @property

@@ -98,6 +98,7 @@ class Dataset:
                 raise ValueError(f"{y_name}: expected rows like those of y_train, {self.y_train.shape}; got {y.shape}")
         self._check_description(width)
         if self.sample_weight is not None:
+            self._set("sample_weight", targets_of("sample_weight", self.sample_weight))
             check_sample_weight("sample_weight", self.sample_weight, len(self.X_train))
 
     def _set(self, name: str, value: object) -> None:

@@ -19,11 +19,15 @@ class TooFew(ValueError):
     """Too few rows to leave every class one for training; the message names them y."""
 
     def __init__(self, count: int, classes: int, enough: int) -> None:
+        self._counts = count, classes, enough
         self.needs = (
             f"expected at least {enough} samples: one for training of each of {classes} classes, and those "
             f"held out; got {counted(count, 'sample')}"
         )
         super().__init__(f"y: {self.needs}; give more, or make the parts yourself and give X_train, X_val and so on")
+
+    def __reduce__(self) -> tuple[type, tuple[int, ...]]:  # a process of a pool hands its errors over by pickle
+        return type(self), self._counts
 
 
 def stratified_split(

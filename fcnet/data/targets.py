@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.data.cells import amounts, instead_of_a_number, number, told_of_amounts, truth_words
+from fcnet.data.cells import amounts, describe_amounts, instead_of_a_number, number, truth_words
 from fcnet.data.columns import Columns, Text, as_text, listed, place_of
 from fcnet.data.plan import LARGEST
 from fcnet.errors import shown
@@ -136,11 +136,11 @@ def number_values(read: Columns, names: Sequence[str]) -> np.ndarray:
 
     Raises ValueError, with the line, for what is no number, or too large.
     """
-    values = [_numbers(read, name) for name in names]
+    values = [_numbers(read, name, several=len(names) > 1) for name in names]
     return values[0] if len(values) == 1 else np.stack(values, axis=1)
 
 
-def _numbers(read: Columns, name: str) -> np.ndarray:
+def _numbers(read: Columns, name: str, *, several: bool = False) -> np.ndarray:
     cells: Any = read[name]
     if isinstance(cells, Text):
         pair = truth_words(cells.words)
@@ -150,10 +150,11 @@ def _numbers(read: Columns, name: str) -> np.ndarray:
         bad = next((at for at, value in enumerate(table) if value is None or not abs(value) <= LARGEST), None)
         if bad is not None:
             word = cells.words[bad]
-            remedy = "correct it or remove the row; class names need loss 'softmax' or 'svm'"
+            limit = "" if table[bad] is None else f" of size {LARGEST:g} or less"
+            names = "write class names as 0 and 1" if several else "class names need loss 'softmax' or 'svm'"
             raise ValueError(
-                f"{read.where(first_row(cells, word), name)}: expected a number of size {LARGEST:g} or less; got "
-                f"{shown(word)}; {instead_of_a_number(word, remedy)}"
+                f"{read.where(first_row(cells, word), name)}: expected a number{limit}; got "
+                f"{shown(word)}; {instead_of_a_number(word, f'correct it or remove the row; {names}')}"
             )
         return cells.spread(np.array(table, dtype=np.float64), np.nan)
     if cells.dtype.kind == "M":
@@ -167,7 +168,7 @@ def _numbers(read: Columns, name: str) -> np.ndarray:
     return values
 
 
-def told_of_numbers(read: Columns, names: Sequence[str]) -> list[str]:
+def describe_numbers(read: Columns, names: Sequence[str]) -> list[str]:
     """Return a line of each of these targets that is numbers with a sign or marks beside them."""
     lines = []
     for name in names:
@@ -175,8 +176,8 @@ def told_of_numbers(read: Columns, names: Sequence[str]) -> list[str]:
         if isinstance(cells, Text) and cells.numbers(read.decimal) is None:
             found = cells.amounts(read.decimal)
             if found is not None:
-                told = told_of_amounts(found[1], max(cells.words, key=len), read.decimal)
-                lines.append(f"column {shown(name)}: taken for {told}")
+                amount = describe_amounts(found[1], max(cells.words, key=len), read.decimal)
+                lines.append(f"column {shown(name)}: taken for {amount}")
     return lines
 
 

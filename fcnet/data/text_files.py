@@ -335,5 +335,5 @@ def separator_named(text: str) -> str:
     named |= {"comma": ",", "semicolon": ";", "bar": "|", "\\s+": BLANKS}
     sep = named.get(text.lower(), text)
     if len(sep) != 1 or sep in '"\n\r' or sep.isalnum():
-        raise ValueError(f"sep: expected one character, or tab or blank; got {shown(text)}; a comma is sep=,")
+        raise ValueError(f"sep: expected one character, or tab or blank; got {shown(text)}; for example ;")
     return sep

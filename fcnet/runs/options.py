@@ -322,6 +322,7 @@ _REMEDIES = {
     "mirror=URL": "--mirror URL",
     "loss 'mse' or targets='numbers'": "--loss mse",
     "loss 'softmax' or targets='classes'": "--loss softmax",
+    "loss 'softmax' or 'svm'": "--loss softmax or --loss svm",
 }
 
 
@@ -339,6 +340,8 @@ def in_users_words(
     'config a.toml: epochs: expected 1 or more, got 0'
     >>> in_users_words("out: runs/a is not empty; leave weight_scale out, or use init='he' or force=True")
     '--out: runs/a is not empty; leave --weight-scale out, or use --init he or --force'
+    >>> in_users_words("data/a.csv: drop: expected other columns than the target; got 'y'")
+    "data/a.csv: --drop: expected other columns than the target; got 'y'"
     """
     known = {field.name for field in dataclasses.fields(TrainOptions)} if known is None else known
 
@@ -350,6 +353,7 @@ def in_users_words(
 
     for python, command_line in _REMEDIES.items():
         message = message.replace(python, command_line)
+    message = re.sub(r"\bleave (\w+) out\b", lambda found: f"leave {spelled(found[1]) or found[1]} out", message)
     if (of_table := re.match(r".+?: (?=(target|drop|only|ordinal): )", message)) is not None:
         return of_table[0] + in_users_words(message[of_table.end() :], file, from_file, known)
     message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)

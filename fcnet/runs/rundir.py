@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +64,7 @@ class RunDirectory:
         """Choose `path`, which need not exist; nothing is written yet.
 
         Raises:
-            FileExistsError: a run is there and force is False. NotADirectoryError: a file is there.
+            FileExistsError: something is there, and force is False. NotADirectoryError: a file is there.
             ValueError: an empty name.
         """
         if str(path) == "":
@@ -140,10 +141,38 @@ class RunDirectory:
         """Return whether a process that was killed left a complete model that has not got its name."""
         return any(_is_whole(path) for path in temporaries(self.path / FILE_NAME))
 
+    def _holds_run(self) -> bool:
+        """Whether fcnet made what is there: a training that ended, was cut short or is at work."""
+        return (
+            any((self.path / name).exists() for name in (MARKER, FILE_NAME, REPLACES))
+            or ((self.path / CONFIG).exists() and _is_unfinished(self.path / CONFIG))
+            or bool(Checkpoints(self.path / FOLDER).steps())
+            or self._holds_model()
+        )
+
+    def _check_replaceable(self) -> None:
+        """Check that what `force` is to replace is a run, and not where the process stands: it becomes another folder.
+
+        Raises:
+            FileExistsError: it is neither.
+        """
+        if not self._holds_run():
+            raise self._occupied()
+        real = self.path.resolve()
+        with contextlib.suppress(FileNotFoundError):  # of a process whose folder is gone
+            here = Path.cwd()
+            if here == real or real in here.parents:
+                raise FileExistsError(
+                    f"out: {self.path} is the current folder, which cannot be replaced from within; leave it "
+                    f"(cd {shlex.quote(str(real.parent))}), or choose another folder"
+                )
+
     def _in_use(self, owner: object) -> FileExistsError:
         return FileExistsError(f"out: {self.path} is in use by {owner}; choose another folder, or wait for it")
 
     def _occupied(self) -> FileExistsError:
+        if not self._holds_run():
+            return FileExistsError(f"out: {self.path} is not empty, and holds no run; choose another folder")
         why, what = "is not empty", "the run in it"
         if not (self.path / MARKER).exists() and Checkpoints(self.path / FOLDER).steps():
             why, what = f"holds a training that was cut short: fcnet resume {self.path} goes on with it", "it"
@@ -169,6 +198,7 @@ class RunDirectory:
             if not self._is_free():
                 if not self.force:
                     raise self._occupied()
+                self._check_replaceable()
                 self._begin_beside()
             self._tidy(self.work)
             write_atomically(self.work / CONFIG, UNFINISHED + to_toml(options))
@@ -204,6 +234,7 @@ class RunDirectory:
             if beside.exists():
                 shutil.rmtree(beside)
             beside.mkdir()
+            shutil.copymode(self.path, beside)
         self.work = beside
         self._locks.append(lock.Lock(beside))
         write_atomically(beside / REPLACES, "")
@@ -354,7 +385,8 @@ class RunDirectory:
 def marker(record: Record) -> str:
     """Return what the last file says: the format, and how the training ended."""
     best = None if record.best is None else record.best[0]
-    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": len(record.history), "best_epoch": best}
+    epochs = int(record.history[-1]["epoch"]) if record.history else 0
+    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": epochs, "best_epoch": best}
     return json.dumps(said | {"interrupted": record.interrupted}) + "\n"
 
 
@@ -390,8 +422,8 @@ def _is_whole(path: Path) -> bool:
 
 def _config(record: Record) -> str:
     """Return the configuration, under a comment if the training was cut short or its method said how it ended."""
-    told = [text for text in (record.interrupted, record.message) if text]
-    return "".join(f"# {' '.join(text.split())}\n" for text in told) + to_toml(record.options)
+    notes = [text for text in (record.interrupted, record.message) if text]
+    return "".join(f"# {' '.join(text.split())}\n" for text in notes) + to_toml(record.options)
 
 
 def _is_unfinished(config: Path) -> bool:

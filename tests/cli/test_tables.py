@@ -169,7 +169,7 @@ def test_options_of_the_reading(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--drop", "0.8"], "day, asked, id, label; got '0.8'; did you mean --dropout-keep 0.8?"),
+        (["--drop", "0.8"], "day, asked, id; got '0.8'; did you mean --dropout-keep 0.8?"),
         (["--drop", "kinds"], "got 'kinds'; did you mean 'kind'?"),
         (["--drop", "label"], "drop: expected other columns than the target; got 'label'"),
         (["--only", "nothing"], ": --only: expected one of size, kind"),
