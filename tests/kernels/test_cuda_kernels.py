@@ -182,6 +182,7 @@ class TestUnits:
         vectors = rng.standard_normal((3 if norm else 1, shape[1])).astype(dtype)
         return z, *vectors
 
+    @pytest.mark.corner(keep=0.6, norm="batchnorm")  # the numbers of 32 rows at a time, between two barriers
     @pytest.mark.parametrize("shape", SHAPES, ids=str)
     @pytest.mark.parametrize("keep", [1.0, 0.6])
     @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
