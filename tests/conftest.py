@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -62,6 +63,12 @@ def pytest_collection_modifyitems(config, items):
 def pytest_terminal_summary(terminalreporter, config):
     if count := config.stash.get(LEFT_OUT, 0):
         terminalreporter.write_line(f"{count} gpu tests left out, no usable GPU: {probe().reason}")
+
+
+def pytest_collection_finish():
+    """The thousands of tests stay: no collection of garbage, of which some tests ask for many, looks at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 NAMES = {"cpu": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}

@@ -1,4 +1,4 @@
-"""What a worker does for `benchmarks.compare` and its companions: build a peer, prove it, time it, weigh it."""
+"""The work of a process for `benchmarks.compare` and its companions: build a peer, prove it, time it; its memory."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Training:
             taken.append(time.perf_counter() - start)
         return [statistics.median(taken[at : at + each]) for at in range(0, len(taken), each)]
 
-    def weigh(self, workload: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    def measure_memory(self, workload: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """Peak memory of training from nothing, above this process after its imports and a first training.
 
         The first training, of the same net, compiles and warms up every kernel; all of it is freed again. The initial
@@ -160,7 +160,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _status(field: str) -> int:
-    """Bytes, from /proc/self/status; 0 where there is none."""
+    """Return bytes from /proc/self/status; 0 where there is none."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:
@@ -169,7 +169,7 @@ def _status(field: str) -> int:
 
 
 def resident() -> int:
-    """Bytes of memory in use now."""
+    """Return the bytes of memory in use now."""
     return _status("VmRSS")
 
 
@@ -184,7 +184,7 @@ def peak() -> int:
 
 
 def reset_peak() -> bool:
-    """Whether the peak could be forgotten."""
+    """Reset the peak of memory; return whether that is possible."""
     try:
         Path("/proc/self/clear_refs").write_text("5", "ascii")
     except OSError:

@@ -102,8 +102,8 @@ def run(options: argparse.Namespace) -> int:
     writer.writerow(header)
     writer.writerows([*cells, *others] for cells, others in zip(first, _spelled(beside), strict=True))
     if out is None:
-        told = text.getvalue()
-        sys.stdout.write(printable(told) if sys.stdout.isatty() else told)
+        written = text.getvalue()
+        sys.stdout.write(printable(written) if sys.stdout.isatty() else written)
         sys.stdout.flush()
     else:
         write_atomically(out, text.getvalue())

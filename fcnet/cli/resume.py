@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     tell = (lambda _: None) if options.quiet else say
     found = standing(path)
     if found.finished and extend is None:
-        done = counted(found.plain["epoch"], "epoch") if found.plain else "all epochs"
+        done = counted(found.values["epoch"], "epoch") if found.values else "all epochs"
         say(f"{path}: finished, {done}; fcnet resume {path} --extend EPOCHS makes it longer, fcnet evaluate judges it")
         return 0
     if found.step is None:

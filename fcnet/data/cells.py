@@ -81,7 +81,7 @@ def amounts(cells: Sequence[str], decimal: str, sign: str | None = None) -> tupl
     return None if common is None else (values, common)
 
 
-def told_of_amounts(sign: str, example: str, decimal: str = ".") -> str:
+def describe_amounts(sign: str, example: str, decimal: str = ".") -> str:
     """Return what is said of a column of `amounts`: "numbers with $ (such as $1,200, which is 1200)"."""
     value = amount(example, decimal)
     of = f" with {sign}" if sign else ", with marks between thousands"

@@ -59,7 +59,7 @@ class ColumnPlan:
         """Return what becomes of it, in words."""
         if self.kind == LEFT_OUT:
             return f"left out: {self.reason}"
-        told = {
+        text = {
             "number": self.reason or "a number",
             "boolean": "0 or 1",
             "category": f"{counted(len(self.levels) + self.other, 'column')} of 0 and 1: {listed(self.levels, 8)}"
@@ -69,7 +69,7 @@ class ColumnPlan:
         }[self.kind]
         if self.constant:
             return "whether it is missing (all its values are the same)"
-        return told + (f"; where missing {self._filled()}, and a column that says so" if self.indicator else "")
+        return text + (f"; where missing {self._filled()}, and a column that says so" if self.indicator else "")
 
     def _filled(self) -> str:
         if self.kind in ("category", "ordinal"):

@@ -136,9 +136,9 @@ class Columns:
             return self.names[at]
         names = [name for name in self.names if name not in besides]
         near = alike(text, names, most=1) if len(names) <= 2000 else []
-        told = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
+        remedy = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
         raise ValueError(
-            f"{self.begin}{argument}: expected one of {listed(names)}{self.unnamed}; got {shown(text)}{told}"
+            f"{self.begin}{argument}: expected one of {listed(names)}{self.unnamed}; got {shown(text)}{remedy}"
         )
 
     @property

@@ -11,9 +11,9 @@ from fcnet.data.cells import (
     DATE_PARTS,
     date_part,
     dates,
+    describe_amounts,
     instead_of_a_number,
     number,
-    told_of_amounts,
     truth_words,
 )
 from fcnet.data.column_plan import COUNTS, LEFT_OUT, THOUSANDS, ColumnPlan
@@ -75,8 +75,8 @@ class Learner:
             return self._date(name, text.spread(when.values, "NaT"), when.format, when.unsure)
         found = text.amounts(self.read.decimal)
         if found is not None:
-            told = told_of_amounts(found[1], max(text.words, key=len), self.read.decimal)
-            return self._number(name, found[0], format=found[1] or THOUSANDS, reason=told)
+            reason = describe_amounts(found[1], max(text.words, key=len), self.read.decimal)
+            return self._number(name, found[0], format=found[1] or THOUSANDS, reason=reason)
         self._refuse_text_among_numbers(name, text)
         return self._category(name, text)
 

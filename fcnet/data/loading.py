@@ -29,11 +29,11 @@ from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_fo
 from fcnet.data.targets import (
     check_count_of_classes,
     codes_of,
+    describe_numbers,
     find_targets,
     label_values,
     number_values,
     target_names,
-    told_of_numbers,
     with_targets,
 )
 from fcnet.errors import shown
@@ -291,7 +291,7 @@ def _labelled(
     read, notes = with_targets(read, found)
     if numbers:
         y = number_values(read, found)
-        notes += told_of_numbers(read, found)
+        notes += describe_numbers(read, found)
         classes = found if len(found) > 1 else None
     else:
         labels = label_values(read, found[0], targets) if classes is None else codes_of(read, found[0], classes)

@@ -101,8 +101,8 @@ class Plan:
             tuple(columns), targets, read.names, read.header, read.decimal, read.sep, tuple(sorted(read.missing))
         )
         if not any(column.outputs for column in columns):
-            told = sorted(columns, key=lambda column: column.reason in (DROPPED, NOT_AMONG))
-            reasons = "; ".join(f"{shown(column.name)}: {column.reason}" for column in told[:5])
+            by_reason = sorted(columns, key=lambda column: column.reason in (DROPPED, NOT_AMONG))
+            reasons = "; ".join(f"{shown(column.name)}: {column.reason}" for column in by_reason[:5])
             beside = f" beside {listed(targets)}" if targets else ""
             raise ValueError(
                 f"{read.begin}expected columns to learn from{beside}; got "
@@ -237,8 +237,8 @@ class Plan:
         by_reason: dict[str, list[str]] = {}
         for column in unasked:
             by_reason.setdefault(column.reason, []).append(in_line(column.name))
-        told = [f"{listed(names, 8)} ({reason})" for reason, names in by_reason.items()]
-        lines = [f"left out: {'; '.join(told)}"] if told else []
+        groups = [f"{listed(names, 8)} ({reason})" for reason, names in by_reason.items()]
+        lines = [f"left out: {'; '.join(groups)}"] if groups else []
         lines += [
             f"column {shown(column.name)}: taken for {ORDERS['dmy']}, but might be {ORDERS['mdy']}"
             for column in self.used

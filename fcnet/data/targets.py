@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.data.cells import amounts, instead_of_a_number, number, told_of_amounts, truth_words
+from fcnet.data.cells import amounts, describe_amounts, instead_of_a_number, number, truth_words
 from fcnet.data.columns import Columns, Text, as_text, listed, place_of
 from fcnet.data.plan import LARGEST
 from fcnet.errors import shown
@@ -168,7 +168,7 @@ def _numbers(read: Columns, name: str, *, several: bool = False) -> np.ndarray:
     return values
 
 
-def told_of_numbers(read: Columns, names: Sequence[str]) -> list[str]:
+def describe_numbers(read: Columns, names: Sequence[str]) -> list[str]:
     """Return a line of each of these targets that is numbers with a sign or marks beside them."""
     lines = []
     for name in names:
@@ -176,8 +176,8 @@ def told_of_numbers(read: Columns, names: Sequence[str]) -> list[str]:
         if isinstance(cells, Text) and cells.numbers(read.decimal) is None:
             found = cells.amounts(read.decimal)
             if found is not None:
-                told = told_of_amounts(found[1], max(cells.words, key=len), read.decimal)
-                lines.append(f"column {shown(name)}: taken for {told}")
+                amount = describe_amounts(found[1], max(cells.words, key=len), read.decimal)
+                lines.append(f"column {shown(name)}: taken for {amount}")
     return lines
 
 

@@ -415,5 +415,5 @@ def activate(
 ) -> tuple[Array, Any]:
     """Compute out = a(x), a the activation of this name, looked up when a step is recorded; arguments as in a's own."""
     kind = activation_named("activation", activation)
-    again = {"cache": cache} if kind.own_cache else {}
-    return kind.forward.formula(backend, x, out=out, **again)
+    reused = {"cache": cache} if kind.own_cache else {}
+    return kind.forward.formula(backend, x, out=out, **reused)

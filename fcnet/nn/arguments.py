@@ -1,4 +1,4 @@
-"""What a network's arguments may be, one by one."""
+"""Checks of a network's arguments."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def dtype_of(dtype: Any) -> np.dtype:
 
 
 def precision_of(precision: Any, dtype: np.dtype, backend: Backend) -> str | None:
-    """Return what `Backend.gemm` is to be told: None for the precision of the dtype.
+    """Return the `precision` for `Backend.gemm`: None for that of the dtype.
 
     Raises:
         ValueError: an unknown name, not for this dtype, or not on this device.

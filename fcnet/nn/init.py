@@ -15,7 +15,7 @@ from fcnet.validation import nonnegative_real, one_of
 
 
 def zeros(fan_in: int) -> float:
-    """Return std = 0: all units compute the same, so the net never learns to tell features apart; to be tried out.
+    """Return std = 0, a mistake to be tried out: all units of a layer compute the same and stay the same.
 
     Source: CS231n, "Neural Networks Part 2", pitfall: all zero initialization.
     """
@@ -37,7 +37,7 @@ def xavier(fan_in: int) -> float:
 
 
 def he(fan_in: int) -> float:
-    """Return std = sqrt(2 / D), which keeps the variance through ReLU, which halves it.
+    """Return std = sqrt(2 / D), which keeps the variance through ReLU layers, where ReLU halves it.
 
     Source: He et al., "Delving Deep into Rectifiers", 2015.
     """

@@ -385,7 +385,8 @@ class RunDirectory:
 def marker(record: Record) -> str:
     """Return what the last file says: the format, and how the training ended."""
     best = None if record.best is None else record.best[0]
-    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": len(record.history), "best_epoch": best}
+    epochs = int(record.history[-1]["epoch"]) if record.history else 0
+    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": epochs, "best_epoch": best}
     return json.dumps(said | {"interrupted": record.interrupted}) + "\n"
 
 
@@ -421,8 +422,8 @@ def _is_whole(path: Path) -> bool:
 
 def _config(record: Record) -> str:
     """Return the configuration, under a comment if the training was cut short or its method said how it ended."""
-    told = [text for text in (record.interrupted, record.message) if text]
-    return "".join(f"# {' '.join(text.split())}\n" for text in told) + to_toml(record.options)
+    notes = [text for text in (record.interrupted, record.message) if text]
+    return "".join(f"# {' '.join(text.split())}\n" for text in notes) + to_toml(record.options)
 
 
 def _is_unfinished(config: Path) -> bool:

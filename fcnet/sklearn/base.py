@@ -40,7 +40,7 @@ from fcnet.training.batches import Batches, StreamedBatches
 from fcnet.training.device_data import DeviceSplit, device_split
 from fcnet.training.fullbatch import FULL_BATCH, FullBatch
 from fcnet.training.steps import Steps
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 
 LOG_LENGTH = 1024  # losses kept on the device before they are read
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
@@ -154,10 +154,10 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         by_score = not incremental and self._stops_early(len(inputs), val is not None)
         if by_score and val is None:
             inputs, targets, weights, val = self._split(inputs, targets, weights)
-        told = X, y, {"sample_weight": sample_weight}
+        fit_arguments = X, y, {"sample_weight": sample_weight}
         how = {"first": first, "incremental": incremental, "by_score": by_score}
         with watched_by(_say):
-            self._train(inputs, targets, weights, val, told=told, **how)
+            self._train(inputs, targets, weights, val, fit_arguments=fit_arguments, **how)
         return self
 
     def _row_weights(self, counts: np.ndarray | None, y: Any) -> np.ndarray | None:
@@ -210,7 +210,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         first: bool,
         incremental: bool,
         by_score: bool,
-        told: tuple[Any, Any, dict[str, Any]],
+        fit_arguments: tuple[Any, Any, dict[str, Any]],
     ) -> None:
         count = len(inputs)
         batch = self._batch_size(count)
@@ -224,7 +224,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         most = 1 if incremental else self._most_iterations(math.ceil(count / batch))
         self.n_iter_ = 0
         self._stop_by(by_score)
-        followed = Followed(self, most, *told)
+        followed = Followed(self, most, *fit_arguments)
         if self.solver in FULL_BATCH:
             method = FullBatch(model, self.solver, self._full_batch_config())
             ended = training.minimize(self, method, split, most, scale, followed)
@@ -366,7 +366,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         fitted = self._fitted
         rule = mapping.rule_of(self.solver, self.momentum, self.nesterovs_momentum)
         if not incremental or fitted.updates is None or fitted.updates.optimizer.rule != rule:
-            fitted.updates = Updates(
+            fitted.updates = UpdateStep(
                 model,
                 rule,
                 mapping.rule_config(self, rule, scale),
@@ -452,9 +452,12 @@ def _say(line: str) -> None:
 def _learn(kind: str, X: Any) -> Preprocessing:
     """Return what this kind of preprocessing learns of rows of the host, of a device, or sparse ones."""
     if isinstance(X, SparseRows):
-        parts = [learn(kind, part, name="X") for part in X.columns()]
-        shift, scale = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shift", "scale"))
-        return Preprocessing(parts[0].kind, shift, scale, parts[0].limit)
+        by_quartiles = kind == "robust" or (kind == "auto" and X.dtype != np.uint8)
+        shift, scale = np.empty(X.shape[1]), np.empty(X.shape[1])
+        for places, part in X.columns_by_quartiles() if by_quartiles else X.columns():
+            learned = learn(kind, part, name="X")
+            shift[places], scale[places] = learned.shift, learned.scale
+        return Preprocessing(learned.kind, shift, scale, learned.limit)
     return learn(kind, X, name="X") if device_of(X) is None else learn_on_device(kind, X)
 
 

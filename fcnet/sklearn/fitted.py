@@ -10,7 +10,7 @@ import numpy as np
 from fcnet.backends import Backend, DeviceError, get_backend
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.optim import Optimizer
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 
 
 class Fitted:
@@ -23,7 +23,7 @@ class Fitted:
     def __init__(self, model: FullyConnectedNet) -> None:
         self._model: FullyConnectedNet | None = model
         self._host: dict[str, Any] = {}  # what a pickle had
-        self.updates: Updates | None = None
+        self.updates: UpdateStep | None = None
         self.steps = self.epoch = 0
 
     @property

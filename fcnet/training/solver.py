@@ -43,7 +43,7 @@ from fcnet.training.resuming import resumed
 from fcnet.training.state import Minimization, State, capture, put_back
 from fcnet.training.steps import Steps
 from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 from fcnet.training.weights import sample_weights
 from fcnet.validation import check_input, check_weights, one_of, positive_int
 
@@ -195,7 +195,7 @@ class Solver(Steps):
         }
         one_of("update_rule", update_rule, (*RULES, *FULL_BATCH))
         self.full_batch: FullBatch | None = None
-        updates: Updates | None = None
+        updates: UpdateStep | None = None
         steps_per_epoch = 1 if update_rule in FULL_BATCH else per_epoch(model, count, self.batch_size)
         self._set_length(num_epochs, patience, steps_per_epoch)
         if update_rule in FULL_BATCH:
@@ -206,7 +206,7 @@ class Solver(Steps):
                 how |= {"epochs": self.num_epochs, "steps_per_epoch": steps_per_epoch}
                 if falling:
                     how |= {"schedule": defaults.SCHEDULE, "gives_way": True}
-                updates = Updates(model, update_rule, optim_config, **how)
+                updates = UpdateStep(model, update_rule, optim_config, **how)
         weights = self._check_data(class_weight)
         self.threshold = with_threshold(model, threshold)
         if num_train_samples is not None:
@@ -309,7 +309,7 @@ class Solver(Steps):
             model.plan = data.plan
 
     @property
-    def _method(self) -> Updates | FullBatch:
+    def _method(self) -> UpdateStep | FullBatch:
         return self.full_batch or self.updates
 
     @property

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
+import shlex
 import signal
 import subprocess
-import sys
 import tomllib
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 import fcnet
 from fcnet.cli import main
+from tests.command import COMMAND, environment
 from tests.needed import HANGS
 from tests.small import blobs
 
@@ -307,14 +307,11 @@ def test_interrupted_training_keeps_what_was_finished(tmp_path, capsys, monkeypa
 
 
 def test_two_processes_get_two_run_directories(tmp_path):
-    command = [sys.executable, "-m", "fcnet", "train", *QUICK, "--quiet"]
-    environment = os.environ | {"PYTHONPATH": str(examples().parent)}
-    processes = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
-    for process in processes:
-        process.stdout.close()
+    train = [*COMMAND, "train", *QUICK, "--quiet"]
+    processes = [subprocess.Popen(train, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     runs = sorted((tmp_path / "runs").iterdir())
-    assert [run.name for run in runs] == ["spirals-0001", "spirals-0002", "spirals-0003"]
+    assert [run.name for run in runs] == ["spirals-0001", "spirals-0002"]
     assert len({(run / "model.safetensors").read_bytes() for run in runs}) == 1
 
 
@@ -327,9 +324,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 def shell(command, folder, **how):
     """A command line of the shell, where "fcnet" is the command of these sources."""
     return subprocess.run(
-        ["bash", "-c", f'fcnet() {{ "{sys.executable}" -m fcnet "$@"; }}; {command}'],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(examples().parent)}, capture_output=True, text=True,
-        check=False, timeout=HANGS, **how,
+        ["bash", "-c", f'fcnet() {{ {shlex.join(COMMAND)} "$@"; }}; {command}'],
+        cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=HANGS, **how,
     )  # fmt: skip
 
 
