@@ -1,7 +1,7 @@
-"""What the kernels of an op ask of its arguments, on any device; `on` says what suits the device's memory.
+"""The preconditions of the kernels of each op, on any device; `on` knows the memory layouts that the device takes.
 
-An op's own check has compared shapes and dtypes before a kernel is looked for, so nothing here compares them again.
-Left to ask: how many axes, and whether the arrays lie in memory as a kernel walks through them.
+Before a kernel is looked up, the op's own check has compared shapes and dtypes. What remains to be checked is the
+number of axes, and whether the arrays lie in memory as the kernels read them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from fcnet.backends.caches import EPS, MOMENTUM, Array, HiddenCache
 
 
 class Layout(Protocol):
-    """What the kernels of a device take."""
+    """The memory layouts that the kernels of a device take."""
 
     def floats(self, *arrays: Any) -> bool:
-        """Whether these are contiguous arrays of one floating dtype, which may be written to."""
+        """Return whether these are contiguous, writable arrays of one floating dtype."""
 
     def integers(self, *arrays: Any) -> bool:
-        """Whether these are contiguous int64 vectors."""
+        """Return whether these are contiguous int64 vectors."""
 
     def activates(self, activation: str, z: Any) -> bool:
-        """Whether a layer without normalisation has a kernel for this activation, other than ReLU, of such a z."""
+        """Return whether layers without normalisation have a kernel for this activation (not ReLU) and such a z."""
 
 
 def given(*arrays: Array | None) -> list[Array]:
-    """Return those that are there."""
+    """Return the arrays that are not None."""
     return [array for array in arrays if array is not None]
 
 
@@ -100,7 +100,7 @@ def _relu(on: Layout, activation: str, cache: HiddenCache | None, z: Array, *oth
 
 
 def activation_dropout_backward(on: Layout, dout: Array, cache: HiddenCache, **grads: Array | None) -> bool:
-    """Whether a kernel serves the backward pass of a fused hidden layer, with or without normalisation."""
+    """Return whether a kernel serves the backward pass of a fused hidden layer, with or without normalisation."""
     if cache.hidden.ndim != 2:
         return False
     if cache.activation != "relu":
@@ -108,7 +108,7 @@ def activation_dropout_backward(on: Layout, dout: Array, cache: HiddenCache, **g
             return False
     elif cache.needs_mask:
         return False
-    # dout is read only, once, so it may lie as it likes.
+    # dout is read only once, so any layout will do.
     return dout.dtype == cache.hidden.dtype and on.floats(*_arrays_of(cache), *given(*grads.values()))
 
 

@@ -1,11 +1,11 @@
-"""A training step, recorded: calls written down once, repeated on the same arrays.
+"""A training step, recorded: its calls are kept and repeated on the same arrays.
 
-The code of a step is written once, as ordinary calls `run(function, *arguments)`. With `direct` they are just made.
-A `StepRecorder` makes them too, and keeps each with the kernel that was chosen and the arrays that came out: to repeat
-the calls fills those arrays again and allocates nothing. What changes between steps (cursor, step count, learning rate)
-lives in device arrays that the calls read, so a recorded step, like a captured CUDA graph, needs no arguments.
+The code of a step consists of calls `run(function, *arguments)`. As `run`, `direct` simply makes them. A `StepRecorder`
+makes them, too, and keeps each with the kernel that was chosen and the arrays that it returned; repeating the calls
+fills the same arrays and allocates nothing. What changes between steps (cursor, step count, learning rate) lies in
+device arrays that the calls read, so a recorded step, like a captured CUDA graph, needs no arguments.
 
-What a device makes of the list of calls is its own affair (`Backend.compile`).
+`Backend.compile` turns the list of calls into what a device runs fastest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fcnet.backends.select import backend_of
 
 
 class Run(Protocol):
-    """How a step makes its calls: at once (`direct`) or recorded (`StepRecorder`)."""
+    """What makes the calls of a step: `direct`, or a `StepRecorder`, which records them."""
 
     def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -34,16 +34,16 @@ class Direct:
         return function(*args, **kwargs)
 
     def scratch(self, slot: int, like: Array) -> None:
-        """No common buffer: the function allocates."""
+        """Return None, no shared buffer: the function allocates."""
 
 
 direct = Direct()
 
 
 class StepRecorder:
-    """Makes calls for the first time and records them; `repeat` makes them again.
+    """Makes calls and records them; `repeat` makes them again.
 
-    Every function called must return the same arrays each time when it is given them back as keyword outputs.
+    A function that gets the arrays it returned back as keyword outputs must return the same arrays again.
 
     Attributes:
         calls: recorded so far, in order.
@@ -84,7 +84,7 @@ class StepRecorder:
         return result
 
     def scratch(self, slot: int, like: Array) -> Array:
-        """Return a buffer of the shape and dtype of `like`, shared by all who ask for this slot."""
+        """Return a buffer of the shape and dtype of `like`, shared by all calls that ask for this slot."""
         size, key = like.size, (slot, like.dtype)
         buffer = self._scratch.get(key)
         if buffer is None or buffer.size < size:

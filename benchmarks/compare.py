@@ -17,8 +17,8 @@ from benchmarks.peers.table import bars, markdown
 from benchmarks.workloads import LATER, Workload, workloads_for
 from fcnet.backends import get_backend
 
-WEIGHED = "wide"  # the workload whose memory is measured
-WEIGH_STEPS = 25  # more than an epoch
+MEMORY_WORKLOAD = "wide"  # the workload whose memory is measured
+MEMORY_STEPS = 25  # more than an epoch
 
 
 def contenders_for(device: str, peers: Sequence[str]) -> list[Contender]:
@@ -124,18 +124,18 @@ def record(
     return made
 
 
-def weigh(contenders: Sequence[Contender], device: str, threads: int, say: Say) -> list[Row]:
-    """Peak memory of training the wide net, each in a fresh process."""
-    say(f"memory: {WEIGHED}, each in a fresh process")
-    workload, rows = workloads_for(device)[WEIGHED], []
+def measure_memory(contenders: Sequence[Contender], device: str, threads: int, say: Say) -> list[Row]:
+    """Return the peak memory of training the wide net, by contender, each in a fresh process."""
+    say(f"memory: {MEMORY_WORKLOAD}, each in a fresh process")
+    workload, rows = workloads_for(device)[MEMORY_WORKLOAD], []
     for contender in contenders:
         if contender.name == FLOOR or contender.beside:
             continue
-        row: Row = {"contender": contender.name, "workload": WEIGHED}
+        row: Row = {"contender": contender.name, "workload": MEMORY_WORKLOAD}
         with Worker(JOB, threads, contender.environment) as worker:
             try:
                 worker.ask("load", target=contender.target, device=device, packages=())
-                row |= worker.ask("weigh", workload=workload.to_dict(), steps=WEIGH_STEPS)
+                row |= worker.ask("measure_memory", workload=workload.to_dict(), steps=MEMORY_STEPS)
             except Failure as failure:
                 row |= {"refused": str(failure), "kind": failure.kind}
         rows.append(row)
@@ -148,7 +148,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workloads", type=names, metavar="LIST", help="default: all of the device")
     parser.add_argument("--rounds", type=int, metavar="R", help=f"default: {Effort().rounds}")
     parser.add_argument("--long", action="store_true", help=f"each net also after {LATER:,} steps on few samples")
-    parser.add_argument("--no-memory", action="store_true", help=f"leave out the peak memory of {WEIGHED}")
+    parser.add_argument("--no-memory", action="store_true", help=f"leave out the peak memory of {MEMORY_WORKLOAD}")
 
 
 def _plan(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
@@ -169,8 +169,8 @@ def _plan(options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
         made = record(device, workloads, contenders, threads=options.threads, effort=effort, say=say, long=options.long)
         if "interrupted" in made:
             return made
-        if any(w.name == WEIGHED for w in workloads) and device == "cpu" and not options.no_memory:
-            made["memory"] = weigh(contenders, device, options.threads, say)
+        if any(w.name == MEMORY_WORKLOAD for w in workloads) and device == "cpu" and not options.no_memory:
+            made["memory"] = measure_memory(contenders, device, options.threads, say)
         return made
 
     return measured

@@ -188,19 +188,19 @@ def tables(content: Mapping[str, Any], profile: bool = False) -> str:
     lines = []
     for name in (part for part in PARTS if part in content["errors"]):
         lines.append(f"{name} failed: {content['errors'][name]}")
-    whole = {name: content[name] for name in PARTS if name in content}
-    if "own" in whole:
-        lines.append(own.markdown(whole["own"], profile))
-    if "kernels" in whole:
-        lines += _kernel_lines(whole["kernels"])
-    if "peers" in whole:
-        lines.append(table.markdown(whole["peers"]))
-    if "training" in whole:
-        lines.append(training.markdown(whole["training"]))
-    if "parity" in whole:
-        lines += _parity_lines(whole["parity"])
-    if "tests" in whole:
-        lines += _test_lines(whole["tests"])
+    parts = {name: content[name] for name in PARTS if name in content}
+    if "own" in parts:
+        lines.append(own.markdown(parts["own"], profile))
+    if "kernels" in parts:
+        lines += _kernel_lines(parts["kernels"])
+    if "peers" in parts:
+        lines.append(table.markdown(parts["peers"]))
+    if "training" in parts:
+        lines.append(training.markdown(parts["training"]))
+    if "parity" in parts:
+        lines += _parity_lines(parts["parity"])
+    if "tests" in parts:
+        lines += _test_lines(parts["tests"])
     return "\n".join(lines)
 
 

@@ -77,11 +77,11 @@ def entries(module: ModuleType, names: tuple[str, ...] | None = None) -> Iterato
         value = getattr(module, name)
         if inspect.ismodule(value):
             continue
-        text = told(module, name, value)
+        text = described(module, name, value)
         yield Entry(name, signature(value), meaning(text), source(text) or _inherited(value), value)
 
 
-def told(module: ModuleType, name: str, value: Any) -> str:
+def described(module: ModuleType, name: str, value: Any) -> str:
     """Return the docstring; of a constant the comment `#:` above it."""
     if callable(value):
         return inspect.getdoc(value) or ""

@@ -1,4 +1,4 @@
-"""What a worker does for `benchmarks.compare` and its companions: build a peer, prove it, time it, weigh it."""
+"""The work of a process for `benchmarks.compare` and its companions: build a peer, prove it, time it; its memory."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Training:
             taken.append(time.perf_counter() - start)
         return [statistics.median(taken[at : at + each]) for at in range(0, len(taken), each)]
 
-    def weigh(self, workload: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    def measure_memory(self, workload: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """Peak memory of training from nothing, above this process after its imports and a first training.
 
         The first training, of the same net, compiles and warms up every kernel; all of it is freed again. The initial

@@ -78,8 +78,8 @@ def build(workload: Workload) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
 
 
-class Way(Stepper):
-    """What all ways have in common."""
+class StepVariant(Stepper):
+    """What all ways to write a step share."""
 
     device: str
 
@@ -92,7 +92,7 @@ class Way(Stepper):
         return [float(loss) for loss in [self().clone() for _ in range(count)]]  # a graph's is always the same one
 
 
-class Modules(Way):
+class Modules(StepVariant):
     """nn.Sequential, cross_entropy, backward, torch.optim.Adam; the batch is gathered into one buffer."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Modules(Way):
         return loss.detach()
 
 
-class Whole(Way):
+class WholeStep(StepVariant):
     """Gather, forward, gradient (torch.func) and Adam as one compiled function over plain tensors."""
 
     def __init__(
@@ -350,9 +350,9 @@ class Compiled(Torch):
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
         parts = {"forward and backward compiled, fused Adam": partial(Modules, compiled={}, fused=True)}
         if device == "cpu":
-            cpp = partial(Whole, options={"cpp_wrapper": True})
-            return {"whole step compiled": Whole, **parts, "whole step compiled, C++ wrapper": cpp}
-        return {"whole step compiled, reduce-overhead": partial(Whole, mode="reduce-overhead"), **parts}
+            cpp = partial(WholeStep, options={"cpp_wrapper": True})
+            return {"whole step compiled": WholeStep, **parts, "whole step compiled, C++ wrapper": cpp}
+        return {"whole step compiled, reduce-overhead": partial(WholeStep, mode="reduce-overhead"), **parts}
 
 
 class Graph(Torch):

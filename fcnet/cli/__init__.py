@@ -84,7 +84,7 @@ def _carry_out(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
-    """SIGTERM and SIGHUP are Ctrl-C by another name: what defers that (a step, a file that is written) defers them.
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that what defers Ctrl-C (a step, a file being written) defers them.
 
     What comes after the first does nothing: results are being written. It is answered all the same, by a function of
     ours: of a signal that arrived together with the first and is ignored since, Python says so, with a traceback. And
@@ -124,7 +124,7 @@ def _answered(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Something to print to where the shell closed standard output or error."""
+    """Provide streams to print to where the shell has closed standard output or error."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the rest of the process)
@@ -133,7 +133,7 @@ def _streams() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
-    """Warnings as lines like ours, without file and line; what is merely noticed is no warning here."""
+    """Print warnings as lines in fcnet's style, without file and line, and leave out mere notices."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         kind = "" if issubclass(category, DataNotice) else "warning: "

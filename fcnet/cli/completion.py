@@ -44,7 +44,7 @@ class Completed(NamedTuple):
 
 
 def completed(parser: Parser) -> list[Completed]:
-    """All options and arguments of a command."""
+    """Return all options and arguments of a command."""
     found = []
     for action in parser.actions():
         metavar = str(action.metavar)
@@ -113,7 +113,7 @@ def _bash_values(options: list[Completed]) -> str:
 
 
 def _zsh() -> str:
-    """`_arguments` of each command."""
+    """Return the `_arguments` of each command, for zsh."""
     lines = ["#compdef fcnet", "# Completion of fcnet in zsh, made by `fcnet completion zsh`.", "_fcnet() {"]
     lines += ["    local -a commands", "    commands=("]
     lines += [f"        {shlex.quote(f'{name}:{about}')}" for name, about in COMMANDS.items()]

@@ -72,12 +72,12 @@ def in_all(
 
 
 def in_short(metric: Metric | Figure, figure: float, part: str = "") -> str:
-    """ "test f1 0.9722"."""
+    """Return a figure as text: "test f1 0.9722"."""
     return f"{part}{metric.title} {spelled(metric, figure)}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of cells in columns: the first to the left, the others to the right."""
+    """Return lines of cells in columns: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))]).rstrip()

@@ -105,9 +105,9 @@ def _table(path: Path, target: str | None, given: dict[str, Any]) -> int:
         text = as_text(read[name])
         counts = text.counts()
         order = sorted((at for at in range(len(counts)) if counts[at]), key=lambda at: -counts[at])
-        told = ", ".join(f"{in_line(text.words[at])} ({counts[at]})" for at in order[:8])
+        words = ", ".join(f"{in_line(text.words[at])} ({counts[at]})" for at in order[:8])
         more = f", ... ({len(order)} different)" if len(order) > 8 else ""
-        print(f"{in_line(name)}: {told}{more}")
+        print(f"{in_line(name)}: {words}{more}")
     return 0
 
 

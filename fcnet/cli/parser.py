@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -40,14 +42,17 @@ class Parser(argparse.ArgumentParser):
         self.names: dict[str, tuple[str, ...]] = {}  # of an option, by dest: what a shell completes it to
 
     def error(self, message: str) -> NoReturn:
+        lacking = re.fullmatch(r"argument (\S+): expected one argument", message)
+        if lacking is not None:
+            message = f"{lacking[1]}: expected a value after it, got none"
         raise ValueError(f"{message}; see {self.prog} --help")
 
     def actions(self) -> list[argparse.Action]:
-        """All options and arguments, in their order."""
+        """Return all options and arguments, in their order."""
         return list(self._actions)
 
     def flags(self) -> list[str]:
-        """All the long flags."""
+        """Return all long flags."""
         return [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
 
     def known(self) -> set[str]:
@@ -55,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         return {action.dest for action in self._actions if action.option_strings}
 
     def groups(self) -> list[tuple[str, list[argparse.Action]]]:
-        """Title and options of each group that --help shows."""
+        """Return title and options of each group that --help shows."""
         return [(str(group.title), group._group_actions) for group in self._action_groups]
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -64,14 +69,38 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: an unknown flag, a missing or unreadable value.
         """
-        options, unknown = self.parse_known_args(arguments)
+        options, unknown = self.parse_known_args(self._joined(arguments))
         if unknown:
-            flag = unknown[0].split("=")[0]
-            meant = ARGUMENTS.get(flag.lstrip("-").replace("-", "_"), flag)
-            near = errors.alike(meant, self.flags()) if flag.startswith("-") else []
-            hint = f"did you mean {errors.either(near)}?" if near else f"see {self.prog} --help"
-            raise ValueError(f"{self.prog}: unknown argument {flag}; {hint}")
+            word = unknown[0].split("=")[0] if unknown[0].startswith("-") else unknown[0]
+            raise ValueError(f"{self.prog}: unknown argument {word}; {self._instead_of(word)}")
         return options
+
+    def _instead_of(self, word: str) -> str:
+        """Return what may be meant by a word that is no flag: one that is alike, or one that takes it as its value."""
+        flags = self.flags()
+        meant = ARGUMENTS.get(word.lstrip("-").replace("-", "_"), word)
+        near = errors.alike(meant, flags) if word.startswith("-") else []
+        takers = [dest for dest, names in self.names.items() if word.lstrip("-") in names]
+        if near:
+            return f"did you mean {errors.either(near)}?"
+        if takers and (flag := f"--{takers[0].rstrip('_').replace('_', '-')}") in flags:
+            return f"did you mean {flag} {word.lstrip('-')}?"
+        if "--data" in flags and os.path.exists(word):
+            return f"did you mean --data {shlex.quote(word)}?"
+        if "--hidden" in flags and word.strip(",").isdecimal():
+            return "several values are joined by commas, without blanks: --hidden 100,100"
+        return f"see {self.prog} --help"
+
+    def _joined(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments with values such as -5s, which argparse takes for flags, joined to theirs: --x=-5s."""
+        takes_a_value = {flag for action in self._actions if action.nargs is None for flag in action.option_strings}
+        joined: list[str] = []
+        for argument in arguments:
+            if joined and joined[-1] in takes_a_value and re.match(r"-[\d.]", argument):
+                joined[-1] += f"={argument}"
+            else:
+                joined.append(argument)
+        return joined
 
 
 def number(kind: type) -> Callable[[str], Any]:

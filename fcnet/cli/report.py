@@ -66,7 +66,7 @@ def write_report(solver: Solver, scores: Scores | None, *, asked: bool, quiet: b
 
 
 def versions(device: str) -> dict[str, str]:
-    """Of what a network is trained with."""
+    """Return the versions of what a network is trained with."""
     found = {"fcnet": fcnet.__version__, "Python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fcnet.build import load_data, make_solver
 from fcnet.cli.parser import Parser, number, say
+from fcnet.cli.report import write_report
 from fcnet.cli.train import carry_out, judge
 from fcnet.data import Dataset
 from fcnet.errors import counted
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     tell = (lambda _: None) if options.quiet else say
     found = standing(path)
     if found.finished and extend is None:
-        done = counted(found.plain["epoch"], "epoch") if found.plain else "all epochs"
+        done = counted(found.values["epoch"], "epoch") if found.values else "all epochs"
         say(f"{path}: finished, {done}; fcnet resume {path} --extend EPOCHS makes it longer, fcnet evaluate judges it")
         return 0
     if found.step is None:
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     data = _data(path)
     solver = Solver.resume(path, data, extend=extend or 0, device=options.device, verbose=not options.quiet)
     tell(f"{path} goes on after step {solver.steps}, in epoch {solver.epoch + 1} of {solver.num_epochs}")
-    return _carry_out(solver, tell)
+    return _carry_out(solver, tell, quiet=options.quiet)
 
 
 def _data(path: Path) -> Dataset | None:
@@ -52,10 +53,11 @@ def _data(path: Path) -> Dataset | None:
     return load_data(merged(read_toml(config))) if config.is_file() and IN_PYTHON not in config.read_text() else None
 
 
-def _carry_out(solver: Solver, tell: Callable[[str], None]) -> int:
+def _carry_out(solver: Solver, tell: Callable[[str], None], *, quiet: bool) -> int:
     tell(f"{solver.model!r}, {solver.model.backend.describe()}")
     carry_out(solver, tell)
     judge(solver, tell)
+    write_report(solver, None, asked=bool(solver.options().get("report")), quiet=quiet)
     return 0
 
 
@@ -83,4 +85,4 @@ def _from_configuration(path: Path, options: argparse.Namespace, *, finished: bo
         directory.release()
         raise
     tell(f"{path}: cut short before its first checkpoint, so it begins again, as {CONFIG} says")
-    return _carry_out(solver, tell)
+    return _carry_out(solver, tell, quiet=options.quiet)

@@ -126,7 +126,7 @@ class TableChoices:
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...] | None:
-    """ "a,b" or a list of names as a tuple of them."""
+    """Return "a,b" or a list of names as a tuple of them."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -141,7 +141,7 @@ def _names(argument: str, value: Any) -> tuple[str, ...] | None:
 
 
 def _ordinal(value: Any) -> dict[str, tuple[str, ...]] | None:
-    """["col=a,b,c"] or {"col": ["a", "b", "c"]} as the latter."""
+    """Return ["col=a,b,c"] or {"col": ["a", "b", "c"]} as the latter."""
     if not value:
         return None
     if isinstance(value, str):

@@ -38,7 +38,7 @@ __all__ = [
 
 @checked("rows")
 def one_hot(backend: Backend, y: Array, num_classes: int, dtype: Any) -> Array:
-    """Labels (..., N) as rows (..., N, C): row_c = 1 if c = y, else 0. Labels outside 0..C-1 give a row of zeros."""
+    """Return labels (..., N) as rows (..., N, C): row_c = 1 if c = y, else 0; labels outside 0..C-1 give zeros."""
     xp = backend.xp
     rows = xp.empty((*y.shape, num_classes), dtype=dtype)
     return xp.equal(y[..., None], xp.arange(num_classes), out=rows)
@@ -76,7 +76,7 @@ def _check(function: str, scores: Array, y: Array, *, loss: Array | None = None,
 def softmax_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Softmax cross-entropy: loss = mean_n -Σ_c t_c log p_c, p = softmax(scores).
+    """Compute the softmax cross-entropy: loss = mean_n -Σ_c t_c log p_c, p = softmax(scores).
 
     The largest score of each row is taken off first, so that no exponential overflows. Source: both courses.
 
@@ -116,7 +116,7 @@ def _softmax_rows(backend: Backend, scores: Array, y: Array, dscores: Array | No
 def svm_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Multiclass hinge loss: loss = mean_n Σ_{c ≠ y_n} max(0, s_c - s_{y_n} + 1).
+    """Compute the multiclass hinge loss: loss = mean_n Σ_{c ≠ y_n} max(0, s_c - s_{y_n} + 1).
 
     Source: Weston and Watkins, 1999; margin 1 as in CS231n.
 
@@ -155,7 +155,7 @@ def _check_numeric(
 def mse_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Mean squared error: loss = mean_n mean_c (s - y)², the mean over all outputs.
+    """Compute the mean squared error: loss = mean_n mean_c (s - y)², the mean over all outputs.
 
     (CS231n's notes sum over the outputs, C times as much; "Deep Learning from Scratch" takes half of that sum.)
 
@@ -187,7 +187,9 @@ def _mse_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
 def bce_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Binary cross-entropy on logits: loss = mean_n mean_c -[y log σ(s) + (1 - y) log(1 - σ(s))], σ the sigmoid.
+    """Compute the binary cross-entropy of logits: loss = mean_n mean_c -[y log σ(s) + (1 - y) log(1 - σ(s))].
+
+    σ is the sigmoid: σ(s) = 1 / (1 + exp(-s)).
 
     C labels that may each be on or off; the mean over all of them. Computed as
     max(s, 0) - s y + log(1 + exp(-|s|)), which no score makes overflow.
@@ -322,7 +324,7 @@ def _check_smoothing(y: Array, num_classes: int, smoothing: float, dtype: Any, *
 def smooth_labels(
     backend: Backend, y: Array, num_classes: int, smoothing: float, dtype: Any, *, targets: Array | None = None
 ) -> Array:
-    """Targets of the softmax loss with label smoothing: (1 - ε) t + ε / C, t one-hot.
+    """Return targets of the softmax loss with label smoothing: (1 - ε) t + ε / C, t one-hot.
 
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
 
@@ -345,7 +347,7 @@ def smooth_labels(
 
 @checked("out", check=lambda scores, **_: checks.floating("softmax", scores=scores))
 def softmax(backend: Backend, scores: Array, *, out: Array | None = None) -> Array:
-    """Probabilities p_c = exp(s_c) / Σ_k exp(s_k), (..., C), over the last axis; `out` may be scores itself.
+    """Return probabilities p_c = exp(s_c) / Σ_k exp(s_k), (..., C), over the last axis; `out` may be scores itself.
 
     The largest score is taken off first. Source: both courses.
     """

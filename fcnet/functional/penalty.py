@@ -14,7 +14,7 @@ Array = Any
 
 @accelerated("loss")
 def l2_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
-    """loss += 0.5 reg Σ W² and dweights += reg W, in place; return the loss. Source: CS231n.
+    """Add 0.5 reg Σ W² to the loss and reg W to dweights, in place; return the loss. Source: CS231n.
 
     Args:
         weights, dweights: (P,) flat: every weight matrix of a network and its gradient.
@@ -33,7 +33,7 @@ def l2_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweigh
 
 @checked("loss")
 def l1_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
-    """loss += reg Σ |W| and dweights += reg sign(W), in place; return the loss. sign(0) is 0.
+    """Add reg Σ |W| to the loss and reg sign(W) to dweights, in place; return the loss. sign(0) is 0.
 
     Source: CS231n, "Neural Networks Part 2"; with both, the elastic net (Zou and Hastie, 2005).
 

@@ -221,7 +221,7 @@ class FCNetClassifier(ClassifierMixin, Base):
         return self._encoded(check_labels(y))
 
     def _encoded(self, labels: np.ndarray) -> np.ndarray:
-        """Codes, or for the loss "bce" rows of zeros and ones, smoothed as the other losses do it."""
+        """Return codes, or for the loss "bce" rows of zeros and ones, smoothed as the other losses do it."""
         if (labels.ndim == 2) != self._classes.multilabel:
             raise ValueError(
                 f"y: expected {'rows of 0 and 1' if self._classes.multilabel else 'one label a row'} as before, got "

@@ -22,7 +22,7 @@ class Validation:
     """Validation rows on the network's device."""
 
     def __init__(self, model: FullyConnectedNet, split: DeviceSplit, weights: np.ndarray | None) -> None:
-        """`weights` (n,) are those of `split`, on the host."""
+        """Keep the validation rows; `weights` (n,) are those of `split`, on the host."""
         self.model, self.split = model, split
         self._total = float(len(split) if weights is None else weights.sum())
         self._spread = self._weighted_spread() if model.loss_name == "mse" else np.empty(0)
@@ -41,7 +41,7 @@ class Validation:
         return loss / self._total, self._score(sums)
 
     def _parts(self) -> Iterator[tuple[Array, Array, Array | None]]:
-        """Scores (N, K), targets and weights of some rows after the others."""
+        """Yield scores (N, K), targets and weights of some rows after the others."""
         model, split = self.model, self.split
         score = model.evaluate_prepared if split.prepared else model.evaluate
         asarray = model.backend.asarray
@@ -75,7 +75,7 @@ class Validation:
         return float(np.mean(1 - share))
 
     def _weighted_spread(self) -> np.ndarray:
-        """Σ w (y - mean)² (K,) of the targets, worked out where they are."""
+        """Return Σ w (y - mean)² (K,) of the targets, computed where they are."""
         y, split = self.split.y, self.split
         xp = np if split.streamed else self.model.backend.xp
         each = xp.ones((len(split), 1)) if split.weights is None else split.weights.reshape(-1, 1).astype("float64")

@@ -43,9 +43,9 @@ from fcnet.training.resuming import resumed
 from fcnet.training.state import Minimization, State, capture, put_back
 from fcnet.training.steps import Steps
 from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 from fcnet.training.weights import sample_weights
-from fcnet.validation import check_input, one_of, positive_int
+from fcnet.validation import check_input, check_weights, one_of, positive_int
 
 MOST_ROLLBACKS = 10
 _NO_ARGUMENTS = ("self", "__class__", "model", "data", "out", "force", "verbose")  # not stored for `resume`
@@ -195,7 +195,7 @@ class Solver(Steps):
         }
         one_of("update_rule", update_rule, (*RULES, *FULL_BATCH))
         self.full_batch: FullBatch | None = None
-        updates: Updates | None = None
+        updates: UpdateStep | None = None
         steps_per_epoch = 1 if update_rule in FULL_BATCH else per_epoch(model, count, self.batch_size)
         self._set_length(num_epochs, patience, steps_per_epoch)
         if update_rule in FULL_BATCH:
@@ -206,7 +206,7 @@ class Solver(Steps):
                 how |= {"epochs": self.num_epochs, "steps_per_epoch": steps_per_epoch}
                 if falling:
                     how |= {"schedule": defaults.SCHEDULE, "gives_way": True}
-                updates = Updates(model, update_rule, optim_config, **how)
+                updates = UpdateStep(model, update_rule, optim_config, **how)
         weights = self._check_data(class_weight)
         self.threshold = with_threshold(model, threshold)
         if num_train_samples is not None:
@@ -280,7 +280,11 @@ class Solver(Steps):
                 f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
             )
         self.class_weight = class_weight
-        return sample_weights(self.data, model.objective, class_weight)
+        weights = sample_weights(self.data, model.objective, class_weight)
+        if weights is not None:
+            name = "sample_weight" if class_weight is None else "class_weight"
+            check_weights(name, weights, len(weights), model.dtype)
+        return weights
 
     def _tell_model_of_data(self) -> None:
         """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs."""
@@ -305,7 +309,7 @@ class Solver(Steps):
             model.plan = data.plan
 
     @property
-    def _method(self) -> Updates | FullBatch:
+    def _method(self) -> UpdateStep | FullBatch:
         return self.full_batch or self.updates
 
     @property

@@ -99,7 +99,8 @@ def test_a_file_with_another_signatures_code_is_compiled_anew(function, tmp_path
 def test_a_cache_that_cannot_be_written_is_said_once(tmp_path):
     import resource
 
-    done = python(CALL, tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))}
+    done = python(f"import sys; sys.dont_write_bytecode = True  # or it is cut off\n{CALL}", tmp_path, **limit)
     assert done.stdout.split()[:2] == ["0", "2"]
     assert done.stderr.count("RuntimeWarning: compiled CPU kernels cannot be kept, so every process compiles") == 1
 

@@ -242,7 +242,7 @@ def test_memory_is_weighed():
     with Worker(JOB, 1) as worker:
         worker.ask("load", target=CONTENDERS["fcnet"].target, device="cpu", packages=[])
         workload = Workload("m", 500, (500,), 50, 1, rows=5000)
-        found = worker.ask("weigh", workload=workload.to_dict(), steps=5)
+        found = worker.ask("measure_memory", workload=workload.to_dict(), steps=5)
     assert found["allowed"] == workload.memory
     assert 0.5 < found["growth"] / found["allowed"] < 2 or not found["exact"]
 

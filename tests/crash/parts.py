@@ -14,6 +14,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -405,6 +406,7 @@ def full(count, seed):
 
             def work(place=place, size=size, mounted=mounted):
                 if not mounted:
+                    sys.dont_write_bytecode = True  # Python would not notice that it is cut off
                     resource.setrlimit(resource.RLIMIT_FSIZE, (size * 256, size * 256))
                     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import HiddenCache, relu_cache
 from fcnet.backends.cpu import loader
 from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.launch import Launcher
 from fcnet.optim import RULES, rules
 from tests.backends.cuda_fake import fake_cupy
 from tests.small import blobs, net
@@ -44,7 +45,7 @@ def cupy():
 @pytest.fixture(scope="module")
 def tables(cupy):
     """Both devices' kernels; `upload` makes what a device's kernels work on."""
-    cuda = cuda_kernels(cupy, cupy.matmul)
+    cuda = cuda_kernels(Launcher(cupy), cupy.matmul)
     return {"cpu": (loader.load().kernels, np.array), "cuda": (cuda, cupy.asarray)}
 
 
