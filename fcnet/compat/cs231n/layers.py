@@ -111,13 +111,18 @@ def _loss(name: str, x: Array, y: Array) -> tuple[float, Array]:
     (x,) = promoted(f"{name}_loss", x=x)
     if x.ndim != 2:
         raise ValueError(f"{name}_loss: x: expected scores (N, C), got shape {x.shape}")
+    loss, dx = F.LOSSES[name](x, labels_for(f"{name}_loss", x, y))
+    return number(loss), dx
+
+
+def labels_for(function: str, x: Array, y: Any) -> Array:
+    """Return the labels of scores x (N, C) as a checked array. Raises TypeError or ValueError."""
     y = y if hasattr(y, "dtype") else np.asarray(y)
     try:
         check_labels("y", y, x.shape[1], x.shape[0])
     except (TypeError, ValueError) as error:  # its remedies name the array
-        raise type(error)(f"{name}_loss: {error}") from None
-    loss, dx = F.LOSSES[name](x, y)
-    return number(loss), dx
+        raise type(error)(f"{function}: {error}") from None
+    return y
 
 
 def batchnorm_forward(

@@ -104,7 +104,9 @@ def softmax(x: Any) -> Any:
     A number is the score of a single class, whose probability is 1.
     """
     (x,) = promoted("softmax", x=_array(x))
-    return F.softmax(x.reshape(-1, x.shape[-1] if x.ndim else 1)).reshape(x.shape)[()]
+    if x.ndim == 0:
+        return F.softmax(x.reshape(1)).reshape(())[()]
+    return F.softmax(x)
 
 
 def sum_squared_error(y: Any, t: Any) -> float:
