@@ -389,7 +389,8 @@ class RunDirectory:
 def marker(record: Record) -> str:
     """Return what the last file says: the format, and how the training ended."""
     best = None if record.best is None else record.best[0]
-    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": len(record.history), "best_epoch": best}
+    epochs = int(record.history[-1]["epoch"]) if record.history else 0
+    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": epochs, "best_epoch": best}
     return json.dumps(said | {"interrupted": record.interrupted}) + "\n"
 
 

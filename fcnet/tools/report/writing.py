@@ -168,8 +168,8 @@ def _data(page: Page, solver: Solver) -> None:
 
 
 def _how_it_went(solver: Solver) -> str:
-    epochs = counted(len(solver.history), "epoch")
-    text = f"{epochs}, {counted(solver.steps, 'step')}"
+    epochs = int(solver.history[-1]["epoch"]) if solver.history else 0  # not a row for each
+    text = f"{counted(epochs, 'epoch')}, {counted(solver.steps, 'step')}"
     if solver.best_val_metric is not None:
         text += f"; the best epoch by validation {solver.metric.title} is {solver.best_epoch}, whose weights were kept"
     return text
