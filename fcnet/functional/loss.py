@@ -40,9 +40,12 @@ __all__ = [
 @checked("rows")
 def one_hot(backend: Backend, y: Array, num_classes: int, dtype: Any) -> Array:
     """Return labels (..., N) as rows (..., N, C): row_c = 1 if c = y, else 0; labels outside 0..C-1 give zeros."""
-    xp = backend.xp
-    rows = xp.empty((*y.shape, num_classes), dtype=dtype)
-    return xp.equal(y[..., None], xp.arange(num_classes), out=rows)
+    return _is_class(backend, y, num_classes).astype(dtype)
+
+
+def _is_class(backend: Backend, y: Array, num_classes: int) -> Array:
+    """Return whether c = y, (..., N, C)."""
+    return backend.xp.equal(y[..., None], backend.xp.arange(num_classes))
 
 
 def _targets(backend: Backend, y: Array, scores: Array) -> Array:
@@ -102,13 +105,14 @@ def _softmax_rows(backend: Backend, scores: Array, y: Array, dscores: Array | No
     log(total) - Σ_c t_c s'_c.
     """
     xp = backend.xp
-    targets = _targets(backend, y, scores)
-    peak = xp.max(scores, axis=-1, keepdims=True)
+    labels = y.ndim != scores.ndim
+    targets = _is_class(backend, y, scores.shape[-1]) if labels else _targets(backend, y, scores)
+    peak = scores.max(axis=-1, keepdims=True)
     shifted = xp.subtract(scores, peak, out=dscores)
     counted = xp.where(targets, shifted, 0)  # a target of 0 adds 0, even at a score of -inf
-    right = xp.sum(targets * counted, axis=-1, keepdims=True)
+    right = (counted if labels else targets * counted).sum(axis=-1, keepdims=True)
     powers = xp.exp(shifted, out=shifted)
-    total = xp.sum(powers, axis=-1, keepdims=True)
+    total = powers.sum(axis=-1, keepdims=True)
     p = xp.divide(powers, total, out=powers)
     return xp.log(total) - right, xp.subtract(p, targets, out=p)
 
@@ -263,7 +267,7 @@ def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tu
     xp = backend.xp
     xp.divide(dscores, dscores.shape[-2], out=dscores)
     loss = xp.empty(dscores.shape[:-2], dtype=dscores.dtype) if loss is None else loss
-    loss[...] = xp.mean(losses, axis=(-2, -1), dtype="float64")
+    loss[...] = losses.sum(axis=(-2, -1), dtype="float64") / losses.shape[-2]
     return loss, dscores
 
 
@@ -387,6 +391,6 @@ def softmax(backend: Backend, scores: Array, *, out: Array | None = None) -> Arr
     The largest score is taken off first. Source: both courses.
     """
     xp = backend.xp
-    shifted = xp.subtract(scores, xp.max(scores, axis=-1, keepdims=True), out=out)
+    shifted = xp.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)
     powers = xp.exp(shifted, out=shifted)
-    return xp.divide(powers, xp.sum(powers, axis=-1, keepdims=True), out=powers)
+    return xp.divide(powers, powers.sum(axis=-1, keepdims=True), out=powers)

@@ -98,7 +98,7 @@ class Solver:
         self.optim_configs = {name: dict(self.optim_config) for name in self.model.params}
 
     def _step(self) -> None:
-        """One mini-batch, one update of every parameter."""
+        """Draw one mini-batch and update every parameter once."""
         rows = self._random.choice(self.X_train.shape[0], self.batch_size)
         loss, grads = self.model.loss(self.X_train[rows], self.y_train[rows])
         self.loss_history.append(loss)
