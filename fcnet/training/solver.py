@@ -294,9 +294,12 @@ class Solver(Steps):
                 f"num_classes: expected {len(data.classes)}, the classes of the data, got {model.num_classes}; "
                 "make the network with num_classes=data.num_classes"
             )
-        if model.loss_name == "mse" and model.target_scaling is None:
+        if model.objective.of_values and model.target_scaling is None:
             targets = learn("standardize", data.y_train.reshape(len(data.y_train), -1), name="y_train")
-            model.set_target_scaling(targets.shift, targets.scale)
+            if model.loss_name == "mse":
+                model.set_target_scaling(targets.shift, targets.scale)
+            else:
+                model.begin_at_means(targets.shift)
         if model.preprocessing is None:
             learned = learn(self.preprocess, data.X_train)
             if learned.kind != "none":
