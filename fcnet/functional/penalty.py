@@ -14,7 +14,7 @@ Array = Any
 
 
 def _blocks(weights: Array, dweights: Array, work: Array) -> Iterable[tuple[Array, Array, Array]]:
-    """Return blocks of the weights and of their gradient, each with as much of the scratch."""
+    """Return blocks of the weights and of their gradient, each with scratch of its size."""
     size = work.size
     if weights.size == size:
         return [(weights, dweights, work)]
