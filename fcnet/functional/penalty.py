@@ -1,4 +1,4 @@
-"""Penalties on the weights: what they add to the loss, and to its gradient.
+"""Penalties on the weights: L1 and L2, added to the loss and to its gradient.
 
 Shapes: (P,) flat, every penalised weight matrix of a network in one array, and B for scratch.
 """
