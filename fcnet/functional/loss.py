@@ -28,6 +28,7 @@ __all__ = [
     "bce_loss",
     "mse_loss",
     "one_hot",
+    "poisson_loss",
     "smooth_labels",
     "softmax",
     "softmax_loss",
@@ -227,6 +228,39 @@ def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
     return losses, xp.multiply(errors, 1 / scores.shape[-1], out=errors)
 
 
+@checked("loss", "dscores", check=lambda scores, y, **given: _check_numeric("poisson_loss", scores, y, **given))
+def poisson_loss(
+    backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+) -> tuple[Array, Array]:
+    """Poisson loss on logarithms: loss = mean_n mean_c [exp(s) - y s + y log y - y], half the Poisson deviance.
+
+    For counts, and for rates of 0 or more: exp(s) is the mean that is predicted, and the loss is 0 where it is y.
+
+    Source: McCullagh and Nelder, "Generalized Linear Models", 1989, with the logarithm as link.
+
+    Args:
+        scores: (..., N, C). y: (..., N, C) of the same dtype, 0 or more.
+        loss, dscores: as in `softmax_loss`.
+
+    Returns:
+        loss (...) and dscores = (exp(s) - y) / (N C).
+
+    Raises:
+        ValueError: shapes do not fit, or no row. TypeError: not floating, or two dtypes.
+    """
+    return _mean(backend, _poisson_rows(backend, scores, y, dscores), loss)
+
+
+def _poisson_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+    """Return mean_c [exp(s) - y s + y log y - y] of each row (..., N, 1), and (exp(s) - y) / C."""
+    xp = backend.xp
+    rates = xp.exp(scores, out=dscores)
+    least = y * xp.log(xp.where(xp.greater(y, 0), y, 1)) - y  # minus the least that exp(s) - y s can be
+    losses = xp.mean(rates - y * scores + least, axis=-1, keepdims=True, dtype="float64")
+    errors = xp.subtract(rates, y, out=rates)
+    return losses, xp.multiply(errors, 1 / scores.shape[-1], out=errors)
+
+
 def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
     """Return the mean of losses (..., N, 1) over N, and the gradients of the rows divided by N."""
     losses, dscores = rows
@@ -262,6 +296,7 @@ LOSSES = {
     "svm": Loss(svm_loss, _svm_rows, ACCURACY, targets="classes"),
     "mse": Loss(mse_loss, _mse_rows, RMSE, targets="numbers", numeric=True),
     "bce": Loss(bce_loss, _bce_rows, LABEL_ACCURACY, targets="labels of 0 and 1", numeric=True),
+    "poisson": Loss(poisson_loss, _poisson_rows, RMSE, targets="counts and rates", numeric=True),
 }
 #: The losses whose targets are numbers (N, C), not the labels of classes.
 NUMERIC = tuple(name for name, loss in LOSSES.items() if loss.numeric)

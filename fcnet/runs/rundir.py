@@ -226,6 +226,10 @@ class RunDirectory:
             raise self._in_use(owner) from None
         if (self.path / REPLACES).exists():
             self._end_replacing()
+        elif (self._beside / REPLACES).exists() and (self._beside / MARKER).exists():  # all but its place
+            self.work = self._beside
+            self._locks.append(lock.Lock(self.work))
+            self._replace()
 
     def _begin_beside(self) -> None:
         """Make the folder that is to take this one's place; what is there was left by a process that was killed."""
