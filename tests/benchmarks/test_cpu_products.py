@@ -8,8 +8,10 @@ import pytest
 from benchmarks import command
 
 pytest.importorskip("numba")
-pytest.importorskip("scipy_openblas32")
-from benchmarks import cpu_products  # noqa: E402 -- what it measures needs both
+from benchmarks import cpu_products
+from fcnet.backends.cpu import blas
+
+pytestmark = pytest.mark.skipif(blas.loaded() is None, reason="no scipy-openblas32")
 
 
 def test_every_product_is_numpys():
