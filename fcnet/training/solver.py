@@ -217,7 +217,7 @@ class Solver(Steps):
 
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
         self._tell_model_of_data()
-        with model.backend.allocating():
+        with model.backend.allocating(), np.errstate(over="ignore"):  # a target that float32 cannot hold is one more
             self._parts = DeviceData(model, self.data, weights)
             train = self._parts.train
             shown = min(count, num_train_samples or count)
@@ -431,6 +431,7 @@ class Solver(Steps):
         try:
             total = self.num_epochs * steps_per_epoch
             with (
+                np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # said by what is not finite in the end
                 Progress(title, total, self.steps, shown=self.verbose, epochs=self.num_epochs) as progress,
                 watched_by(progress.say) if self.verbose else nullcontext(),
             ):
