@@ -194,8 +194,8 @@ def _warn_of_the_end(solver: Solver) -> None:
         _warn(f"extend: {solver.update_rule} has converged, so nothing is added")
     elif solver._out_of_patience():
         _warn(
-            f"extend: the best epoch was {solver.best_epoch} of {solver.epoch}, with a patience of {solver.patience}, so "
-            f"nothing is added; train anew with a patience of more than {solver.patience}"
+            f"extend: the best epoch was {solver.best_epoch} of {solver.epoch}, with a patience of {solver.patience}, "
+            f"so nothing is added; train anew with a patience of more than {solver.patience}"
         )
     elif solver.full_batch is None and solver.updates.schedule is not None:
         updates = solver.updates
