@@ -155,6 +155,8 @@ def _report(error: BaseException, parser: Parser | None) -> None:
     if parser is not None:
         message = in_users_words(message, known=parser.known())
     notes = list(getattr(error, "__notes__", []))
+    if isinstance(error, UnicodeEncodeError):  # a file name, where the locale knows no UTF-8
+        message = "a name holds characters that this locale cannot spell; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""
         remedy = _REMEDIES.get(error.errno)

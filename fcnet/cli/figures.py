@@ -52,7 +52,7 @@ def by_output(model: FullyConnectedNet, outcome: Outcome, part: str = "") -> lis
     names = model.classes or [str(number) for number in range(model.num_classes)]
     figures = figures_of(model.objective)
     figures.pop("f1_macro", None)  # of one label it would be another figure than that of all
-    columns = [RMSE if model.loss_name == "mse" else ACCURACY, *figures.values()]
+    columns = [RMSE if model.objective.of_values else ACCURACY, *figures.values()]
     rows = [[f"{part}output", *(figure.title for figure in columns)]]
     for name, one in zip(names, outcome.outputs(), strict=True):
         rows.append([name, *(spelled(figure, figure.measure(one)) for figure in columns)])

@@ -101,7 +101,7 @@ def judge(solver: Solver, tell: Callable[[str], None]) -> None:
     if model.objective.numeric:
         for line in by_output(model, said, f"{part} "):
             tell(line)
-    if model.loss_name == "mse":
+    if model.objective.of_values:
         for line in _no_better_than_the_mean(solver, said, figure):
             tell(line)
     if part == "test":

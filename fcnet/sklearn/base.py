@@ -316,9 +316,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         if self.preprocess != "none" and len(inputs) > 1:  # a lone row has no spread to learn
             learned = _learn(self.preprocess, inputs.X)
             model.set_preprocessing(learned.shift, learned.scale, learned.limit)
-        if self._loss_name == "mse":
+        if model.objective.of_values:
             learned = _learn("standardize", targets)
-            model.set_target_scaling(learned.shift, learned.scale)
+            if self._loss_name == "mse":
+                model.set_target_scaling(learned.shift, learned.scale)
+            else:
+                model.begin_at_means(learned.shift)
 
     def _begin_attributes(self, layers: int) -> None:
         """Set what a training fills, as scikit-learn's estimators have it."""

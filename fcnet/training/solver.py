@@ -217,7 +217,7 @@ class Solver(Steps):
 
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
         self._tell_model_of_data()
-        with model.backend.allocating():
+        with model.backend.allocating(), np.errstate(over="ignore"):  # a target that float32 cannot hold is one more
             self._parts = DeviceData(model, self.data, weights)
             train = self._parts.train
             shown = min(count, num_train_samples or count)
@@ -294,9 +294,12 @@ class Solver(Steps):
                 f"num_classes: expected {len(data.classes)}, the classes of the data, got {model.num_classes}; "
                 "make the network with num_classes=data.num_classes"
             )
-        if model.loss_name == "mse" and model.target_scaling is None:
+        if model.objective.of_values and model.target_scaling is None:
             targets = learn("standardize", data.y_train.reshape(len(data.y_train), -1), name="y_train")
-            model.set_target_scaling(targets.shift, targets.scale)
+            if model.loss_name == "mse":
+                model.set_target_scaling(targets.shift, targets.scale)
+            else:
+                model.begin_at_means(targets.shift)
         if model.preprocessing is None:
             learned = learn(self.preprocess, data.X_train)
             if learned.kind != "none":
@@ -428,6 +431,7 @@ class Solver(Steps):
         try:
             total = self.num_epochs * steps_per_epoch
             with (
+                np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # said by what is not finite in the end
                 Progress(title, total, self.steps, shown=self.verbose, epochs=self.num_epochs) as progress,
                 watched_by(progress.say) if self.verbose else nullcontext(),
             ):
