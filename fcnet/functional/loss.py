@@ -3,8 +3,8 @@
 Shapes: scores (..., N, C), N batch, C classes or outputs. Targets y of the classification losses are integer labels
 (..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Those of `NUMERIC` are (..., N, C).
 
-Each formula is a function of the rows, `_NAME_rows`; what the loss does with them (a mean, or a weighted one) is
-written once.
+Each formula is a function `_NAME_rows`, which returns the losses and gradients of single rows; their mean, or weighted
+mean, is taken in one place.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "bce_loss",
     "mse_loss",
     "one_hot",
+    "poisson_loss",
     "smooth_labels",
     "softmax",
     "softmax_loss",
@@ -81,7 +82,7 @@ def softmax_loss(
 ) -> tuple[Array, Array]:
     """Compute the softmax cross-entropy: loss = mean_n -Σ_c t_c log p_c, p = softmax(scores).
 
-    The largest score of each row is taken off first, so that no exponential overflows. Source: both courses.
+    The largest score of each row is subtracted first, so that no exponential overflows. Source: both courses.
 
     Args:
         scores: (..., N, C). y: labels (..., N) or probabilities t (..., N, C), each row summing to 1.
@@ -227,6 +228,39 @@ def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
     return losses, xp.multiply(errors, 1 / scores.shape[-1], out=errors)
 
 
+@checked("loss", "dscores", check=lambda scores, y, **given: _check_numeric("poisson_loss", scores, y, **given))
+def poisson_loss(
+    backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+) -> tuple[Array, Array]:
+    """Poisson loss on logarithms: loss = mean_n mean_c [exp(s) - y s + y log y - y], half the Poisson deviance.
+
+    For counts, and for rates of 0 or more: exp(s) is the mean that is predicted, and the loss is 0 where it is y.
+
+    Source: McCullagh and Nelder, "Generalized Linear Models", 1989, with the logarithm as link.
+
+    Args:
+        scores: (..., N, C). y: (..., N, C) of the same dtype, 0 or more.
+        loss, dscores: as in `softmax_loss`.
+
+    Returns:
+        loss (...) and dscores = (exp(s) - y) / (N C).
+
+    Raises:
+        ValueError: shapes do not fit, or no row. TypeError: not floating, or two dtypes.
+    """
+    return _mean(backend, _poisson_rows(backend, scores, y, dscores), loss)
+
+
+def _poisson_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+    """Return mean_c [exp(s) - y s + y log y - y] of each row (..., N, 1), and (exp(s) - y) / C."""
+    xp = backend.xp
+    rates = xp.exp(scores, out=dscores)
+    least = y * xp.log(xp.where(xp.greater(y, 0), y, 1)) - y  # minus the least that exp(s) - y s can be
+    losses = xp.mean(rates - y * scores + least, axis=-1, keepdims=True, dtype="float64")
+    errors = xp.subtract(rates, y, out=rates)
+    return losses, xp.multiply(errors, 1 / scores.shape[-1], out=errors)
+
+
 def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
     """Return the mean of losses (..., N, 1) over N, and the gradients of the rows divided by N."""
     losses, dscores = rows
@@ -238,10 +272,10 @@ def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tu
 
 
 class Loss(NamedTuple):
-    """A loss: called, it is its function.
+    """A loss; calling it calls its function.
 
     function: (scores, y) -> the batch's mean loss and its gradient. rows: (scores, y, dscores) -> each row's loss and
-    gradient. metric: what a network that is trained by it is judged by. targets: what it is for, for people.
+    gradient. metric: the figure by which networks trained with it are judged. targets: what it is for, as text.
     numeric: whether the targets are numbers (N, C), not the labels of classes.
     """
 
@@ -252,7 +286,7 @@ class Loss(NamedTuple):
     numeric: bool = False
 
     def __call__(self, scores: Array, y: Array, **outputs: Array | None) -> tuple[Array, Array]:
-        """Return what `function` gives."""
+        """Call `function`."""
         return self.function(scores, y, **outputs)
 
 
@@ -262,10 +296,11 @@ LOSSES = {
     "svm": Loss(svm_loss, _svm_rows, ACCURACY, targets="classes"),
     "mse": Loss(mse_loss, _mse_rows, RMSE, targets="numbers", numeric=True),
     "bce": Loss(bce_loss, _bce_rows, LABEL_ACCURACY, targets="labels of 0 and 1", numeric=True),
+    "poisson": Loss(poisson_loss, _poisson_rows, RMSE, targets="counts and rates", numeric=True),
 }
 #: The losses whose targets are numbers (N, C), not the labels of classes.
 NUMERIC = tuple(name for name, loss in LOSSES.items() if loss.numeric)
-#: What a network is judged by, by its loss: accuracy = right classes / N; label accuracy = right labels / (N C);
+#: The metric of networks by their loss: accuracy = right classes / N; label accuracy = right labels / (N C);
 #: rmse = sqrt(Σ (s - y)² / (N C)).
 METRICS = {name: loss.metric for name, loss in LOSSES.items()}
 
@@ -291,8 +326,8 @@ def weighted_loss(
 ) -> tuple[Array, Array]:
     """Return a loss with weights: loss = mean_n w_n l_n, where l_n is what `name` gives for sample n alone.
 
-    The sum is divided by N, not by the sum of the weights: a sample weighs the same whatever else is in its batch, and
-    weights of 1 give the loss itself.
+    The sum is divided by N, not by the sum of the weights: so a sample's weight does not depend on the rest of its
+    batch, and weights of 1 give the loss itself.
 
     Args:
         scores, y: as the loss `name` (in `LOSSES`) takes them.
@@ -353,7 +388,7 @@ def smooth_labels(
 def softmax(backend: Backend, scores: Array, *, out: Array | None = None) -> Array:
     """Return probabilities p_c = exp(s_c) / Σ_k exp(s_k), (..., C), over the last axis; `out` may be scores itself.
 
-    The largest score is taken off first. Source: both courses.
+    The largest score is subtracted first. Source: both courses.
     """
     xp = backend.xp
     shifted = xp.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)

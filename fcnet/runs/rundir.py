@@ -142,7 +142,7 @@ class RunDirectory:
         return any(_is_whole(path) for path in temporaries(self.path / FILE_NAME))
 
     def _holds_run(self) -> bool:
-        """Whether fcnet made what is there: a training that ended, was cut short or is at work."""
+        """Return whether fcnet made what is there: a training that ended, was interrupted or is running."""
         return (
             any((self.path / name).exists() for name in (MARKER, FILE_NAME, REPLACES))
             or ((self.path / CONFIG).exists() and _is_unfinished(self.path / CONFIG))
@@ -226,6 +226,10 @@ class RunDirectory:
             raise self._in_use(owner) from None
         if (self.path / REPLACES).exists():
             self._end_replacing()
+        elif (self._beside / REPLACES).exists() and (self._beside / MARKER).exists():  # all but its place
+            self.work = self._beside
+            self._locks.append(lock.Lock(self.work))
+            self._replace()
 
     def _begin_beside(self) -> None:
         """Make the folder that is to take this one's place; what is there was left by a process that was killed."""

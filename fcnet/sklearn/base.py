@@ -45,6 +45,7 @@ from fcnet.training.updates import UpdateStep
 LOG_LENGTH = 1024  # losses kept on the device before they are read
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
 STOPS_EARLY_FROM = 10_000  # rows, for early_stopping="auto"
+MOST_REPEATS = 100  # of a row, on average, where weights are counts: rows of those of populations would fill memory
 
 
 class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
@@ -316,9 +317,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         if self.preprocess != "none" and len(inputs) > 1:  # a lone row has no spread to learn
             learned = _learn(self.preprocess, inputs.X)
             model.set_preprocessing(learned.shift, learned.scale, learned.limit)
-        if self._loss_name == "mse":
+        if model.objective.of_values:
             learned = _learn("standardize", targets)
-            model.set_target_scaling(learned.shift, learned.scale)
+            if self._loss_name == "mse":
+                model.set_target_scaling(learned.shift, learned.scale)
+            else:
+                model.begin_at_means(learned.shift)
 
     def _begin_attributes(self, layers: int) -> None:
         """Set what a training fills, as scikit-learn's estimators have it."""
@@ -462,6 +466,6 @@ def _learn(kind: str, X: Any) -> Preprocessing:
 
 
 def _repeats(weights: np.ndarray) -> np.ndarray:
-    """Return row numbers, each as often as its weight says; where those are not whole numbers, once."""
-    whole = (weights == np.floor(weights)).all()
-    return np.repeat(np.arange(len(weights)), weights.astype(int) if whole else 1)
+    """Return row numbers, each as often as its weight says; once, where those are no small whole numbers."""
+    counts = (weights == np.floor(weights)).all() and weights.sum() <= MOST_REPEATS * len(weights)
+    return np.repeat(np.arange(len(weights)), weights.astype(int) if counts else 1)

@@ -17,7 +17,7 @@ from tests.tolerances import assert_close
 
 
 def rows(loss, outputs=1, n=90):
-    """A data set for a loss: noisy, so that no figure is perfect."""
+    """Return a data set for a loss: noisy, so that no figure is perfect."""
     rng = np.random.default_rng(outputs)
     X = rng.standard_normal((n, 4))
     y = X @ rng.standard_normal((4, outputs)) + rng.standard_normal((n, outputs))
@@ -34,7 +34,7 @@ PARTS = {"train": slice(50), "val": slice(50, 90)}
 
 
 def by_hand(name, model, X, y):
-    """The figure from what the network says in public."""
+    """Return the figure from what the network says in public."""
     said = model.predict(X)
     if model.loss_name in ("mse", "bce"):
         columns = zip(*(array.reshape(len(y), -1).T for array in (y, said, model.scores(X))), strict=True)
@@ -66,6 +66,15 @@ CASES = [
     ("bce", 1, "f1_macro"),
     *(("mse", outputs, name) for outputs in (1, 2) for name in ("mae", "r2")),
 ]
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e150, 1.0])
+def test_r2_of_numbers_of_any_size(scale, monkeypatch):
+    """Their squares vanish, or overflow."""
+    y, said = scale * np.array([1.0, 2.0, 3.0]), scale * np.array([1.0, 2.0, 2.0])
+    for library in (None, pytest.importorskip("sklearn.metrics")):
+        monkeypatch.setattr(judging, "_library", library)
+        assert judging.r2(y, said) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("loss", "outputs", "name"), CASES)

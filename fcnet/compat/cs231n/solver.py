@@ -71,7 +71,8 @@ class Solver:
         self.num_train_samples = kwargs.pop("num_train_samples", 1000)
         self.num_val_samples = kwargs.pop("num_val_samples", None)
         self.checkpoint_name = kwargs.pop("checkpoint_name", None)
-        self.print_every = positive_int("print_every", kwargs.pop("print_every", 10))
+        every = kwargs.pop("print_every", 10)  # -n is n, as t % -n is 0 as often
+        self.print_every = positive_int("print_every", -every if isinstance(every, int) and every < 0 else every)
         self.verbose = kwargs.pop("verbose", True)
         self._random = _random.generator(kwargs.pop("seed", None))
         if kwargs:
