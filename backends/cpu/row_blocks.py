@@ -35,9 +35,24 @@ _ROW_MAJOR, _NO_TRANS, _TRANS = blas.ROW_MAJOR, blas.NO_TRANS, blas.TRANS
 
 # The plan in int64 words: what there is once, then LAYER_WORDS for each layer. Addresses, sizes, and places in bytes in
 # a thread's working memory or in a piece's gradients.
-N, LAYERS, PIECE_ROWS, LOSS, X, Y, LABELS, SAMPLE_WEIGHTS, PARTS, PART_SIZE, PART_LOSSES, MEAN, D_EVEN, D_ODD, TASK = (
-    range(15)
-)
+(
+    N,
+    LAYERS,
+    PIECE_ROWS,
+    LOSS,
+    X,
+    Y,
+    LABELS,
+    SAMPLE_WEIGHTS,
+    PARTS,
+    PART_SIZE,
+    PART_LOSSES,
+    MEAN,
+    D_EVEN,
+    D_ODD,
+    TASK,
+    ONES,
+) = range(16)
 HEAD = 16
 IN, OUT, W, B, KIND, HIDDEN, FIRST, SECOND, DW, DB, DW_AT, DB_AT = range(12)
 LAYER_WORDS = 12
@@ -99,10 +114,8 @@ def _backward(plan, start, rows, part, scratch):
     for layer in range(_word(plan, LAYERS) - 1, -1, -1):
         depth, width, w = _layer(plan, layer, IN), _layer(plan, layer, OUT), _layer(plan, layer, W)
         at = scratch + _word(plan, D_EVEN + layer % 2)
-        dz, db = _matrix(at, rows, width), pool.floats(part + _layer(plan, layer, DB_AT), width)
-        for n in range(rows):
-            for m in range(width):
-                db[m] += dz[n, m]
+        db, ones = part + _layer(plan, layer, DB_AT), _word(plan, ONES)  # db = 1ᵀ dz: loops over short rows are slower
+        _sgemm(_ROW_MAJOR, _NO_TRANS, _NO_TRANS, 1, width, rows, 1.0, ones, rows, at, width, 1.0, db, width)
         x = scratch + _layer(plan, layer - 1, HIDDEN) if layer else start
         dw = part + _layer(plan, layer, DW_AT)
         _sgemm(_ROW_MAJOR, _TRANS, _NO_TRANS, depth, width, rows, 1.0, x, depth, at, width, 1.0, dw, width)
@@ -300,5 +313,6 @@ def _plan(net: Net) -> tuple[np.ndarray, list[np.ndarray]]:
     head[SAMPLE_WEIGHTS] = 0 if loss["weights"] is None else loss["weights"].ctypes.data
     head[PARTS], head[PART_SIZE], head[PART_LOSSES] = parts.ctypes.data, at, sums.ctypes.data
     head[MEAN], head[D_EVEN], head[D_ODD] = loss["loss"].ctypes.data, end - 2 * half, end - half
-    head[TASK] = _piece.address
-    return np.array([*head, *(word for each in words for word in each)], np.int64), [parts, sums]
+    ones = np.ones(BLOCK, np.float32)
+    head[TASK], head[ONES] = _piece.address, ones.ctypes.data
+    return np.array([*head, *(word for each in words for word in each)], np.int64), [parts, sums, ones]
