@@ -58,6 +58,13 @@ class Function:
             self.check(*args, **kwargs)
         return self.kernel(backend_of(*args), *args, **kwargs) or self.reference
 
+    def served(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        """As `choose`, for calls to come on arguments alike: neither checks them, nor asks for their backend."""
+        if self.check is not None:
+            self.check(*args, **kwargs)
+        backend = backend_of(*args)
+        return self.kernel(backend, *args, **kwargs) or functools.partial(self.formula, backend)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.check is not None:
             self.check(*args, **kwargs)

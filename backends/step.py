@@ -10,13 +10,16 @@ device arrays that the calls read, so a recorded step, like a captured CUDA grap
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Protocol
 
 from fcnet.backends.device import Array, Backend, Call
 from fcnet.backends.ops import Function
-from fcnet.backends.select import backend_of
+from fcnet.backends.select import CPU, backend_of
+
+MOST_REMEMBERED = 64  # layouts of arguments
+ON_HOST = {CPU.xp.ndarray}
 
 
 class Run(Protocol):
@@ -38,6 +41,66 @@ class Direct:
 
 
 direct = Direct()
+
+
+class Remembered:
+    """How a function makes its calls at once, on arguments alike: what serves each is chosen the first time.
+
+    Nothing is checked again, nor asked for its device, which is most of what calls on a few numbers cost. Results are
+    new arrays, as of `direct`.
+    """
+
+    def __init__(self) -> None:
+        self._served: dict[Hashable, tuple[Callable[..., Any], ...]] = {}
+
+    def __contains__(self, key: Hashable | None) -> bool:
+        """Whether a call of the function with this key has been made to its end."""
+        return key in self._served
+
+    def run(self, key: Hashable | None) -> Run:
+        """Return what makes the calls, in order, of one call of the function.
+
+        key: all that decides which calls it makes, and the `layout` of the arrays that go into them; None: unknown.
+        """
+        if key is None:
+            return direct
+        served = self._served.get(key)
+        return _Choosing() if served is None else _Recalled(served)
+
+    def keep(self, key: Hashable | None, run: Run) -> None:
+        """Remember what served the calls of one that has come to its end."""
+        if isinstance(run, _Choosing):
+            if len(self._served) >= MOST_REMEMBERED:
+                self._served.clear()
+            self._served[key] = tuple(run.served)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Remembered, ()  # a copy begins anew
+
+
+class _Choosing(Direct):
+    def __init__(self) -> None:
+        self.served: list[Callable[..., Any]] = []
+
+    def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
+        serve = function.served(*args, **kwargs) if isinstance(function, Function) else function
+        self.served.append(serve)
+        return serve(*args, **kwargs)
+
+
+class _Recalled(Direct):
+    def __init__(self, served: tuple[Callable[..., Any], ...]) -> None:
+        self._next = iter(served).__next__
+
+    def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
+        return self._next()(*args, **kwargs)
+
+
+def layout(*arrays: Array) -> Hashable | None:
+    """Return what checks and kernels look at in arrays, whatever numbers they hold; None: not all are NumPy's own."""
+    if set(map(type, arrays)) != ON_HOST:
+        return None
+    return tuple([(a.dtype, a.shape, a.strides) for a in arrays])
 
 
 class StepRecorder:

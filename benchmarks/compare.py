@@ -22,7 +22,7 @@ MEMORY_STEPS = 25  # more than an epoch
 
 
 def contenders_for(device: str, peers: Sequence[str]) -> list[Contender]:
-    """fcnet, the peers, the floor: those that run on this device."""
+    """Return fcnet, the peers and the floor, those that run on this device."""
     asked = [*OWN, *peers, FLOOR]
     found = [c for name, c in CONTENDERS.items() if name in asked or c.beside in asked]
     return [c for c in found if device.partition(":")[0] in c.devices]
@@ -80,7 +80,7 @@ def record(
     known_ceiling: dict[str, Any] | None = None,
     long: bool = False,
 ) -> dict[str, Any]:
-    """All of the JSON file but the memory.
+    """Return all of the JSON file but the memory.
 
     Args:
         keep: is given what there is after each workload, and says whether to go on; workloads that it leaves out are

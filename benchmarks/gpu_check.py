@@ -106,7 +106,7 @@ def peers(
 
 
 def say(text: str) -> None:
-    """Progress, at once."""
+    """Print progress at once."""
     print(text, flush=True)
 
 
@@ -224,7 +224,7 @@ def _test_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all well; 1 a test or a part failed; 2 no GPU can be used."""
+    """Return the exit code: 0 all well; 1 a test or a part failed; 2 no GPU can be used."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--commit", help="what is checked, where git cannot tell")
     parser.add_argument("--grid", default="gpu", help="of the kernel benchmark (see grids.toml)")

@@ -82,7 +82,7 @@ class Workload:
         return cls(**(dict(fields) | {"hidden": tuple(fields["hidden"])}))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, fit for JSON."""
+        """Return plain values that JSON can hold."""
         return dataclasses.asdict(self)
 
     @property
@@ -208,7 +208,7 @@ class Data(NamedTuple):
 
 
 def draw(workload: Workload) -> Data:
-    """Seeded noise about one mean per class, and one label in ten at random: learnable, but not at once.
+    """Draw seeded noise about one mean per class, and one label in ten at random: learnable, but not at once.
 
     Made in place, so that making it takes no more memory than it has. Numbers to predict are smooth functions of all
     inputs, with mean 0 and standard deviation 1.
@@ -236,7 +236,7 @@ def prepared(workload: Workload, data: Data) -> Data:
 
 
 def initial(workload: Workload) -> dict[str, np.ndarray]:
-    """W1 (D, M), b1, [gamma1, beta1], W2, ... in float32: exactly those that fcnet starts from with this seed."""
+    """Return W1 (D, M), b1, [gamma1, beta1], W2, ..., float32, exactly those that fcnet starts from with this seed."""
     weights: dict[str, np.ndarray] = {}
     for layer, shape in enumerate(zip(workload.widths, workload.widths[1:], strict=False), 1):
         std = weight_std(None, None, "he", shape[0])

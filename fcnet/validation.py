@@ -15,6 +15,8 @@ import numpy as np
 from fcnet.errors import counted, unknown
 
 Array = Any
+SMALL = 1000  # elements of which an array of truths costs less than asking NumPy not to warn
+FEW = 50  # labels that Python compares faster than NumPy
 
 # Each part by itself would give a class another number in each.
 RENUMBER = (
@@ -44,10 +46,10 @@ def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
             f"{name}: expected {counted(input_dim, 'feature')} per sample, got {prod(X.shape[1:])} (shape {X.shape}); "
             "give the features that the network was made for"
         )
-    _check_fits(name, X, dtype)
+    check_fits(name, X, dtype)
 
 
-def _check_fits(name: str, X: Array, dtype: Any) -> None:
+def check_fits(name: str, X: Array, dtype: Any) -> None:
     """Check that an array is finite, in `dtype` too. Raises ValueError."""
     check_finite(name, X)
     if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.dtype.itemsize > np.dtype(dtype).itemsize:
@@ -82,6 +84,8 @@ def to_labels(name: str, y: Array) -> str:
 def check_finite(name: str, X: Array) -> None:
     """Check that a host array has no NaN or infinity. Raises ValueError with their number and the first place."""
     if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
+        return
+    if X.size <= SMALL and np.isfinite(X).all():
         return
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(X.sum()):  # one pass, nothing allocated; a sum can overflow without any bad value
@@ -118,12 +122,20 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
         return
     if y.dtype.kind not in "iub":
         raise TypeError(f"{name}: expected integer labels, got dtype {y.dtype}; {to_labels(name, y)}")
-    if isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() < num_classes):
+    if isinstance(y, np.ndarray) and not labels_within(y, num_classes):
         bad = int(np.argmax((y < 0) | (y >= num_classes)))
         raise ValueError(
             f"{name}: expected labels 0 to {num_classes - 1}, got {y[bad]} at {bad}; "
             "num_classes must be larger, or the labels renumbered"
         )
+
+
+def labels_within(y: np.ndarray, num_classes: int) -> bool:
+    """Return whether integer labels on the host are 0 to num_classes - 1."""
+    if y.size > FEW:
+        return bool(y.min() >= 0 and y.max() < num_classes)
+    labels = y.tolist()
+    return min(labels) >= 0 and max(labels) < num_classes
 
 
 def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, probabilities: bool) -> None:
@@ -141,7 +153,7 @@ def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, 
         raise ValueError(f"{name}: expected numbers of shape ({count}, {outputs}){also}, got shape {y.shape}")
     if y.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected numbers, got dtype {y.dtype}; {to_numbers(name, y)}")
-    _check_fits(name, y, dtype)
+    check_fits(name, y, dtype)
     if probabilities and isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() <= 1):
         bad = int(np.argmax(((y < 0) | (y > 1)).ravel()))
         raise ValueError(f"{name}: expected labels of 0 and 1, or probabilities between, got {y.ravel()[bad]}")

@@ -18,10 +18,15 @@ def environment(**others: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "FCNET_NUMBA": "0"} | others
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> int:
+    """The command without its pictures, which can no longer be drawn in this process."""
     from fcnet.cli import main, train
     from fcnet.runs import rundir
 
     rundir.curves_png = lambda _: b"\x89PNG\r\n\x1a\n"
     train.write_report = lambda *_, **__: None
+    return main(arguments)
+
+
+if __name__ == "__main__":
     sys.exit(main())

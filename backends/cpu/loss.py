@@ -253,7 +253,7 @@ def _fits(name: str, scores: Any, y: Any, *, loss: Any = None, dscores: Any = No
         return False
     if y.ndim == 1:
         return name in LABELLED and y.dtype.kind in "iu"
-    if name == "svm" or (scores.dtype == np.float64 and scores.size > MOST.get(name, scores.size)):
+    if name not in LOSSES or name == "svm" or (scores.dtype == np.float64 and scores.size > MOST.get(name, scores.size)):
         return False
     return y.dtype == scores.dtype and y.flags.c_contiguous and y.flags.aligned
 

@@ -236,8 +236,9 @@ def _read(calls: list[Call]) -> Net:
     if names[at] == "smooth_labels":  # of the batch's labels alone
         before.append(calls[at])
         at += 1
-    _unless(names[at].removesuffix("_loss") in (*LOSSES, "weighted"), f"{names[at]} is no loss")
+    _unless(names[at].endswith("_loss"), f"{names[at]} is no loss")
     loss = {"name": names[at].removesuffix("_loss"), "weights": None} | calls[at].arguments
+    _unless(loss["name"] in LOSSES, f"the loss {loss['name']} has no kernel")
     at += 1
     grads: list[tuple[Array, Array]] = []
     for layer in reversed(layers):

@@ -92,7 +92,11 @@ class LossKernels:
 
     def _fits_weighted(self, scores, y, weights, name="softmax", *, loss=None, dscores=None):
         fits = self._fits_labels if name == "svm" else self._fits_rows
-        return fits(scores, y, loss=loss, dscores=dscores) and self._on.floats(scores, weights)
+        return (
+            f"{name}_loss" in self.table()
+            and fits(scores, y, loss=loss, dscores=dscores)
+            and self._on.floats(scores, weights)
+        )
 
     def _suits(self, scores, *outputs):
         given = [array for array in outputs if array is not None]

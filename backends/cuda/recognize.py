@@ -111,6 +111,8 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
     params = update["w"]
     if params.dtype != np.float32:
         raise Unfit(f"it computes in {params.dtype}, and the kernel in float32")
+    if kind == "weighted_loss" and loss["name"] not in LOSSES:
+        raise Unfit(f"it has the loss {loss['name']!r}")
     weights = [*(layer["w"] for _, layer in hidden), scores["w"]]
     net = Net(
         widths=(weights[0].shape[0], *(w.shape[1] for w in weights)),

@@ -51,7 +51,7 @@ class Peer(ABC):
         """Gather the next batch, forward, loss, backward, Adam; need not wait for the device."""
 
     def many(self, count: int) -> None:
-        """So many steps; for a framework whose own loop over batches is cheaper than a call for each."""
+        """Make so many steps; for a framework whose own loop over batches is cheaper than a call for each."""
         step = self.step
         for _ in range(count):
             step()
@@ -65,7 +65,7 @@ class Peer(ABC):
 
 
 def threads() -> int:
-    """How many threads a contender may use; the parent process sets it."""
+    """Return how many threads a contender may use; the parent process sets it."""
     return int(os.environ["FCNET_BENCH_THREADS"])
 
 

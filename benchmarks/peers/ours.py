@@ -59,7 +59,7 @@ class Ours(Peer):
         self.solver.step()
 
     def many(self, count: int) -> None:
-        """So many steps, handed to the device at once."""
+        """Make so many steps, handed to the device at once."""
         if count:
             self.solver.step(count)
 

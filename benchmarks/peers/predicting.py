@@ -104,7 +104,7 @@ class Prediction:
         return {"growth": peak() - before, "exact": exact}
 
     def run(self, steps: int, warm: int) -> float:
-        """Seconds of so many predictions of all rows."""
+        """Return the seconds of so many predictions of all rows."""
         self.predict(self.X[: CHUNK * warm])
         start = time.perf_counter()
         for _ in range(steps):
@@ -113,5 +113,5 @@ class Prediction:
 
 
 def temporary(name: str, folder: str) -> str:
-    """Where the predictions of one contender go."""
+    """Return the file for the predictions of one contender."""
     return os.path.join(folder, f"{name}.npy")

@@ -157,7 +157,7 @@ def _memory(record: Record) -> Iterable[str]:
 
 
 def _compilation(record: Record, columns: list[str]) -> Iterable[str]:
-    """First step and the way chosen: apart from the times above."""
+    """Return the table of first steps and the ways chosen, apart from the times above."""
     yield from ("", "## First step, compilation included", "")
     rows = []
     for name in columns:

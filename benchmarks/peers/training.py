@@ -160,7 +160,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _status(field: str) -> int:
-    """Bytes, from /proc/self/status; 0 where there is none."""
+    """Return bytes from /proc/self/status; 0 where there is none."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:
@@ -169,7 +169,7 @@ def _status(field: str) -> int:
 
 
 def resident() -> int:
-    """Bytes of memory in use now."""
+    """Return the bytes of memory in use now."""
     return _status("VmRSS")
 
 
@@ -184,7 +184,7 @@ def peak() -> int:
 
 
 def reset_peak() -> bool:
-    """Whether the peak could be forgotten."""
+    """Reset the peak of memory; return whether that is possible."""
     try:
         Path("/proc/self/clear_refs").write_text("5", "ascii")
     except OSError:

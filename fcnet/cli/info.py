@@ -39,7 +39,7 @@ def add(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it; nothing missing is an error."""
+    """Print the information; what is missing is no error."""
     given = {name: value for name, value in vars(options).items() if name in TABLE}
     if options.data is not None:
         return _table(Path(options.data).expanduser(), given.pop("target", None), given)

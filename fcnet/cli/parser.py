@@ -1,4 +1,4 @@
-"""The parser of a command: argparse, with errors of one line that name the nearest valid spelling."""
+"""The parser of a command: argparse, whose errors are one line that names the nearest valid spelling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fcnet.runs.options import ARGUMENTS
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds defaults, but for those that say nothing; names the options in their groups only, not in the usage too."""
+    """Help that shows defaults, unless they are empty, and lists the options in their groups but not in the usage."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False:
@@ -76,7 +76,7 @@ class Parser(argparse.ArgumentParser):
         return options
 
     def _instead_of(self, word: str) -> str:
-        """Return what may be meant by a word that is no flag: one that is alike, or one that takes it as its value."""
+        """Return the flag that an unknown word may mean: a similar one, or one that takes the word as its value."""
         flags = self.flags()
         meant = ARGUMENTS.get(word.lstrip("-").replace("-", "_"), word)
         near = errors.alike(meant, flags) if word.startswith("-") else []
@@ -92,7 +92,7 @@ class Parser(argparse.ArgumentParser):
         return f"see {self.prog} --help"
 
     def _joined(self, arguments: Sequence[str]) -> list[str]:
-        """Return the arguments with values such as -5s, which argparse takes for flags, joined to theirs: --x=-5s."""
+        """Return the arguments; values such as -5s, which argparse takes for flags, are joined to theirs: --x=-5s."""
         takes_a_value = {flag for action in self._actions if action.nargs is None for flag in action.option_strings}
         joined: list[str] = []
         for argument in arguments:
@@ -104,7 +104,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(kind: type) -> Callable[[str], Any]:
-    """Return an argparse type for int or float that says what was expected and what came."""
+    """Return an argparse type for int or float whose errors say what was expected and what was given."""
     word = {int: "an integer", float: "a number"}[kind]
 
     def parse(text: str) -> Any:
@@ -120,7 +120,7 @@ def number(kind: type) -> Callable[[str], Any]:
 
 
 def say(text: str) -> None:
-    """Print lines; when their reader has gone, as `head` does, go on without."""
+    """Print lines; if their reader has gone, as `head` does, continue silently."""
     try:
         print(errors.printable(text), flush=True)
     except BrokenPipeError:
@@ -131,7 +131,7 @@ def say(text: str) -> None:
 
 
 def mute() -> None:
-    """Send standard output nowhere from now on, what it has not yet written included."""
+    """Discard standard output from now on, including what is still buffered."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`fcnet resume`: a training that was cut short goes on."""
+"""`fcnet resume`: continue a training that was interrupted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Go on; the last line printed holds the test accuracy if there is a test part. A finished run: say so."""
+    """Continue the training; the last line has the test accuracy if there is a test part. A finished run says so."""
     path, extend = Path(options.run_).expanduser(), options.extend
     if extend is not None and extend < 1:
         raise ValueError(f"--extend: expected 1 or more epochs, got {extend}")
@@ -62,7 +62,7 @@ def _carry_out(solver: Solver, tell: Callable[[str], None], *, quiet: bool) -> i
 
 
 def _from_configuration(path: Path, options: argparse.Namespace, *, finished: bool) -> int:
-    """Begin a training that was killed before its first checkpoint again."""
+    """Start a training again that was killed before its first checkpoint."""
     tell = (lambda _: None) if options.quiet else say
     if options.extend is not None:
         raise ValueError(

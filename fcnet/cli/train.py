@@ -33,7 +33,7 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train as the command line says; the last line printed holds the test accuracy if there is a test part."""
+    """Train as the command line says; the last line has the test accuracy if there is a test part."""
     options, in_their_words = given_options(arguments)
     with in_their_words:
         return _train(options, quiet=arguments.quiet)
@@ -44,7 +44,7 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
     if options.report:
         check_report()
     rows = load_rows(options)
-    parts = None if options.cv is None else folds(rows, options.cv)  # which refuses what cannot be before all else
+    parts = None if options.cv is None else folds(rows, options.cv)  # checks the options before all else
     dataset = data_of(options, rows)
     solver = make_solver(options, dataset, verbose=not quiet)
     tell(dataset.summary())
@@ -67,7 +67,7 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
 
 
 def carry_out(solver: Solver, tell: Callable[[str], None]) -> None:
-    """Train, and tell what came of it."""
+    """Train, and print the results."""
     started = time.perf_counter()
     try:
         solver.train()
@@ -91,7 +91,7 @@ def _tell_fold(
 
 
 def judge(solver: Solver, tell: Callable[[str], None]) -> None:
-    """Print what the network is worth; the last line holds the test accuracy or rmse if there is a test part."""
+    """Print the network's figures; the last line has the test accuracy or rmse if there is a test part."""
     splits, model, own = solver.data.splits(), solver.model, solver.model.objective.metric
     part = "test" if "test" in splits else "val"
     said = outcome(model, *splits[part])
@@ -101,7 +101,7 @@ def judge(solver: Solver, tell: Callable[[str], None]) -> None:
     if model.objective.numeric:
         for line in by_output(model, said, f"{part} "):
             tell(line)
-    if model.loss_name == "mse":
+    if model.objective.of_values:
         for line in _no_better_than_the_mean(solver, said, figure):
             tell(line)
     if part == "test":

@@ -92,6 +92,9 @@ def _product_gradients(
     dw: Array | None,
     precision: str | None,
 ) -> tuple[Array | None, Array]:
+    if dout.ndim == x.ndim == w.ndim == 2:
+        dw = backend.gemm(x.T, dout, out=dw, precision=precision)
+        return (backend.gemm(dout, w.T, out=dx, precision=precision) if need_dx else None), dw
     dw = _product(backend, x.swapaxes(-1, -2), dout, w.shape, dw, precision)
     dx = _product(backend, dout, w.swapaxes(-1, -2), x.shape, dx, precision) if need_dx else None
     return dx, dw
@@ -101,8 +104,6 @@ def _product(
     backend: Backend, a: Array, b: Array, shape: tuple[int, ...], out: Array | None, precision: str | None
 ) -> Array:
     """Return a @ b, summed over the axes along which an operand of this shape was broadcast."""
-    if len(shape) == a.ndim == b.ndim == 2:
-        return backend.gemm(a, b, out=out, precision=precision)
     product = backend.gemm(a, b, precision=precision)
     lead = product.ndim - len(shape)
     stretched = tuple(i for i in range(lead, product.ndim) if shape[i - lead] == 1 != product.shape[i])
@@ -116,19 +117,20 @@ def _product(
 @checked("out")
 def add_bias(backend: Backend, z: Array, b: Array, *, out: Array | None = None) -> Array:
     """Return out = z + b for z (..., N, M) and b (..., M); `out` may be z itself."""
-    return backend.xp.add(z, per_row(b), out=out)
+    return backend.xp.add(z, b if b.ndim == 1 else per_row(b), out=out)
 
 
 @checked("db")
 def bias_gradient(backend: Backend, dout: Array, b: Array, db: Array | None = None) -> Array:
     """Return db = Σ_n dout for dout (..., N, M), in the shape of b: summed over axes along which b was broadcast."""
-    xp = backend.xp
+    if dout.ndim == 2:
+        return dout.sum(axis=0, out=db)
     lead = dout.ndim - b.ndim - 1
     stretched = tuple(lead + i for i in range(b.ndim - 1) if b.shape[i] == 1 != dout.shape[lead + i])
     axes: int | tuple[int, ...] = (*range(lead), *stretched, -2) if lead or stretched else -2
     if not stretched:
-        return xp.sum(dout, axis=axes, out=db)
-    total = xp.sum(dout, axis=axes).reshape(b.shape)
+        return dout.sum(axis=axes, out=db)
+    total = dout.sum(axis=axes).reshape(b.shape)
     if db is None:
         return total
     db[...] = total

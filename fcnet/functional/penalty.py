@@ -5,11 +5,22 @@ Shapes: (P,) flat, every penalised weight matrix of a network in one array, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fcnet.backends import Backend, accelerated, checked
 
 Array = Any
+
+
+def _blocks(weights: Array, dweights: Array, work: Array) -> Iterable[tuple[Array, Array, Array]]:
+    """Return blocks of the weights and of their gradient, each with as much of the scratch."""
+    size = work.size
+    if weights.size == size:
+        return [(weights, dweights, work)]
+    starts = range(0, weights.size, size)
+    blocks = [(weights[start : start + size], dweights[start : start + size]) for start in starts]
+    return [(w, dw, work[: w.size]) for w, dw in blocks]
 
 
 @accelerated("loss")
@@ -22,9 +33,8 @@ def l2_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweigh
         work: scratch (B,), of the same dtype; the work is done B elements at a time.
     """
     xp = backend.xp
-    for start in range(0, weights.size, work.size):
-        w, dw = weights[start : start + work.size], dweights[start : start + work.size]
-        scaled = xp.multiply(w, reg, out=work[: w.size])
+    for w, dw, room in _blocks(weights, dweights, work):
+        scaled = xp.multiply(w, reg, out=room)
         # `dw` is one object: CuPy copies an input first that overlaps `out` and is another object, if only a view.
         xp.add(dw, scaled, out=dw)
         xp.add(loss, 0.5 * xp.dot(scaled, w), out=loss)
@@ -40,9 +50,8 @@ def l1_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweigh
     Args: as `l2_penalty`.
     """
     xp = backend.xp
-    for start in range(0, weights.size, work.size):
-        w, dw = weights[start : start + work.size], dweights[start : start + work.size]
-        signs = xp.sign(w, out=work[: w.size])
+    for w, dw, room in _blocks(weights, dweights, work):
+        signs = xp.sign(w, out=room)
         scaled = xp.multiply(signs, reg, out=signs)
         xp.add(dw, scaled, out=dw)
         xp.add(loss, xp.sum(xp.multiply(scaled, w, out=scaled)), out=loss)

@@ -79,12 +79,13 @@ class FullyConnectedNet:
 
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
-            input_dim: D. num_classes: C, at least 2; with the losses "mse" and "bce" the number of outputs, at least 1.
+            input_dim: D. num_classes: C, at least 2; with a loss of numbers ("mse", ...) that of outputs, 1 or more.
             activation: of the hidden layers, one for all or a list of one for each: names in
                 `fcnet.functional.ACTIVATIONS`, such as "relu" or "gelu".
             maxout_pieces: pieces of each maxout unit, by default 2; only with "maxout".
             loss: "softmax" (cross-entropy) or "svm" (multiclass hinge) for classes, "mse" (mean squared error) for
-                numbers, "bce" (binary cross-entropy) for labels that may each be on or off.
+                numbers, "poisson" for counts and rates, of which the scores are logarithms, "bce" (binary
+                cross-entropy) for labels that may each be on or off.
             label_smoothing: share of each softmax target that is spread evenly over all classes, 0 <= share < 1.
             normalization: None, "batchnorm" or "layernorm", after each hidden affine layer.
             dropout_keep_ratio: probability to *keep* a hidden unit; 1 for no dropout.
@@ -297,6 +298,15 @@ class FullyConnectedNet:
             ValueError: another loss than "mse", another shape, a scale of 0.
         """
         self.objective = self.objective.scaled(shift, scale)
+
+    def begin_at_means(self, means: np.ndarray) -> None:
+        """Let a network of the loss "poisson" begin with these means (C,) of the targets, as a Solver does.
+
+        Its output's bias, unless that is something already, becomes their logarithm, and stays 0 where they are 0.
+        """
+        bias = self.params[f"b{self.output.index}"]
+        if not self.backend.to_numpy(bias).any():
+            bias[...] = self.backend.asarray(np.log(np.where(means > 0, means, 1)), bias.dtype)
 
     @property
     def threshold(self) -> float | None:

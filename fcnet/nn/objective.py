@@ -59,6 +59,11 @@ class Objective:
         """Whether the targets are numbers (N, C), not labels of classes."""
         return self.loss in F.NUMERIC
 
+    @property
+    def of_values(self) -> bool:
+        """Whether what is predicted are values in the targets' units, not classes or labels."""
+        return self.metric.key == "rmse"
+
     def scaled(self, shift: Any, scale: Any) -> Objective:
         """Return this objective with another `scaling`.
 
@@ -121,6 +126,11 @@ class Objective:
         if self.numeric:
             dtype = "float64" if self.scales else dtype  # scaling is done in float64
             check_numbers(name, y, self.outputs, count, dtype, probabilities=self.loss == "bce")
+            if self.loss == "poisson" and isinstance(y, np.ndarray) and y.min(initial=0) < 0:
+                raise ValueError(
+                    f"{name}: expected counts or rates of 0 or more with loss 'poisson', got {y.min():g}; "
+                    "use loss 'mse' for other numbers"
+                )
         else:
             check_labels(name, y, self.outputs, count)
             if self.loss == "svm" and isinstance(y, np.ndarray) and y.ndim == 2 and not ((y == 0) | (y == 1)).all():
@@ -155,6 +165,8 @@ class Objective:
         targets' own units, without the shift, on which their difference does not depend.
         """
         scores = self._decisive(backend, scores)
+        if self.loss == "poisson":
+            return backend.xp.exp(scores), y
         if self.scaling is None or not self.scales:
             return scores, y
         scale = backend.asarray(self.scaling[1])
@@ -171,6 +183,8 @@ class Objective:
             return backend.xp.argmax(scores, axis=1)
         if self.loss == "bce":
             scores = backend.xp.greater(scores, 0).astype("int64")
+        elif self.loss == "poisson":
+            scores = backend.xp.exp(scores)
         elif self.scaling is not None and self.scales:
             shift, scale = (backend.asarray(array) for array in self.scaling)
             places = PLACES + math.floor(math.log10(np.abs(self.scaling[1]).max()))

@@ -226,6 +226,10 @@ class RunDirectory:
             raise self._in_use(owner) from None
         if (self.path / REPLACES).exists():
             self._end_replacing()
+        elif (self._beside / REPLACES).exists() and (self._beside / MARKER).exists():  # all but its place
+            self.work = self._beside
+            self._locks.append(lock.Lock(self.work))
+            self._replace()
 
     def _begin_beside(self) -> None:
         """Make the folder that is to take this one's place; what is there was left by a process that was killed."""
@@ -385,7 +389,8 @@ class RunDirectory:
 def marker(record: Record) -> str:
     """Return what the last file says: the format, and how the training ended."""
     best = None if record.best is None else record.best[0]
-    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": len(record.history), "best_epoch": best}
+    epochs = int(record.history[-1]["epoch"]) if record.history else 0
+    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": epochs, "best_epoch": best}
     return json.dumps(said | {"interrupted": record.interrupted}) + "\n"
 
 

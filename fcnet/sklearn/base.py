@@ -316,9 +316,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         if self.preprocess != "none" and len(inputs) > 1:  # a lone row has no spread to learn
             learned = _learn(self.preprocess, inputs.X)
             model.set_preprocessing(learned.shift, learned.scale, learned.limit)
-        if self._loss_name == "mse":
+        if model.objective.of_values:
             learned = _learn("standardize", targets)
-            model.set_target_scaling(learned.shift, learned.scale)
+            if self._loss_name == "mse":
+                model.set_target_scaling(learned.shift, learned.scale)
+            else:
+                model.begin_at_means(learned.shift)
 
     def _begin_attributes(self, layers: int) -> None:
         """Set what a training fills, as scikit-learn's estimators have it."""
@@ -452,9 +455,12 @@ def _say(line: str) -> None:
 def _learn(kind: str, X: Any) -> Preprocessing:
     """Return what this kind of preprocessing learns of rows of the host, of a device, or sparse ones."""
     if isinstance(X, SparseRows):
-        parts = [learn(kind, part, name="X") for part in X.columns()]
-        shift, scale = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shift", "scale"))
-        return Preprocessing(parts[0].kind, shift, scale, parts[0].limit)
+        by_quartiles = kind == "robust" or (kind == "auto" and X.dtype != np.uint8)
+        shift, scale = np.empty(X.shape[1]), np.empty(X.shape[1])
+        for places, part in X.columns_by_quartiles() if by_quartiles else X.columns():
+            learned = learn(kind, part, name="X")
+            shift[places], scale[places] = learned.shift, learned.scale
+        return Preprocessing(learned.kind, shift, scale, learned.limit)
     return learn(kind, X, name="X") if device_of(X) is None else learn_on_device(kind, X)
 
 

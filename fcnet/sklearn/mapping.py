@@ -23,7 +23,7 @@ _LINEAR = ("sgd", "momentum", "nesterov")  # rules whose step is proportional to
 
 def loss_scale(loss: str, outputs: int) -> float:
     """Return what fcnet's loss is multiplied by to be scikit-learn's."""
-    return {"mse": outputs / 2, "bce": float(outputs)}.get(loss, 1.0)
+    return {"mse": outputs / 2, "bce": float(outputs), "poisson": float(outputs)}.get(loss, 1.0)
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> list[int]:

@@ -47,7 +47,7 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
         distance: "l1" or "l2". dtype: of the arithmetic and the result.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or names other than these; not finite, or squares that overflow.
+        ValueError, TypeError: shapes, dtypes or names other than these; not finite, or squares that overflow or vanish.
 
     Source: CS231n, assignment 1 (the version without loops).
     """
@@ -60,6 +60,7 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
     backend.use()
     X, Y = X.reshape(len(X), -1), Y.reshape(len(Y), -1)
     metric = _Metric(backend, distance, dtype, _origin(backend, Y), MEMORY)
+    metric.check_spread("X and Y", X, Y)
     exact = metric.expands_exactly(X, Y)
     X, Y = metric.rows(X), metric.rows(Y)
     out = metric.between(X, Y)
@@ -146,6 +147,7 @@ class KNearestNeighbors:
         labels = backend.xp.argmax(labels, axis=1) if labels.ndim == 2 else labels.astype("int64")
         samples = backend.asarray(X).reshape(len(X), -1)
         metric = _Metric(backend, self.distance, self.dtype, _origin(backend, samples), self.memory)
+        metric.check_spread("X", samples)
         blocks = metric.blocks(samples, self.k, classes or 1)
         self._known = _Known(samples, labels, metric, blocks, metric.longest(samples))
         self.num_classes = classes
@@ -318,6 +320,23 @@ class _Metric:
             rows = self.rows(samples[start : start + step])
             xp.maximum(largest, xp.max(xp.sum(rows * rows, axis=1)), out=largest)
         return largest
+
+    def check_spread(self, name: str, *arrays: Array) -> None:
+        """Check that the squares of what these samples differ by do not vanish in the dtype. Raises ValueError."""
+        if self.distance != "l2":
+            return
+        xp, kind, largest = self.backend.xp, np.finfo(self.dtype), 0.0
+        for samples in arrays:
+            step = max(1, self.differences // samples.shape[1])
+            for start in range(0, len(samples), step):
+                off = xp.max(xp.abs(self.rows(samples[start : start + step])))
+                largest = max(largest, float(self.backend.to_numpy(off)))
+        if 0 < largest < float(kind.tiny / kind.eps) ** 0.5:
+            other = "" if self.dtype == "float64" else " or use dtype='float64'"
+            raise ValueError(
+                f"{name}: expected values whose squared distances {self.dtype} can hold, got some that differ by "
+                f"{largest:g} at most; multiply the data by a constant{other}"
+            )
 
     def finish(self, out: Array) -> Array:
         """Return the distances, of what `between` gives; in place."""

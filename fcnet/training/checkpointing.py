@@ -63,7 +63,7 @@ class Checkpointing:
         """
         self.solver, self.checkpoints, self.every, self.keep, self._say = solver, checkpoints, every, keep, say
         self._last_steps, self._last = solver.steps, time.monotonic()
-        self._cost = 0.0  # seconds that the last one took
+        self.cost = 0.0
         self._thread: threading.Thread | None = None
         self._trouble: str | None = None  # why the thread failed; the training's thread warns of it
         self._reported: set[str] = set()
@@ -80,7 +80,7 @@ class Checkpointing:
             return None
         self._say_trouble()
         since = time.monotonic() - self._last
-        if since * SHARE < self._cost:
+        if since * SHARE < self.cost:
             self._say_interval()
             return None
         if self._thread is not None and self._thread.is_alive():
@@ -125,7 +125,7 @@ class Checkpointing:
             self.checkpoints.write(step, state.description | self._fixed, state.tensors, self.keep)
         except Exception as error:  # whatever it is, the training is worth more; it is told
             self._trouble = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".rstrip(": ")
-        self._cost = time.monotonic() - started
+        self.cost = time.monotonic() - started
 
     def _wait(self) -> None:
         if self._thread is not None:
@@ -150,6 +150,6 @@ class Checkpointing:
         if "interval" not in self._reported:
             self._reported.add("interval")
             self._say(
-                f"a checkpoint takes {self._cost:.2g} s, so one comes every {self._cost / SHARE:.3g} s, which "
+                f"a checkpoint takes {self.cost:.2g} s, so one comes every {self.cost / SHARE:.3g} s, which "
                 f"is {SHARE:.0%} of the time"
             )

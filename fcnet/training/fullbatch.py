@@ -120,7 +120,8 @@ class FullBatch:
             options |= {"maxcor": int(self.config["history"]), "ftol": self.config["loss_tolerance"]}
             options["maxfun"] = int(self.config["evaluations"])
         method = "L-BFGS-B" if self.rule == "lbfgs" else "BFGS"
-        found = minimize(loss_and_gradient, start, jac=True, method=method, callback=after, options=options)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a step far too long, which SciPy rejects
+            found = minimize(loss_and_gradient, start, jac=True, method=method, callback=after, options=options)
         self._write(found.x)
         if found.nit == 0:
             statistics[...] = first_statistics

@@ -84,11 +84,13 @@ def shared(part, count, name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full length")
-    parser.add_argument("--parts", nargs="*", help="some of the parts")
+    parser.add_argument("--parts", nargs="*", help="some of the parts; the others stay in the report as they are")
     parser.add_argument("--out", type=Path, help="where the report goes (default: nowhere)")
     options = parser.parse_args()
     _warm_up()
-    report, failed = {}, False
+    report, failed, head = {}, False, _head(options.scale)
+    if options.parts and options.out is not None and options.out.exists():
+        report = json.loads(options.out.read_text())["parts"]
     for name, (part, count, what) in plan(options.scale).items():
         if options.parts and name not in options.parts:
             continue
@@ -102,9 +104,10 @@ def main():
             "seconds": round(seconds, 1),
             "first": lost[:5],
             "seen": seen,
+            **head,
         }
         if options.out is not None:  # what there is, should a later part be cut short
-            write_atomically(options.out, json.dumps(_head(options.scale) | {"parts": report}, indent=1) + "\n")
+            write_atomically(options.out, json.dumps({"parts": report}, indent=1) + "\n")
         print(f"{name:12} {tried:9,} {what}: {len(lost)} lost or believed, {seconds:.0f} s", flush=True)
         for line in [*lost[:5], *(f"{times:6,} {what}" for what, times in seen.items())]:
             print(f"    {line}", flush=True)

@@ -396,6 +396,21 @@ def test_a_forced_training_that_was_killed_goes_on_and_the_old_run_stays_until_t
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_forced_training_that_was_killed_when_all_was_written_takes_the_place(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    make(run, epochs=1).train()
+    new = make(run, epochs=3, force=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "_replace", lambda self: (_ for _ in ()).throw(Stop))
+        with pytest.raises(Stop):
+            new.train()
+    assert len((run / "history.csv").read_text().splitlines()) == 2
+    assert main(["resume", str(run)]) == 0
+    assert "finished, 3 epochs" in capsys.readouterr().out
+    assert len((run / "history.csv").read_text().splitlines()) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 # The command line, and what 0.1.0 wrote
 
 KILLED = """

@@ -263,7 +263,7 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
     X, y = few(solver, samples)
     data = dataclasses.replace(solver.data, X_train=X, y_train=y, X_val=X, y_val=y, X_test=None, y_test=None)
     trial = _small_solver(solver, data, steps)
-    numbers = trial.model.config["loss"] == "mse"
+    numbers = trial.model.objective.of_values
     target = ALMOST if numbers else 1.0
     score, loss = 0.0, math.inf
     title = f"overfitting {counted(len(X), 'sample')}"
@@ -311,7 +311,7 @@ def _small_solver(solver: Solver, data: Dataset, steps: int) -> Solver:
 def _score(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> float:
     """Return `Overfit.score` of these samples."""
     predicted, loss = model.predict(X), model.config["loss"]
-    if loss == "mse":
+    if model.objective.of_values:
         y = y.reshape(predicted.shape).astype(np.float64)
         squares = float((y**2).sum())
         varied = float(((y - y.mean(axis=0)) ** 2).sum())

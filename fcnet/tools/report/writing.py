@@ -57,7 +57,7 @@ def report_html(
     page.heading("Training")
     page.note(_how_it_went(solver))
     page.picture(curves_png(solver.record()) if curves is None else curves, "loss and metric over the epochs")
-    (_errors_of_numbers if solver.model.loss_name == "mse" else _errors_of_classes)(page, solver, said[part], part)
+    (_errors_of_numbers if solver.model.objective.of_values else _errors_of_classes)(page, solver, said[part], part)
     left = max(seconds * IMPORTANCE, seconds - (time.perf_counter() - started))
     _importance(page, solver, min(left, seconds * 0.8))
     page.heading("Settings")
@@ -122,7 +122,7 @@ def _figures(page: Page, solver: Solver, said: Mapping[str, Outcome], scores: Sc
     by_output = said["test" if "test" in said else "val"].outputs()
     if model.objective.numeric and len(by_output) > 1:
         figures = [Figure("rmse", "rmse", lambda one: judging.rmse(one.y, one.predicted), True)]
-        if model.loss_name != "mse":
+        if not model.objective.of_values:
             figures = []
         figures += [figure for key, figure in figures_of(model.objective).items() if key != "f1_macro"]
         page.table(
@@ -168,8 +168,8 @@ def _data(page: Page, solver: Solver) -> None:
 
 
 def _how_it_went(solver: Solver) -> str:
-    epochs = counted(len(solver.history), "epoch")
-    text = f"{epochs}, {counted(solver.steps, 'step')}"
+    epochs = int(solver.history[-1]["epoch"]) if solver.history else 0  # not a row for each
+    text = f"{counted(epochs, 'epoch')}, {counted(solver.steps, 'step')}"
     if solver.best_val_metric is not None:
         text += f"; the best epoch by validation {solver.metric.title} is {solver.best_epoch}, whose weights were kept"
     return text
