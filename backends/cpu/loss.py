@@ -19,7 +19,7 @@ from fcnet.backends.device import Kernel
 
 LOSSES = ("softmax", "svm", "mse", "bce")
 SOFTMAX, SVM, MSE, BCE = range(len(LOSSES))
-LABELLED = ("softmax", "svm")  # whose targets may be labels
+LABELLED, ROWS = ("softmax", "svm"), ("softmax", "mse", "bce")  # whose targets may be labels; rows (N, C)
 CHUNK = 4096  # scores that are worked on at a time: exponentials of many rows at once, still in the first-level cache
 #: Scores up to which a kernel takes rows of targets in float64, whose exponentials come one by one; NumPy's do not.
 MOST = {"softmax": 8000, "bce": 1000}
@@ -253,7 +253,7 @@ def _fits(name: str, scores: Any, y: Any, *, loss: Any = None, dscores: Any = No
         return False
     if y.ndim == 1:
         return name in LABELLED and y.dtype.kind in "iu"
-    if name not in LOSSES or name == "svm" or (scores.dtype == np.float64 and scores.size > MOST.get(name, scores.size)):
+    if name not in ROWS or (scores.dtype == np.float64 and scores.size > MOST.get(name, scores.size)):
         return False
     return y.dtype == scores.dtype and y.flags.c_contiguous and y.flags.aligned
 
