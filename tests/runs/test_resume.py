@@ -225,7 +225,7 @@ def test_a_callback_that_raises_keeps_the_best_model(tmp_path):
 
 
 def diverging(out, **options):
-    """A training whose loss is not finite in its second epoch, with the rate that it begins with."""
+    """Return a training whose loss is not finite in its second epoch, with the rate that it begins with."""
     solver = make(out, update_rule="sgd", optim_config={"learning_rate": 0.1}, epochs=4, **options)
     real = solver._record_epoch
 
