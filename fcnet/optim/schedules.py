@@ -47,9 +47,10 @@ def cosine(t: float, *, total: float, floor: float = 0.0) -> float:
 def flat_cosine(t: int, *, total: int, floor: float = 0.02) -> float:
     """Return 1 for t ≤ total / 2; then floor + (1 - floor) (1 + cos(π (2 t / total - 1))) / 2, floor from total on.
 
-    A network learns fast at a high rate and settles at a low one, whenever the training ends. Source: Hu et al., "MiniCPM",
-    2024 (warmup, stable, decay); Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
-    Durations", 2024.
+    A network learns fast at a high rate and settles at a low one, whenever the training ends.
+
+    Source: Hu et al., "MiniCPM", 2024 (warmup, stable, decay); Haegele et al., "Scaling Laws and Compute-Optimal
+    Training Beyond Fixed Training Durations", 2024.
     """
     return 1.0 if 2 * t <= total else cosine(t - total / 2, total=total / 2, floor=floor)
 
