@@ -45,6 +45,7 @@ from fcnet.training.updates import UpdateStep
 LOG_LENGTH = 1024  # losses kept on the device before they are read
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
 STOPS_EARLY_FROM = 10_000  # rows, for early_stopping="auto"
+MOST_REPEATS = 100  # of a row, on average, where weights are counts: rows of those of populations would fill memory
 
 
 class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
@@ -266,12 +267,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         }
 
     def _network(self, inputs: Inputs, targets: Array, *, first: bool) -> FullyConnectedNet:
-        """Return the network to train: a new one, the one so far, or one made of `coefs_` that somebody set."""
+        """Return the network to train: a new one, the one so far, or one made of `coefs_` that were set."""
         if first or not hasattr(self, "_fitted"):
             model = self._new_network(inputs)
             if first:
                 self._learn_scales(model, inputs, targets)
-            else:  # as for weights that somebody set, which are meant for inputs and targets as they come
+            else:  # weights that were set, which are for unprocessed inputs and targets
                 for number, (w, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
                     model.params[f"W{number}"], model.params[f"b{number}"] = np.asarray(w), np.asarray(b)
             self._fitted = Fitted(model)
@@ -465,6 +466,6 @@ def _learn(kind: str, X: Any) -> Preprocessing:
 
 
 def _repeats(weights: np.ndarray) -> np.ndarray:
-    """Return row numbers, each as often as its weight says; where those are not whole numbers, once."""
-    whole = (weights == np.floor(weights)).all()
-    return np.repeat(np.arange(len(weights)), weights.astype(int) if whole else 1)
+    """Return row numbers, each as often as its weight says; once, where those are no small whole numbers."""
+    counts = (weights == np.floor(weights)).all() and weights.sum() <= MOST_REPEATS * len(weights)
+    return np.repeat(np.arange(len(weights)), weights.astype(int) if counts else 1)
