@@ -123,7 +123,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
     library = blas.loaded()
     if library is None or not product.served():
         raise ValueError("fcnet has no products of its own here; pip install 'fcnet[fast]'")
-    rounds = 3 if options.quick else 7
+    rounds = 3 if options.quick else 5
     about = {"rounds": rounds, "library": f"{library.version} ({library.core})"}
     return lambda: describe("cpu", options.threads) | about | {"rows": measure(rounds)}
 

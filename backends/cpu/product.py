@@ -5,18 +5,19 @@ computes a piece. With another number of threads the pieces, and with them OpenB
 
 Who multiplies: these, wherever the library is installed and the arrays are float32, else NumPy. NumPy's time over
 theirs, on two threads of an Intel Xeon with AVX-512 and AMX, called from Python (`python -m benchmarks.cpu_products`,
-benchmarks/results/cpu-products-intel-xeon-2.md), for N rows, D inputs and M outputs:
+benchmarks/results/cpu-products-intel-xeon-2.md; in brackets a run in a quieter minute), N rows, D inputs, M outputs:
 
-    N x D x M          forward   dW    dX
-    100 x 784 x 100      1.5    1.0    -
-    100 x 100 x 100      1.6    1.1   1.9
-    100 x 3072 x 100     1.4    1.1    -
-    512 x 512 x 512      1.0    1.1   1.0
-    256 x 1024 x 1024    1.0    1.0   1.1
-    512 x 512 x 10       1.0    1.2   1.1
-    100 x 100 x 10       0.9    0.8   0.8
+    N x D x M          forward      dW           dX
+    100 x 784 x 100    0.9 (1.5)    0.8 (1.0)    -
+    100 x 100 x 100    1.2 (1.6)    1.5 (1.1)    1.4 (1.9)
+    100 x 3072 x 100   1.2 (1.4)    0.9 (1.1)    -
+    512 x 512 x 512    0.8 (1.0)    0.9 (1.1)    0.8 (1.0)
+    256 x 1024 x 1024  1.0 (1.0)    0.8 (1.0)    0.9 (1.1)
+    512 x 512 x 10     1.0 (1.0)    1.0 (1.2)    0.6 (1.1)
+    100 x 100 x 10     0.9 (0.9)    0.8 (0.8)    0.9 (0.8)
 
-The last is a microsecond of Python's, which a recorded step does not pay. Other ways to multiply 100 x 100 by the
+NumPy's are no choice beside our threads, even where they are as fast: its threads spin for 0.1 s after each.
+The last line is a microsecond of Python's, which a recorded step does not pay. Other ways to multiply 100 x 100 by the
 transpose of 100 x 100 were tried, in GFLOP/s, beside 99 with a half of the rows for each of two threads: halves of the
 columns 76, quarters of the rows 74, 2 x 2 pieces 70, one thread 59. With W transposed beforehand it is 134, but to
 transpose it costs what that gains.
