@@ -137,6 +137,8 @@ class Columns:
         names = [name for name in self.names if name not in besides]
         near = alike(text, names, most=1) if len(names) <= 2000 else []
         remedy = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
+        if len(self.names) == 1 and self.sep is not None:
+            remedy = "; is the separator another one? give it with --sep"
         raise ValueError(
             f"{self.begin}{argument}: expected one of {listed(names)}{self.unnamed}; got {shown(text)}{remedy}"
         )

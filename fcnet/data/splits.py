@@ -20,9 +20,10 @@ class TooFew(ValueError):
 
     def __init__(self, count: int, classes: int, enough: int) -> None:
         self._counts = count, classes, enough
+        of_each = f" of each of {classes} classes" if classes > 1 else ""
         self.needs = (
-            f"expected at least {enough} samples: one for training of each of {classes} classes, and those "
-            f"held out; got {counted(count, 'sample')}"
+            f"expected at least {enough} samples: one for training{of_each}, and those held out; got "
+            f"{counted(count, 'sample')}"
         )
         super().__init__(f"y: {self.needs}; give more, or make the parts yourself and give X_train, X_val and so on")
 

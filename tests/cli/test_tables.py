@@ -172,6 +172,7 @@ def test_options_of_the_reading(capsys):
         (["--drop", "0.8"], "day, asked, id; got '0.8'; did you mean --dropout-keep 0.8?"),
         (["--drop", "kinds"], "got 'kinds'; did you mean 'kind'?"),
         (["--drop", "label"], "drop: expected other columns than the target; got 'label'"),
+        (["--sep", ";"], "got 'label'; is the separator another one? give it with --sep"),
         (["--only", "nothing"], ": --only: expected one of size, kind"),
         (["--header", "maybe"], "--header: expected yes or no; got 'maybe'"),
         (["--sep", "ab"], "--sep: expected one character, or tab or blank; got 'ab'"),
