@@ -24,7 +24,7 @@ from fcnet.nn.init import initial_weights, weight_std
 from fcnet.nn.layers import Hidden, Output, hidden_activations
 from fcnet.nn.objective import Objective
 from fcnet.nn.params import ParamBuffer
-from fcnet.nn.penalties import NonNegative, add_penalties
+from fcnet.nn.penalties import NonNegative, add_penalties, is_said
 from fcnet.runs.checkpoint import find_model, read_model, write_model
 from fcnet.validation import check_finite, check_input, check_weights, finite_real, one_of, positive_int, step_number
 
@@ -67,7 +67,7 @@ class FullyConnectedNet:
         normalization: str | None = None,
         dropout_keep_ratio: float = 1.0,
         dropout: str = "inverted",
-        reg: float = 0.0,
+        reg: float | None = None,
         reg_l1: float = 0.0,
         weight_scale: float | None = None,
         init: str | None = None,
@@ -91,7 +91,8 @@ class FullyConnectedNet:
             dropout_keep_ratio: probability to *keep* a hidden unit; 1 for no dropout.
             dropout: "inverted" (what is kept is scaled by 1 / dropout_keep_ratio while training) or "plain" (evaluation
                 scales by dropout_keep_ratio instead).
-            reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss.
+            reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss. None: 0, until a `Solver`
+                that is not told how long to train sets its own (`fcnet.defaults`).
             reg_l1: L1 strength: reg_l1 * Σ |W| over every weight matrix is added to the loss.
             weight_scale: standard deviation of the initial weights.
             init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the usual start of the
@@ -244,7 +245,7 @@ class FullyConnectedNet:
             "num_classes": self.num_classes,
             "loss": self.loss_name,
             "label_smoothing": self.objective.label_smoothing,
-            "reg": self.reg,
+            "reg": self.reg if is_said(self, "reg") else None,
             "reg_l1": self.reg_l1,
             "dtype": self.dtype.name,
             "seed": self.seed,
