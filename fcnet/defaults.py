@@ -27,6 +27,8 @@ PATIENCE = 0.3
 #: Where nobody says how many epochs, L2 / 2 Σ W² is added to the sum of all samples' losses. As those are
 #: likelihoods, it stands for a normal distribution of variance 1 / L2 that each weight is taken to be from.
 L2 = 3.0
+#: The training of an estimator is over when loss, or score of held-out rows, gets no better by so much for some epochs.
+TOLERANCE = 1e-3
 #: Of two equal validation figures the later one is better if its loss is less than so much of the other's.
 LESS = 0.99
 #: The network is looked at each epoch, or where an epoch is but a step or two about every so many steps,

@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import check_is_fitted
 
 import fcnet.functional as F
+from fcnet import defaults
 from fcnet.backends import Array, backend_of
 from fcnet.sklearn.base import Base
 from fcnet.sklearn.inputs import Inputs, device_of, imported
@@ -108,7 +109,7 @@ class FCNetClassifier(ClassifierMixin, Base):
         max_iter: int | str = "auto",
         shuffle: bool = True,
         random_state: Any = None,
-        tol: float = 1e-4,
+        tol: float = defaults.TOLERANCE,
         verbose: bool = False,
         warm_start: bool = False,
         momentum: float = 0.9,
@@ -365,7 +366,7 @@ class FCNetRegressor(RegressorMixin, Base):
         max_iter: int | str = "auto",
         shuffle: bool = True,
         random_state: Any = None,
-        tol: float = 1e-4,
+        tol: float = defaults.TOLERANCE,
         verbose: bool = False,
         warm_start: bool = False,
         momentum: float = 0.9,
