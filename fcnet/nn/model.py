@@ -91,8 +91,8 @@ class FullyConnectedNet:
             dropout_keep_ratio: probability to *keep* a hidden unit; 1 for no dropout.
             dropout: "inverted" (what is kept is scaled by 1 / dropout_keep_ratio while training) or "plain" (evaluation
                 scales by dropout_keep_ratio instead).
-            reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss. None: 0, until a `Solver`
-                that is not told how long to train sets its own (`fcnet.defaults`).
+            reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss. None: 0, unless a `Solver`
+                that is not told how long to train, nor at which rates, sets its own (`fcnet.defaults`).
             reg_l1: L1 strength: reg_l1 * Σ |W| over every weight matrix is added to the loss.
             weight_scale: standard deviation of the initial weights.
             init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the usual start of the

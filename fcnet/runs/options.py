@@ -166,7 +166,7 @@ class TrainOptions:
         REGULARISATION,
         None,
         float,
-        f"L2 strength (default: without --epochs {defaults.L2:g} divided by the training samples, else 0)",
+        f"L2 strength (default: without --epochs {defaults.L2:g} / training samples, else 0)",
     )
     reg_l1: float = option(REGULARISATION, 0.0, float, "L1 strength")
     init: str | None = option(

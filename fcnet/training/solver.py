@@ -138,9 +138,9 @@ class Solver(Steps):
             max_norm: after each step, every unit's incoming weights are shortened to this length.
             batch_size: N; None: 200, or all samples if there are fewer. An epoch's last batch may be shorter, so that
                 every sample is seen once. With batch norm a lone last sample joins the batch before.
-            num_epochs: at which `train` stops; None: enough for 1,000 steps, and at least 20, and a `reg` that the
-                model was not told becomes 3 divided by the training samples (a bit else by the loss), unless weights
-                decay.
+            num_epochs: at which `train` stops; None: enough for 1,000 steps, and at least 20. With neither this nor
+                `schedule` nor `lr_decay`, a `reg` that the network was not told becomes that of `fcnet.defaults`,
+                unless weights decay.
             seed: of the shuffles.
             verbose: show a progress bar on a terminal; elsewhere, as in a notebook or a log, print a line per epoch on
                 standard error: of many epochs about a hundred, and one a minute if they are long.
@@ -211,7 +211,7 @@ class Solver(Steps):
                     how |= {"schedule": defaults.SCHEDULE, "gives_way": True}
                 updates = Updates(model, update_rule, optim_config, **how)
         decays = updates is not None and updates.optimizer.weight_decay > 0
-        if num_epochs is None and not decays and not is_said(model, "reg"):
+        if falling and not decays and not is_said(model, "reg"):
             model.reg = defaults.reg(count, loss_scale(model.loss_name, model.num_classes))
         weights = self._check_data(class_weight)
         self.threshold = with_threshold(model, threshold)
