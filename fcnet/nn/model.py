@@ -122,7 +122,9 @@ class FullyConnectedNet:
             )
         if not self.hidden_dims:
             check_without_hidden(activation, maxout_pieces, normalization, keep_ratio)
-        self.reg, self.reg_l1 = reg, reg_l1
+        if reg is not None:
+            self.reg = reg
+        self.reg_l1 = reg_l1
         self.dtype = dtype_of(dtype)
         self.seed = check_seed(seed)
         usual = [F.activation_named("activation", name).init for name in activations]
