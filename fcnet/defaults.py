@@ -25,7 +25,7 @@ EPOCHS = 20
 #: Where nobody says how many epochs, it ends early when the best is this share of them ago.
 PATIENCE = 0.3
 #: Where nobody says how many epochs, nor how the rate changes, L2 / 2 Σ W² is added to the sum of all samples' losses.
-#: As those are likelihoods, it stands for a normal distribution of variance 1 / L2 that each weight is taken to be from.
+#: As those are likelihoods, it stands for a normal distribution of variance 1 / L2 that all weights are taken from.
 L2 = 3.0
 #: The training of an estimator is over when loss, or score of held-out rows, gets no better by so much for some epochs.
 TOLERANCE = 1e-3
