@@ -45,7 +45,7 @@ from fcnet.training.updates import Updates
 
 LOG_LENGTH = 1024  # losses kept on the device before they are read
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
-ALPHA_OF_A_PART = 1e-4  # alpha="auto" in `partial_fit`, which does not know how many rows there will be
+ALPHA = 1e-4  # "auto" where somebody says how long the training is: scikit-learn's
 STOPS_EARLY_FROM = 10_000  # rows, for early_stopping="auto"
 
 
@@ -242,9 +242,14 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     def _reg(self, batch: float, all_rows: float, scale: float, *, incremental: bool) -> float:
         """Return fcnet's strength of the L2 penalty, of what a batch and all rows weigh."""
-        if self.alpha == "auto" and not incremental:
-            return defaults.reg(all_rows, scale)
-        return (ALPHA_OF_A_PART if self.alpha == "auto" else self.alpha) / (scale * batch)
+        if self.alpha != "auto":
+            return self.alpha / (scale * batch)
+        return defaults.reg(all_rows, scale) if self._is_own(incremental) else ALPHA / (scale * batch)
+
+    def _is_own(self, incremental: bool) -> bool:
+        """Whether it is fcnet that says how long the training is, and how the learning rate changes."""
+        own = self.max_iter == "auto" and self.schedule == "auto" and self.learning_rate == "constant"
+        return own and not incremental
 
     def _batch_size(self, count: int) -> int:
         if self.solver in FULL_BATCH:
@@ -409,8 +414,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         """Return the schedule of the rate; "auto" is fcnet's own where fcnet sets the number of epochs, too."""
         if self.schedule != "auto":
             return self.schedule
-        own = self.max_iter == "auto" and self.learning_rate == "constant" and not incremental
-        return defaults.SCHEDULE if own else None
+        return defaults.SCHEDULE if self._is_own(incremental) else None
 
     def _parameters(self) -> dict[str, list[np.ndarray]]:
         """Weights and biases of the network so far, on the host."""

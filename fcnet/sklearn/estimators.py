@@ -55,7 +55,7 @@ class FCNetClassifier(ClassifierMixin, Base):
             another of fcnet's, or one for each.
         solver: "adam", "sgd", "lbfgs", or another of fcnet's rules.
         alpha: strength of the L2 penalty, alpha / 2b Σ W² beside the mean loss of a batch of b rows; "auto": 3 b / n of
-            n rows, so that it counts the less the more there are.
+            n rows, so that it counts the less the more there are, in a `fit` with max_iter="auto", else 0.0001.
         batch_size: rows of a mini-batch; "auto": min(200, n).
         learning_rate: of "sgd", "constant", "invscaling" (learning_rate_init / (rows seen + 1)^power_t) or "adaptive"
             (a fifth each time the training does not get on). learning_rate_init: the first one.

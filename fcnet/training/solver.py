@@ -210,9 +210,6 @@ class Solver(Steps):
                 if falling:
                     how |= {"schedule": defaults.SCHEDULE, "gives_way": True}
                 updates = Updates(model, update_rule, optim_config, **how)
-        decays = updates is not None and updates.optimizer.weight_decay > 0
-        if falling and not decays and not is_said(model, "reg"):
-            model.reg = defaults.reg(count, loss_scale(model.loss_name, model.num_classes))
         weights = self._check_data(class_weight)
         self.threshold = with_threshold(model, threshold)
         if num_train_samples is not None:
@@ -222,7 +219,7 @@ class Solver(Steps):
             self.run = as_run_directory(out, force=force)
 
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
-        self._tell_model_of_data()
+        self._tell_model_of_data(penalty=falling and not (updates and updates.optimizer.weight_decay))
         with model.backend.allocating():
             self._parts = DeviceData(model, self.data, weights)
             train = self._parts.train
@@ -288,9 +285,13 @@ class Solver(Steps):
         self.class_weight = class_weight
         return sample_weights(self.data, model.objective, class_weight)
 
-    def _tell_model_of_data(self) -> None:
-        """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs."""
+    def _tell_model_of_data(self, *, penalty: bool) -> None:
+        """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs, and the default
+        penalty if there is to be one.
+        """
         model, data = self.model, self.data
+        if penalty and not is_said(model, "reg"):
+            model.reg = defaults.reg(len(data.X_train), loss_scale(model.loss_name, model.num_classes))
         if data.classes is not None and not model.objective.numeric and len(data.classes) != model.num_classes:
             raise ValueError(
                 f"num_classes: expected {len(data.classes)}, the classes of the data, got {model.num_classes}; "
