@@ -40,8 +40,8 @@ bench: $(VENV)/.dev  ## affine and batch norm, then what else a training step is
 	$(BIN)/python -m benchmarks.run --grid training
 	$(BIN)/python docs/make_kernels.py
 
-bench-cpu: $(VENV)/.dev  ## training steps beside other frameworks' on this CPU, first and later steps: an hour (PEERS=torch,jax,...)
-	env -u OPENBLAS_CORETYPE $(BIN)/python -m benchmarks.compare --device cpu --long $(if $(PEERS),--peers $(PEERS)) \
+bench-cpu: $(VENV)/.dev  ## training steps beside other frameworks' on this CPU, first and later steps: 20 minutes (PEERS=torch,...)
+	env -u OPENBLAS_CORETYPE $(BIN)/python -m benchmarks.compare --device cpu --long --rounds 5 --no-memory $(if $(PEERS),--peers $(PEERS)) \
 	  --json benchmarks/results/compare-cpu-$$($(BIN)/python -m benchmarks.machine).json
 
 docs: $(VENV)/.dev  ## docs/reference.md, from the docstrings; docs/kernels.md, what computes what on each device

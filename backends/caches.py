@@ -1,6 +1,6 @@
-"""What a reference and its kernels share, on any device: constants, the arithmetic of dropout, and the cache types.
+"""What references and kernels share on every device: constants, the arithmetic of dropout, and the cache types.
 
-A forward function returns a cache and the backward function reads it, whichever of reference and kernel made it.
+A forward function returns a cache, which the backward function reads, whether a reference or a kernel made it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,23 @@ Array = Any
 
 
 def keep_threshold(keep_ratio: float) -> int:
-    """Return how many 16-bit values keep a unit: 1 to 65536 (which is out of 16-bit range: keep all)."""
+    """Return how many of the 65536 values of a 16-bit random number keep a unit: 1 to 65536."""
     return max(1, round(keep_ratio * STEPS))
+
+
+class GatedCache(NamedTuple):
+    """Of out = x σ(h(x)): steepness = x h'(x) and gate = σ(h(x)), like x."""
+
+    steepness: Array
+    gate: Array
 
 
 class NormCache(NamedTuple):
     """What the backward pass of a normalisation needs, and buffers that a repeated forward pass reuses.
 
     x_hat (..., N, D); inv_std broadcasts against it, (..., 1, D) over columns or (..., N, 1) over rows; gamma is the
-    argument itself, not a copy. mean and var have the shape of inv_std and are scratch once the forward pass is done;
-    a kernel that needs no such buffers leaves them out.
+    argument itself, not a copy. mean and var have the shape of inv_std; after the forward pass they are scratch, and a
+    kernel that needs no such buffers leaves them out.
     """
 
     x_hat: Array
@@ -58,7 +65,7 @@ class HiddenCache(NamedTuple):
 
     @property
     def needs_mask(self) -> bool:
-        """Whether the backward pass has to multiply by a mask of the shape of `hidden`."""
+        """Whether the backward pass must multiply by a mask of the shape of `hidden`."""
         return getattr(self.mask, "ndim", 0) > 0
 
     @property

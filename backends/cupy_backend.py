@@ -1,4 +1,4 @@
-"""One CUDA GPU: CuPy arrays, cuBLAS through CuPy, and fcnet's own Philox kernel.
+"""One CUDA GPU: CuPy arrays, cuBLAS, fcnet's own kernels, and steps as CUDA graphs or one persistent kernel.
 
 CuPy is imported when a `CupyBackend` is made, never before.
 """
@@ -19,22 +19,24 @@ from fcnet.backends.cuda import graph
 from fcnet.backends.cuda.affine import run_in_turn
 from fcnet.backends.cuda.gemm import CublasError, Gemm, library
 from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.launch import Launcher
 from fcnet.backends.cuda.persistent_step import PersistentStep, plan_for
 from fcnet.backends.cuda.prefetch import CudaPrefetcher
 from fcnet.backends.cuda.recognize import Unfit
+from fcnet.backends.cuda.rounded_once import RoundedOnce
 from fcnet.backends.cuda.side_stream import SideStream
 from fcnet.backends.cuda.sources import source
 from fcnet.backends.device import Array, Backend, Call, Kernel, Memory, recorded
 
 THREADS = 256  # per block of the Philox kernel; a thread makes 16 numbers
 PIECE = 16 << 20  # bytes: `upload` sends larger arrays in pieces of this size, so pinned memory stays bounded
-FILLED = 0.8  # share of the free memory that `has_room` gives away: a step's own arrays need some, too
-SNAPSHOT = 64 << 20  # bytes of what a step changes, up to which a net may fit the kernel that makes whole steps
-PAIRS = 8  # destination sizes whose staging buffers are kept; with PIECE, at most 256 MiB are pinned
+FILLED = 0.8  # share of the free memory that `has_room` allows to fill: a step's own arrays need some, too
+SNAPSHOT = 64 << 20  # bytes that a step changes, up to which a net may fit the persistent kernel
+PAIRS = 8  # sizes of uploads whose staging buffers are kept; with PIECE, at most 256 MiB are pinned
 
 
 class CupyBackend(Backend):
-    """The GPU that CUDA calls `index`, counting the visible ones from 0."""
+    """A CUDA GPU; `index` counts the visible ones from 0."""
 
     def __init__(self, index: int) -> None:
         import cupy
@@ -48,14 +50,15 @@ class CupyBackend(Backend):
         self._philox: Any = None
         self._local = threading.local()  # a cuBLAS handle belongs to one thread
         self._no_gemm: str | None = None
+        self._launcher = Launcher(cupy)
         self._kernels: Mapping[str, Kernel] | None = None
-        self.not_persistent: str | None = None  # why the step compiled last is no launch of one kernel
+        self.not_persistent: str | None = None  # why the step compiled last does not use the persistent kernel
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
         """The CUDA kernels of this device, compiled when the first is called."""
         if self._kernels is None:
-            self._kernels = cuda_kernels(self.xp, self.gemm, self.run_concurrently)
+            self._kernels = cuda_kernels(self._launcher, self.gemm, self.run_concurrently)
         return self._kernels
 
     def owns(self, array: object) -> bool:
@@ -83,17 +86,17 @@ class CupyBackend(Backend):
     def upload(self, host: np.ndarray, out: Array) -> None:
         """See `Backend`. Broadcasts and casts as `numpy.copyto(out, host)`; `host` may be changed on return.
 
-        The copy goes through pinned memory, in the order of the current stream. Two buffers serve each size
-        of `out`: the third upload waits until the first has left its buffer, and for nothing else.
+        The copy goes through pinned memory, in the order of the current stream. Each size of `out` has two buffers, so
+        the third upload waits until the first one has been copied, and for nothing else.
         """
         if out.nbytes == 0:
             return
         cupy = self.xp
         with self._device:
             if not out.flags.c_contiguous:
-                whole = cupy.empty(out.shape, out.dtype)
-                self.upload(host, whole)
-                out[...] = whole
+                contiguous = cupy.empty(out.shape, out.dtype)
+                self.upload(host, contiguous)
+                out[...] = contiguous
                 return
             flat = np.broadcast_to(host, out.shape).reshape(-1)
             count = min(flat.size, PIECE // out.itemsize)
@@ -119,20 +122,20 @@ class CupyBackend(Backend):
 
     @property
     def precisions(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Those of the tensor cores, since Ampere."""
+        """The reduced precisions of tensor cores, since Ampere."""
         return ("tf32", "bf16") if int(self._device.compute_capability) >= 80 else ()
 
     def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
-        """See `Backend`; where cuBLAS could not be loaded by ourselves, CuPy's products, in full precision.
+        """See `Backend`. If cuBLAS could not be loaded directly, CuPy makes the products, in full precision.
 
-        Nothing is copied if `out` is C-contiguous, of the operands' type and apart from them in memory, and
-        the operands are 2-D and contiguous or the transpose of such. CuPy copies transposed stacks.
+        Nothing is copied if the operands are matrices, contiguous up to transposition, and `out` is C-contiguous, of
+        their dtype and without overlap. CuPy copies transposed stacks.
 
         Raises:
             ValueError: the shapes do not fit.
         """
         if out is not None and a.ndim == b.ndim == 2 and out.shape != (a.shape[0], b.shape[1]):
-            # CuPy compares only the sizes here and would fill an array of another shape.
+            # CuPy compares only sizes, and would fill an array of another shape.
             raise ValueError(f"gemm: out of shape {out.shape} for operands of shapes {a.shape} and {b.shape}")
         with self._device:
             gemm = self._own_gemm()
@@ -141,7 +144,7 @@ class CupyBackend(Backend):
             return self.xp.matmul(a, b, out=out)
 
     def run_concurrently(self, first: Callable[[], object], second: Callable[[], object]) -> None:
-        """Make two calls that do not depend on each other: in a graph side by side, else in turn."""
+        """Make two independent calls: concurrently within a graph, otherwise in turn."""
         side_stream = getattr(self._local, "side_stream", None)
         if side_stream is None:
             run_in_turn(first, second)
@@ -158,7 +161,7 @@ class CupyBackend(Backend):
 
     @contextmanager
     def _forking(self) -> Iterator[None]:
-        """Within, `run_concurrently` makes its calls side by side."""
+        """Return a context within which `run_concurrently` uses two streams."""
         if getattr(self._local, "side_stream_made", None) is None:
             self._local.side_stream_made = SideStream(self.xp, Gemm(self.xp, library()))
         self._local.side_stream_made.gemm.ready(self._own_gemm())
@@ -169,7 +172,7 @@ class CupyBackend(Backend):
             self._local.side_stream = None
 
     def _own_gemm(self) -> Gemm | None:
-        """Return this thread's products, or None if cuBLAS could not be loaded by ourselves (`describe` says why)."""
+        """Return this thread's `Gemm`, or None if cuBLAS could not be loaded directly (`describe` says why)."""
         try:
             return self._local.gemm
         except AttributeError:
@@ -207,7 +210,7 @@ class CupyBackend(Backend):
         return out
 
     def snapshot(self, arrays: Sequence[Array]) -> Callable[[], None] | None:
-        """See `Backend`: of nets that are small enough for the kernel that makes whole steps."""
+        """See `Backend`; None for nets that are too large for the persistent kernel."""
         if sum(array.nbytes for array in arrays) > SNAPSHOT:
             return None
         with self._device:
@@ -222,18 +225,21 @@ class CupyBackend(Backend):
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        """See `Backend`: launches of one kernel for a small net, else one CUDA graph. Where neither can be had, the
-        calls themselves, and a RuntimeWarning.
+        """See `Backend`: launches of the persistent kernel for a small net, otherwise one CUDA graph.
+
+        If neither is possible, the calls themselves are returned, with a RuntimeWarning.
         """
         calls = recorded(calls)
-        whole = self._persistent(calls, put_back)
-        if whole is not None:
-            return whole
+        persistent = self._persistent(calls, put_back)
+        if persistent is not None:
+            return persistent
         with self._device:
             strategies: dict[str, Callable[[], AbstractContextManager]] = {
                 "two streams": self._forking,
                 "one stream": nullcontext,
             }
+            if self._own_gemm() is not None:
+                calls = RoundedOnce(self._launcher, self._own_gemm, self.run_concurrently)(calls)
             step = graph.compile(self.xp, calls, strategies)
         if isinstance(step, graph.Captured):
             step.why_not_one_kernel = self.not_persistent
@@ -241,8 +247,9 @@ class CupyBackend(Backend):
         return step
 
     def _persistent(self, calls: Sequence[Call], put_back: Callable[[], None] | None) -> PersistentStep | None:
-        """Return the step as launches of one kernel, the first one made; None where net or device do not fit, and then
-        `not_persistent` says why.
+        """Return the step as launches of the persistent kernel, after the first launch.
+
+        If net or device do not fit, return None; `not_persistent` then says why.
         """
         self.not_persistent = None
         with self._device:
@@ -254,7 +261,7 @@ class CupyBackend(Backend):
             except Unfit as why:
                 self.not_persistent = str(why)
                 return None
-            except Exception as error:  # whatever a library refuses: the step can be made otherwise
+            except Exception as error:  # whatever a library raises: the step can be made in another way
                 self.not_persistent = f"{type(error).__name__}: {error}"
                 warnings.warn(
                     f"this training step is not made by one kernel, and so is slower: {self.not_persistent}",
@@ -295,8 +302,8 @@ class CupyBackend(Backend):
         return about if self._no_gemm is None else f"{about}; steps are not captured: {self._no_gemm}"
 
     def _from_other_device(self, array: Array, dtype: Any) -> Array:
-        # The streams of two devices know nothing of each other, and CuPy gives memory back when Python drops
-        # it. This copy is rare and asked for, so it waits on both sides instead of tracking that.
+        # The streams of two devices are not ordered, and CuPy reuses memory as soon as Python drops an array. This copy
+        # is rare and explicit, so it simply waits for both devices.
         with array.device:
             array = self.xp.ascontiguousarray(array)  # CuPy copies only contiguous arrays between devices
             array.device.synchronize()
@@ -308,7 +315,7 @@ class CupyBackend(Backend):
     def _pair(self, nbytes: int) -> _Pair:
         if nbytes not in self._pairs:
             while len(self._pairs) >= PAIRS:
-                self._pairs.popitem(last=False)[1].wait()  # its memory may be used again only then
+                self._pairs.popitem(last=False)[1].wait()  # before its memory is reused
             self._pairs[nbytes] = _Pair(self.xp, nbytes)
         self._pairs.move_to_end(nbytes)
         return self._pairs[nbytes]
@@ -328,7 +335,7 @@ class CupyBackend(Backend):
 
 
 class _Pair:
-    """Two pinned buffers of `nbytes`, filled in turn, each of them only when its last copy is done."""
+    """Two pinned buffers of `nbytes`, filled in turn, each once its last copy is done."""
 
     def __init__(self, cupy: Any, nbytes: int) -> None:
         self.cupy, self.nbytes = cupy, nbytes
@@ -337,7 +344,7 @@ class _Pair:
 
     def send(self, host: np.ndarray, to: Any, dtype: np.dtype) -> None:
         """Copy a one-dimensional host array, as `dtype`, to the device address `to`."""
-        if self.turn == len(self.slots):  # the second buffer is made only if there is a second copy
+        if self.turn == len(self.slots):  # the second buffer is allocated for the second copy
             pinned = self.cupy.cuda.alloc_pinned_memory(self.nbytes)
             buffer = np.frombuffer(pinned, np.uint8, self.nbytes)
             self.slots.append((pinned, buffer, self.cupy.cuda.Event(disable_timing=True)))
@@ -356,7 +363,7 @@ class _Pair:
 
 
 def _size(nbytes: int) -> str:
-    """Bytes for people: "512 bytes", "1.5 GiB"."""
+    """Return a number of bytes as text: "512 bytes", "1.5 GiB"."""
     if nbytes < 1024:
         return f"{nbytes} bytes"
     power = min((nbytes.bit_length() - 1) // 10, 4)

@@ -1,4 +1,4 @@
-"""Numbers that are too small for full precision, which CPUs are slow with and no device needs."""
+"""Denormal numbers, too small for full precision: CPUs compute slowly with them, so they are set to 0."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from fcnet.backends.device import Array, Backend
 
 @cache
 def smallest_normal(dtype: np.dtype) -> float:
-    """Of the numbers above 0 the smallest that a floating dtype holds with full precision."""
+    """Return the smallest positive number that a floating dtype holds with full precision."""
     return float(np.finfo(dtype).smallest_normal)
 
 
 def flush(backend: Backend, x: Array, *, work: Array) -> Array:
-    """x = 0 where |x| is below the smallest normal number, in place; the sign stays, and so does NaN.
+    """Set x to 0 where |x| is below the smallest normal number, in place; the sign stays, and so does NaN.
 
-    A number that decays, m = 0.9 m, does not become 0 by itself: it is denormal at some time and stays so, because
-    0.9 m is rounded to m again.
+    A number that decays, m = 0.9 m, does not become 0 by itself: it becomes denormal and stays so, because 0.9 m is
+    rounded to m in the end.
 
     Args:
         x: floating. work: scratch like x.

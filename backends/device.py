@@ -1,4 +1,4 @@
-"""What fcnet asks of a device: the interface that every backend fills, and nothing more."""
+"""The interface that every device implements as a `Backend`: all that fcnet asks of a device."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-#: What `Backend.gemm` may offer besides the operands' own precision, and what a device must be for it.
+#: Precisions that `Backend.gemm` may offer besides the operands' own -> the devices that have them.
 PRECISIONS = dict.fromkeys(("tf32", "bf16"), "a CUDA GPU of compute capability 8.0 or more")
 
-ALIGNMENT = 256  # bytes; what CUDA's allocator and vector loads like, and four cache lines on a CPU
+ALIGNMENT = 256  # bytes; CUDA's allocator aligns to as many, and on a CPU they are four cache lines
 
 Array = Any  # numpy.ndarray, cupy.ndarray, or the test suite's guard array
 
@@ -22,11 +22,11 @@ class Kernel(NamedTuple):
     """An accelerated replacement for the reference function of the same name and signature."""
 
     function: Callable[..., Any]
-    fits: Callable[..., bool]  # called with the arguments of the function; False sends them to the reference
+    fits: Callable[..., bool]  # called with the function's arguments; if it returns False, the reference serves them
 
 
 class Memory(NamedTuple):
-    """Memory of a device in bytes: held by this process, free, and in all; 0 for what the system does not tell."""
+    """Memory of a device in bytes: held by this process, free, and in all; 0 where the system does not report it."""
 
     used: int
     free: int
@@ -37,10 +37,10 @@ class Call(partial):
     """A recorded call: calling it makes it again.
 
     Attributes:
-        name: of the function in fcnet, whatever serves in its place.
+        name: of fcnet's function, also where a kernel serves in its place.
         arguments: by the names of that function's parameters, defaults included.
-        outputs: names of the arguments that it fills without reading them.
-        notes: what `Backend.first_call` gave.
+        outputs: names of the arguments that are filled without being read.
+        notes: what `Backend.first_call` returned beside the result.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Call(partial):
 
 
 def recorded(calls: Sequence[Callable[[], Any]]) -> Sequence[Call]:
-    """Return these calls.
+    """Return the calls, after checking that each is a `Call`, which names the arrays that it reads and writes.
 
     Raises:
-        TypeError: one is no `Call`: nobody could see which arrays it touches, and put them back after a trial.
+        TypeError: one is not.
     """
     for call in calls:
         if not isinstance(call, Call):
@@ -72,7 +72,7 @@ class ManySteps(Protocol):
     """A compiled step that can be made many times at once, with the same bits.
 
     Attributes:
-        most: how many times.
+        most: the largest number of steps at once.
     """
 
     most: int
@@ -80,11 +80,11 @@ class ManySteps(Protocol):
     def __call__(self) -> None: ...
 
     def steps(self, count: int, rates: Sequence[float] | None) -> None:
-        """Make so many steps, each with its learning rate; with None all have the one that is set."""
+        """Make `count` steps, each with its learning rate; with None all have the one that is set."""
 
 
 class CallSequence:
-    """Calls, made one after the other."""
+    """A compiled step that makes its calls one after the other."""
 
     def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
         self.calls = tuple(calls)
@@ -95,38 +95,38 @@ class CallSequence:
 
 
 class Prefetcher:
-    """Batches of rows on their way from host arrays into fixed arrays of the device, ahead of their use.
+    """Copies batches of rows from host arrays into fixed arrays of the device, ahead of their use.
 
-    `send` may be called once before each `receive`, and once more ahead of it: a device that copies by itself then
-    works on one batch while the next one travels.
+    Each `receive` needs a `send` before it; one further `send` may precede it, so that a device that copies in the
+    background receives the next batch while it works on this one.
 
     Attributes:
         arrays: for each source, an array (N, ...) of the device that holds the batch last received.
     """
 
     def __init__(self, backend: Backend, sources: Sequence[np.ndarray], rows: int) -> None:
-        """Take host arrays `sources` (n, ...) and the number of rows N of a batch."""
+        """Allocate the device arrays for batches of `rows` rows of the host arrays `sources` (n, ...)."""
         self.backend, self.sources = backend, tuple(sources)
         self.arrays = [backend.xp.empty((rows, *source.shape[1:]), dtype=source.dtype) for source in sources]
         self._sent: list[list[np.ndarray]] = []
 
     def send(self, rows: np.ndarray) -> None:
-        """Begin to bring these N rows, int64 numbers in 0..n-1; what they hold now is what will come."""
+        """Begin to copy these N rows, int64 numbers in 0..n-1; later changes of the sources do not show."""
         self._sent.append([np.take(source, rows, axis=0) for source in self.sources])
 
     def receive(self) -> None:
-        """Put the batch that was sent first into `arrays`, for all work asked for after this; nothing waits."""
+        """Put the batch that was sent first into `arrays`, for all work that is queued after this; never waits."""
         for host, array in zip(self._sent.pop(0), self.arrays, strict=True):
             self.backend.upload(host, array)
 
 
 class Backend(ABC):
-    """One device. `xp` is the array module whose functions fcnet calls; the methods are what `xp` lacks."""
+    """A device: `xp` is the array module whose functions fcnet calls, and the methods add what `xp` lacks."""
 
     name: str  # "cpu", "cuda:0"
     xp: Any
     kernels: Mapping[str, Kernel] = {}  # name of a reference function -> what replaces it here
-    precisions: tuple[str, ...] = ()  # see PRECISIONS: what `gemm` offers besides the operands' own: of "tf32", "bf16"
+    precisions: tuple[str, ...] = ()  # which of PRECISIONS `gemm` offers besides the operands' own
     block_size: int | None = None  # elements an element-wise rule should touch at a time; None: all at once
 
     @abstractmethod
@@ -135,38 +135,38 @@ class Backend(ABC):
 
     @abstractmethod
     def asarray(self, array: object, dtype: object = None) -> Array:
-        """Return a host or device array as one of this device, in `dtype` if given; copy only if it must be."""
+        """Return a host or device array as an array of this device, in `dtype` if given; copy only if necessary."""
 
     @abstractmethod
     def to_numpy(self, array: Array) -> np.ndarray:
-        """Return the array on the host. This waits for the device: never called within a training step."""
+        """Return the array on the host. Waits for the device, so it is never called within a training step."""
 
     @abstractmethod
     def upload(self, host: np.ndarray, out: Array) -> None:
         """Copy a host array into an existing device array without waiting for the device."""
 
     def has_room(self, nbytes: int) -> bool:
-        """Return whether so many bytes more can be held without filling the device up."""
+        """Return whether the device can hold `nbytes` more bytes without being filled up."""
         return True
 
     def prefetcher(self, sources: Sequence[np.ndarray], rows: int) -> Prefetcher:
-        """Return what brings batches of `rows` rows of these host arrays to the device, while it works."""
+        """Return a `Prefetcher` of batches of `rows` rows of these host arrays."""
         return Prefetcher(self, sources, rows)
 
     @abstractmethod
     def use(self) -> None:
-        """Make this device the calling thread's current one, where there is such a thing."""
+        """Make this device the current one of the calling thread, where devices are chosen per thread."""
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was asked."""
+        """Wait until the device has finished all queued work."""
 
     @abstractmethod
     def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
         """Return the matrix product a @ b, (..., N, K) by (..., K, M), into `out` if given; transposed views are fine.
 
         `precision`, one of `precisions`, rounds float32 operands to fewer bits before they are multiplied, "tf32" to 11
-        and "bf16" to 8 significant ones; the products are added up, and given, in float32.
+        and "bf16" to 8 significant ones; sums and results are float32.
         """
 
     def take_rows(self, array: Array, rows: Array, out: Array | None = None) -> Array:
@@ -174,7 +174,7 @@ class Backend(ABC):
         return self.xp.take(array, rows, axis=0, out=out)
 
     def may_be_denormal(self, x: Array, work: Array) -> bool:
-        """Return whether an element of x may be below the smallest normal number; True where to look would be to wait.
+        """Return whether an element of x may be below the smallest normal number; True where finding out would wait.
 
         `work` is scratch like x.
         """
@@ -195,26 +195,26 @@ class Backend(ABC):
         """
 
     def snapshot(self, arrays: Sequence[Array]) -> Callable[[], None] | None:
-        """Return a function that puts back what the arrays hold now, for `compile`; None where that needs none."""
+        """Return a function that restores the present content of the arrays, or None if `compile` needs none."""
         return None
 
     def first_call(self, kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        """Make a kernel's call while a step is recorded; return its result, and notes on it for `compile` or None."""
+        """Make a kernel's call while a step is recorded; return its result, and notes for `compile` or None."""
         return kernel(*args, **kwargs), None
 
     @abstractmethod
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        """Return what makes these calls in turn; each always touches the same arrays, its arguments, in the same way.
+        """Return a function that makes these calls in turn; each call reads and writes the same arrays every time.
 
         Args:
-            calls: they have been made once.
-            put_back: puts back what all that they change held before. Only with it may the device have a way of its
-                own that gives other bits: then it is called, and the first step made again in that way.
+            calls: recorded calls, which have been made once.
+            put_back: restores all that they have changed. Only if it is given may the device use a method that gives
+                other bits; it then calls `put_back` and makes the first step again by that method.
 
         Returns:
-            A function of nothing, or `ManySteps`.
+            A function without arguments, or `ManySteps`.
 
         Raises:
             TypeError: one is no `Call`.
@@ -222,15 +222,15 @@ class Backend(ABC):
 
     @abstractmethod
     def memory(self) -> Memory:
-        """Return the memory in use and to be had."""
+        """Return how much memory is used, free and there in all."""
 
     def allocating(self) -> AbstractContextManager[None]:
-        """Return a context to make arrays in: a device that is full says so in a MemoryError for people."""
+        """Return a context to allocate arrays in: if the device is full, it raises a MemoryError that says so."""
         return nullcontext()
 
     @abstractmethod
     def describe(self) -> str:
-        """Return one line for people: the device and the libraries that serve it."""
+        """Return one line of text: the device and the libraries that it uses."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

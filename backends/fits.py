@@ -1,7 +1,7 @@
-"""What the kernels of an op ask of its arguments, on any device; `on` says what suits the device's memory.
+"""The preconditions of the kernels of each op, on any device; `on` knows the memory layouts that the device takes.
 
-An op's own check has compared shapes and dtypes before a kernel is looked for, so nothing here compares them again.
-Left to ask: how many axes, and whether the arrays lie in memory as a kernel walks through them.
+Before a kernel is looked up, the op's own check has compared shapes and dtypes. What remains to be checked is the
+number of axes, and whether the arrays lie in memory as the kernels read them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from fcnet.backends.caches import EPS, MOMENTUM, Array, HiddenCache
 
 
 class Layout(Protocol):
-    """What the kernels of a device take."""
+    """The memory layouts that the kernels of a device take."""
 
     def floats(self, *arrays: Any) -> bool:
-        """Whether these are contiguous arrays of one floating dtype, which may be written to."""
+        """Return whether these are contiguous, writable arrays of one floating dtype."""
 
     def integers(self, *arrays: Any) -> bool:
-        """Whether these are contiguous int64 vectors."""
+        """Return whether these are contiguous int64 vectors."""
+
+    def activates(self, activation: str, z: Any) -> bool:
+        """Return whether layers without normalisation have a kernel for this activation (not ReLU) and such a z."""
 
 
 def given(*arrays: Array | None) -> list[Array]:
-    """Return those that are there."""
+    """Return the arrays that are not None."""
     return [array for array in arrays if array is not None]
 
 
@@ -62,14 +65,17 @@ def record_step(on: Layout, losses: Array, counters: Array, increments: Array, l
     return losses.ndim == 1 and on.floats(losses, loss) and on.integers(counters, increments)
 
 
-# Fused hidden layers: kernels act on ReLU, whose output holds all that its backward pass needs.
+# Fused hidden layers: most kernels act on ReLU, whose output holds all that its backward pass needs.
 
 
 def bias_activation_dropout_forward(
     on: Layout, z: Array, b: Array, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *,
     hidden: Array | None = None, out: Array | None = None, cache: HiddenCache | None = None,
 ) -> bool:  # fmt: skip
-    return _relu(on, activation, cache, z, b, hidden, out)
+    if activation == "relu":
+        return _relu(on, activation, cache, z, b, hidden, out)
+    arrays = given(b, hidden, out) + _arrays_of(cache)
+    return z.ndim == 2 and on.activates(activation, z) and on.floats(z, *arrays)
 
 
 def batchnorm_activation_dropout_forward(
@@ -94,12 +100,23 @@ def _relu(on: Layout, activation: str, cache: HiddenCache | None, z: Array, *oth
 
 
 def activation_dropout_backward(on: Layout, dout: Array, cache: HiddenCache, **grads: Array | None) -> bool:
-    """Whether a kernel serves the backward pass of a fused hidden layer, with or without normalisation."""
-    if cache.activation != "relu" or cache.needs_mask or cache.hidden.ndim != 2:
+    """Return whether a kernel serves the backward pass of a fused hidden layer, with or without normalisation."""
+    if cache.hidden.ndim != 2:
         return False
-    # dout is read only, once, so it may lie as it likes.
+    if cache.activation != "relu":
+        if cache.norm is not None or not on.activates(cache.activation, cache.hidden):
+            return False
+    elif cache.needs_mask:
+        return False
+    # dout is read only once, so any layout will do.
     return dout.dtype == cache.hidden.dtype and on.floats(*_arrays_of(cache), *given(*grads.values()))
 
 
 def _arrays_of(cache: HiddenCache | None) -> list[Array]:
-    return [] if cache is None else [cache.hidden, *given(*(cache.norm or ()))]
+    if cache is None:
+        return []
+    arrays = [cache.hidden, *given(*(cache.norm or ()))]
+    if cache.activation == "relu":
+        return arrays
+    kept = cache.activation_cache
+    return [*arrays, *(kept if isinstance(kept, tuple) else (kept,)), *([cache.mask] if cache.needs_mask else [])]

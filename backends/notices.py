@@ -1,4 +1,4 @@
-"""What takes long is said to whoever watches; nobody does unless they ask for it."""
+"""Notices that something slow begins, such as a compilation; they go to a listener, if one is set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _tell: ContextVar[Callable[[str], None] | None] = ContextVar("_tell", default=No
 
 @contextmanager
 def watched_by(tell: Callable[[str], None]) -> Iterator[None]:
-    """Give `tell` a line whenever this thread begins something that takes seconds, until this block ends."""
+    """Call `tell` with a line whenever this thread begins something that takes seconds, within the context."""
     before = _tell.set(tell)
     try:
         yield
@@ -20,7 +20,7 @@ def watched_by(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def notice(line: str) -> bool:
-    """Say that something begins which takes seconds; whether anybody heard it."""
+    """Report that something begins which takes seconds; return whether there was a listener."""
     tell = _tell.get()
     if tell is None:
         return False

@@ -16,17 +16,17 @@ from fcnet.backends.device import ALIGNMENT, Array, Backend, CallSequence, Kerne
 
 @cache
 def _below_one(dtype: np.dtype) -> np.floating:
-    """Return the number before 1."""
+    """Return the largest number below 1."""
     return np.nextafter(dtype.type(1), dtype.type(0))
 
 
 class NumpyBackend(Backend):
-    """NumPy on the host."""
+    """The CPU, with NumPy arrays."""
 
     name = "cpu"
     xp = np
     # 24576 float32 are 96 KiB: the five arrays of an Adam update then stay in a core's second-level cache (half a
-    # megabyte or more) from one pass to the next; 16384 take 15 % longer, in calls, larger blocks gain little.
+    # megabyte or more) from one pass to the next. Blocks of 16384 take 15 % longer, in calls; larger ones gain little.
     block_size = 24576
 
     def __init__(self) -> None:
@@ -34,14 +34,14 @@ class NumpyBackend(Backend):
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
-        """Numba kernels, where Numba is there; looked for when the first accelerated function is called."""
+        """The Numba kernels, if Numba is installed; loaded when the first accelerated function is called."""
         return loader.load().kernels
 
     def owns(self, array: object) -> bool:
         return isinstance(array, np.ndarray)
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        if hasattr(array, "__cuda_array_interface__"):  # CuPy refuses to be converted unasked; here it is asked
+        if hasattr(array, "__cuda_array_interface__"):  # CuPy refuses implicit copies to the host
             array = array.get()
         return np.asarray(array, dtype=dtype)
 
@@ -49,8 +49,8 @@ class NumpyBackend(Backend):
         return np.asarray(array)
 
     def may_be_denormal(self, x: Array, work: Array) -> bool:
-        # One pass, where setting them to 0 makes three: a denormal times this number is no denormal, so it is rounded,
-        # which is underflow; all other products are exact or normal.
+        # One pass, where flushing makes three: the product of a denormal and this number is rounded, which NumPy can
+        # report as an underflow; all other products are exact or normal.
         try:
             with np.errstate(under="raise"):
                 np.multiply(x, _below_one(x.dtype), out=work)
@@ -60,7 +60,7 @@ class NumpyBackend(Backend):
 
     def zeros(self, size: int, dtype: Any) -> Array:
         item = np.dtype(dtype).itemsize
-        raw = np.zeros(size + ALIGNMENT // item, dtype)  # a little more, and the front left out
+        raw = np.zeros(size + ALIGNMENT // item, dtype)  # longer, so that the front may be cut off
         front = -raw.ctypes.data % ALIGNMENT // item
         return raw[front : front + size]
 
@@ -74,10 +74,12 @@ class NumpyBackend(Backend):
         pass
 
     def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
+        if a.ndim == b.ndim == 2:
+            return np.dot(a, b, out=out)  # the same product, half a microsecond sooner
         return np.matmul(a, b, out=out)
 
     def take_rows(self, array: Array, rows: Array, out: Array | None = None) -> Array:
-        # mode="clip" spares a buffered copy (five times faster); CuPy's take has no such keyword.
+        # mode="clip" avoids a buffered copy (five times faster); CuPy's take has no such keyword.
         return np.take(array, rows, axis=0, out=out, mode="clip")
 
     def random_bits(self, key: tuple[int, int], layer: int, step: int | Array, net: int, shape: tuple) -> Array:
@@ -125,7 +127,7 @@ class NumpyBackend(Backend):
 
 
 def _sysconf(name: str) -> int:
-    """Return a number of the system's; 0 where it is not to be had, as for some on macOS and all on Windows."""
+    """Return a number that the system reports, or 0: macOS lacks some, Windows all."""
     try:
         return os.sysconf(name)
     except (AttributeError, ValueError):

@@ -1,11 +1,11 @@
-"""From a public function to what serves it on a device: the only branch on the device in fcnet.
+"""Dispatch from a public function to a formula or a kernel: the only branch on the device in fcnet.
 
 A formula in `fcnet.functional` or `fcnet.optim` is written once, for any device: its first parameter is the backend
 whose array module it computes with. Decorated with `checked`, it becomes a public function without that parameter,
-which checks its arguments and finds their backend. Decorated with `accelerated`, it is replaced, on a device that has
-one, by the kernel of the same name where the kernel's precondition holds.
+which checks its arguments and finds their backend. Decorated with `accelerated`, it is also replaced by the device's
+kernel of the same name, if there is one and the kernel's precondition holds for the arguments.
 
-A step that is recorded asks all this once, and makes the planned calls ever after.
+A recorded step does all this once; repeated, it goes straight to what was chosen.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class Function:
 
     Attributes:
         formula: the readable function, whose first argument is a backend.
-        reference: the same, which finds the backend from its arguments and checks nothing.
+        reference: the formula as a function without backend, which finds it from the arguments and checks nothing.
         signature: of the public function.
         results: the names of what it returns, in order.
-        outputs: those of `results` that are keyword-only parameters too: given back, they are filled instead of
-            allocated. (A function that works in place returns a positional argument, which is no output.)
+        outputs: the `results` that are keyword-only parameters, too: arrays passed for them are filled and returned.
+            (What a function changes in place is a positional argument, and no output.)
         check: called with the same arguments before the formula; raises ValueError or TypeError.
     """
 
     def __init__(self, formula: Callable, results: tuple[str, ...], check: Callable | None) -> None:
         functools.update_wrapper(self, formula)
-        whole = inspect.signature(formula)
-        backend, *parameters = whole.parameters.values()
+        with_backend = inspect.signature(formula)
+        backend, *parameters = with_backend.parameters.values()
         if backend.name != "backend":  # a mistake in fcnet itself, found when the module is imported
             raise TypeError(f"{formula.__name__}: expected `backend` as the first parameter, got {backend.name}")
-        self.signature = self.__signature__ = whole.replace(parameters=parameters)
+        self.signature = self.__signature__ = with_backend.replace(parameters=parameters)
         self.formula, self.results, self.check = formula, results, check
         self.reference = _on_their_device(formula, self.signature)
         self.outputs = frozenset(
@@ -49,14 +49,21 @@ class Function:
         )
 
     def kernel(self, backend: Backend, *args: Any, **kwargs: Any) -> Callable[..., Any] | None:
-        """Return the kernel of this device that serves these arguments; None: the formula does."""
+        """Return the device's kernel for these arguments, or None: then the formula serves them."""
         return None
 
     def choose(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        """Check the arguments and return the kernel or the reference that serves them."""
+        """Check the arguments; return the kernel that serves them, or the reference."""
         if self.check is not None:
             self.check(*args, **kwargs)
         return self.kernel(backend_of(*args), *args, **kwargs) or self.reference
+
+    def served(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        """As `choose`, for calls to come on arguments alike: neither checks them, nor asks for their backend."""
+        if self.check is not None:
+            self.check(*args, **kwargs)
+        backend = backend_of(*args)
+        return self.kernel(backend, *args, **kwargs) or functools.partial(self.formula, backend)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.check is not None:
@@ -89,7 +96,7 @@ def _on_their_device(formula: Callable, signature: inspect.Signature) -> Callabl
 
 
 def checked(*results: str, check: Callable | None = None) -> Callable[[Callable], Function]:
-    """Make a formula that returns `results` (names) a public function; no device replaces it.
+    """Return a decorator that makes a formula a public function, which no kernel replaces; `results` names its results.
 
     `check` is called with the public function's arguments and raises ValueError or TypeError; it runs in direct calls
     and when a step is recorded, not each time a recorded step is repeated.
@@ -98,7 +105,7 @@ def checked(*results: str, check: Callable | None = None) -> Callable[[Callable]
 
 
 def accelerated(*results: str, check: Callable | None = None) -> Callable[[Callable], Op]:
-    """Make a formula that returns `results` a public function that kernels may replace; `check` as in `checked`."""
+    """Return a decorator that makes a formula a public function, which kernels may replace; arguments as `checked`."""
 
     def decorate(formula: Callable) -> Op:
         op = REGISTRY[formula.__name__] = Op(formula, results, check)

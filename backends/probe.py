@@ -1,4 +1,4 @@
-"""Whether CUDA can be used through CuPy, and if not, why and what to do. Never asked at import."""
+"""Find out whether CUDA can be used through CuPy, and if not, why and what to do. Importing fcnet does not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fcnet.errors import install
 
 
 class Status(Enum):
-    """What the probe found."""
+    """The result of the probe."""
 
     OK = "ok"
     NOT_INSTALLED = "CuPy is not installed"
@@ -28,7 +28,7 @@ class Status(Enum):
 
 
 class Versions(NamedTuple):
-    """Of CuPy, and of CUDA as the driver supports it and as CuPy was built for it; None: not known."""
+    """The versions of CuPy, of the CUDA that the driver supports and of the one CuPy was built for; None: unknown."""
 
     cupy: str | None = None
     driver: str | None = None
@@ -40,7 +40,7 @@ UNKNOWN = Versions()
 
 @dataclass(frozen=True)
 class Probe:
-    """The answer of `probe`. `reason` and `remedy` are one line each, and empty if the status is OK."""
+    """The answer of `probe`; `reason` and `remedy` are one line each, empty if the status is OK."""
 
     status: Status
     reason: str = ""
@@ -91,8 +91,8 @@ def _examine() -> Probe:
             runtime = cupy.cuda.runtime
             versions = Versions(cupy.__version__, None, _version(runtime.runtimeGetVersion()))
     except Exception as error:  # an extension module can raise anything: SystemError, OSError, ...
-        # CuPy wraps the cause in a page of advice; the cause is the line to show. What no package installed
-        # is something else called cupy, such as the folder that an uninstall may leave.
+        # CuPy wraps the cause in a page of advice, so the cause is shown. A "cupy" of no package is something
+        # else of that name, such as a folder that an uninstallation has left.
         remove = f"pip uninstall {' '.join(wheels)}" if wheels else f"remove {_place()}"
         return Probe(
             Status.BROKEN_IMPORT,
@@ -105,7 +105,7 @@ def _examine() -> Probe:
 
 
 def _examine_device(cupy: Any, versions: Versions) -> Probe:
-    """Return the second half: CuPy is there; driver, device and libraries are not yet known."""
+    """Return the probe's answer about driver, device and libraries; CuPy itself can be imported."""
     runtime = cupy.cuda.runtime
 
     def no_device(reason: str, remedy: str) -> Probe:
@@ -163,9 +163,10 @@ def _examine_device(cupy: Any, versions: Versions) -> Probe:
 
 
 def _smoke_test(cupy: Any) -> tuple[str | None, Exception] | None:
-    """Compile and run a kernel, multiply two matrices, on the first GPU. None: all well; else what failed.
+    """Compile and run a kernel and multiply two matrices on the first GPU; return None, or what failed.
 
-    The first of the pair is the library at fault, or None if it is the device.
+    Returns:
+        None if all works; else the library at fault, None for the device itself, and the error.
     """
     library: str | None = None
     try:
@@ -192,7 +193,7 @@ def _is_installed() -> bool:
 
 
 def _place() -> str:
-    """Where Python finds what it takes for CuPy."""
+    """Return where Python finds the module that it imports as CuPy."""
     spec = importlib.util.find_spec("cupy")
     places = [*(spec.submodule_search_locations or ()), spec.origin] if spec is not None else []
     return places[0] if places and places[0] else "the module called cupy"
@@ -204,12 +205,12 @@ def _wheels() -> list[str]:
         import importlib.metadata  # not above: it costs 30 ms, and a CPU user never comes here
 
         return sorted(set(importlib.metadata.packages_distributions().get("cupy", ())))
-    except Exception:  # some other package's metadata is damaged: not for this probe to report
+    except Exception:  # damaged metadata of some other package, which is not for this probe to report
         return []
 
 
 def _driver_number() -> int:
-    """Return what CUDA the driver supports, as 12090 for 12.9; 0 without a driver. Asked without CuPy."""
+    """Return the CUDA version that the driver supports, as 12090 for 12.9; 0 without a driver. Needs no CuPy."""
     number = ctypes.c_int(0)
     try:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

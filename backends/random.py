@@ -1,4 +1,4 @@
-"""Random numbers that are a function of who asks: no state, so any of them can be made again at any time.
+"""Random numbers as a function of seed and position: without state, so any of them can be drawn again at any time.
 
 The key is (seed, purpose), the counter (block, layer, step, net). Masks are made on the device that uses them;
 weights and permutations are drawn on the host and uploaded, so every device sees the same.
@@ -16,7 +16,7 @@ MAX_SEED = 2**64 - 1
 
 
 class Purpose(IntEnum):
-    """What random numbers are for; two purposes never share a stream. Values are part of the file format."""
+    """The purpose of random numbers: two purposes never share a stream. The values are part of the file format."""
 
     WEIGHTS = 1
     SHUFFLE = 2
@@ -25,7 +25,7 @@ class Purpose(IntEnum):
 
 
 def host_generator(seed: int, purpose: Purpose, layer: int = 0, step: int = 0, net: int = 0) -> np.random.Generator:
-    """NumPy's generator for one use on the host, such as one layer's weights or one epoch's order."""
+    """Return a generator of NumPy for one use on the host, such as one layer's weights or one epoch's order."""
     key = np.array([check_seed(seed), purpose], dtype=np.uint64)
     counter = np.array([0, layer, step, net], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
@@ -34,8 +34,8 @@ def host_generator(seed: int, purpose: Purpose, layer: int = 0, step: int = 0, n
 class MaskStream:
     """The random bits of one dropout layer: a mask for each step.
 
-    `step` is an int, or an integer array of one element on the device, read there each time bits are drawn; so a
-    recorded training step that counts it up draws new masks without being told.
+    `step` is an int, or an integer array of one element on the device, read there each time bits are drawn: a recorded
+    training step that increments it draws a new mask each time.
     """
 
     def __init__(self, backend: Backend, seed: int, layer: int = 0, step: int | Array = 0, net: int = 0) -> None:
@@ -44,7 +44,7 @@ class MaskStream:
         self.layer, self.step, self.net = layer, step, net
 
     def bits(self, shape: tuple[int, ...]) -> Array:
-        """uint16 numbers of this shape, uniform on 0..65535."""
+        """Return uint16 numbers of this shape, uniform on 0..65535."""
         return self.backend.random_bits(self.key, self.layer, self.step, self.net, shape)
 
 

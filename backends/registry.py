@@ -1,4 +1,4 @@
-"""Every accelerated function by name (`fcnet.backends.ops` fills it); kernels look their references up here."""
+"""Every accelerated function by name, filled by `fcnet.backends.ops`; kernels find their references here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What kernels of update rules share: a call's arguments by their role, whatever the rule's names for them."""
+"""What the kernels of update rules share: the arguments of a rule by their role, whatever their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fcnet.backends.registry import REGISTRY
 class Roles(NamedTuple):
     """The parameters of a rule(w, dw, *moments, [step,] learning_rate, *, **constants, work).
 
-    moments: their names. counts: whether it takes the number of updates made before. constants: name -> default.
+    moments: names. counts: whether the rule takes the number of updates made before. constants: name -> default.
     """
 
     moments: tuple[str, ...]
@@ -36,7 +36,7 @@ def roles(rule: Callable[..., Array]) -> Roles:
 class RuleKernel:
     """An update rule as a kernel, called with the arguments of the reference of the same name.
 
-    `update(name, w, dw, moments, step, rate, constants)` does it: step is None if the rule does not count, the
+    It calls `update(name, w, dw, moments, step, rate, constants)`: step is None if the rule does not count, the
     constants are numbers in the order of the reference's signature.
     """
 

@@ -1,4 +1,4 @@
-"""Which device: by name for a model (`get_backend`), by its arrays for a function (`backend_of`, `array_module`)."""
+"""Find the backend: of a model by its device's name (`get_backend`), of a function by its arrays (`backend_of`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fcnet.backends.probe import Status, probe
 
 
 class DeviceError(ValueError):
-    """The device asked for cannot be used; the message says why and what to install."""
+    """A requested device cannot be used; the message says why and what to install."""
 
 
 DLPACK_CUDA = 2  # DLPack's number for the memory of CUDA devices
@@ -47,7 +47,8 @@ def get_backend(device: str | Backend = "auto") -> Backend:
         return _cuda_backend(0) if probe().status is Status.OK else CPU
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if match is None:
-        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+        hint = "; an NVIDIA GPU is 'cuda'" if "gpu" in device.lower() or "cuda" in device.lower() else ""
+        raise ValueError(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N', got {device!r}{hint}")
     found = probe()
     if found.status is not Status.OK:
         raise DeviceError(f"device: {device!r} cannot be used: {found.reason}; {found.remedy}; or use device='cpu'")
@@ -59,7 +60,7 @@ def get_backend(device: str | Backend = "auto") -> Backend:
 
 
 def backend_of(*arrays: object) -> Backend:
-    """Return the backend that owns the arrays among the arguments; anything that is not an array is passed over.
+    """Return the backend that owns the arrays among the arguments; all other arguments are ignored.
 
     Raises:
         TypeError: arrays of two devices, or no array at all.
@@ -113,8 +114,8 @@ def array_owner(array: object) -> Backend | None:
     for backend in list(_made.values()):
         if backend.owns(array):
             return backend
-    # Looked up, never imported: an array of CuPy exists only if CuPy is loaded. A folder left over from an uninstall
-    # may stand there in its place.
+    # Looked up, never imported: arrays of CuPy exist only if it is loaded. What is loaded as "cupy" may be an empty
+    # folder that an uninstallation has left, which has no `ndarray`.
     ndarray = getattr(sys.modules.get("cupy"), "ndarray", None)
     if ndarray is not None and isinstance(array, ndarray):
         return _cuda_backend(array.device.id)
@@ -123,7 +124,7 @@ def array_owner(array: object) -> Backend | None:
 
 def _cuda_backend(index: int) -> Backend:
     name = f"cuda:{index}"
-    with _lock:  # one backend per GPU, also when two threads ask first: backends are compared by identity
+    with _lock:  # one backend per GPU, even if two threads ask at once: backends are compared by identity
         if name not in _made:
             from fcnet.backends.cupy_backend import CupyBackend
 
@@ -132,7 +133,7 @@ def _cuda_backend(index: int) -> Backend:
 
 
 def keep(backend: Backend) -> None:
-    """Let `get_backend` and `backend_of` know a backend, and a copy or a pickle of it be the backend of its name."""
+    """Register a backend for `get_backend` and `backend_of`; its copies and pickles are the backend of its name."""
     _made[backend.name] = backend
     copyreg.pickle(type(backend), lambda backend: (get_backend, (backend.name,)))
 

@@ -1,7 +1,7 @@
-"""Signals that arrive in the middle of what must not be cut in two are answered afterwards.
+"""Blocks of code that no signal interrupts: signals that arrive within are handled at the end.
 
-A step that is cut in two leaves the host and the device counting differently; a module half imported, a compiler half
-set up or a run half written cannot be mended by trying again.
+If a step were interrupted, host and device would count differently afterwards; and a half imported module, a half
+initialised compiler or a half written run cannot be repaired by trying again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _SIGINT = int(signal.SIGINT)
 
 
 class Deferred:
-    """A block that no signal handler written in Python enters: each that was called runs once, at the end.
+    """A context within which no signal handler written in Python runs: each one called runs once, at the end.
 
-    Ctrl-C's, which raises, comes last. Only the main thread runs handlers, so in others this does nothing.
+    That of Ctrl-C, which raises, runs last. Only the main thread runs handlers, so in others this does nothing.
     """
 
     __slots__ = ("_arrived", "_before")
@@ -61,18 +61,18 @@ class Deferred:
                     except KeyboardInterrupt:
                         if error is None:
                             raise
-                        # What went wrong ends the work as well, and must not be lost.
+                        # The error ends the work as well, and must not be lost.
                         error.add_note("it was interrupted, too")
 
 
 class DeferredInterrupt(Deferred):
-    """A block that Ctrl-C does not enter, for a step of a training: cheap, and pressed twice it has its way at once."""
+    """A context that defers Ctrl-C, for a training step: it costs little, and a second Ctrl-C takes effect at once."""
 
     __slots__ = ()
     numbers = (_SIGINT,)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; `number` is another's where its handler passes it on as Ctrl-C, which is no second press."""
+        """Note Ctrl-C; `number` is another signal's if that one's handler passes it on, which is no second press."""
         if self._arrived and number == _SIGINT:
             self._before[0][1](number, frame)
         self._arrived.append((_SIGINT, frame))

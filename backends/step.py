@@ -1,26 +1,29 @@
-"""A training step, recorded: calls written down once, repeated on the same arrays.
+"""A training step, recorded: its calls are kept and repeated on the same arrays.
 
-The code of a step is written once, as ordinary calls `run(function, *arguments)`. With `direct` they are just made.
-A `StepRecorder` makes them too, and keeps each with the kernel that was chosen and the arrays that came out: to repeat
-the calls fills those arrays again and allocates nothing. What changes between steps (cursor, step count, learning rate)
-lives in device arrays that the calls read, so a recorded step, like a captured CUDA graph, needs no arguments.
+The code of a step consists of calls `run(function, *arguments)`. As `run`, `direct` simply makes them. A `StepRecorder`
+makes them, too, and keeps each with the kernel that was chosen and the arrays that it returned; repeating the calls
+fills the same arrays and allocates nothing. What changes between steps (cursor, step count, learning rate) lies in
+device arrays that the calls read, so a recorded step, like a captured CUDA graph, needs no arguments.
 
-What a device makes of the list of calls is its own affair (`Backend.compile`).
+`Backend.compile` turns the list of calls into what a device runs fastest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, Protocol
 
 from fcnet.backends.device import Array, Backend, Call
 from fcnet.backends.ops import Function
-from fcnet.backends.select import backend_of
+from fcnet.backends.select import CPU, backend_of
+
+MOST_REMEMBERED = 64  # layouts of arguments
+ON_HOST = {CPU.xp.ndarray}
 
 
 class Run(Protocol):
-    """How a step makes its calls: at once (`direct`) or recorded (`StepRecorder`)."""
+    """What makes the calls of a step: `direct`, or a `StepRecorder`, which records them."""
 
     def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -34,16 +37,76 @@ class Direct:
         return function(*args, **kwargs)
 
     def scratch(self, slot: int, like: Array) -> None:
-        """No common buffer: the function allocates."""
+        """Return None, no shared buffer: the function allocates."""
 
 
 direct = Direct()
 
 
-class StepRecorder:
-    """Makes calls for the first time and records them; `repeat` makes them again.
+class Remembered:
+    """How a function makes its calls at once, on arguments alike: what serves each is chosen the first time.
 
-    Every function called must return the same arrays each time when it is given them back as keyword outputs.
+    Nothing is checked again, nor asked for its device, which is most of what calls on a few numbers cost. Results are
+    new arrays, as of `direct`.
+    """
+
+    def __init__(self) -> None:
+        self._served: dict[Hashable, tuple[Callable[..., Any], ...]] = {}
+
+    def __contains__(self, key: Hashable | None) -> bool:
+        """Whether a call of the function with this key has been made to its end."""
+        return key in self._served
+
+    def run(self, key: Hashable | None) -> Run:
+        """Return what makes the calls, in order, of one call of the function.
+
+        key: all that decides which calls it makes, and the `layout` of the arrays that go into them; None: unknown.
+        """
+        if key is None:
+            return direct
+        served = self._served.get(key)
+        return _Choosing() if served is None else _Recalled(served)
+
+    def keep(self, key: Hashable | None, run: Run) -> None:
+        """Remember what served the calls of one that has come to its end."""
+        if isinstance(run, _Choosing):
+            if len(self._served) >= MOST_REMEMBERED:
+                self._served.clear()
+            self._served[key] = tuple(run.served)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Remembered, ()  # a copy begins anew
+
+
+class _Choosing(Direct):
+    def __init__(self) -> None:
+        self.served: list[Callable[..., Any]] = []
+
+    def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
+        serve = function.served(*args, **kwargs) if isinstance(function, Function) else function
+        self.served.append(serve)
+        return serve(*args, **kwargs)
+
+
+class _Recalled(Direct):
+    def __init__(self, served: tuple[Callable[..., Any], ...]) -> None:
+        self._next = iter(served).__next__
+
+    def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
+        return self._next()(*args, **kwargs)
+
+
+def layout(*arrays: Array) -> Hashable | None:
+    """Return what checks and kernels look at in arrays, whatever numbers they hold; None: not all are NumPy's own."""
+    if set(map(type, arrays)) != ON_HOST:
+        return None
+    return tuple([(a.dtype, a.shape, a.strides) for a in arrays])
+
+
+class StepRecorder:
+    """Makes calls and records them; `repeat` makes them again.
+
+    A function that gets the arrays it returned back as keyword outputs must return the same arrays again.
 
     Attributes:
         calls: recorded so far, in order.
@@ -84,7 +147,7 @@ class StepRecorder:
         return result
 
     def scratch(self, slot: int, like: Array) -> Array:
-        """Return a buffer of the shape and dtype of `like`, shared by all who ask for this slot."""
+        """Return a buffer of the shape and dtype of `like`, shared by all calls that ask for this slot."""
         size, key = like.size, (slot, like.dtype)
         buffer = self._scratch.get(key)
         if buffer is None or buffer.size < size:

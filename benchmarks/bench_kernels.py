@@ -33,7 +33,7 @@ class Size:
         self._plans: dict[tuple[str, str], Plan] = {}
 
     def plan(self, who: tuple[str, str], step: Step) -> Plan:
-        """Measured in the first pass and kept for the others."""
+        """Plan the measurement: measured in the first pass and kept for the others."""
         if who not in self._plans:
             grid = self.grid
             self._plans[who] = plan(step.run, grid.round_ms, grid.rounds, grid.passes, grid.budget_s)

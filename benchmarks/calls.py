@@ -83,7 +83,7 @@ def _in_turn(call: Callable[[], Any]) -> Callable[[], float]:
 
 
 def _in_graph(backend: Backend, call: Callable[[], Any]) -> Callable[[], float]:
-    """Seconds of a graph of the call, by the device's own clock."""
+    """Return the seconds of a graph of the call, by the device's own clock."""
     cupy = backend.xp
     held = _captured(backend, call)  # the memory too, which the graph writes to
 
@@ -130,13 +130,13 @@ def _name(call: Any) -> str:
 
 
 def _shapes(call: Any) -> str:
-    """Of the arrays among the first arguments: "100x784, 784x100"."""
+    """Return the shapes of the arrays among the first arguments: "100x784, 784x100"."""
     arrays = [a for a in getattr(call, "args", ()) if hasattr(a, "dtype") and a.ndim]
     return ", ".join("x".join(map(str, array.shape)) for array in arrays[:2])
 
 
 def _counters(call: Any) -> list[Array]:
-    """Those of the call's arrays that hold a few whole numbers."""
+    """Return the call's arrays that hold a few whole numbers."""
     arguments = [*getattr(call, "args", ()), *getattr(call, "keywords", {}).values()]
     arrays = [a for a in arguments if hasattr(a, "dtype") and a.size <= FEW]
     return [a for a in arrays if np.issubdtype(a.dtype, np.integer)]

@@ -24,7 +24,7 @@ ROUNDS, ROUND_S = 7, 0.02
 
 
 def measure(device: str, side: int | None = None) -> dict[str, Any]:
-    """FLOP/s of a product in each precision that the device has, and bytes per second of a copy (read plus written).
+    """Measure FLOP/s of a product in each precision that the device has, and bytes per second of a copy.
 
     The product is fcnet's own and, where PyTorch is installed and sees the device, PyTorch's, whose bfloat16 operands
     need no rounding: the faster counts.
@@ -57,7 +57,7 @@ def _long(backend: Backend, size: int) -> Array:
 
 
 def _products(backend: Backend, side: int) -> dict[str, float]:
-    """Seconds of a product in each precision."""
+    """Return the seconds of a product in each precision."""
     a, b = (backend.asarray(drawn) for drawn in _matrices(side))
     out = backend.xp.empty((side, side), dtype="float32")
     found = {}
@@ -70,7 +70,7 @@ def _products(backend: Backend, side: int) -> dict[str, float]:
 
 
 def _matrices(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two seeded ones, normal."""
+    """Return two seeded matrices of normal numbers."""
     rng = np.random.default_rng(0)
     first, second = (rng.standard_normal((side, side), dtype=np.float32) for _ in range(2))
     return first, second

@@ -22,7 +22,7 @@ class Clock:
 
 
 def deadlines(shares: Mapping[str, float], seconds: float) -> dict[str, float]:
-    """When each part should be over, counted from the start: what one leaves over goes to those after it.
+    """Return when each part should be over, counted from the start; what one leaves over goes to later ones.
 
     >>> deadlines({"a": 1, "b": 3}, 60)
     {'a': 15.0, 'b': 60.0}

@@ -47,7 +47,7 @@ def run(
 
     Returns:
         The exit code: 0 all measured (but what is not installed); 1 something was refused, failed or crashed; 2 bad
-        options; 130 interrupted.
+        options; 130 interrupted, with nothing written, or what a record that has "interrupted" holds.
     """
     parser = Parser(prog=f"benchmarks.{name}", description=about, allow_abbrev=False)
     add(parser)
@@ -69,6 +69,9 @@ def run(
     print(table)
     if options.json is not None:
         print("wrote", ", ".join(map(short, write(record, options.json, table, picture))))
+    if record.get("interrupted"):
+        print(f"{parser.prog}: interrupted; what was measured by then is kept", file=sys.stderr)
+        return 130
     if last is not None:
         print(last(record))
     return int(any(map(failed, record["rows"])))
@@ -88,7 +91,7 @@ def add_common(parser: argparse.ArgumentParser, threads: int | None = None) -> N
 
 
 def check_common(options: argparse.Namespace) -> None:
-    """Before anything is measured.
+    """Check the common options before anything is measured.
 
     Raises:
         ValueError, OSError: an option cannot be; one line says why.
@@ -131,19 +134,19 @@ def chosen(option: str, given: Sequence[str], valid: Sequence[str]) -> list[str]
 
 
 def describe(device: str, threads: int, commit: str | None = None) -> dict[str, Any]:
-    """Date, commit, machine, device and threads: how a record begins. `commit` as in `machine.head`."""
+    """Return how a record begins: date, commit, machine, device, threads; `commit` as in `machine.head`."""
     head = machine.head([device], commit)
     head["machine"]["blas_threads"] = threads  # of the contenders; this process has its own
     return head | {"device": device, "threads": threads}
 
 
 def say(text: str) -> None:
-    """Progress, at once, and apart from the table."""
+    """Print progress at once, and apart from the table."""
     print(text, file=sys.stderr, flush=True)
 
 
 def short(path: Path) -> str:
-    """Relative to where the user is, if it is below."""
+    """Return a path relative to the working directory, if it is below it."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 

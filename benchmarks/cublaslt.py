@@ -86,7 +86,7 @@ class Problem(NamedTuple):
 
 
 def mask_row(columns: int) -> int:
-    """Bits from one row of a mask to the next."""
+    """Return the bits from one row of a mask to the next."""
     return -(-columns // MASK_ALIGNMENT) * MASK_ALIGNMENT
 
 
@@ -142,7 +142,7 @@ class Product:
         mask: int = 0,
         bias_type: int = FLOAT32,
     ) -> None:
-        """`bias`, or its gradient, and `mask` are addresses on the device, needed by the epilogues that have them."""
+        """Describe a product; `bias`, or its gradient, and `mask` are device addresses, for epilogues with them."""
         self._lt = lt
         self._scalars = ctypes.c_float(1), ctypes.c_float(0)
         self._description = ctypes.c_void_p()
@@ -198,7 +198,7 @@ class Product:
         )  # fmt: skip
 
     def _layout(self, kind: int, rows: int, columns: int) -> ctypes.c_void_p:
-        """Of a row-major matrix, which for cuBLASLt has its columns as rows."""
+        """Describe a row-major matrix, which to cuBLASLt has its columns as rows."""
         made = ctypes.c_void_p()
         self._lt.check("cublasLtMatrixLayoutCreate", ctypes.byref(made), kind, columns, rows, columns)
         return made

@@ -35,7 +35,7 @@ LIMIT_S = 600.0
 
 
 def make_data(path: Path, rows: int, test: int) -> None:
-    """Bytes about one mean picture per class, and one label in ten at random: learnable, but not wholly."""
+    """Make bytes about one mean picture per class, and one label in ten at random: learnable, but not fully."""
     rng = np.random.default_rng(0)
     means = rng.integers(96, 160, (CLASSES, INPUTS))
     arrays = {}
@@ -69,7 +69,7 @@ def commands(data: Path, out: Path, device: str, epochs: int) -> dict[str, list[
 
 
 def timed(command: list[str], threads: int, limit_s: float = LIMIT_S) -> tuple[float, float]:
-    """Seconds of a run and the test accuracy that it printed.
+    """Return the seconds of a run and the test accuracy that it printed.
 
     Raises:
         RuntimeError: it failed, or printed none; the message ends with the last line it said.
@@ -130,7 +130,7 @@ def measure(
 
 
 def ratio(rows: Sequence[dict[str, Any]]) -> float | None:
-    """PyTorch's time over fcnet's, the median of the rounds."""
+    """Return PyTorch's time over fcnet's, the median of the rounds."""
     taken = {row["contender"]: row["seconds"] for row in rows if "refused" not in row and row["seconds"]}
     if set(taken) != {"fcnet", "torch"}:
         return None

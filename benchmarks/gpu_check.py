@@ -106,7 +106,7 @@ def peers(
 
 
 def say(text: str) -> None:
-    """Progress, at once."""
+    """Print progress at once."""
     print(text, flush=True)
 
 
@@ -188,19 +188,19 @@ def tables(content: Mapping[str, Any], profile: bool = False) -> str:
     lines = []
     for name in (part for part in PARTS if part in content["errors"]):
         lines.append(f"{name} failed: {content['errors'][name]}")
-    whole = {name: content[name] for name in PARTS if name in content}
-    if "own" in whole:
-        lines.append(own.markdown(whole["own"], profile))
-    if "kernels" in whole:
-        lines += _kernel_lines(whole["kernels"])
-    if "peers" in whole:
-        lines.append(table.markdown(whole["peers"]))
-    if "training" in whole:
-        lines.append(training.markdown(whole["training"]))
-    if "parity" in whole:
-        lines += _parity_lines(whole["parity"])
-    if "tests" in whole:
-        lines += _test_lines(whole["tests"])
+    parts = {name: content[name] for name in PARTS if name in content}
+    if "own" in parts:
+        lines.append(own.markdown(parts["own"], profile))
+    if "kernels" in parts:
+        lines += _kernel_lines(parts["kernels"])
+    if "peers" in parts:
+        lines.append(table.markdown(parts["peers"]))
+    if "training" in parts:
+        lines.append(training.markdown(parts["training"]))
+    if "parity" in parts:
+        lines += _parity_lines(parts["parity"])
+    if "tests" in parts:
+        lines += _test_lines(parts["tests"])
     return "\n".join(lines)
 
 
@@ -224,7 +224,7 @@ def _test_lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all well; 1 a test or a part failed; 2 no GPU can be used."""
+    """Return the exit code: 0 all well; 1 a test or a part failed; 2 no GPU can be used."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--commit", help="what is checked, where git cannot tell")
     parser.add_argument("--grid", default="gpu", help="of the kernel benchmark (see grids.toml)")

@@ -1006,7 +1006,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all well; 1 a piece failed; 2 no GPU can be used."""
+    """Return the exit code: 0 all well; 1 a piece failed; 2 no GPU can be used."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu_products", description=__doc__)
     parser.add_argument("--commit", help="what is measured, where git cannot tell")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"in all; default: {SECONDS:g}")

@@ -46,7 +46,7 @@ def run_tests(arguments: Sequence[str] = (), limit_s: float | None = None) -> di
 
 
 def _exit_code(command: Sequence[str], limit_s: float | None) -> int | None:
-    """None: it was not done in time."""
+    """Return the exit code; None if it was not done in time."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that is ignored is inherited
     try:
         process = subprocess.Popen(command, cwd=machine.ROOT)

@@ -261,7 +261,7 @@ def table(content: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all measured; 1 a variant failed; 2 no GPU can be used."""
+    """Return the exit code: 0 all measured; 1 a variant failed; 2 no GPU can be used."""
     parser = Parser(prog="benchmarks.gpu_variants", description=__doc__, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=Path("."), help="where the JSON goes")
     parser.add_argument("--most", type=int, default=2, help="of each number of threads and rows")

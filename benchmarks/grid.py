@@ -70,9 +70,9 @@ class Grid:
                     raise ValueError(f"{field}: expected sizes of at least 1, got {size}")
 
     def sizes(self) -> list[tuple[str, int, int]]:
-        """Every (op, width, batch)."""
+        """Return every (op, width, batch)."""
         return list(product(self.ops, self.widths, self.batches))
 
     def contenders(self) -> list[tuple[str, str]]:
-        """Every (device, variant), the baseline first."""
+        """Return every (device, variant), the baseline first."""
         return list(product(self.devices, self.variants))

@@ -15,7 +15,7 @@ from benchmarks import command
 from benchmarks.command import describe
 from benchmarks.peers.compare_peers import QUICK, Effort, Row, ratio, take_turns
 from benchmarks.peers.pool import Failure, Worker
-from benchmarks.peers.predicting import CHUNK, WAYS, rows, temporary
+from benchmarks.peers.predicting import CHUNK, VARIANTS, rows, temporary
 from benchmarks.report import Record, digits, heading, table
 from benchmarks.workloads import Workload, initial
 
@@ -62,7 +62,7 @@ def measure(workload: Workload, threads: int, effort: Effort) -> list[Row]:
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fcnet-inference-"))
-        for name, (_, _, _, environment) in WAYS.items():
+        for name, (_, _, _, environment) in VARIANTS.items():
             row: Row = {"contender": name}
             found[name] = row
             try:
@@ -70,7 +70,7 @@ def measure(workload: Workload, threads: int, effort: Effort) -> list[Row]:
                 stack.callback(worker.close)
                 workers[name] = worker
                 row |= worker.ask("make", way=name, workload=workload.to_dict())
-                row |= worker.ask("weigh")
+                row |= worker.ask("measure_memory")
                 worker.ask("prove", path=temporary(name, folder))
                 if wrong := objection(np.load(temporary(name, folder)), right, ties):
                     raise Failure(f"wrong result: {wrong}", "wrong")

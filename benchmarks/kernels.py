@@ -32,7 +32,7 @@ def record_within(
     commit: str | None = None,
     keep: Callable[[dict[str, Any]], object] = lambda made: None,
 ) -> dict[str, Any]:
-    """All ops for which there is time; `left_out` names the others, `failures` says what went wrong.
+    """Measure all ops for which there is time; `left_out` names the others, `failures` says what went wrong.
 
     `keep` is given what there is after each op.
     """

@@ -23,7 +23,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -117,7 +117,7 @@ def _blas() -> str:
 
 
 def _blas_threads() -> int | None:
-    """As threadpoolctl sees it, else what the environment asks for, else not known."""
+    """Return BLAS's threads as threadpoolctl sees them, else as the environment asks, else None."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:

@@ -70,7 +70,7 @@ class Ceiling:
     """A process of its own, which gives the device's memory back when it ends."""
 
     def measure(self, device: str) -> dict[str, Any]:
-        """As `ceiling.measure`."""
+        """Measure as `ceiling.measure` does."""
         return ceiling.measure(device)
 
 

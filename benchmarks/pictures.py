@@ -61,7 +61,7 @@ def time_text(microseconds: float, _position: int) -> str:
 
 
 def to_png(figure: Any) -> bytes:
-    """In few colours: a quarter of the size, the same to the eye."""
+    """Return a picture as PNG in few colours: a quarter of the size, the same to the eye."""
     from PIL import Image  # which matplotlib needs itself
 
     figure.canvas.draw()

@@ -25,7 +25,7 @@ TITLES = {
 
 
 def rows_from(measured: Mapping[str, Any]) -> list[Row]:
-    """One row per (op, width, batch, device, variant): the rounds of all its passes together."""
+    """Return one row per (op, width, batch, device, variant): the rounds of all its passes together."""
     rounds: dict[tuple, list[float]] = {}
     for test in measured["benchmarks"]:
         key = tuple(test["extra_info"][name] for name in KEY)
@@ -52,7 +52,7 @@ def to_json(record: Record) -> str:
 
 
 def contenders(rows: Iterable[Row]) -> dict[tuple[str, str], str]:
-    """(device, variant) -> its name in table and legend, the baseline first."""
+    """Return (device, variant) -> its name in table and legend, the baseline first."""
     found = list(dict.fromkeys((row["device"], row["variant"]) for row in rows))
     devices = list(dict.fromkeys(device for device, _ in found))
     found.sort(key=lambda who: devices.index(who[0]))
@@ -136,7 +136,7 @@ def _cells(row: Row, rate: str) -> list[str]:
 
 
 def digits(value: float) -> str:
-    """Three digits that count: 0.123, 12.3, 1,234."""
+    """Return a number with three significant digits: 0.123, 12.3, 1,234."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 0.1 or value == 0 else f"{value:.2f}"
@@ -197,7 +197,7 @@ def picture(record: Record) -> bytes:
 
 
 def _color(index: int, count: int) -> Any:
-    """From light to dark as the batch grows, readable without colour vision."""
+    """Return a colour, darker as the batch grows, readable without colour vision."""
     from matplotlib import colormaps
 
     return colormaps["viridis_r"](0.15 + 0.75 * index / max(1, count - 1))

@@ -110,7 +110,7 @@ def record(grid: Grid, commit: str | None = None) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 all measured; 1 something was refused or went wrong; 2 bad options; 130 interrupted."""
+    """Return the exit code: 0 all measured; 1 refused or failed in part; 2 bad options; 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
         grid, out = _plan(options)

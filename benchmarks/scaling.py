@@ -26,7 +26,7 @@ SECONDS, FLOPS, OVERHEAD = 0.15, 5e10, 5e-5  # of a turn; a guess at the speed; 
 
 
 def points(threads: int, quick: bool) -> list[tuple[str, int, Workload, int]]:
-    """(panel, value, net, threads): one variable at a time is moved away from the base."""
+    """Return (panel, value, net, threads): one variable at a time is moved away from the base."""
     found = []
     for panel, values in (("width", WIDTHS), ("depth", DEPTHS), ("batch", BATCHES), ("threads", range(1, threads + 1))):
         for value in list(values)[:QUICK_POINTS] if quick else values:

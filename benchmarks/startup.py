@@ -43,7 +43,7 @@ NET = "mnist"
 
 
 def timed_import(modules: str, repeats: int) -> float | None:
-    """Seconds of importing in a fresh process, the median; None if it is not installed."""
+    """Return the median seconds of importing in a fresh process; None if it is not installed."""
     code = f"import time; t = time.perf_counter(); import {modules}; print(time.perf_counter() - t)"
     taken = []
     for _ in range(repeats + 1):  # the first one fills the disk's cache
@@ -57,7 +57,7 @@ def timed_import(modules: str, repeats: int) -> float | None:
 
 
 def first_step(name: str, threads: int, caches: Mapping[str, str]) -> float:
-    """Seconds from building the net to the end of its first step, data and imports apart.
+    """Return the seconds from building the net to the end of its first step, data and imports apart.
 
     Raises:
         Failure: the contender is not there or failed.
@@ -70,7 +70,7 @@ def first_step(name: str, threads: int, caches: Mapping[str, str]) -> float:
 
 
 def whole_training(caches: Mapping[str, str]) -> float:
-    """Seconds of `fcnet train` on the digits, from process start to its end.
+    """Return the seconds of `fcnet train` on the digits, from process start to its end.
 
     Raises:
         Failure: it failed.
@@ -123,7 +123,7 @@ def requirements(names: Iterable[str]) -> dict[str, importlib.metadata.Distribut
 
 
 def installed_size(distributions: Iterable[importlib.metadata.Distribution]) -> int:
-    """Bytes of their files on disk, compiled Python left out (it depends on what was run)."""
+    """Return the bytes of their files on disk, without compiled Python (it depends on what was run)."""
     total = 0
     for distribution in distributions:
         for file in distribution.files or []:
@@ -134,13 +134,13 @@ def installed_size(distributions: Iterable[importlib.metadata.Distribution]) -> 
 
 
 def own_size() -> int:
-    """Bytes of what a wheel of fcnet installs."""
+    """Return the bytes of what a wheel of fcnet installs."""
     files = [file for package in ("fcnet", "backends") for file in (ROOT / package).rglob("*")]
     return sum(file.stat().st_size for file in files if file.suffix in (".py", ".pyi", ".cu", ".typed"))
 
 
 def sizes() -> list[Row]:
-    """MB on disk of each stack that is installed."""
+    """Return the MB on disk of each stack that is installed."""
     rows: list[Row] = []
     for stack, names in STACKS.items():
         found = requirements(names)
@@ -155,7 +155,7 @@ def sizes() -> list[Row]:
 
 
 def measure(threads: int, repeats: int) -> list[Row]:
-    """All rows."""
+    """Measure all rows."""
     rows: list[Row] = []
     for name, modules in IMPORTS.items():
         seconds = timed_import(modules, repeats)
@@ -169,7 +169,7 @@ def measure(threads: int, repeats: int) -> list[Row]:
 
 
 def markdown(record: Record) -> str:
-    """Three tables."""
+    """Return the three tables."""
 
     def rows(*kinds: str) -> list[list[str]]:
         return [_cells(row) for row in record["rows"] if row["what"] in kinds]
@@ -189,7 +189,7 @@ def markdown(record: Record) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    """Its name and what was measured, or why that was not."""
+    """Return the cells of a row: its name and what was measured, or why that was not."""
     if row["what"] == "import":
         return [row["name"], row.get("refused") or f"{row['seconds']:.3f}"]
     name = f"`fcnet train`, {row['name']}" if row["what"] == "fcnet train" else row["name"]

@@ -84,11 +84,11 @@ def _pipeline(table: Table, estimator: Any) -> Any:
 
 
 def _as_objects(frame: Any) -> Any:
-    """Categories as plain values: the imputer does not take pandas' own."""
+    """Return categories as plain values, because the imputer does not take pandas' own."""
     return frame.astype({name: object for name in frame if frame[name].dtype == "category"})
 
 
 def _as_text(frame: Any) -> Any:
-    """Categories as text, missing ones too: CatBoost takes no other."""
+    """Return categories as text, missing ones too, because CatBoost takes no other."""
     categories = [name for name in frame if frame[name].dtype == "category"]
     return frame.assign(**{name: frame[name].astype(object).fillna("missing").astype(str) for name in categories})

@@ -76,7 +76,7 @@ def _tips() -> Table:
 
 
 def _typed(frame: Any) -> Any:
-    """Numbers as floats, all else as categories, in columns that are named."""
+    """Return numbers as floats and all else as categories, in named columns."""
     frame = frame.rename(columns=str)
     for name in frame:
         number = frame[name].dtype.kind in "iuf"

@@ -166,10 +166,10 @@ def measure(
             for row in some:
                 row["of_rows"] = len(found.y)
             rows += some
-            told = ", ".join(
+            text = ", ".join(
                 f"{row['contender']} {row['refused'] if 'refused' in row else _score(row)}" for row in some
             )
-            say(f"[{at}/{len(tables)}] {name}, {time.perf_counter() - start:.0f} s: {told}")
+            say(f"[{at}/{len(tables)}] {name}, {time.perf_counter() - start:.0f} s: {text}")
             keep(rows)
     return rows
 
@@ -349,12 +349,12 @@ def readme(record: Record) -> list[str]:
         if "scores" in row.get(US, {}) and "scores" in row.get(TREES, {}) and against(row[US], row[TREES])[0] == "worse"
     ]
     slower = [f"{name} ({ratio:.2f} times its time)" for name, ratio in goals.slower.items()]
-    told = [
+    text = [
         f"Worse than the pipeline: {_listed(lost)}.",
         f"Slower: {_listed(slower)}.",
         f"Worse than boosted trees: {_listed(trees)}.",
     ]
-    return [*lines, "", *told]
+    return [*lines, "", *text]
 
 
 #: Around what README has of the record.

@@ -64,7 +64,7 @@ class Summary(NamedTuple):
 
 
 def summarize(seconds: Sequence[float]) -> Summary:
-    """Median and interquartile range of the rounds of all passes, given as seconds per call.
+    """Return median and interquartile range of the rounds of all passes, given as seconds per call.
 
     >>> summarize([1e-6, 2e-6, 3e-6, 4e-6, 5e-6])
     Summary(median_us=3.0, iqr_us=2.0, rounds=5)

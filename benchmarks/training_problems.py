@@ -24,14 +24,29 @@ def _before(kind: str, host: Host) -> tuple[np.ndarray, np.ndarray | None]:
     return x_hat * gamma + b, x_hat
 
 
-def _hidden(kind: str) -> dict[str, Problem]:
-    """Return forward and backward of a fused hidden layer with ReLU, without dropout; beta is b."""
+def _gelu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    root = np.sqrt(2 / np.pi)
+    t = np.tanh(root * (x + 0.044715 * x**3))
+    return x * (1 + t) / 2, (1 + t + x * (1 - t**2) * root * (1 + 3 * 0.044715 * x**2)) / 2
+
+
+#: Name -> an activation and its derivative: one that keeps its output for the backward pass, one that keeps two arrays.
+_ACTIVATIONS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "relu": lambda x: (np.maximum(x, 0), x > 0),
+    "tanh": lambda x: (np.tanh(x), 1 / np.cosh(x) ** 2),
+    "gelu": _gelu,
+}
+
+
+def _hidden(kind: str, activation: str = "relu") -> dict[str, Problem]:
+    """Return forward and backward of a fused hidden layer without dropout, ReLU's by their own names; beta is b."""
     name = f"{kind}_activation_dropout"
     forward, backward = getattr(F, f"{name}_forward"), getattr(F, f"{name}_backward")
+    suffix = "" if activation == "relu" else f":{activation}"
 
     def arguments(backend: Backend, host: Host) -> Arguments:
         names = ("x", "b") if kind == "bias" else ("x", "b", "gamma", "b")
-        return tuple(upload(backend, host, *names)), {}
+        return (*upload(backend, host, *names), activation), {}
 
     def backward_arguments(backend: Backend, host: Host) -> Arguments:
         # The reference makes the cache on every device: what is proved and timed is the backward pass alone.
@@ -39,11 +54,11 @@ def _hidden(kind: str) -> dict[str, Problem]:
         return (*upload(backend, host, "dout"), cache), {}
 
     def answer(host: Host, columns: np.ndarray) -> Host:
-        return {"out": np.maximum(_before(kind, host)[0], 0)[..., columns]}
+        return {"out": _ACTIVATIONS[activation](_before(kind, host)[0])[0][..., columns]}
 
     def backward_answer(host: Host, columns: np.ndarray) -> Host:
         value, x_hat = _before(kind, host)
-        dy = np.where(value > 0, host["dout"].astype(np.float64), 0)
+        dy = host["dout"].astype(np.float64) * _ACTIVATIONS[activation](value)[1]
         if x_hat is None:
             found = {"dz": dy, "db": dy.sum(axis=0)}
         else:
@@ -56,8 +71,8 @@ def _hidden(kind: str) -> dict[str, Problem]:
     # What must move at least once, in float32: x in, out (and x_hat) written; dout and out (and x_hat) in, dz written.
     moved = 2 if kind == "bias" else 3
     return {
-        f"{name}_forward": Problem(forward, arguments, answer, "GB/s", lambda d, n: moved * 4 * n * d),
-        f"{name}_backward": Problem(
+        f"{name}_forward{suffix}": Problem(forward, arguments, answer, "GB/s", lambda d, n: moved * 4 * n * d),
+        f"{name}_backward{suffix}": Problem(
             backward, backward_arguments, backward_answer, "GB/s", lambda d, n: (moved + 1) * 4 * n * d
         ),
     }
@@ -194,6 +209,8 @@ def _decay() -> Problem:
 
 TRAINING: dict[str, Problem] = {
     **_hidden("bias"),
+    **_hidden("bias", "tanh"),
+    **_hidden("bias", "gelu"),
     **_hidden("batchnorm"),
     **_hidden("layernorm"),
     **{f"{name}_loss": _loss(name) for name in _LOSSES},

@@ -1,7 +1,7 @@
-"""Writes docs/kernels.md: for each function what computes it on each device, what proves that, and what is gained.
+"""Write docs/kernels.md: for each function its kernel on each device, the test that proves it, and its speed.
 
-`python docs/make_kernels.py`, or `make docs`. The kernels are asked for at the tables that fcnet looks them up in; the
-gains are those of the last results of `make bench` in benchmarks/results/. It needs Numba.
+`python docs/make_kernels.py`, or `make docs`. The kernels come from the tables in which fcnet looks them up, the speeds
+from the last results of `make bench` in benchmarks/results/. It needs Numba.
 """
 
 from __future__ import annotations
@@ -41,23 +41,28 @@ WITHIN = {
     "dropout_mask": HIDDEN.format(way="forward"),
     "batchnorm_backward_stepwise": "batchnorm_activation_dropout_backward",
 }
-HEAD = """# Who computes what: function x device
+HEAD = """# Kernels: function x device
 
-Every function of `fcnet.functional` and `fcnet.optim`: where its readable reference stands, which kernel replaces it on
-a device (**reference**: none does, the reference runs there, on NumPy's or CuPy's arrays), which test proves the
-kernels equal to an independent answer, and how many times as fast as the reference they are. Written by `make docs`.
+For every function of `fcnet.functional` and `fcnet.optim`: its readable reference, the kernel that replaces it on each
+device, the test that compares both with an independent answer, and how many times as fast as the reference the kernel
+is. Where it says **reference**, there is no kernel, and the reference itself runs, on NumPy's or CuPy's arrays. Written
+by `make docs`.
 
-- **Numba** is the CPU with Numba, `backends/cpu/`; without it the CPU runs the references. **CUDA** is
-  `backends/cuda/`, call by call or in a graph. For small nets one more kernel makes whole steps at once, of all losses,
-  update rules and element-wise activations: [persistent.cu](../backends/cuda/persistent.cu), proved in
+- **Numba** is the CPU with Numba, `backends/cpu/`; without Numba the CPU runs the references. **CUDA** is
+  `backends/cuda/`, call by call or in a CUDA graph. One further kernel makes whole training steps of small nets, with
+  all losses, update rules and element-wise activations: [persistent.cu](../backends/cuda/persistent.cu), tested in
   [test_persistent_kinds.py](../tests/backends/test_persistent_kinds.py), measured in [gpu.md](gpu.md).
-- **Proof**: the test runs the same body over NumPy, Numba, a guard device, and on a GPU over CuPy and CUDA. The CUDA
-  sources run on the CPU, too, in [test_cuda_kernels.py](../tests/kernels/test_cuda_kernels.py); what a kernel has to
-  refuse stands in [test_kernels_refuse.py](../tests/kernels/test_kernels_refuse.py).
-- **Gain**: the reference's time over the kernel's, the median and the range over the sizes that `make bench` measures;
-  below 1 the kernel is slower there. What is not timed by itself is timed within the step that it is part of:
-  [benchmarks](../benchmarks/README.md).
+- **In a step**: training does not call this function, but a fused one that contains it, and that one has a kernel.
+- **Proof**: the test runs on NumPy, on Numba, on a device that refuses hidden copies (`tests/guard/`) and, with a GPU,
+  on CuPy and CUDA. [test_cuda_kernels.py](../tests/kernels/test_cuda_kernels.py) runs the CUDA sources on the CPU, too.
+  [test_kernels_refuse.py](../tests/kernels/test_kernels_refuse.py) lists the arguments that kernels refuse.
+- **Gain**: the reference's time divided by the kernel's: the median, and the range over the sizes (of hidden layers
+  also over the activations) that `make bench` measures. Below 1 the kernel is slower at that size. Kernels that are not
+  timed singly are part of the steps that are: [benchmarks](../benchmarks/README.md).{cuda}
 """
+
+
+NOT_ON_CUDA = " No GPU has timed CUDA kernels\n  singly yet, only whole steps; `make bench` on a GPU does."
 
 
 class Function(NamedTuple):
@@ -69,7 +74,7 @@ class Function(NamedTuple):
 
 
 def functions() -> Iterator[Function]:
-    """Every public function of formulas, in the order of the files."""
+    """Yield every public function that has a formula, file by file."""
     cpu, cuda = _cpu_kernels(), cuda_kernels(None, None)  # type: ignore[arg-type]
     tables = {"functional": functional, "optim": optim}
     found: dict[Callable[..., Any], str] = {}
@@ -101,7 +106,7 @@ def _link(text: str, path: Path) -> str:
 
 
 def _cpu_kernels() -> dict[str, str]:
-    """Those that this processor has no use for, too."""
+    """Return a link for each function with a Numba kernel, also where this processor would not use it."""
     found = {}
     for name in loader.MODULES:
         module = import_module(f"fcnet.backends.cpu.{name}")
@@ -114,13 +119,20 @@ def _cpu_kernels() -> dict[str, str]:
 KERNEL = re.compile(r"^(?:extern \"C\" __global__ void|KERNEL\([^)]*\)) (\w+)\(", re.M)
 
 
+def _source_with_methods(function: Callable[..., Any]) -> str:
+    """Return the source of a method, and that of the methods of its class that it calls."""
+    own = inspect.getsource(function)
+    called = [getattr(type(function.__self__), name, None) for name in re.findall(r"self\.(\w+)\(", own)]  # type: ignore[attr-defined]
+    return "".join([own, *(inspect.getsource(method) for method in called if inspect.isfunction(method))])
+
+
 def _cuda_link(name: str, function: Callable[..., Any]) -> str:
-    """Return the kernels that it launches, by their names in the sources."""
+    """Return links to a function's file and to the CUDA kernels that it launches, by name."""
     folder = ROOT / "backends" / "cuda"
     if name in RULES:
         return _link(f"{RULES[name]} in rules.cu", folder / "rules.cu")
     where = {kernel: path for path in folder.glob("*.cu") for kernel in KERNEL.findall(path.read_text("utf-8"))}
-    said = re.findall(r"\"(\w+)\"", inspect.getsource(function))
+    said = re.findall(r"\"(\w+)\"", _source_with_methods(function))
     kernels = list(dict.fromkeys(word for word in [*said, name] if word in where))
     path = ROOT / Path("backends", *function.__module__.split(".")[2:]).with_suffix(".py")
     files = [path, *dict.fromkeys(where[kernel] for kernel in kernels)]
@@ -164,26 +176,32 @@ def gains() -> dict[tuple[str, str], Gain]:
             ratios: dict[tuple[str, str], list[float]] = {}
             for (op, width, batch, device, variant), time in times.items():
                 if variant == "fused" and (op, width, batch, device, "reference") in times:
-                    ratios.setdefault((op, device), []).append(times[op, width, batch, device, "reference"] / time)
+                    function = op.partition(":")[0]  # a hidden layer is timed with several activations
+                    gain = times[op, width, batch, device, "reference"] / time
+                    ratios.setdefault((function, device), []).append(gain)
             found |= {key: Gain(each, path) for key, each in ratios.items()}
     return found
 
 
-def _without(name: str, served: set[str]) -> str:
-    """Return what to say of a function that no kernel replaces on a device, where these have one."""
+def _without(name: str, served: dict[str, str]) -> str:
+    """Return the cell of a function that has no kernel on a device; `served`: the functions that have one -> link."""
     within = WITHIN.get(name, "")
     kinds = [within.replace("*", kind) for kind in ("bias", "batchnorm", "layernorm")]
     fused = [kind for kind in dict.fromkeys(kinds) if kind in served]
-    return f"reference; in a step within `{within}`" if fused else "reference"
+    if not fused:
+        return "reference"
+    return f"reference; in a step `{within}`" + ("" if "*" in within else f": {served[within]}")
 
 
 def matrix() -> str:
-    """Return the whole file."""
+    """Return the text of the file."""
     gained = gains()
-    lines = [HEAD, "| Function | Reference | Numba | CUDA | Proof | Gain, Numba | Gain, CUDA |", f"|{' --- |' * 7}"]
+    timed_on_cuda = any(device == "cuda" for _, device in gained)
+    lines = [HEAD.format(cuda="" if timed_on_cuda else NOT_ON_CUDA)]
+    lines += ["| Function | Reference | Numba | CUDA | Proof | Gain, Numba | Gain, CUDA |", f"|{' --- |' * 7}"]
     room = ""
     found = list(functions())
-    served = {device: {function.name for function in found if device in function.kernels} for device in TITLES}
+    served = {device: {f.name: f.kernels[device] for f in found if device in f.kernels} for device in TITLES}
     for function in found:
         source = Path(*function.reference.__module__.split(".")).with_suffix(".py")
         if source.as_posix() != room:
@@ -194,8 +212,9 @@ def matrix() -> str:
         test = proof(function.reference)
         cells.append(_link(test.name, test))
         for device in TITLES:
-            gain = gained.get((function.name, device))
-            cells.append("" if device not in function.kernels else "not timed" if gain is None else str(gain))
+            timed = function.name if device in function.kernels else WITHIN.get(function.name, "")
+            gain = gained.get((timed, device), "not timed" if timed in served[device] else "")
+            cells.append(f"{gain}" if timed == function.name or not gain else f"in a step: {gain}")
         lines.append(f"| {' | '.join(cells)} |")
     machines = dict.fromkeys(gain.record for gain in gained.values())
     lines += ["", "Measured on:", ""]
@@ -203,8 +222,6 @@ def matrix() -> str:
         record = json.loads(path.read_text("utf-8"))
         on = ", ".join([record["machine"]["cpu"], *record["machine"].get("gpu", [])])
         lines.append(f"- {_link(path.name, path)}: {on}, commit {(record['commit'] or 'unknown')[:12]}")
-    if not any(device == "cuda" for _, device in gained):
-        lines += ["", "No GPU has timed kernels by themselves yet: `make bench` on one does."]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/reference.md: every public name with its signature, meaning, formula and source, from the docstrings.
+"""Write docs/reference.md: every public name with its signature, meaning, formula and source, from the docstrings.
 
 `python docs/make_reference.py`, or `make docs`. Nothing is said here that a docstring does not say: what comes before
 "Args:" is the meaning with the formula, what follows "Source:" the paper or course.
@@ -72,16 +72,16 @@ class Entry(NamedTuple):
 
 
 def entries(module: ModuleType, names: tuple[str, ...] | None = None) -> Iterator[Entry]:
-    """Those of the public names that are not modules, which have sections of their own."""
+    """Yield the public names that are not modules, which have sections of their own."""
     for name in sorted(names or module.__all__, key=str.lower):
         value = getattr(module, name)
         if inspect.ismodule(value):
             continue
-        text = told(module, name, value)
+        text = described(module, name, value)
         yield Entry(name, signature(value), meaning(text), source(text) or _inherited(value), value)
 
 
-def told(module: ModuleType, name: str, value: Any) -> str:
+def described(module: ModuleType, name: str, value: Any) -> str:
     """Return the docstring; of a constant the comment `#:` above it."""
     if callable(value):
         return inspect.getdoc(value) or ""
@@ -115,7 +115,7 @@ def _assigned(module: ModuleType, name: str) -> int:
 
 
 def signature(value: Any) -> str | None:
-    """Names and defaults, without annotations; None for what is not called, and for errors."""
+    """Return names and defaults without annotations; None for what is not called, and for errors."""
     if not callable(value) or (isinstance(value, type) and issubclass(value, BaseException)):
         return None
     bare = inspect.signature(value)
@@ -138,7 +138,7 @@ def meaning(text: str) -> str:
 
 
 def _joined(paragraph: str) -> str:
-    """One line; a list of words and what they mean, set apart by spaces, as a list."""
+    """Return the text as one line; a list of words and their meanings, set apart by spaces, becomes a list."""
     if re.match(r"\w+ {2,}\S", paragraph):
         items = (item.split(maxsplit=1) for item in re.split(r"\n(?=\w+ {2,}\S)", paragraph))
         return "\n".join(f"- `{word}`: {' '.join(what.split())}" for word, what in items)
@@ -152,7 +152,7 @@ def source(text: str) -> str | None:
 
 
 def _inherited(value: Any) -> str | None:
-    """Return the source of a backward pass is that of the forward pass, else that of the whole file."""
+    """Return the source of the forward pass for a backward pass, else the source of the file."""
     home = sys.modules.get(getattr(value, "__module__", ""))
     if home is None:
         return None
@@ -232,7 +232,7 @@ def _flag(action: argparse.Action) -> str:
 
 
 def reference() -> str:
-    """Return the whole file."""
+    """Return the text of the file."""
     parts = [
         "# Reference",
         "Every public name: signature, meaning with its formula, source. Written by `make docs` from the docstrings,\n"

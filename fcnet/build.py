@@ -108,7 +108,7 @@ def make_solver(
 def make_solver_without_run(
     options: TrainOptions, dataset: Dataset, directory: RunDirectory | None = None, *, verbose: bool = False
 ) -> Solver:
-    """As `make_solver`, but nothing is written unless a directory is given."""
+    """Make a Solver as `make_solver` does, but write nothing unless a directory is given."""
     if options.norm not in ("none", *NORMALIZATIONS):
         raise unknown("norm", options.norm, ("none", *NORMALIZATIONS))
     try:

@@ -13,6 +13,10 @@ class MissingExtra(ImportError):
 
     def __init__(self, need: str, package: str, extra: str) -> None:
         super().__init__(f"{need} needs {package}, which is not installed: {install(extra)}")
+        self._said = need, package, extra
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:  # a process of a pool hands its errors over by pickle
+        return type(self), self._said
 
 
 class KernelError(RuntimeError):
@@ -50,7 +54,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 
 
 def shown(value: object, most: int = 60) -> str:
-    """How Python spells a value, cut where it is long.
+    """Return how Python spells a value, cut where it is long.
 
     >>> shown("9" * 5000, most=10)
     "'999999999... (5,002 characters)"
@@ -60,6 +64,11 @@ def shown(value: object, most: int = 60) -> str:
     except ValueError:  # an integer of thousands of digits
         return f"{type(value).__name__} of thousands of digits"
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+
+
+def cut(text: str, most: int = 60) -> str:
+    """Return a text for a message, its end left out where it is long."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def counted(count: int, noun: str, nouns: str | None = None) -> str:
@@ -99,32 +108,72 @@ def _is_editable() -> bool:
 
 
 def no_picture() -> str:
-    """Why there is no picture where Matplotlib is not installed, and what to do."""
+    """Return why there is no picture without Matplotlib, and what to do."""
     return f"it needs matplotlib, {install('plot')}"
 
 
 def unknown(
     argument: str, got: object, valid: Iterable[object], see: str | None = None, meant: str | None = None
 ) -> ValueError:
-    """ValueError for a name that is not one of `valid`, with the nearest valid one if it is alike.
+    """Return a ValueError for a name that is not one of `valid`, with the nearest valid one if it is alike.
 
     `see` says where all of them are listed, where they are too many for a line: then up to three that are alike are
-    named. `meant` is what `got` stands for elsewhere, if that is known.
+    named. `meant` is what `got` stands for elsewhere, if that is known; what other libraries say is in `ELSEWHERE`.
 
     >>> str(unknown("update_rule", "adma", ["sgd", "adam"]))
     "update_rule: expected one of sgd, adam; got 'adma'; did you mean 'adam'?"
+    >>> str(unknown("init", "glorot", ["he", "xavier"]))
+    "init: expected one of he, xavier; got 'glorot'; did you mean 'xavier'?"
     >>> str(unknown("config: a.toml", "epoch", ["lr", "epochs"], see="fcnet train --help"))
     "config: a.toml: expected an option that fcnet train --help lists; got 'epoch'; did you mean 'epochs'?"
     """
     names = [str(name) for name in valid]
-    near = [repr(name) for name in alike(meant or str(got), names, most=1 if see is None else 3)]
+    meant = meant or next((name for name in ELSEWHERE.get("".join(_words(str(got))), ()) if name in names), str(got))
+    near = [repr(name) for name in alike(meant, names, most=1 if see is None else 3)]
     hint = f"; did you mean {either(near)}?" if near else ""
-    expected = f"one of {', '.join(names)}" if see is None else f"an option that {see} lists"
-    return ValueError(f"{argument}: expected {expected}; got {got!r}{hint}")
+    expected = f"one of {', '.join(map(cut, names))}" if see is None else f"an option that {see} lists"
+    return ValueError(f"{argument}: expected {expected}; got {shown(got)}{hint}")
+
+
+#: What other libraries call what fcnet has under these names, of which a message suggests the one that fits.
+ELSEWHERE = {
+    "crossentropy": ("softmax",),
+    "crossentropyloss": ("softmax",),
+    "categoricalcrossentropy": ("softmax",),
+    "sparsecategoricalcrossentropy": ("softmax",),
+    "nll": ("softmax",),
+    "nllloss": ("softmax",),
+    "hinge": ("svm",),
+    "categoricalhinge": ("svm",),
+    "multimarginloss": ("svm",),
+    "binarycrossentropy": ("bce",),
+    "bcewithlogitsloss": ("bce",),
+    "meansquarederror": ("mse", "rmse"),
+    "squarederror": ("mse",),
+    "mse": ("rmse",),
+    "meanabsoluteerror": ("mae",),
+    "auroc": ("roc_auc",),
+    "acc": ("accuracy",),
+    "glorot": ("xavier",),
+    "glorotnormal": ("xavier",),
+    "glorotuniform": ("xavier",),
+    "kaiming": ("he",),
+    "kaimingnormal": ("he",),
+    "kaiminguniform": ("he",),
+    "henormal": ("he",),
+    "swish": ("silu",),
+    "logistic": ("sigmoid",),
+    "linear": ("identity",),
+    "bn": ("batchnorm",),
+    "ln": ("layernorm",),
+    "lr": ("learning_rate", "lr"),
+    "eps": ("epsilon",),
+    "dataset": ("data",),
+}
 
 
 def alike(got: str, names: Iterable[str], most: int = 3) -> list[str]:
-    """Those of `names` that `got` looks like, the nearest first: names nobody would take it for are left out.
+    """Return those of `names` that `got` resembles, the nearest first; those that resemble it little are left out.
 
     >>> alike("--batchsize", ["--data", "--batch-size"])
     ['--batch-size']
@@ -148,7 +197,7 @@ def _words(name: str) -> list[str]:
 
 
 def _is_alike(one: list[str], other: list[str]) -> bool:
-    """Whether one name may be meant by the other: mistyped, cut short or made longer, or with words beside its own."""
+    """Return whether one name may be meant by the other: mistyped, cut short or extended, or with other words."""
     a, b = "".join(one), "".join(other)
     shorter, longer = sorted((a, b), key=len)
     return bool(shorter) and (

@@ -33,7 +33,7 @@ def write_atomically(path: str | Path, data: bytes | str) -> None:
 
 
 def check_parent(path: Path) -> None:
-    """There is a folder for the file `path`. Raises FileNotFoundError, which says how to make it."""
+    """Check that the folder of the file `path` exists. Raises FileNotFoundError, which says how to make it."""
     if not path.parent.exists():
         raise FileNotFoundError(
             f"{path}: expected a folder that is there, got {path.parent}, which is not; make it first "
@@ -45,7 +45,7 @@ class Staged:
     """A file that is whole on the disk under a temporary name, locked while its writer lives."""
 
     def __init__(self, path: Path, temporary: Path, descriptor: int) -> None:
-        """`temporary`, open as `descriptor`, is to become `path`."""
+        """Begin a file: `temporary`, open as `descriptor`, is to become `path`."""
         self.path, self.temporary, self._descriptor = path, temporary, descriptor
 
     def put(self) -> None:

@@ -11,7 +11,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def is_program() -> bool:
-    """Whether this process is the command `fcnet` or `python -m fcnet`, not a program that imports fcnet."""
+    """Return whether this process is the command `fcnet` or `python -m fcnet`, not a program that imports fcnet."""
     command = sys.orig_argv[1:]
     while len(command) > 2 and command[0].startswith("-") and command[0] != "-m":  # -X dev, -W error, -u ...
         command = command[2 if command[0] in ("-X", "-W") else 1 :]

@@ -15,7 +15,7 @@ _importing = threading.RLock()
 
 
 def attach(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package whose public names its stub, `__init__.pyi`, imports.
+    """Return `__getattr__`, `__dir__` and `__all__` of a package whose public names its stub, `__init__.pyi`, imports.
 
     The stub is what type checkers and editors read, so there is one list for them and for Python. A name that it
     imports from the package itself is a module in it. What was asked for once is an attribute afterwards.

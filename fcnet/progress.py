@@ -25,7 +25,7 @@ class Bar:
     """
 
     def __init__(self, title: str, total: int, done: int, *, shown: bool) -> None:
-        """`shown` asks for a bar; it appears only if standard error is a terminal."""
+        """Begin a bar; `shown` asks for it, and it appears only if standard error is a terminal."""
         self.figures: dict[str, str] = {}
         self._bar: Any = None
         if not shown:
@@ -52,11 +52,11 @@ class Bar:
         return self._bar is not None
 
     def advance(self, count: int) -> None:
-        """So many more are done."""
+        """Count `count` more as done."""
         self._draw(lambda bar: bar.update(count))
 
     def show(self, done: int) -> None:
-        """So many are done."""
+        """Show that `done` are done."""
 
         def draw(bar: Any) -> None:
             bar.n = done
@@ -96,14 +96,14 @@ class EpochLines:
     """
 
     def __init__(self, epochs: int) -> None:
-        """`epochs` of the training."""
+        """Begin the lines of a training of `epochs` epochs."""
         self._epochs = epochs
         self._every = max(1, math.ceil(epochs / LINES))
         self._skipped: str | None = None  # the latest epoch's line, if it was left out
         self._printed: float | None = None  # when
 
     def add(self, number: int, row: Mapping[str, float], rate: float | None) -> None:
-        """Epoch `number` has this row of the history; so many samples a second, if that is known."""
+        """Add epoch `number` with its row of the history, and its samples a second, if known."""
         text = epoch_line(number, self._epochs, row, rate)
         first = self._printed is None or time.perf_counter() - self._printed >= SILENCE
         if first or number % self._every == 0:
@@ -125,7 +125,7 @@ class Progress:
     """What is shown of all the steps of a training: a bar on a terminal, elsewhere `EpochLines`. A context manager."""
 
     def __init__(self, title: str, total: int, done: int, *, shown: bool, epochs: int = 0) -> None:
-        """`total` steps, so many of them `done`, in so many `epochs`; with `shown` False nothing appears."""
+        """Begin with `done` of `total` steps done, in `epochs` epochs; with `shown` False nothing appears."""
         self._bar = Bar(title, total, done, shown=shown)
         self._lines = EpochLines(epochs) if shown and not self._bar else None
         self._shown = shown

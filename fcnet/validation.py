@@ -15,6 +15,8 @@ import numpy as np
 from fcnet.errors import counted, unknown
 
 Array = Any
+SMALL = 1000  # elements of which an array of truths costs less than asking NumPy not to warn
+FEW = 50  # labels that Python compares faster than NumPy
 
 # Each part by itself would give a class another number in each.
 RENUMBER = (
@@ -24,7 +26,7 @@ RENUMBER = (
 
 
 def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
-    """X is a real array (N, d1, ..., dk) with N >= 1 and d1 * ... * dk = input_dim, finite also in `dtype`.
+    """Check that X is a real array (N, d1, ..., dk), N >= 1, d1 * ... * dk = input_dim, finite also in `dtype`.
 
     Raises:
         TypeError, ValueError: as the message says.
@@ -44,11 +46,11 @@ def check_input(name: str, X: Array, input_dim: int, dtype: Any) -> None:
             f"{name}: expected {counted(input_dim, 'feature')} per sample, got {prod(X.shape[1:])} (shape {X.shape}); "
             "give the features that the network was made for"
         )
-    _check_fits(name, X, dtype)
+    check_fits(name, X, dtype)
 
 
-def _check_fits(name: str, X: Array, dtype: Any) -> None:
-    """Finite, in `dtype` too. Raises ValueError."""
+def check_fits(name: str, X: Array, dtype: Any) -> None:
+    """Check that an array is finite, in `dtype` too. Raises ValueError."""
     check_finite(name, X)
     if isinstance(X, np.ndarray) and X.dtype.kind == "f" and X.dtype.itemsize > np.dtype(dtype).itemsize:
         largest = max(-float(X.min()), float(X.max()))
@@ -80,8 +82,10 @@ def to_labels(name: str, y: Array) -> str:
 
 
 def check_finite(name: str, X: Array) -> None:
-    """No NaN or infinity in a host array. Raises ValueError with their number and the first place."""
+    """Check that a host array has no NaN or infinity. Raises ValueError with their number and the first place."""
     if not isinstance(X, np.ndarray) or X.dtype.kind != "f":
+        return
+    if X.size <= SMALL and np.isfinite(X).all():
         return
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(X.sum()):  # one pass, nothing allocated; a sum can overflow without any bad value
@@ -97,7 +101,7 @@ def check_finite(name: str, X: Array) -> None:
 
 
 def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
-    """y is `count` integer labels in 0..num_classes-1, or one-hot rows (count, num_classes).
+    """Check that y is `count` integer labels in 0..num_classes-1, or one-hot rows (count, num_classes).
 
     Raises:
         TypeError, ValueError: as the message says.
@@ -118,7 +122,7 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
         return
     if y.dtype.kind not in "iub":
         raise TypeError(f"{name}: expected integer labels, got dtype {y.dtype}; {to_labels(name, y)}")
-    if isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() < num_classes):
+    if isinstance(y, np.ndarray) and not labels_within(y, num_classes):
         bad = int(np.argmax((y < 0) | (y >= num_classes)))
         raise ValueError(
             f"{name}: expected labels 0 to {num_classes - 1}, got {y[bad]} at {bad}; "
@@ -126,8 +130,16 @@ def check_labels(name: str, y: Array, num_classes: int, count: int) -> None:
         )
 
 
+def labels_within(y: np.ndarray, num_classes: int) -> bool:
+    """Return whether integer labels on the host are 0 to num_classes - 1."""
+    if y.size > FEW:
+        return bool(y.min() >= 0 and y.max() < num_classes)
+    labels = y.tolist()
+    return min(labels) >= 0 and max(labels) < num_classes
+
+
 def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, probabilities: bool) -> None:
-    """y is `count` rows of numbers, (count, outputs), or (count,) for one output; finite also in `dtype`.
+    """Check that y is `count` rows of numbers, (count, outputs), or (count,) for one output; finite also in `dtype`.
 
     `probabilities` says that they must lie in 0..1.
 
@@ -141,20 +153,31 @@ def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, 
         raise ValueError(f"{name}: expected numbers of shape ({count}, {outputs}){also}, got shape {y.shape}")
     if y.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected numbers, got dtype {y.dtype}; {to_numbers(name, y)}")
-    _check_fits(name, y, dtype)
+    check_fits(name, y, dtype)
     if probabilities and isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() <= 1):
         bad = int(np.argmax(((y < 0) | (y > 1)).ravel()))
         raise ValueError(f"{name}: expected labels of 0 and 1, or probabilities between, got {y.ravel()[bad]}")
 
 
-def check_weights(name: str, weights: Array, count: int) -> None:
-    """`count` weights of samples, (count,), finite and not negative. Raises TypeError or ValueError."""
+def check_weights(name: str, weights: Array, count: int, dtype: Any) -> None:
+    """Check `count` weights of samples, (count,): finite, not negative, not lost in `dtype` unless all are 0.
+
+    Raises:
+        TypeError, ValueError: as the message says.
+    """
     if not hasattr(weights, "dtype") or getattr(weights, "shape", None) != (count,) or weights.dtype.kind not in "fiub":
         got = f"{weights.dtype} {weights.shape}" if hasattr(weights, "dtype") else type(weights).__name__
         raise ValueError(f"{name}: expected an array of {counted(count, 'number')}, one for each sample, got {got}")
     check_finite(name, weights)
     if isinstance(weights, np.ndarray) and weights.min() < 0:
         raise ValueError(f"{name}: expected weights of 0 or more, got {weights.min()}")
+    if isinstance(weights, np.ndarray):
+        largest, low, high = float(weights.max()), float(np.finfo(dtype).tiny), float(np.finfo(dtype).max)
+        if largest and not low <= largest <= high:
+            raise ValueError(
+                f"{name}: expected weights that {dtype} can hold, {low:.2g} to {high:.2g}, got {largest:g} "
+                "as the largest; divide them by their mean"
+            )
 
 
 def positive_int(name: str, value: object) -> int:

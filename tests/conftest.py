@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from fcnet.backends import Status, get_backend, probe, select
 from fcnet.backends.cpu import loader
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.numpy_backend import NumpyBackend
-from fcnet.cli import train
+from fcnet.cli import resume, train
 from fcnet.runs import rundir
 from tests import combinations
 from tests.guard import GuardBackend
@@ -64,6 +65,12 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"{count} gpu tests left out, no usable GPU: {probe().reason}")
 
 
+def pytest_collection_finish():
+    """The thousands of tests stay: no collection of garbage, of which some tests ask for many, looks at them again."""
+    gc.collect()
+    gc.freeze()
+
+
 NAMES = {"cpu": "cpu", "guard": "guard", "cupy": "cuda:0", "cuda": "cuda:0"}
 
 
@@ -98,7 +105,8 @@ def no_curves(monkeypatch):
         return b"\x89PNG\r\n\x1a\n"
 
     monkeypatch.setattr(rundir, "curves_png", blank)
-    monkeypatch.setattr(train, "write_report", lambda *_, **__: None)
+    for command in (train, resume):
+        monkeypatch.setattr(command, "write_report", lambda *_, **__: None)
 
 
 @pytest.fixture
@@ -110,7 +118,8 @@ def curves(no_curves, monkeypatch):
 @pytest.fixture
 def report(no_curves, monkeypatch):
     """Runs with their reports."""
-    monkeypatch.setattr(train, "write_report", WRITE_REPORT)
+    for command in (train, resume):
+        monkeypatch.setattr(command, "write_report", WRITE_REPORT)
 
 
 @pytest.fixture

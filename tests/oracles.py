@@ -172,6 +172,16 @@ def bce_loss(scores, targets):
     return statistics.fmean(losses), np.array(gradient).reshape(scores.shape)
 
 
+def poisson_loss(scores, targets):
+    """Mean over all outputs of m - t + t log(t / m), m = exp(s), and its gradient; targets (N, C), 0 or more."""
+    scores, targets = _floats(scores), _floats(targets)
+    losses, gradient = [], []
+    for s, t in zip(scores.ravel().tolist(), targets.ravel().tolist(), strict=True):
+        losses.append(math.exp(s) - t + (t * (math.log(t) - s) if t else 0.0))
+        gradient.append((math.exp(s) - t) / scores.size)
+    return statistics.fmean(losses), np.array(gradient).reshape(scores.shape)
+
+
 def smooth(y, classes, share):
     """Rows with 1 - share at the label, and share spread evenly over all classes."""
     return np.array([[share / classes + (1 - share if c == label else 0.0) for c in range(classes)] for label in y])

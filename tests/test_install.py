@@ -46,7 +46,8 @@ def test_the_wheel_holds_the_packages_and_their_data_and_nothing_else(wheel):
     assert sources <= set(names), sources - set(names)
 
 
-def test_a_run_from_the_wheel_in_another_directory(wheel, tmp_path):
+def test_a_run_from_the_wheel_in_another_directory(wheel, tmp_path, monkeypatch):
+    monkeypatch.setenv("FCNET_NUMBA", "0")  # a new place, where all kernels would be compiled
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     work = tmp_path / "work"

@@ -27,6 +27,10 @@ TOLERANCES = {
     ("float64", "gradient"): (1e-6, 1e-8),
 }
 
+# exp, expm1, log1p and tanh of the CPU's kernels, in units of the last place of a float32: a polynomial rounds its last
+# two operations, a reduced argument once, a quotient once more. Seen: 2.4 of tanh, 1.9 of log1p, 1.0 of exp.
+ULPS = 3
+
 
 def assert_close(actual, expected, dtype, kind):
     """`actual` (a host array of `dtype`) agrees with the float64 oracle to the tolerance of `kind`."""

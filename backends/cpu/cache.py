@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: never those of other source files, and never in the way when the files are no good."""
+"""The disk cache of compiled kernels: it ignores those of other versions of the source, and replaces damaged files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 
 from fcnet.backends.notices import notice
 
-LEFT_BEHIND = 3600.0  # seconds: nobody writes a kernel for so long
+LEFT_BEHIND = 3600.0  # seconds after which a temporary file is no longer being written
 COMPILING = "compiling CPU kernels, once for this machine ..."
 
 _said: set[str] = set()
@@ -30,9 +30,9 @@ def _sources() -> list[Path]:
 
 @lru_cache
 def digest() -> str:
-    """Of all these files' contents: their functions are compiled into each other.
+    """Return a digest of the contents of all files in this folder, whose functions are compiled into each other.
 
-    Numba looks at the time stamp of a function's own file only, and copies may keep the stamps of what they replace.
+    Numba compares the time stamp of a function's own file only, and copied files may have that of another version.
     """
     total = hashlib.sha256()
     for file in _sources():
@@ -42,15 +42,15 @@ def digest() -> str:
 
 
 class _Named(CompileResultCacheImpl):
-    """With the digest in the name: processes with older and newer files do not see each other's."""
+    """Numba's cache with the digest in the file names: versions of the source do not share files."""
 
     def get_filename_base(self, fullname: str, abiflags: str) -> str:
         return f"{super().get_filename_base(fullname, abiflags)}.{digest()}"
 
 
 class _Summed(IndexDataCacheFile):
-    """Numba's files, each with its SHA-256 before its content: what is in them is executed, so a flipped bit that
-    nobody notices is a crash at every start.
+    """Numba's cache files with a SHA-256 before the content: it is executed, so an undetected flipped bit would crash
+    every start.
     """
 
     def _load_index(self) -> dict[Any, str]:
@@ -84,9 +84,9 @@ def _whole(path: Path) -> bytes:
 
 
 class Cache(FunctionCache):
-    """Numba's cache of one function; a file that cannot be read or written costs a compilation, no more.
+    """Numba's cache of one function; a file that cannot be read or written costs a compilation, and nothing else.
 
-    Raises RuntimeError when made if Numba finds no place for it.
+    Making it raises RuntimeError if Numba finds no folder for it.
     """
 
     _impl_class = _Named
@@ -94,7 +94,7 @@ class Cache(FunctionCache):
     def __init__(self, function: Any) -> None:
         try:
             super().__init__(function)
-        except RuntimeError as error:  # Numba's: no place can be written to
+        except RuntimeError as error:  # Numba found no folder that it may write to
             raise RuntimeError(f"{error}; set NUMBA_CACHE_DIR to a folder that can be written to") from error
         self._cache_file = _Summed(self.cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
         drop_outdated(Path(self.cache_path))
@@ -103,10 +103,10 @@ class Cache(FunctionCache):
         """Return what was compiled for this signature, or None."""
         try:
             found = super().load_overload(sig, target_context)
-            # Two processes that save two signatures at once can give both files the same number.
+            # Two processes that save two signatures at once may give both files the same number.
             if found is not None and tuple(found.signature.args) != tuple(sigutils.normalize_signature(sig)[0]):
                 raise ValueError("another signature's file")
-        except Exception:  # a file cut off or overwritten can fail in any way
+        except Exception:  # a damaged file can fail in any way
             self._remove()
             found = None
         if found is None:  # Numba compiles it now
@@ -114,7 +114,7 @@ class Cache(FunctionCache):
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep what was compiled for this signature, if that is possible."""
+        """Save what was compiled for this signature, if that is possible."""
         try:
             super().save_overload(sig, data)
         except Exception as error:
@@ -126,7 +126,7 @@ class Cache(FunctionCache):
 
 
 def drop_outdated(folder: Path) -> None:
-    """Remove what was compiled from other contents of these files, once in a process."""
+    """Remove what was compiled from other versions of these files, once per process."""
     if folder in _clean:
         return
     _clean.add(folder)
@@ -134,14 +134,14 @@ def drop_outdated(folder: Path) -> None:
     for file in folder.glob("*.nb[ic]*"):
         if file.name.split(".")[0] in ours and f".{digest()}." not in file.name:
             _unlink(file)
-    for file in folder.glob("*.nb[ic].tmp.*"):  # of a process that was killed while it wrote
+    for file in folder.glob("*.nb[ic].tmp.*"):  # of a process that was killed while writing
         with suppress(OSError):
             if time.time() - file.stat().st_mtime > LEFT_BEHIND:
                 _unlink(file)
 
 
 def _unlink(file: Path) -> None:
-    with suppress(OSError):  # another process was quicker, or the place is not ours to write to
+    with suppress(OSError):  # another process was quicker, or the folder is read-only
         file.unlink()
 
 

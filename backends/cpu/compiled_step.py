@@ -1,10 +1,11 @@
-"""A recorded step's small kernels, made by one call into compiled code.
+"""Run the small kernels of a recorded step by one call into compiled code.
 
-From Python a kernel costs a microsecond before it begins, which is most of a small network's step. So while a step is
-recorded, the loops that a kernel's call runs over small arrays are written down (`first_call`): of each, the address
-of its thunk, compiled code without arguments of its own, and the record that the thunk reads them from, addresses and
-numbers. `compile` joins the thunks of neighbouring calls. Calls without thunks (large arrays, where the microsecond is
-nothing and a sleeping worker should be woken first; random bits; references) stay calls, in turn.
+A kernel call from Python costs a microsecond before it does anything, which is most of the time of a small network's
+step. So while a step is recorded, `first_call` notes the loops that each kernel call runs over small arrays. For every
+loop it keeps the address of a thunk, which is compiled code that runs the loop, and a record: the loop's arguments,
+addresses and numbers, which the thunk reads. `compile` joins the thunks of neighbouring calls. Calls without thunks
+stay Python calls: those over large arrays, where a microsecond does not matter and sleeping workers should be woken
+first, those that draw random bits, and those of references.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from fcnet.backends.cpu import pool
 from fcnet.backends.cpu.jit import Jit, tracing
 from fcnet.backends.device import Call, CallSequence
 
-LARGE = 100_000  # elements of a float array: from here on a microsecond is nothing
+LARGE = 100_000  # elements of a float array from which on a microsecond does not matter
 
 
 class NoThunk(Exception):
-    """There is no thunk for a loop with these arguments."""
+    """A loop with these arguments has no thunk."""
 
 
 class Thunk(pool.Task):
@@ -40,7 +41,7 @@ class Thunk(pool.Task):
 
 
 class ThunkForm(NamedTuple):
-    """How a loop is run from a record.
+    """The thunk of a loop, and how its record is laid out.
 
     Attributes:
         kinds: of each argument: a number of axes for a float32 array, "i" for an int64 vector, "*" for an array of any
@@ -52,7 +53,7 @@ class ThunkForm(NamedTuple):
 
 
 def thunk_of(loop: Jit, kinds: str) -> Callable[[Callable[..., None]], Thunk]:
-    """Decorate the thunk of a loop; `kinds` as in `ThunkForm`."""
+    """Return a decorator for the thunk of a loop; `kinds` as in `ThunkForm`."""
 
     def decorate(function: Callable[..., None]) -> Thunk:
         thunk = Thunk(function)
@@ -62,7 +63,7 @@ def thunk_of(loop: Jit, kinds: str) -> Callable[[Callable[..., None]], Thunk]:
     return decorate
 
 
-# What a thunk reads from its record; each argument begins where the one before it ends.
+# Functions by which a thunk reads its record; each argument begins where the one before it ends.
 
 
 @numba.njit
@@ -117,7 +118,7 @@ def _record(kinds: str, arguments: Sequence[Any]) -> list[int]:
 
 
 class BoundThunk(NamedTuple):
-    """A thunk with its record; the arguments are kept so that their memory is."""
+    """A thunk with its record; it keeps the arguments, so that their memory is not freed."""
 
     thunk: Thunk
     record: np.ndarray
@@ -126,10 +127,10 @@ class BoundThunk(NamedTuple):
 
 
 def first_call(kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, list[BoundThunk] | None]:
-    """Make a kernel's call; return its result, and the thunks that do the same, or None where Python must."""
+    """Make a kernel's call; return its result and the thunks that repeat it, or None if only Python can."""
     with tracing() as trace:
         result = kernel(*args, **kwargs)
-    if not trace.whole:
+    if not trace.complete:
         return result, None
     try:
         return result, [_bind(loop, arguments, work) for loop, arguments, work in trace.loops]
@@ -162,7 +163,7 @@ def _run_thunks(addresses, shared, scratch, num_threads):
 
 
 class CompiledStep:
-    """Thunks, run one after the other by one call."""
+    """Thunks that one call runs one after the other."""
 
     def __init__(self, thunks: Sequence[BoundThunk]) -> None:
         self.thunks = tuple(thunks)
@@ -174,7 +175,7 @@ class CompiledStep:
 
 
 def compile(calls: Sequence[Call]) -> CallSequence:
-    """Return what makes these calls in turn: those that have thunks in compiled code, the others from Python."""
+    """Return a function that makes these calls in turn: by thunks where there are some, else from Python."""
     parts: list[Callable[[], Any]] = []
     for in_compiled_code, neighbours in groupby(calls, key=lambda call: call.notes is not None):
         group = list(neighbours)

@@ -1,4 +1,4 @@
-"""`fcnet.backends.flush` for kernels, one number at a time."""
+"""`fcnet.backends.flush` for CPU kernels, one number at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SINGLE, DOUBLE = float(np.finfo(np.float32).smallest_normal), float(np.finfo(np.
 
 @compiled
 def smallest_normal(array):
-    """Of the array's dtype, in it."""
+    """Return the smallest normal number of the array's dtype, in that dtype."""
     return array.dtype.type(SINGLE if array.itemsize == 4 else DOUBLE)
 
 

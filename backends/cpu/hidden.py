@@ -2,6 +2,7 @@
 
 Names, signatures and formulas are those of `fcnet.functional.hidden`, the references; `fcnet.backends.caches` has the
 cache types. Above each loop stands the mathematics it computes: N rows, M columns, sums and means over the N rows.
+Without normalization, and in float32, there are kernels for the other element-wise activations too (`activation.py`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends import fits
-from fcnet.backends.caches import EPS, MOMENTUM, NormCache, keep_threshold, relu_cache
+from fcnet.backends.caches import EPS, MOMENTUM, GatedCache, HiddenCache, NormCache, keep_threshold, relu_cache
+from fcnet.backends.cpu import activation as kinds
 from fcnet.backends.cpu import pool
-from fcnet.backends.cpu.compiled_step import matrix, real, thunk_of, vector
+from fcnet.backends.cpu.compiled_step import integer, matrix, real, thunk_of, vector
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
 from fcnet.backends.cpu.jit import Jit, Layout, only_in_python
 from fcnet.backends.device import Kernel
+
+CHUNK = 4096  # elements that an activation's loops take at a time
 
 
 @Jit
@@ -72,6 +76,63 @@ _relu_backward_inner = _relu_backward.compiled
 def _thunk_relu_backward(record, shared, scratch, num_threads):
     dz, out, db = matrix(record, 0), matrix(record, 3), vector(record, 7)
     _relu_backward_inner(dz, out, np.float32(real(record, 6)), db)
+
+
+@Jit
+def _bias_activation(z, b, first, second, kind):
+    # z = a(z + b), a the activation of this kind; first and second are what its backward pass reads. Some rows at a
+    # time: they are still in the first-level cache when the activation reads them again.
+    rows, width = z.shape
+    some = max(1, CHUNK // max(1, width))
+    for top in range(0, rows, some):
+        end = min(rows, top + some)
+        for n in range(top, end):
+            for m in range(width):
+                z[n, m] += b[m]
+        kinds.activate(kind, z[top:end].reshape(-1), first[top:end].reshape(-1), second[top:end].reshape(-1))
+
+
+@Jit
+def _drop(hidden, bits, last, scale, mask, out):
+    # out = hidden mask; mask = scale = 1 / keep_ratio where bits <= last, else 0
+    zero = hidden.dtype.type(0)
+    for n in range(hidden.shape[0]):
+        for m in range(hidden.shape[1]):
+            mask[n, m] = zero if bits[n, m] > last else scale
+            out[n, m] = hidden[n, m] * mask[n, m]
+
+
+@Jit
+def _activation_backward(dz, first, second, mask, db, kind):
+    # dz = dz a'(z + b) mask, in place; db = Σ_n dz
+    rows, width = dz.shape
+    some = max(1, CHUNK // max(1, width))
+    db[:] = 0
+    for top in range(0, rows, some):
+        end = min(rows, top + some)
+        kinds.descend(kind, dz[top:end].reshape(-1), first[top:end].reshape(-1), second[top:end].reshape(-1))
+        if mask.size:
+            for n in range(top, end):
+                for m in range(width):
+                    dz[n, m] *= mask[n, m]
+        for n in range(top, end):
+            for m in range(width):
+                db[m] += dz[n, m]
+
+
+_bias_activation_inner, _activation_backward_inner = _bias_activation.compiled, _activation_backward.compiled
+
+
+@thunk_of(_bias_activation, "2122n")
+def _thunk_bias_activation(record, shared, scratch, num_threads):
+    z, b, first, second = matrix(record, 0), vector(record, 3), matrix(record, 5), matrix(record, 8)
+    _bias_activation_inner(z, b, first, second, integer(record, 11))
+
+
+@thunk_of(_activation_backward, "22221n")
+def _thunk_activation_backward(record, shared, scratch, num_threads):
+    dz, first, second, mask = matrix(record, 0), matrix(record, 3), matrix(record, 6), matrix(record, 9)
+    _activation_backward_inner(dz, first, second, mask, vector(record, 12), integer(record, 14))
 
 
 @Jit
@@ -231,7 +292,7 @@ def _writable(z: Any, target: Any) -> Any:
     """
     if target is z:
         return z
-    target = np.empty_like(z) if target is None else target
+    target = np.empty_like(z, order="C") if target is None else target
     if z.flags.c_contiguous:
         _copy(z, target)
     else:
@@ -243,6 +304,8 @@ def _writable(z: Any, target: Any) -> Any:
 def bias_activation_dropout_forward(
     z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
 ):
+    if activation != "relu":
+        return _other_forward(z, b, activation, keep_ratio, rng, hidden, out, cache)
     x = _writable(z, z if hidden is z else _first_of(out, hidden, None if cache is None else cache.hidden))
     if rng is not None and keep_ratio < 1:
         scale = x.dtype.type(1 / keep_ratio)
@@ -259,8 +322,44 @@ def bias_activation_dropout_forward(
 def bias_activation_dropout_backward(dout, cache, *, dz=None, db=None):
     dz = _writable(dout, dz)
     db = np.empty(dz.shape[1:], dtype=dz.dtype) if db is None else db
-    _relu_backward(dz, cache.hidden, cache.scale, db)
+    if cache.activation == "relu":
+        _relu_backward(dz, cache.hidden, cache.scale, db)
+    else:
+        mask = cache.mask if cache.needs_mask else _NO_MASK
+        _activation_backward(dz, *_kept(cache.activation_cache), mask, db, kinds.NAMES.index(cache.activation))
     return dz, db
+
+
+def _other_forward(
+    z: Any, b: Any, activation: str, keep_ratio: float, rng: Any, hidden: Any, out: Any, cache: HiddenCache | None
+) -> tuple[Any, HiddenCache]:
+    """As the reference does it: dropout's mask is kept, and the activation as it was before."""
+    dropped = rng is not None and keep_ratio < 1
+    earlier = None if cache is None or cache.needs_mask is not dropped else cache.hidden
+    x = _writable(z, z if hidden is z else _first_of(hidden, earlier if dropped else _first_of(out, earlier)))
+    if activation in kinds.OF_OUTPUT:
+        kept: Any = x
+    elif cache is not None:
+        kept = cache.activation_cache
+    else:
+        kept = GatedCache(np.empty_like(x), np.empty_like(x)) if activation in kinds.GATED else np.empty_like(x)
+    _bias_activation(x, b, *_kept(kept), kinds.NAMES.index(activation))
+    mask = None
+    result = x
+    if dropped:
+        mask = cache.mask if cache is not None and cache.needs_mask else np.empty_like(x)
+        result = np.empty_like(x) if out is None else out
+        _drop(x, rng.bits(x.shape), _last(keep_ratio), x.dtype.type(1 / keep_ratio), mask, result)
+    elif out is not None and out is not x:
+        _copy(x, out)
+        result = x = out
+        kept = x if activation in kinds.OF_OUTPUT else kept
+    return result, HiddenCache(activation, kept, x, mask, None, b)
+
+
+def _kept(cache: Any) -> tuple[Any, Any]:
+    """Return what an activation keeps as two arrays: the second is the first where there is one."""
+    return tuple(cache) if isinstance(cache, GatedCache) else (cache, cache)
 
 
 def batchnorm_activation_dropout_forward(
@@ -337,7 +436,17 @@ _NOTHING = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}
 _NO_BITS, _NO_LAST = np.empty((0, 0), np.uint16), np.uint16(0)
 
 
-_ON = Layout()
+_NO_MASK = np.empty((0, 0), np.float32)
+
+
+class _Layout(Layout):
+    """Layers without normalisation have kernels for more activations than ReLU."""
+
+    def activates(self, activation: str, z: Any) -> bool:
+        return activation in kinds.NAMES and z.dtype == np.float32
+
+
+_ON = _Layout()
 BIAS, NORM = "bias_activation_dropout", "batchnorm_activation_dropout"
 _FITS_BACKWARD = partial(fits.activation_dropout_backward, _ON)
 KERNELS = {

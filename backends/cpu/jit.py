@@ -1,4 +1,4 @@
-"""How kernels are compiled: strict arithmetic, cached on disk."""
+"""Compile CPU kernels with Numba: strict arithmetic, cached on disk."""
 
 from __future__ import annotations
 
@@ -18,61 +18,62 @@ from fcnet.errors import KernelError
 
 
 class Trace:
-    """The loops that a kernel's call runs.
+    """The compiled loops that a traced kernel call has run.
 
     Attributes:
         loops: each with its arguments and its number of operations, in order.
-        whole: whether they are all that the call does.
+        complete: whether the call did nothing else.
     """
 
     def __init__(self) -> None:
         self.loops: list[tuple[Jit, tuple[Any, ...], int]] = []
-        self.whole = True
+        self.complete = True
 
 
-traces: dict[int, Trace] = {}  # by the number of the thread whose call is traced
+traces: dict[int, Trace] = {}  # by the identifier of the thread whose call is traced
 
 
 @contextmanager
 def tracing() -> Iterator[Trace]:
-    """Trace the loops that this thread runs within."""
+    """Trace the compiled loops that this thread runs within the context."""
     thread, trace = threading.get_ident(), Trace()
     traces[thread] = trace
     try:
         yield trace
     finally:
-        traces.pop(thread, None)  # gone already in a child that was forked meanwhile
+        traces.pop(thread, None)  # already gone in a child process that was forked meanwhile
 
 
 def trace_loop(loop: Jit, arguments: tuple[Any, ...], work: int = 0) -> None:
-    """Write a loop down that is about to run, if this thread's call is traced."""
+    """Add a loop that is about to run to this thread's trace, if there is one."""
     trace = traces.get(threading.get_ident())
     if trace is not None:
         trace.loops.append((loop, arguments, work))
 
 
 def only_in_python() -> None:
-    """Say, in a kernel, that this call does what no loop does: it will be made from Python each time."""
+    """Mark the traced call as incomplete: it does what no compiled loop does, so it is repeated from Python."""
     trace = traces.get(threading.get_ident())
     if trace is not None:
-        trace.whole = False
+        trace.complete = False
 
 
 def compiled(function: Callable) -> Any:
-    """Return a compiled function: no reordering of float sums, no Python lock while it runs; for other kernels to call.
+    """Return a compiled function, for other kernels to call: it keeps the order of float sums and releases the GIL.
 
-    Divisions are NumPy's: one that may raise is not vectorised.
+    A division by 0 gives inf or NaN, as in NumPy; one that may raise an exception would not be vectorised.
 
-    Raises RuntimeError if Numba finds no place for its cache: compiling anew in each process would cost more than the
-    kernels gain, so the caller lets NumPy serve.
+    Raises:
+        RuntimeError: Numba finds no folder for its cache. Compiling in every process would cost more than the kernels
+            gain, so the caller uses NumPy instead.
     """
     dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
-    dispatcher._cache = Cache(function)  # what cache=True does, with a cache of our own
+    dispatcher._cache = Cache(function)  # as cache=True does, but with our own cache
     return dispatcher
 
 
 def callback(function: Callable, signature: str) -> Any:
-    """Return a compiled function with an address; errors as of `compiled`."""
+    """Return a compiled function that has an address; errors as in `compiled`."""
     made: Any = CFunc(function, sigutils.normalize_signature(signature), {}, {})  # as numba.cfunc
     made._cache = Cache(function)
     made.compile()
@@ -80,12 +81,12 @@ def callback(function: Callable, signature: str) -> Any:
 
 
 class Jit:
-    """A compiled loop over arrays, for Python to call; errors as of `compiled`."""
+    """A compiled loop over arrays, for Python to call; errors as in `compiled`."""
 
     def __init__(self, function: Callable) -> None:
         self.compiled = compiled(function)
-        self.thunk_form: Any = None  # how a tape plays it (`fcnet.backends.cpu.compiled_step`); None: not at all
-        self._ready: set[str] = set()  # dtypes (of the first argument) that it has been compiled for
+        self.thunk_form: Any = None  # the `ThunkForm` by which a compiled step runs it; None: no compiled step does
+        self._ready: set[str] = set()  # dtypes of the first argument for which it has been compiled
 
     def __call__(self, *args: Any) -> None:
         if traces:
@@ -96,7 +97,7 @@ class Jit:
             self._compile(*args)
 
     def untraced(self, *args: Any) -> None:
-        """Run the loop; whoever asks for it has traced it, or does not want it traced."""
+        """Run the loop without tracing it; the caller has traced it if necessary."""
         if args[0].dtype.char in self._ready:
             self.compiled(*args)
         else:
@@ -110,10 +111,10 @@ class Jit:
 
 @contextmanager
 def compiling(name: str) -> Iterator[None]:
-    """Compile a kernel of this name within this: without interruption, and if it fails, in words.
+    """Return a context in which to compile a kernel of this name: no signal interrupts it, and it fails with a message.
 
     Raises:
-        KernelError: Numba cannot, for whatever reason: it is not always one of its own errors.
+        KernelError: Numba cannot compile it; the error may be of any type.
     """
     try:
         with Deferred():
@@ -149,7 +150,11 @@ def is_contiguous_integer(*arrays: Any) -> bool:
 
 
 class Layout:
-    """What loops over arrays take (`fcnet.backends.fits.Layout`)."""
+    """The memory layouts that compiled loops take, see `fcnet.backends.fits.Layout`."""
 
     floats = staticmethod(is_contiguous_float)
     integers = staticmethod(is_contiguous_integer)
+
+    def activates(self, activation: str, z: Any) -> bool:
+        """Return False: only fused hidden layers have activations."""
+        return False

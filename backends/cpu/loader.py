@@ -1,7 +1,7 @@
-"""Whether the Numba kernels serve: looked at when the first accelerated function meets a NumPy array.
+"""Load the Numba kernels, when the first accelerated function is called with a NumPy array.
 
-Without Numba, or with FCNET_NUMBA=0, NumPy serves. Where Numba is installed and kernels cannot be loaded all the same,
-NumPy serves in their place, and one warning says which and why: a user who asked for speed shall know.
+Without Numba, or with FCNET_NUMBA=0, NumPy is used. If Numba is installed but kernels cannot be loaded, NumPy is used
+in their place, and one warning says which kernels are missing and why.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from fcnet.backends.device import Call, Kernel
 from fcnet.backends.signals import Deferred
 from fcnet.errors import install
 
-SWITCH = "FCNET_NUMBA"  # in the environment; if it is off, NumPy serves
+SWITCH = "FCNET_NUMBA"  # the environment variable that turns the kernels off
 OFF, ON = ("0", "false", "no", "off"), ("", "1", "true", "yes", "on")
 MODULES = ("affine", "batch", "hidden", "loss", "optim")  # each with its KERNELS
 
 
 class Loaded(NamedTuple):
-    """What was found.
+    """The result of loading.
 
     Attributes:
-        kernels: name of a reference function -> its kernel; empty if NumPy serves.
-        status: one line for people: whether the kernels serve, and if not, why.
-        broken: module -> why its kernels cannot be used although Numba is there.
+        kernels: name of a reference function -> its kernel; empty if NumPy is used.
+        status: one line of text: whether the kernels are used, and if not, why.
+        broken: module -> why its kernels cannot be used although Numba is installed.
     """
 
     kernels: Mapping[str, Kernel]
@@ -40,13 +40,13 @@ _loaded: Loaded | None = None
 
 
 def load() -> Loaded:
-    """Return what there is. The first call imports Numba, and warns of kernels that cannot be loaded."""
+    """Return the kernels. The first call imports Numba, and warns of kernels that cannot be loaded."""
     global _loaded
     if _loaded is None:
         with Deferred():
             try:
                 _loaded = _look()
-            except BaseException as error:  # half of Numba is imported now, and a second import would not mend it
+            except BaseException as error:  # Numba is half imported now, and a second import would not repair it
                 _loaded = Loaded({}, f"not usable: {type(error).__name__} while it was imported; start Python anew")
                 raise
         if _loaded.broken:
@@ -62,14 +62,14 @@ def load() -> Loaded:
 
 
 def first_call(kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """Make a kernel's call, see `Backend.first_call`; the notes are the loops that it ran, if they say all of it."""
+    """Make a kernel's call, see `Backend.first_call`; the notes are the thunks that repeat it, or None."""
     from fcnet.backends.cpu import compiled_step
 
     return compiled_step.first_call(kernel, *args, **kwargs)
 
 
 def compile(calls: Sequence[Call]) -> Callable[[], Any]:
-    """Return what makes these calls in turn; the kernels' among them in compiled code where that is faster."""
+    """Return a function that makes these calls in turn, kernels in compiled code where that is faster."""
     from fcnet.backends.cpu import compiled_step
 
     return compiled_step.compile(calls)
@@ -108,7 +108,7 @@ def _status(kernels: Mapping[str, Kernel], broken: Mapping[str, str], switch: st
 
 
 def _products(kernels: Mapping[str, Kernel]) -> str:
-    """Return who multiplies matrices: bits and speed depend on it."""
+    """Return which library multiplies matrices, on which bits and speed depend."""
     if "affine_forward" not in kernels:
         return f"NumPy (for more speed: {install('fast')})"
     from fcnet.backends.cpu import blas
@@ -119,6 +119,6 @@ def _products(kernels: Mapping[str, Kernel]) -> str:
 
 
 def _together(broken: Mapping[str, str]) -> str:
-    """ "affine, loss (ImportError: ...)": modules with the same reason side by side."""
+    """Return the reasons with their modules, as in "affine, loss (ImportError: ...)"."""
     reasons = dict.fromkeys(broken.values())
     return "; ".join(f"{', '.join(name for name in broken if broken[name] == why)} ({why})" for why in reasons)

@@ -1,11 +1,11 @@
-"""More than one core: threads that take pieces of a job, here rather than in Numba's own pool.
+"""A pool of worker threads that share the pieces of a job, in place of Numba's own pools.
 
-A job is a task (compiled code) and a number of pieces. Whoever is free claims the next piece, the calling thread
-too, so a worker that the system does not run delays nothing but the piece it holds. Each piece writes its own
-part of the result, so who computed it never shows. A worker spins for a moment after its last piece (the next job of
-a training step comes within microseconds), then sleeps until it is woken.
+A job is a task (compiled code) and a number of pieces. Each free thread claims the next piece, and so does the calling
+thread, so a worker that the system does not run delays only the piece it has claimed. Each piece writes its own part of
+the result, so the result does not depend on which thread computed it. After its last piece a worker spins for a moment,
+because the next job of a training step comes within microseconds; then it sleeps until it is woken.
 
-Numba's pools do not serve: workqueue aborts the process when two Python threads use it, and OpenMP's idle threads
+Numba's pools are unsuitable: workqueue aborts the process when two Python threads use it, and OpenMP's idle threads
 spin for milliseconds, on the core that another library's threads need.
 """
 
@@ -25,11 +25,11 @@ from numba.extending import intrinsic
 
 from fcnet.backends.cpu.jit import Jit, callback, compiling, trace_loop, traces
 
-MOST = 16  # threads; more has not been measured
-WORTH = 400_000  # operations of a job; for less, waking a sleeping worker costs more than it brings
+MOST = 16  # threads; more have not been measured
+WORTH = 400_000  # operations of a job; for less, waking a sleeping worker costs more than it gains
 SPINS = 20000  # looks for work before a worker goes to sleep, about 0.3 ms
 
-# The shared words: 64 bits each, seen by all threads; each counter is on a cache line of its own.
+# The shared words: 64 bits each, seen by all threads; each counter has a cache line of its own.
 LEFT, DONE, TASK, JOB = 0, 8, 16, 24
 WORDS = 48
 SCRATCH = 704 << 10  # bytes of each thread's own working memory
@@ -43,7 +43,7 @@ def _pointer(builder: ir.IRBuilder, address: Any) -> Any:
 
 @intrinsic
 def load(typing, address):
-    """Return the word at an address, seen as the thread that stored it left it."""
+    """Return the word at an address, and see all that its writer stored before it (acquire)."""
 
     def generate(context, builder, signature, arguments):
         return builder.load_atomic(_pointer(builder, arguments[0]), "acquire", 8)
@@ -53,7 +53,7 @@ def load(typing, address):
 
 @intrinsic
 def store(typing, address, value):
-    """Store a word, after everything stored before it."""
+    """Store a word at an address, visible only after all that was stored before it (release)."""
 
     def generate(context, builder, signature, arguments):
         builder.store_atomic(arguments[1], _pointer(builder, arguments[0]), "release", 8)
@@ -64,7 +64,7 @@ def store(typing, address, value):
 
 @intrinsic
 def add(typing, address, value):
-    """Add to a word, and return what it held before."""
+    """Add to the word at an address atomically, and return its old value."""
 
     def generate(context, builder, signature, arguments):
         return builder.atomic_rmw("add", _pointer(builder, arguments[0]), arguments[1], "acq_rel")
@@ -74,7 +74,7 @@ def add(typing, address, value):
 
 @intrinsic
 def relax(typing):
-    """Let a spinning core rest for some cycles."""
+    """Pause a spinning core for some cycles."""
 
     def generate(context, builder, signature, arguments):
         kind = ir.FunctionType(ir.VoidType(), [])
@@ -99,7 +99,7 @@ def perform(typing, task, shared, piece, scratch):
 
 @intrinsic
 def copy(typing, source, target, size):
-    """Copy so many bytes from one address to another."""
+    """Copy `size` bytes from one address to another."""
 
     def generate(context, builder, signature, arguments):
         source, target, size = arguments
@@ -112,7 +112,7 @@ def copy(typing, source, target, size):
 
 
 def _array(item: Any, lanes: Any) -> Any:
-    """Return an intrinsic that takes an address and gives a pointer to such items."""
+    """Return an intrinsic that turns an address into a pointer to such items."""
 
     @intrinsic
     def pointer(typing, address):
@@ -163,7 +163,7 @@ def context_arrays(shared, scratch):
 
 @Jit
 def _work(shared, scratch, spins):
-    """Do pieces while there are any, until there were none for so many looks."""
+    """Compute pieces as they come, until there have been none for `spins` looks in a row."""
     base = shared.ctypes.data
     mine = scratch.ctypes.data
     idle = 0
@@ -180,7 +180,7 @@ def _work(shared, scratch, spins):
 
 @Jit
 def run_pieces(shared, scratch, pieces):
-    """Offer the job that the shared words describe, take part in it, and return when it is done."""
+    """Publish the job that the shared words describe, take part in it, and return when it is done."""
     base = shared.ctypes.data
     mine = scratch.ctypes.data
     task = shared[TASK]
@@ -197,7 +197,7 @@ def run_pieces(shared, scratch, pieces):
 
 
 class Task:
-    """Compiled code that does one piece of a job: `void task(shared, piece, scratch)`, all of them integers."""
+    """Compiled code that computes one piece of a job: `void task(shared, piece, scratch)`, all integers."""
 
     signature = "void(int64, int64, int64)"
 
@@ -214,11 +214,11 @@ class Task:
 
 
 class JobContext(NamedTuple):
-    """What one job at a time needs: the shared words that describe it, and the calling thread's scratch."""
+    """What a job runs with: the shared words that describe it, and the calling thread's scratch memory."""
 
     shared: np.ndarray
     scratch: np.ndarray
-    num_threads: int  # that look at the shared words, the calling one included
+    num_threads: int  # threads that look at the shared words, the calling one included
 
     @classmethod
     def empty(cls, num_threads: int) -> JobContext:
@@ -229,7 +229,7 @@ _local = threading.local()
 
 
 def _own_context() -> JobContext:
-    """Return the context of this thread alone, for while another thread has the pool's."""
+    """Return this thread's own context, for jobs that it computes alone while another thread uses the pool."""
     try:
         return _local.context
     except AttributeError:
@@ -238,11 +238,11 @@ def _own_context() -> JobContext:
 
 
 class Pool:
-    """The threads of this process. Two threads of the caller's never share a job: the second works alone."""
+    """The worker threads of this process. Only one job uses them at a time; a second caller computes alone."""
 
     def __init__(self, num_threads: int) -> None:
         self.context = JobContext.empty(num_threads)
-        self.lock = threading.RLock()  # which knows its owner: see `run`
+        self.lock = threading.RLock()  # a lock that knows its owner, for `run`
         self._gate = threading.Semaphore(0)
         self._counting = threading.Lock()
         self.asleep = 0
@@ -251,13 +251,13 @@ class Pool:
         self._workers: list[threading.Thread] = []
 
     def wake_workers(self) -> None:
-        """Start the workers that are not there yet, and wake those that sleep."""
+        """Start the workers that are missing, and wake those that sleep."""
         try:
             for _ in range(self.missing):
                 worker = threading.Thread(target=self._serve, name="fcnet worker", daemon=True)
                 worker.start()
                 self._workers.append(worker)
-        except RuntimeError:  # no more threads to be had, as in a container that limits them: those there are serve
+        except RuntimeError:  # the system allows no more threads, as in a container with a limit: make do with fewer
             pass
         self.missing = 0
         with self._counting:
@@ -274,7 +274,7 @@ class Pool:
             self._gate.acquire()
 
     def close(self) -> None:
-        """End the workers: at exit their code must not be taken from under them."""
+        """End the workers, before the interpreter frees the code that they run."""
         self._closing = True
         if self._workers:
             self._gate.release(len(self._workers))
@@ -283,28 +283,28 @@ class Pool:
 
 
 def threads() -> int:
-    """Return how many threads a job may use: the cores of this process, or fewer if the environment says so."""
+    """Return how many threads a job may use: the cores of this process, or fewer if the environment limits them."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         count = os.cpu_count() or 1
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # whoever limits BLAS means its products
-        limit = os.environ.get(variable, "").split(",")[0].strip()  # OpenMP takes a list: one for each nested level
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # a limit for BLAS is meant for our products, too
+        limit = os.environ.get(variable, "").split(",")[0].strip()  # a list has one number per nested level
         if limit.isdecimal() and int(limit) > 0:
             count = min(count, int(limit))
     return min(count, _quota(), MOST)
 
 
 def _quota(file: str = "/sys/fs/cgroup/cpu.max") -> int:
-    """Return how many processors' time a container may use, at least 1; without such a limit, MOST.
+    """Return how many processors a container may use, at least 1; without such a limit, MOST.
 
-    More threads than that, spinning, would use the time up and have the whole process stopped until there is more.
+    More spinning threads would use up the container's processor time, and the system would stop the whole process.
     """
     try:
         with open(file) as text:
             quota, period = text.read().split()
         return MOST if quota == "max" else max(1, int(quota) // int(period))
-    except (OSError, ValueError):  # no control groups, or an older kind
+    except (OSError, ValueError):  # no control groups, or those of version 1
         return MOST
 
 
@@ -313,7 +313,7 @@ _making = threading.Lock()
 
 
 def run(function: Jit, *arguments: Any, work: int) -> None:
-    """Run function(*arguments, shared, scratch, num_threads); wake workers from WORTH operations of `work` on."""
+    """Run function(*arguments, shared, scratch, num_threads); wake workers if `work` operations are worth it."""
     if traces:
         trace_loop(function, arguments, work)
     pool = _pool or _made()
@@ -327,7 +327,7 @@ def run(function: Jit, *arguments: Any, work: int) -> None:
         function.untraced(*arguments, shared, scratch, num_threads)
         pool.lock.release()
     except BaseException:
-        # Ctrl-C may come right after `acquire` or `release`, too: who holds the lock then, only the lock can say.
+        # Ctrl-C may also come right after `acquire` or `release`: only the lock itself knows whether it is held then.
         if pool.lock._is_owned():  # type: ignore[attr-defined]
             pool.lock.release()
         raise
@@ -343,9 +343,9 @@ def _made() -> Pool:
 
 
 def _forget() -> None:
-    """Begin anew in a forked child: its parent's threads are gone, and a lock may be held that nobody releases.
+    """Reset the pool in a forked child: its parent's threads are gone, and a lock may be held that nobody releases.
 
-    Nor is any of its calls traced, though its threads get the same numbers.
+    The traces go, too: the child's threads have the same identifiers, but none of their calls is traced.
     """
     global _pool, _making
     _pool, _making = None, threading.Lock()

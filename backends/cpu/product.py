@@ -2,6 +2,24 @@
 
 The pieces depend only on the shape and the number of threads, so the same numbers give the same bits, whichever thread
 computes a piece. With another number of threads the pieces, and with them OpenBLAS's rounding, may differ.
+
+Who multiplies: these, wherever the library is installed and the arrays are float32, else NumPy. NumPy's time over
+theirs, on two threads of an Intel Xeon with AVX-512 and AMX, called from Python (`python -m benchmarks.cpu_products`,
+benchmarks/results/cpu-products-intel-xeon-2.md), for N rows, D inputs and M outputs:
+
+    N x D x M          forward   dW    dX
+    100 x 784 x 100      1.5    1.0    -
+    100 x 100 x 100      1.6    1.1   1.9
+    100 x 3072 x 100     1.4    1.1    -
+    512 x 512 x 512      1.0    1.1   1.0
+    256 x 1024 x 1024    1.0    1.0   1.1
+    512 x 512 x 10       1.0    1.2   1.1
+    100 x 100 x 10       0.9    0.8   0.8
+
+The last is a microsecond of Python's, which a recorded step does not pay. Other ways to multiply 100 x 100 by the
+transpose of 100 x 100 were tried, in GFLOP/s, beside 99 with a half of the rows for each of two threads: halves of the
+columns 76, quarters of the rows 74, 2 x 2 pieces 70, one thread 59. With W transposed beforehand it is 134, but to
+transpose it costs what that gains.
 """
 
 from __future__ import annotations
@@ -14,6 +32,7 @@ ITEM = 4  # bytes
 ROWS, COLUMNS = 4, 16  # pieces are multiples of these, as the innermost loops of OpenBLAS's AVX-512 code are
 BROAD = 64  # the fewest columns of a piece, where a product is cut between columns
 PIECE = 400_000  # the fewest multiplications of a piece: for less, one core finishes before a second could start
+NUMBERS = 50_000  # or so many numbers to read and write, which take a shallow product longer than multiplying does
 
 _run_pieces = pool.run_pieces.compiled
 _sgemm = blas.sgemm
@@ -58,7 +77,8 @@ def multiply(a, b, out, a_transposed, b_transposed, task, shared, scratch, num_t
     rows, columns = out.shape
     depth = a.shape[0] if a_transposed else a.shape[1]
     piece_rows, piece_columns = rows, columns
-    parts = min(num_threads, rows * columns * depth // PIECE)
+    numbers = rows * depth + depth * columns + rows * columns
+    parts = min(num_threads, max(rows * columns * depth // PIECE, numbers // NUMBERS))
     if parts > 1:
         # OpenBLAS copies its operands: each piece beside another copies A again, each piece below another B.
         if columns >= rows and columns >= parts * BROAD:

@@ -1,4 +1,4 @@
-"""Affine layers, by cuBLAS or, of few outputs, by narrow.cu; names and signatures of `fcnet.functional.affine`."""
+"""The CUDA kernels of affine layers, as `fcnet.functional.affine` defines them: cuBLAS; narrow.cu for few outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fcnet.backends.cuda import narrow
 from fcnet.backends.cuda.launch import SHARE, SIDE, Launcher
 from fcnet.backends.device import Array, Kernel
 
-MANY_ROWS = 1024  # from which on the rows of a bias gradient are shared out among blocks
+MANY_ROWS = 1024  # rows from which on several blocks add up a bias gradient
 
 
 def run_in_turn(first: Callable[[], object], second: Callable[[], object]) -> None:
@@ -22,16 +22,16 @@ def run_in_turn(first: Callable[[], object], second: Callable[[], object]) -> No
 
 
 class AffineKernels:
-    """Products by cuBLAS, bias and its gradient by hidden.cu; all of it by narrow.cu where `narrow.taken`."""
+    """Products by cuBLAS, bias and its gradient by hidden.cu; where `narrow.taken`, everything by narrow.cu."""
 
     def __init__(
         self, launcher: Launcher, gemm: Callable[..., Array], run_concurrently: Callable[..., None] = run_in_turn
     ) -> None:
-        """`gemm` as in `Backend`; `run_concurrently` makes two calls that do not depend on each other."""
+        """Keep what the kernels use: `gemm` as in `Backend`; `run_concurrently` makes two independent calls."""
         self._on, self._gemm, self._run_concurrently = launcher, gemm, run_concurrently
 
     def table(self) -> dict[str, Kernel]:
-        """Name of a reference function -> its kernel."""
+        """Return the kernels by the name of the reference function."""
         return {
             "affine_forward": Kernel(self.affine_forward, partial(fits.affine_forward, self._on)),
             "affine_backward": Kernel(self.affine_backward, partial(fits.affine_backward, self._on)),
@@ -40,7 +40,7 @@ class AffineKernels:
 
     def affine_forward(self, x, w, b, *, out=None, precision=None):
         if narrow.taken(x, w) and (out is None or narrow.apart([out], [x, w, b])):
-            # In full precision, which is no less than what is asked for.
+            # In full precision, which is at least what `precision` asks for.
             out = self._on.like(out, x, (len(x), w.shape[1]))
             narrow.forward(self._on, out, x, w, b)
             return out, (x, w, b)
@@ -62,11 +62,12 @@ class AffineKernels:
         db = self._on.like(db, b)
         dx, dw = self._product_gradients(
             dout, x, w, need_dx, dx, dw, precision,
-            lambda: self._bias_gradient(dout, db),
+            lambda: self.bias_gradient(dout, db),
         )  # fmt: skip
         return dx, dw, db
 
-    def _bias_gradient(self, dout: Array, db: Array) -> None:
+    def bias_gradient(self, dout: Array, db: Array) -> None:
+        """Fill db (M,) with the sums of the columns of dout (N, M)."""
         rows, width = dout.shape
         blocks = -(-rows // SHARE) if rows > MANY_ROWS else 1
         parts = db if blocks == 1 else self._on.cupy.empty((blocks, width), db.dtype)
@@ -77,7 +78,7 @@ class AffineKernels:
             self._on.each("sum_of_parts", db, width, db, parts, np.int32(blocks), shape[1])
 
     def _product_gradients(self, dout, x, w, need_dx, dx, dw, precision, besides=lambda: None):
-        """dx and dw, the two at once where that can be, with `besides` beside dw."""
+        """Return dx and dw, computed concurrently where possible; `besides` runs after dw."""
         dw = self._on.like(dw, w)
         dx = self._on.like(dx, x) if need_dx else None
 

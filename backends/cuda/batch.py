@@ -1,4 +1,4 @@
-"""The start and the end of a step; names and signatures of `fcnet.functional.batch`."""
+"""The CUDA kernels of the start and the end of a step (batch.cu), as `fcnet.functional.batch` defines them."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ class BatchKernels:
         words = np.int32(targets.nbytes // rows.size // 4)
         wanted = targets, rows, y, np.int64(len(X)), words, order, cursor
         if shift is None:
-            unit, units = _units(X, batch)
-            self._rows(f"next_batch_{unit}", "f", units, rows.size, batch, X, np.int32(units), *wanted)
+            size, items = _items(X, batch)
+            self._rows(f"next_batch_{size}", "f", items, rows.size, batch, X, np.int32(items), *wanted)
         else:
-            units = X.shape[1]
-            start = batch, X, np.int32(units), shift, scale
-            self._rows("next_batch_bytes", shift.dtype.char, units, rows.size, *start, *wanted)
+            items = X.shape[1]
+            start = batch, X, np.int32(items), shift, scale
+            self._rows("next_batch_bytes", shift.dtype.char, items, rows.size, *start, *wanted)
         return batch, targets, rows, None
 
     def gather(self, data, rows, *, batch=None):
         batch = self._on.like(batch, data, (rows.size, *data.shape[1:]))
-        unit, units = _units(data, batch)
-        counts = np.int64(len(data)), np.int32(units)
-        self._rows(f"gather_{unit}", "f", units, rows.size, batch, data, rows, *counts)
+        size, items = _items(data, batch)
+        counts = np.int64(len(data)), np.int32(items)
+        self._rows(f"gather_{size}", "f", items, rows.size, batch, data, rows, *counts)
         return batch
 
-    def _rows(self, name: str, real: str, units: int, rows: int, *arguments: Any) -> None:
-        """Launch a thread for each of `units` parts of each row."""
-        self._on.launch(name, real, (-(-units // THREADS), rows), (THREADS,), *arguments)
+    def _rows(self, name: str, real: str, items: int, rows: int, *arguments: Any) -> None:
+        """Launch a thread for each of the `items` of each row."""
+        self._on.launch(name, real, (-(-items // THREADS), rows), (THREADS,), *arguments)
 
     def preprocess(self, x, shift, scale, *, out=None):
         out = self._on.like(out, shift, x.shape)
@@ -109,8 +109,8 @@ class BatchKernels:
         return fits.advance(self._on, counters, increments) and counters.size <= SIDE
 
 
-def _units(data: Array, batch: Array) -> tuple[int, int]:
-    """Return the largest number of bytes that may be copied at once, and how many of those a row has."""
+def _items(data: Array, batch: Array) -> tuple[int, int]:
+    """Return the size in bytes of the largest items by which rows can be copied, and how many a row has."""
     row = batch.nbytes // len(batch)
-    unit = next(u for u in (16, 4, 1) if row % u == 0 and data.data.ptr % u == 0 and batch.data.ptr % u == 0)
-    return unit, row // unit
+    size = next(s for s in (16, 4, 1) if row % s == 0 and data.data.ptr % s == 0 and batch.data.ptr % s == 0)
+    return size, row // size

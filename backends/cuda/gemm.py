@@ -1,7 +1,7 @@
-"""Matrix products through a cuBLAS handle of our own, because CuPy's refuses to be captured in a CUDA graph.
+"""Matrix products through our own cuBLAS handle, because CuPy's cannot be captured in a CUDA graph.
 
-The eager step and the captured one make their products here, with the same handle and the same workspace, so they give
-the same bits. Ten lines of ctypes: `cublasGemmEx` has kept its signature since CUDA 11.
+Eager and captured steps use the same handle and the same workspace, so they give the same bits. Called through ctypes:
+`cublasGemmEx` has kept its signature since CUDA 11.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CublasError(RuntimeError):
 
 
 def library(name: str = "cublas") -> Any:
-    """cuBLAS or what comes with it, such as "cublasLt", as CuPy finds it.
+    """Load cuBLAS, or a library that comes with it such as "cublasLt", from where CuPy finds it.
 
     Raises:
         OSError: it cannot be loaded.
@@ -37,9 +37,9 @@ def library(name: str = "cublas") -> Any:
         from cuda.pathfinder import load_nvidia_dynamic_lib
 
         return ctypes.CDLL(load_nvidia_dynamic_lib(name).abs_path)
-    except ImportError:  # CuPy before 14 did without it
+    except ImportError:  # CuPy before 14 does not install it
         pass
-    except RuntimeError as error:  # the pathfinder's own error for a library that is not there
+    except RuntimeError as error:  # the pathfinder's error for a missing library
         raise OSError(str(error).splitlines()[0]) from error
     files = [file.format(name) for file in _NAMES]
     for file in files:
@@ -51,7 +51,7 @@ def library(name: str = "cublas") -> Any:
 
 
 class Gemm:
-    """Products on one device, in the order of the stream that is current when they are asked for."""
+    """Matrix products on one device, on the stream that is current at each call."""
 
     def __init__(self, cupy: Any, cublas: Any) -> None:
         self.cupy, self._cublas = cupy, cublas
@@ -82,7 +82,11 @@ class Gemm:
             raise CublasError(f"{name} returned status {status}")
 
     def serves(self, a: Array, b: Array, out: Array | None) -> bool:
-        """Two matrices of one dtype, contiguous or the transpose of such; `out` contiguous and apart from them."""
+        """Return whether cuBLAS can take these arrays as they are.
+
+        That is, a and b are matrices of one dtype, each or its transpose is contiguous, and `out` is contiguous and
+        does not overlap them.
+        """
         if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.dtype.char not in _REAL or not (a.size and b.size):
             return False
         if not all(x.flags.c_contiguous or x.flags.f_contiguous for x in (a, b)):
@@ -97,16 +101,22 @@ class Gemm:
         real = a.dtype.char
         if out is None:
             out = self.cupy.empty((a.shape[0], b.shape[1]), a.dtype)
+        if real == "f" and precision == "bf16":
+            return self.of_rounded(self.rounded(a), self.rounded(b), out)
         kind, compute = _REAL[real]
-        of_result = kind
-        if real == "f" and precision == "tf32":
-            compute = _FAST_TF32
-        elif real == "f" and precision == "bf16":
-            a, b, kind = self._to_bf16(a), self._to_bf16(b), _BFLOAT16
+        return self._multiply(a, b, out, kind, _FAST_TF32 if real == "f" and precision == "tf32" else compute)
+
+    def of_rounded(self, a: Array, b: Array, out: Array) -> Array:
+        """Compute a @ b of bfloat16's bits, uint16 (N, K) by (K, M), into `out` (N, M) float32."""
+        return self._multiply(a, b, out, _BFLOAT16, _REAL["f"][1])
+
+    def _multiply(self, a: Array, b: Array, out: Array, kind: int, compute: int) -> Array:
+        real = out.dtype.char
+        of_result = _REAL[real][0]
         self._follow(self.cupy.cuda.get_current_stream().ptr)
         one, zero = (scalar.ctypes.data for scalar in self._scalars[real])
         (rows, inner), columns = a.shape, b.shape[1]
-        # cuBLAS counts columns first: it computes the transpose, bᵀ aᵀ, and a row-major matrix is its own transpose.
+        # cuBLAS is column-major: a row-major matrix is the transpose to it, so it is given bᵀ aᵀ = (a b)ᵀ.
         left, right = _operand(b), _operand(a)
         self._check(
             "cublasGemmEx", self._handle, left[0], right[0], columns, rows, inner, one,
@@ -116,30 +126,31 @@ class Gemm:
         return out
 
     def ready(self, other: Gemm | None) -> None:
-        """Have what `other` has compiled, so that nothing is loaded while a graph is being captured."""
+        """Adopt what `other` has compiled, so that nothing is loaded while a graph is captured."""
         if other is not None:
             self._round = other._round
 
-    def _to_bf16(self, x: Array) -> Array:
-        """Return the bits of x rounded to bfloat16, in the same order in memory."""
+    def rounded(self, x: Array, out: Array | None = None) -> Array:
+        """Return the bits of x rounded to bfloat16, uint16, in the same order in memory; `out` is contiguous, as x."""
         if not x.flags.c_contiguous:
-            return self._to_bf16(x.T).T
+            return self.rounded(x.T).T
         if self._round is None:
             self._round = self.cupy.RawModule(code=source("convert")).get_function("to_bf16")
-        out = self.cupy.empty(x.shape, np.uint16)
+        if out is None:
+            out = self.cupy.empty(x.shape, np.uint16)
         self._round((-(-x.size // THREADS),), (THREADS,), (out, x, np.int64(x.size)))
         return out
 
     def _follow(self, stream: int) -> None:
         if stream != self._stream:
             self._check("cublasSetStream_v2", self._handle, stream)
-            # Setting a stream takes the workspace away again.
+            # Setting a stream resets the workspace.
             self._check("cublasSetWorkspace_v2", self._handle, self._workspace.data.ptr, WORKSPACE)
             self._stream = stream
 
 
 def _operand(x: Array) -> tuple[int, int, int]:
-    """Whether cuBLAS must transpose it, its address, and the length of a row in memory."""
+    """Return cuBLAS's arguments for a matrix: whether to transpose it, its address, its leading dimension."""
     if x.flags.c_contiguous:
         return 0, x.data.ptr, x.shape[1]
     return 1, x.data.ptr, x.shape[0]

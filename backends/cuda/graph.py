@@ -1,7 +1,7 @@
-"""A recorded step as one CUDA graph: captured once, checked against the calls it stands for, launched ever after.
+"""A recorded step as one CUDA graph: captured once, compared with the calls that it replaces, then launched each time.
 
-What a call allocates while it is captured comes from a memory pool that belongs to the graph: CuPy would give the
-memory of a temporary to somebody else although the graph goes on writing there.
+What a call allocates during the capture comes from a memory pool that belongs to the graph: CuPy would reuse the memory
+of a temporary array although the graph keeps writing to it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import numpy as np
 from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.device import ALIGNMENT, Array, Call, CallSequence
 
-LAUNCHES, SECONDS = 10, 0.05  # to compare strategies by: so many launches, if they take no longer
-_DATA_SETS = {"gather": "data", "next_batch": "X"}  # arguments that are only read, and may be too large for a copy
+LAUNCHES, SECONDS = 10, 0.05  # strategies are compared by at most so many launches, and so much time
+_DATA_SETS = {"gather": "data", "next_batch": "X"}  # arguments that are only read and may be too large to copy
 
 
 class Captured:
-    """A launch of the graph; holds all that the graph's addresses point to.
+    """A captured graph, to be launched; it keeps alive all memory that the graph uses.
 
     Attributes:
-        strategy: by which it was captured. rejected: the other strategies, and why.
-        why_not_one_kernel: why no kernel makes the whole step, if that is known.
-        seconds: of a launch, when it was chosen.
+        strategy: how it was captured. rejected: the strategies that failed -> why.
+        why_not_one_kernel: why the persistent kernel does not make this step, if known.
+        seconds: duration of a launch when the strategy was chosen.
     """
 
     def __init__(self, calls: Sequence[Call], graph: Any, pool: Any) -> None:
@@ -43,15 +43,15 @@ class Captured:
         _alive.add(self)
 
     def keep(self, *others: Any) -> None:
-        """Keep these alive as long as the graph: whatever else it uses, such as the workspace of its products."""
+        """Keep other objects alive as long as the graph, such as the workspace of its products."""
         self._kept = others
 
     @property
     def description(self) -> str:
-        """How a step is made, for people."""
+        """How a step is made, as a line of text."""
         others = [f"not in {strategy}: {why}" for strategy, why in self.rejected.items()]
-        whole = [] if self.why_not_one_kernel is None else [f"not by one kernel: {self.why_not_one_kernel}"]
-        return "; ".join([f"a CUDA graph captured in {self.strategy}", *others, *whole])
+        one_kernel = [] if self.why_not_one_kernel is None else [f"not by one kernel: {self.why_not_one_kernel}"]
+        return "; ".join([f"a CUDA graph captured in {self.strategy}", *others, *one_kernel])
 
     @property
     def held(self) -> int:
@@ -66,7 +66,7 @@ _alive: weakref.WeakSet[Captured] = weakref.WeakSet()
 
 
 def held() -> int:
-    """Return the bytes that all graphs alive hold for themselves."""
+    """Return the bytes of memory that belong to all graphs alive."""
     return sum(captured.held for captured in list(_alive))
 
 
@@ -75,15 +75,15 @@ def compile(
     calls: Sequence[Call],
     strategies: Mapping[str, Callable[[], AbstractContextManager]] = MappingProxyType({"one stream": nullcontext}),
 ) -> Callable[[], Any]:
-    """Return one graph of these calls, captured by the strategy that makes the fastest; every array is as it was.
+    """Return the calls as one graph, captured by the fastest strategy; the content of all arrays is restored.
 
-    Where none can be had, the calls in turn, and a RuntimeWarning that says why.
+    If no strategy succeeds, return the calls in turn and warn (RuntimeWarning).
     """
     eager = CallSequence(calls)
     rejected: dict[str, str] = {}
     try:
         best = _checked(cupy, calls, eager, strategies, rejected)
-    except Exception as error:  # whatever a library refuses: the step itself is sound
+    except Exception as error:  # whatever a library raises: the calls themselves work
         best, rejected[""] = None, _words(error)
     if best is not None:
         best.rejected = rejected
@@ -105,11 +105,11 @@ def _checked(
 ) -> Captured | None:
     """Return the fastest graph that leaves the same bits as the calls, both run from the same state, or None.
 
-    `rejected` gets what is wrong with the others.
+    What is wrong with the other graphs is added to `rejected`.
 
-    The calls run first, with their outputs given, so that nothing is left to be compiled in the capture. Outputs begin
-    poisoned: they still hold what the calls wrote when they were recorded, which a graph that lacks one of them would
-    leave there. Bits are compared by checksums, and only of what is to be taken: arrays stay on the device.
+    The calls run first, so that nothing remains to be compiled during the capture. Their outputs are filled with NaN
+    beforehand: they still hold the values of the recording, so a graph that lacks a call would pass unnoticed. Bits are
+    compared by checksums, so that no array has to be copied to the host.
     """
     arrays, outputs = _arrays(cupy, calls), _outputs(cupy, calls)
     checksums, snapshot = Checksums(cupy), Snapshot(cupy, arrays)
@@ -117,7 +117,7 @@ def _checked(
         _poison(cupy, outputs)
         eager()
         after = checksums(arrays)
-        cupy.get_default_memory_pool().free_all_blocks()  # which the graphs' own pools could not take
+        cupy.get_default_memory_pool().free_all_blocks()  # for the graphs' own pools
         made = _captured(cupy, calls, strategies, snapshot, rejected)
         for captured in sorted(made, key=lambda captured: captured.seconds):
             snapshot.put_back()
@@ -139,12 +139,12 @@ def _captured(
     snapshot: Snapshot,
     rejected: dict[str, str],
 ) -> list[Captured]:
-    """Return a graph, timed, by each strategy that captures one that can be launched; the arrays change."""
+    """Return a timed graph for each strategy by which one can be captured and launched; the arrays change."""
     made = []
     for name, strategy in strategies.items():
         try:
             captured = _capture(cupy, calls, strategy)
-            snapshot.put_back()  # what escaped the capture was done in it
+            snapshot.put_back()  # a call that cannot be captured may have run during the capture
             captured.strategy, captured.seconds = name, _seconds(cupy, captured)
         except Exception as error:
             rejected[name] = _words(error)
@@ -158,8 +158,8 @@ def _words(error: Exception) -> str:
 
 
 class Snapshot:
-    """What arrays hold, to be put back: copied on the device as far as a quarter of its free memory goes, else to the
-    host, many times slower.
+    """A copy of the content of arrays, to be restored: on the device within a quarter of its free memory, the rest on
+    the host, which is many times slower.
     """
 
     def __init__(self, cupy: Any, arrays: Sequence[Array]) -> None:
@@ -173,7 +173,7 @@ class Snapshot:
                 taken += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
             else:
                 self._there.append((array, cupy.asnumpy(array)))
-        pool = cupy.cuda.MemoryPool()  # of its own, so that the memory is given back in the end
+        pool = cupy.cuda.MemoryPool()  # a pool of its own, so that its memory is freed at the end
         with cupy.cuda.using_allocator(pool.malloc):
             self._buffer = cupy.empty(taken, np.uint8)
         for array, copy in self._pairs():
@@ -186,7 +186,7 @@ class Snapshot:
         to.data.copy_from_device_async(source.data, source.nbytes, self._cupy.cuda.get_current_stream())
 
     def put_back(self) -> None:
-        """Give all arrays back what they held."""
+        """Restore the content of all arrays."""
         for array, copy in self._pairs():
             self._move(copy, array)
         for array, there in self._there:
@@ -195,7 +195,7 @@ class Snapshot:
 
 def _capture(cupy: Any, calls: Sequence[Call], strategy: Callable[[], AbstractContextManager]) -> Captured:
     cupy.cuda.get_current_stream().synchronize()
-    gc.collect()  # nothing is to be freed in between
+    gc.collect()  # nothing must be freed during the capture
     pool = cupy.cuda.MemoryPool()
     stream = cupy.cuda.Stream(non_blocking=True)
     with strategy(), cupy.cuda.using_allocator(pool.malloc), stream:
@@ -211,7 +211,7 @@ def _capture(cupy: Any, calls: Sequence[Call], strategy: Callable[[], AbstractCo
 
 
 def _seconds(cupy: Any, captured: Captured) -> float:
-    """Return the seconds of a launch; the arrays change."""
+    """Return the duration of a launch in seconds; the arrays change."""
     stream = cupy.cuda.get_current_stream()
 
     def launched(count: int) -> float:
@@ -221,15 +221,15 @@ def _seconds(cupy: Any, captured: Captured) -> float:
         stream.synchronize()
         return (time.perf_counter() - start) / count
 
-    launched(1)  # the first brings the graph to the device
+    launched(1)  # the first launch also copies the graph to the device
     return launched(max(1, min(LAUNCHES, int(SECONDS / launched(1)))))
 
 
 def _abandon(stream: Any) -> None:
-    """End a capture that failed: until then the device takes no other work."""
+    """End a failed capture; until then the device accepts no other work."""
     try:
         stream.end_capture()
-    except Exception:  # it says again that the capture failed
+    except Exception:  # the same failure again
         return
 
 
@@ -247,19 +247,19 @@ def _poison(cupy: Any, arrays: Sequence[Array]) -> None:
 
 
 def _arrays(cupy: Any, calls: Iterable[Call]) -> list[Array]:
-    """Return the arrays that the calls touch, without those whose memory is part of another's."""
+    """Return the arrays that the calls read or write, without those that are part of another one."""
     found: list[Array] = []
     for call in calls:
         arguments = [value for name, value in call.arguments.items() if name != _DATA_SETS.get(call.name)]
         found += [a for a in _found(cupy, arguments) if a.nbytes and a.flags.c_contiguous]
     found.sort(key=lambda array: (array.data.ptr, -array.nbytes))
-    whole: list[Array] = []
+    outermost: list[Array] = []
     end = 0
     for array in found:
         if array.data.ptr + array.nbytes > end:
-            whole.append(array)
+            outermost.append(array)
             end = array.data.ptr + array.nbytes
-    return whole
+    return outermost
 
 
 def _found(cupy: Any, values: Iterable[Any]) -> Iterable[Array]:

@@ -8,11 +8,14 @@ __device__ __forceinline__ real dropped_relu(real value, bool kept, real scale)
     return value <= 0 || !kept ? (real)0 : value * scale;  // NaN stays NaN
 }
 
+// Results are `real`, or bf16 for products that would round them so (rounded_once.py).
+struct alignas(8) SeveralBf16 { bf16 at[EACH]; };
+
 // out = dropout(relu(z + b)); out may be z.
-KERNEL(256) bias_relu(real* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+template <class Out>
+__device__ __forceinline__ void bias_relu_each(
+    Out* out, const real* z, const real* b, i64 size, int width, real scale, const Dropout& dropout, u64 (*words)[4])
 {
-    __shared__ u64 words[EACH * THREADS / 16][4];
-    const Dropout dropout = DROPOUT;
     const i64 begin = (i64)blockIdx.x * EACH * THREADS;
     real value[EACH];
     for (int k = 0; k < EACH; ++k) {
@@ -31,11 +34,10 @@ KERNEL(256) bias_relu(real* out, const real* z, const real* b, i64 size, int wid
 }
 
 // The same where EACH divides the width and all arrays begin at a multiple of 16 bytes: a thread has neighbours.
-KERNEL(256) bias_relu_aligned(
-    Several* out, const Several* z, const Several* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+template <class Out>
+__device__ __forceinline__ void bias_relu_neighbours(
+    Out* out, const Several* z, const Several* b, i64 size, int width, real scale, const Dropout& dropout, u64 (*words)[4])
 {
-    __shared__ u64 words[EACH * THREADS / 16][4];
-    const Dropout dropout = DROPOUT;
     const i64 begin = (i64)blockIdx.x * EACH * THREADS, mine = begin / EACH + threadIdx.x, i = mine * EACH;
     Several value = {}, bias = {};
     if (i < size) value = z[mine], bias = b[column_of(i, width) / EACH];
@@ -44,17 +46,42 @@ KERNEL(256) bias_relu_aligned(
         __syncthreads();
     }
     if (i >= size) return;
+    Out result;
     for (int k = 0; k < EACH; ++k) {
-        value.at[k] = dropped_relu(value.at[k] + bias.at[k], dropout.keeps(words, begin / 16, i + k), scale);
+        result.at[k] = dropped_relu(value.at[k] + bias.at[k], dropout.keeps(words, begin / 16, i + k), scale);
     }
-    out[mine] = value;
+    out[mine] = result;
+}
+
+KERNEL(256) bias_relu(real* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+{
+    __shared__ u64 words[EACH * THREADS / 16][4];
+    bias_relu_each(out, z, b, size, width, scale, DROPOUT, words);
+}
+
+KERNEL(256) bias_relu_bf16(bf16* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+{
+    __shared__ u64 words[EACH * THREADS / 16][4];
+    bias_relu_each(out, z, b, size, width, scale, DROPOUT, words);
+}
+
+KERNEL(256) bias_relu_aligned(Several* out, const Several* z, const Several* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+{
+    __shared__ u64 words[EACH * THREADS / 16][4];
+    bias_relu_neighbours(out, z, b, size, width, scale, DROPOUT, words);
+}
+
+KERNEL(256) bias_relu_aligned_bf16(SeveralBf16* out, const Several* z, const Several* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
+{
+    __shared__ u64 words[EACH * THREADS / 16][4];
+    bias_relu_neighbours(out, z, b, size, width, scale, DROPOUT, words);
 }
 
 // dz = dout where the output is not zero, times scale; db = its sum over the rows. dz may be dout.
-KERNEL(1024) bias_relu_backward(
-    real* dz, real* db, const real* dout, const real* out, int rows, int width, real scale)
+template <class Gradient, class Hidden>
+__device__ __forceinline__ void bias_relu_gradient(
+    Gradient* dz, real* db, const real* dout, const Hidden* out, int rows, int width, real scale, real (*shared)[SIDE + 1])
 {
-    __shared__ real shared[SIDE][SIDE + 1];
     const int m = blockIdx.x * SIDE + threadIdx.x;
     real sum = 0;
     if (m < width)
@@ -73,29 +100,33 @@ KERNEL(1024) bias_relu_backward(
     if (m < width && threadIdx.y == 0) db[m] = sum;
 }
 
-// The same for many rows, aligned as for `bias_relu_aligned`: a block for SIDE * EACH columns of `share` rows. parts
+// The same for many rows, aligned as for `bias_relu_neighbours`: a block for SIDE * EACH columns of `share` rows. parts
 // (gridDim.y, width) gets the sums of its rows, which `sum_of_parts` adds.
-KERNEL(256) bias_relu_backward_parts(
-    Several* dz, Several* parts, const Several* dout, const Several* out, int rows, int width, int share, real scale)
+const int ABREAST = THREADS / SIDE;
+template <class Gradient, class Hidden>
+__device__ __forceinline__ void bias_relu_gradient_parts(
+    Gradient* dz, Several* parts, const Several* dout, const Hidden* out, int rows, int width, int share, real scale,
+    Several (*shared)[SIDE])
 {
-    const int ABREAST = THREADS / SIDE;
-    __shared__ Several shared[ABREAST][SIDE];
     const int m = blockIdx.x * SIDE + threadIdx.x, units = width / EACH;
     const int begin = blockIdx.y * share, end = rows - begin < share ? rows : begin + share;
     Several sum = {};
     if (m < units)
         for (int top = begin + threadIdx.y; top < end; top += EACH * ABREAST) {
-            Several gradient[EACH], output[EACH];
+            Several gradient[EACH];
+            Hidden output[EACH];
             for (int k = 0; k < EACH && top + k * ABREAST < end; ++k) {
                 const i64 i = (i64)(top + k * ABREAST) * units + m;
                 gradient[k] = dout[i], output[k] = out[i];
             }
             for (int k = 0; k < EACH && top + k * ABREAST < end; ++k) {
+                Gradient result;
                 for (int j = 0; j < EACH; ++j) {
-                    gradient[k].at[j] = output[k].at[j] > 0 ? gradient[k].at[j] * scale : (real)0;
-                    sum.at[j] += gradient[k].at[j];
+                    const real value = output[k].at[j] > 0 ? gradient[k].at[j] * scale : (real)0;
+                    result.at[j] = value;
+                    sum.at[j] += value;
                 }
-                dz[(i64)(top + k * ABREAST) * units + m] = gradient[k];
+                dz[(i64)(top + k * ABREAST) * units + m] = result;
             }
         }
     shared[threadIdx.y][threadIdx.x] = sum;
@@ -104,6 +135,48 @@ KERNEL(256) bias_relu_backward_parts(
     for (int y = 1; y < ABREAST; ++y)
         for (int j = 0; j < EACH; ++j) sum.at[j] += shared[y][threadIdx.x].at[j];
     parts[blockIdx.y * units + m] = sum;
+}
+
+KERNEL(1024) bias_relu_backward(
+    real* dz, real* db, const real* dout, const real* out, int rows, int width, real scale)
+{
+    __shared__ real shared[SIDE][SIDE + 1];
+    bias_relu_gradient(dz, db, dout, out, rows, width, scale, shared);
+}
+
+KERNEL(256) bias_relu_backward_parts(
+    Several* dz, Several* parts, const Several* dout, const Several* out, int rows, int width, int share, real scale)
+{
+    __shared__ Several shared[ABREAST][SIDE];
+    bias_relu_gradient_parts(dz, parts, dout, out, rows, width, share, scale, shared);
+}
+
+KERNEL(1024) bias_relu_backward_to_bf16(
+    bf16* dz, real* db, const real* dout, const real* out, int rows, int width, real scale)
+{
+    __shared__ real shared[SIDE][SIDE + 1];
+    bias_relu_gradient(dz, db, dout, out, rows, width, scale, shared);
+}
+
+KERNEL(256) bias_relu_backward_to_bf16_parts(
+    SeveralBf16* dz, Several* parts, const Several* dout, const Several* out, int rows, int width, int share, real scale)
+{
+    __shared__ Several shared[ABREAST][SIDE];
+    bias_relu_gradient_parts(dz, parts, dout, out, rows, width, share, scale, shared);
+}
+
+KERNEL(1024) bias_relu_backward_bf16(
+    bf16* dz, real* db, const real* dout, const bf16* out, int rows, int width, real scale)
+{
+    __shared__ real shared[SIDE][SIDE + 1];
+    bias_relu_gradient(dz, db, dout, out, rows, width, scale, shared);
+}
+
+KERNEL(256) bias_relu_backward_bf16_parts(
+    SeveralBf16* dz, Several* parts, const Several* dout, const SeveralBf16* out, int rows, int width, int share, real scale)
+{
+    __shared__ Several shared[ABREAST][SIDE];
+    bias_relu_gradient_parts(dz, parts, dout, out, rows, width, share, scale, shared);
 }
 
 // sums[m] = the sum of column m of parts (count, width), from the first to the last.

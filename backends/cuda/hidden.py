@@ -1,4 +1,4 @@
-"""What follows a hidden layer's product; names and signatures of `fcnet.functional.hidden`, for ReLU."""
+"""The CUDA kernels of fused hidden layers with ReLU (hidden.cu), as `fcnet.functional.hidden` defines them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_th
 from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
 
-MANY = 1 << 20  # elements of a gradient from which on its rows are shared out among blocks
+MANY = 1 << 20  # elements of a gradient from which on several blocks share its rows
 
 
 class HiddenKernels:
@@ -22,7 +22,7 @@ class HiddenKernels:
         self._on = launcher
 
     def table(self) -> dict[str, Kernel]:
-        """Name of a reference function -> its kernel."""
+        """Return the kernels by the name of the reference function."""
         kinds = "bias", "batchnorm", "layernorm"
         backward = partial(fits.activation_dropout_backward, self._on)
         table = {f"{kind}_activation_dropout_backward": backward for kind in kinds}
@@ -35,28 +35,41 @@ class HiddenKernels:
     ):
         given = hidden if out is None else out
         out = (self._on.like(None, z) if cache is None else cache.hidden) if given is None else given
+        return out, relu_cache(out, self.bias_relu(out, z, b, keep_ratio, rng), None, b)
+
+    def bias_relu(self, out: Array, z: Array, b: Array, keep_ratio: float, rng: Any) -> Any:
+        """Fill `out`, of the dtype of z or, as uint16, bfloat16's bits; return 1 / keep_ratio in the dtype of z."""
         scale, dropout = _dropout(z, keep_ratio, rng)
         counts = np.int64(z.size), np.int32(z.shape[1])
-        name = "bias_relu_aligned" if self._on.aligned(z.shape[1], out, z, b) else "bias_relu"
+        if out.dtype == z.dtype:
+            aligned, other = "bias_relu_aligned", "bias_relu"
+        else:
+            aligned, other = "bias_relu_aligned_bf16", "bias_relu_bf16"
+        name = aligned if self._on.aligned(z.shape[1], out, z, b) else other
         self._on.each(name, z, z.size, out, z, b, *counts, scale, *dropout, each=EACH)
-        return out, relu_cache(out, scale, None, b)
+        return scale
 
     def bias_activation_dropout_backward(self, dout, cache, *, dz=None, db=None):
         dz = self._on.like(dz, cache.hidden)
-        rows, width = dz.shape
-        db = self._on.like(db, dz, (width,))
-        dout = self._on.cupy.ascontiguousarray(dout)
-        shape = np.int32(rows), np.int32(width)
-        if dz.size < MANY or rows <= SHARE or not self._on.aligned(width, dz, dout, cache.hidden):
-            self._on.columns("bias_relu_backward", dz, width, dz, db, dout, cache.hidden, *shape, cache.scale)
-            return dz, db
-        grid = -(-width // (SIDE * EACH)), -(-rows // SHARE)
-        parts = self._on.cupy.empty((grid[1], width), dz.dtype)
-        arrays, block = (dz, parts, dout, cache.hidden), (SIDE, THREADS // SIDE)
-        constants = *shape, np.int32(SHARE), cache.scale
-        self._on.launch("bias_relu_backward_parts", dz.dtype.char, grid, block, *arrays, *constants)
-        self._on.each("sum_of_parts", dz, width, db, parts, np.int32(grid[1]), np.int32(width))
+        db = self._on.like(db, dz, dz.shape[1:])
+        self.bias_relu_backward(self._on.cupy.ascontiguousarray(dout), cache.hidden, cache.scale, dz, db)
         return dz, db
+
+    def bias_relu_backward(self, dout: Array, hidden: Array, scale: Any, dz: Array, db: Array) -> None:
+        """Fill dz and db; `hidden` and dz may be bfloat16's bits, as uint16, `hidden` only if dz is."""
+        rows, width = dz.shape
+        name = "bias_relu_backward"
+        if dz.dtype != db.dtype:
+            name = "bias_relu_backward_to_bf16" if hidden.dtype == db.dtype else "bias_relu_backward_bf16"
+        shape = np.int32(rows), np.int32(width)
+        if dz.size < MANY or rows <= SHARE or not self._on.aligned(width, dz, dout, hidden):
+            self._on.columns(name, db, width, dz, db, dout, hidden, *shape, scale)
+            return
+        grid = -(-width // (SIDE * EACH)), -(-rows // SHARE)
+        parts = self._on.cupy.empty((grid[1], width), db.dtype)
+        arrays, block = (dz, parts, dout, hidden), (SIDE, THREADS // SIDE)
+        self._on.launch(f"{name}_parts", db.dtype.char, grid, block, *arrays, *shape, np.int32(SHARE), scale)
+        self._on.each("sum_of_parts", db, width, db, parts, np.int32(grid[1]), np.int32(width))
 
     def batchnorm_activation_dropout_forward(
         self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, running_mean=None, running_var=None,
@@ -121,7 +134,7 @@ class HiddenKernels:
         scale: Any,
         inv_std: tuple[int, ...],
     ) -> HiddenCache:
-        """Return a cache of the arrays that were given, those of an earlier cache, or new ones."""
+        """Return a cache made of the arrays that were passed, those of an earlier cache, or new ones."""
         if cache is None or cache.norm is None:
             norm = NormCache(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
             return relu_cache(self._on.like(out, z), scale, norm, b)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from fcnet.backends.cuda.affine import AffineKernels, run_in_turn
 from fcnet.backends.cuda.batch import BatchKernels
@@ -15,10 +14,9 @@ from fcnet.backends.device import Array, Kernel
 
 
 def cuda_kernels(
-    cupy: Any, gemm: Callable[..., Array], run_concurrently: Callable[..., None] = run_in_turn
+    launcher: Launcher, gemm: Callable[..., Array], run_concurrently: Callable[..., None] = run_in_turn
 ) -> Mapping[str, Kernel]:
-    """Name of a reference function -> its kernel on one device; `gemm` and `run_concurrently` as in `AffineKernels`."""
-    launcher = Launcher(cupy)
+    """Return the kernels of one device by the name of the reference function; arguments as in `AffineKernels`."""
     kinds = HiddenKernels(launcher), LossKernels(launcher), OptimKernels(launcher), BatchKernels(launcher)
     tables = [AffineKernels(launcher, gemm, run_concurrently).table(), *(kind.table() for kind in kinds)]
     return {name: kernel for table in tables for name, kernel in table.items()}

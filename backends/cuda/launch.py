@@ -1,6 +1,6 @@
-"""How the CUDA kernels are compiled and launched.
+"""Compile and launch the CUDA kernels.
 
-One module of all sources for each of float32 and float64, compiled for the device when the first kernel is called.
+All sources together make one module for float32 and one for float64, compiled when its first kernel is called.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import numpy as np
 from fcnet.backends.cuda.sources import source
 from fcnet.backends.device import Array
 
-THREADS = 256  # of a block that works element by element
-EACH = 4  # elements of a thread where memory decides (common.cu)
-SIDE = 32  # of a block that works on columns: SIDE x SIDE threads (common.cu)
-SHARE = 256  # rows of a block where rows are shared out among blocks
-PARTS = 256  # blocks, and so partial sums, of a sum over a whole buffer
+THREADS = 256  # of a block of an element-wise kernel
+EACH = 4  # elements per thread of kernels that are limited by memory (common.cu)
+SIDE = 32  # a block that works on columns has SIDE x SIDE threads (common.cu)
+SHARE = 256  # rows of a block where several blocks share the rows
+PARTS = 256  # blocks, and thus partial sums, of a sum over a buffer
 
 _REAL = {"f": "float", "d": "double"}
 
 
 class Launcher:
-    """The compiled modules of one device, and what every kernel asks of its arguments."""
+    """The compiled modules of one device, and the checks of arguments that all kernels share."""
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
@@ -46,26 +46,30 @@ class Launcher:
         self.launch(name, like.dtype.char, (-(-width // SIDE),), (SIDE, SIDE), *arguments)
 
     def like(self, given: Array | None, like: Array, shape: tuple[int, ...] | None = None) -> Array:
-        """Return the array that was given, or a new one."""
+        """Return the array `given`, or a new one like `like` if it is None."""
         return self.cupy.empty(like.shape if shape is None else shape, like.dtype) if given is None else given
 
     def floats(self, *arrays: Any) -> bool:
-        """Return whether these are contiguous float32 or float64 arrays of one dtype, not empty."""
+        """Return whether these are contiguous, nonempty arrays of one dtype, float32 or float64."""
         dtype = arrays[0].dtype
         return dtype.char in _REAL and all(
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 
+    def activates(self, activation: str, z: Any) -> bool:
+        """Return False: the kernels of single functions know ReLU alone."""
+        return False
+
     def aligned(self, width: int, *arrays: Array) -> bool:
-        """Whether rows of this width consist of whole `Several` (common.cu), 16 bytes at a time."""
+        """Return whether rows of this width can be read 16 bytes at a time, as `Several` of common.cu."""
         return width % EACH == 0 and all(array.data.ptr % 16 == 0 for array in arrays)
 
     def labels(self, y: Any) -> bool:
-        """Return a vector of integers of any kind, not empty."""
+        """Return whether y is a nonempty vector of integers of any dtype."""
         return isinstance(y, self.cupy.ndarray) and y.dtype.kind in "iu" and y.ndim == 1 and y.size > 0
 
     def integers(self, *arrays: Any) -> bool:
-        """Return whether these are contiguous int64 vectors, not empty."""
+        """Return whether these are contiguous, nonempty int64 vectors."""
         return all(
             isinstance(a, self.cupy.ndarray) and a.dtype == np.int64 and a.ndim == 1 and a.flags.c_contiguous and a.size
             for a in arrays

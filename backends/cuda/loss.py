@@ -1,4 +1,4 @@
-"""Losses and the L2 penalty; names and signatures of `fcnet.functional.loss` and `fcnet.functional.penalty`."""
+"""The CUDA kernels of losses and of the L2 penalty (loss.cu), as `fcnet.functional.loss` and `.penalty` define them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from fcnet.backends.cuda.launch import PARTS, THREADS, Launcher
 from fcnet.backends.device import Kernel
 
-ALONE = 4096  # threads' worth of rows that one block takes: a second launch costs as much as its four rounds
+ALONE = 4096  # threads' work that one block does alone: in four rounds, which take no longer than a second launch
 
 
 class LossKernels:
@@ -19,7 +19,7 @@ class LossKernels:
         self._on = launcher
 
     def table(self) -> dict[str, Kernel]:
-        """Name of a reference function -> its kernel."""
+        """Return the kernels by the name of the reference function."""
         return {
             "softmax_loss": Kernel(self.softmax_loss, self._fits_rows),
             "svm_loss": Kernel(self.svm_loss, self._fits_labels),
@@ -86,13 +86,17 @@ class LossKernels:
         return self._suits(scores, loss, dscores) and self._on.labels(y)
 
     def _fits_rows(self, scores, y, *, loss=None, dscores=None):
-        """Labels, where the loss takes them, or rows of targets like scores."""
+        """Return whether y are labels, or rows of targets like scores."""
         rows = self._on.labels(y) or (y.ndim == 2 and self._on.floats(scores, y))
         return self._suits(scores, loss, dscores) and rows
 
     def _fits_weighted(self, scores, y, weights, name="softmax", *, loss=None, dscores=None):
         fits = self._fits_labels if name == "svm" else self._fits_rows
-        return fits(scores, y, loss=loss, dscores=dscores) and self._on.floats(scores, weights)
+        return (
+            f"{name}_loss" in self.table()
+            and fits(scores, y, loss=loss, dscores=dscores)
+            and self._on.floats(scores, weights)
+        )
 
     def _suits(self, scores, *outputs):
         given = [array for array in outputs if array is not None]
@@ -108,5 +112,5 @@ class LossKernels:
 
 
 def _power(count: int) -> int:
-    """Return the smallest power of two that is as large."""
+    """Return the smallest power of two that is not below `count`."""
     return 1 << (count - 1).bit_length()

@@ -1,6 +1,6 @@
-"""Affine layers of few outputs, by narrow.cu: which they are, and how their rows and sums are shared out.
+"""The CUDA kernels of affine layers with few outputs (narrow.cu): which layers, and how they are cut into blocks.
 
-Everything here follows from the shapes alone, so the same shapes give the same bits.
+All of this depends on the shapes alone, so the same shapes give the same bits.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ import numpy as np
 from fcnet.backends.cuda.launch import Launcher
 from fcnet.backends.device import Array
 
-# From so many rows on -> inputs and outputs up to which these kernels are taken, else cuBLAS. To be measured: few rows
-# are a matter of latency, which here grows with the inputs, since one block adds up a whole row; with many rows it is
-# the reading of x that takes time, until from some number of outputs on it is the arithmetic.
+# The fewest rows -> the most inputs and outputs for which these kernels are used; cuBLAS does the rest. To be measured:
+# with few rows latency decides, which grows with the inputs, since one block adds up a whole row; with many rows it is
+# the reading of x, until from some number of outputs on it is the arithmetic.
 TAKEN = {1: (4096, 32), 513: (1 << 30, 12)}
 
-FORWARD = 12  # outputs that a block of the forward kernel has at most; it wastes little on fewer, as x is still read
+FORWARD = 12  # the most outputs of a block of the forward kernel; with fewer, little is wasted, as x is read anyway
 BACKWARD = (12, 32)  # the same for each of the backward kernels
 WARPS, FORWARD_ROWS, LANE_INPUTS = 8, 4, 4  # as in narrow.cu
-BLOCKS = 128  # that occupy a card; fewer, and warps of a block share the sums of a row
+BLOCKS = 128  # enough to occupy a GPU; with fewer, the warps of a block share the sums of a row
 FEW = 512  # rows up to which the gradients need no second launch
-PART = 256  # rows of a part of the weights' gradient, at least
-STEP = 64  # rows that a block of the backward kernels takes at once
+PART = 256  # the fewest rows of a part of the weights' gradient
+STEP = 64  # rows that a block of the backward kernels reads at once
 
 
 def taken(x: Array, w: Array) -> bool:
-    """Whether a layer of these shapes is made here."""
+    """Return whether these kernels serve a layer of these shapes."""
     (rows, inner), width = x.shape, w.shape[1]
     inputs, outputs = TAKEN[max(least for least in TAKEN if least <= rows)]
     return inner <= inputs and width <= outputs
 
 
 def apart(outputs: list[Array], inputs: list[Array]) -> bool:
-    """Whether no output lies where an input does: blocks write while others still read."""
+    """Return whether no output overlaps an input in memory: blocks write while others still read."""
     ends = [(a.data.ptr, a.data.ptr + a.nbytes) for a in inputs]
     return not any(a.data.ptr < end and begin < a.data.ptr + a.nbytes for a in outputs for begin, end in ends)
 
 
 def forward(on: Launcher, out: Array, x: Array, w: Array, b: Array) -> None:
-    """out = x w + b."""
+    """Write x w + b to out."""
     (rows, inner), width = x.shape, w.shape[1]
     groups = _ceil(width, FORWARD)
     splits = 1
@@ -50,7 +50,7 @@ def forward(on: Launcher, out: Array, x: Array, w: Array, b: Array) -> None:
 
 
 def backward(on: Launcher, dx: Array | None, dw: Array, db: Array, dout: Array, x: Array, w: Array) -> None:
-    """dx = dout wᵀ (unless None), dw = xᵀ dout, db = the column sums of dout."""
+    """Write dx = dout wᵀ (unless dx is None), dw = xᵀ dout and db = Σ_n dout."""
     (rows, inner), width = x.shape, w.shape[1]
     columns = next(most for most in BACKWARD if most >= width)
     few = rows <= FEW or columns != BACKWARD[0]

@@ -1,4 +1,4 @@
-"""Optimizer rules and what limits a step; names and signatures of `fcnet.optim.rules` and `fcnet.optim.limits`."""
+"""The CUDA kernels of update rules, clipping and decay, as `fcnet.optim.rules` and `fcnet.optim.limits` define them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fcnet.backends.rules import RuleKernel, roles_of
 
 
 class OptimKernels:
-    """The kernels of rules.cu and optim.cu: one launch for the whole network."""
+    """The kernels of rules.cu and optim.cu: one launch updates the whole network."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._on = launcher
 
     def table(self) -> dict[str, Kernel]:
-        """Name of a reference function -> its kernel."""
+        """Return the kernels by the name of the reference function."""
         return {
             **{name: Kernel(RuleKernel(name, self._update), self._fits_rule(name)) for name in RULES},
             "decay_weights": Kernel(self.decay_weights, self._fits_decay),
@@ -54,7 +54,7 @@ class OptimKernels:
         return fits
 
     def _fits(self, w, others, numbers):
-        """`numbers`, the step of a rule that counts and the rate, are read on the device."""
+        """Return whether a kernel serves these arrays; `numbers`, the step and the rate, must lie on the device."""
         on_device = all(isinstance(n, self._on.cupy.ndarray) and n.size == 1 and n.dtype.char in "ld" for n in numbers)
         return w.ndim == 1 and on_device and self._on.floats(w, *others) and all(a.shape == w.shape for a in others)
 
@@ -65,5 +65,5 @@ class OptimKernels:
         return self._on.floats(dw)
 
     def _fits_norm(self, dw, limit, *, work=None):
-        """In float32, whose squares a double holds."""
+        """Return whether a kernel serves this gradient: float32, whose squares do not overflow a double."""
         return self._on.floats(dw) and dw.dtype == np.float32

@@ -1,7 +1,7 @@
-"""How a small network's training step is shared out to the blocks of one persistent kernel (persistent.cu).
+"""Plan how the blocks of one persistent kernel (persistent.cu) share a small network's training step.
 
-Shapes: N batch, D input features, M hidden units, C classes. All is decided by the network, the batch size and the
-device's properties, so that the same training gives the same bits wherever and whenever it is planned.
+Shapes: N batch, D input features, M hidden units, C classes. A plan depends only on the network, the batch size and the
+device's properties, so the same training gives the same bits whenever it is planned.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ JOB = np.dtype(
     align=True,
 )
 LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
-NUMERIC = ("mse", "bce")  # of float32 targets (count, C); the others are of int64 labels
+NUMERIC = ("mse", "bce")  # take float32 targets (count, C); the others take int64 labels
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Plan:
 
     @property
     def columns(self) -> int:
-        """Of all layers but the input, each layer's filled up to fours."""
+        """The columns of all layers but the input, each layer's rounded up to a multiple of 4."""
         return sum(map(_fours, self.widths[1:]))
 
     @property
@@ -128,7 +128,7 @@ class Plan:
 
     @property
     def padded_weights(self) -> int:
-        """Floats of the later layers' weights as they lie in shared memory."""
+        """How many floats the later layers' weights take in shared memory."""
         return padded_weights(self.widths)
 
     @property
@@ -136,7 +136,7 @@ class Plan:
         return max(1, min(self.threads // max(1, _fours(self.widths[1]) * self.rows_of_block // 4), self.k_slices))
 
     def _common_floats(self) -> int:
-        """Return the job, and parts of sums."""
+        """Return how many floats every block needs: for the job, and for partial sums."""
         first = _fours(self.widths[1]) * self.rows_of_block * self.first_parts
         powers = _fours((self.widths[-1] + 1) * self.rows_of_block)
         sums = max(16 * self.threads, 2 * _fours(max(self.widths[1:])), first, powers)
@@ -161,11 +161,11 @@ class Plan:
 
     @property
     def shared(self) -> int:
-        """Bytes of dynamic shared memory that every block asks for."""
+        """How many bytes of dynamic shared memory a block needs."""
         return 4 * (self._common_floats() + max(self._tile_floats(), self._row_floats()))
 
     def buffers(self) -> dict[str, tuple[int, str]]:
-        """Size and dtype of each of the kernel's own arrays in memory, by name."""
+        """Return size and dtype of each of the kernel's own arrays in global memory, by name."""
         return {
             "partials": (self.k_slices * self.row_blocks * _fours(self.widths[1]) * self.rows_of_block, "float32"),
             "hidden": (max(4, self.hidden_columns) * self.padded_rows, "float32"),
@@ -179,12 +179,12 @@ class Plan:
 
     @property
     def vector_floats(self) -> int:
-        """Of the flat buffer's part behind the matrices: biases, gamma and beta, each on a 256-byte boundary."""
+        """How many floats the flat buffer has after the matrices: biases, gamma, beta, each on a 256-byte boundary."""
         hidden = (3 if self.norm else 1) * sum(-(-width // 64) * 64 for width in self.widths[1:-1])
         return hidden + -(-self.widths[-1] // 64) * 64
 
     def definitions(self, offsets: Mapping[str, Sequence[int]]) -> str:
-        """Return the constants as the source's head; `offsets`: where each layer's tensors lie in the flat buffers."""
+        """Return the constants as definitions of the preprocessor; `offsets` of each layer's tensors in the buffers."""
         values: dict[str, Any] = {
             "LAYERS": self.layers,
             "R": self.rows_of_block,
@@ -218,17 +218,17 @@ class Plan:
 
 
 def padded_weights(widths: Sequence[int]) -> int:
-    """Floats of the later layers' weights, each row padded to an odd number of fours."""
+    """Return how many floats the later layers' weights take, each row padded to an odd multiple of 4."""
     return sum(inputs * _odd_fours(outputs) for inputs, outputs in pairwise(widths[1:]))
 
 
 def _fours(n: Any) -> Any:
-    """n, a number or an array, filled up to a multiple of 4."""
+    """Return n, a number or an array, rounded up to a multiple of 4."""
     return -(-n // 4) * 4
 
 
 def _odd_fours(n: int) -> int:
-    """Return the pitch of rows of n floats whose 16-byte reads by neighbouring threads meet different banks."""
+    """Return a pitch for rows of n floats at which 16-byte reads of neighbouring threads hit different banks."""
     return _fours(n) + (4 if _fours(n) // 4 % 2 == 0 else 0)
 
 
@@ -237,10 +237,11 @@ def _braced(values: Sequence[int]) -> str:
 
 
 def plans(widths: Sequence[int], rows: int, *, blocks: int, shared: int, **options: Any) -> Iterator[Plan]:
-    """Every plan that fits `blocks` resident blocks of `shared` bytes each, the best first as far as a model tells.
+    """Return every plan for `blocks` resident blocks with `shared` bytes each, the fastest first according to a model.
 
-    The model was made from benchmarks/results/gpu-variants-*.json, on an H100: the row blocks' part of a step decides,
-    which is least if each takes few rows while the tile blocks keep most of the device; then the tile blocks' part.
+    The model comes from benchmarks/results/gpu-variants-*.json, measured on an H100. The row blocks' part of a step
+    decides: it is shortest if each of them takes few rows while the tile blocks keep most of the device. The tile
+    blocks' part decides among equals.
     """
     found: list[tuple[tuple[int, float], Plan]] = []
     if 4 * padded_weights(widths) > shared:
@@ -263,8 +264,9 @@ def plans(widths: Sequence[int], rows: int, *, blocks: int, shared: int, **optio
 
 
 def _rows_of_block(rows: int, blocks: int) -> list[int]:
-    """Numbers of rows that a row block may take, the best first: row blocks are to be two fifths of all at most, if
-    that can be, and never more than half.
+    """Return the numbers of rows that a row block may take, the best first.
+
+    At most two fifths of all blocks should be row blocks, if possible, and never more than half.
     """
     possible = [r for r in ROWS_OF_BLOCK if ceil(rows / r) <= blocks // 2]
     few = [r for r in possible if ceil(rows / r) <= 2 * blocks // 5]
@@ -272,7 +274,7 @@ def _rows_of_block(rows: int, blocks: int) -> list[int]:
 
 
 def _later_tile(widths: Sequence[int], row_blocks: int) -> tuple[int, int]:
-    """Return outputs and inputs of a later layer's tile: the shape with the least work for the busiest block."""
+    """Return outputs and inputs of a tile of the later layers: the shape with the least work for the busiest block."""
     pairs = list(pairwise(widths[1:]))
     if not pairs:
         return 4, 4
@@ -285,12 +287,12 @@ def _later_tile(widths: Sequence[int], row_blocks: int) -> tuple[int, int]:
 
 
 def _sizes(widths: Sequence[int]) -> np.ndarray:
-    """Sizes of parts that are worth trying, 4 or more: those that cut one of the widths evenly, but for the last."""
+    """Return the sizes of tiles to try, 4 or more: those that cut one of the widths into equal parts and a rest."""
     return np.unique(np.maximum(4, np.concatenate([-(-width // np.arange(1, width + 1)) for width in widths])))
 
 
 def _tile_cycles(plan: Plan) -> float:
-    """Of a tile block in a step: both products at 50 multiplications a cycle, and what it and a row block read."""
+    """Return a tile block's cycles in a step: both products at 50 multiplications a cycle, and reading memory."""
     read = plan.padded_rows * plan.j1 + plan.k_slices * _fours(plan.widths[1]) * plan.rows_of_block
     return 2 * plan.padded_rows * plan.k1 * _fours(plan.j1) / 50 + read / 10
 

@@ -1,4 +1,4 @@
-"""A recorded step of a small network as launches of the persistent kernel, each of as many steps as one likes."""
+"""A recorded step of a small network as launches of the persistent kernel, each of one or many steps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OLDEST = 70  # compute capability that sync.cu compiles for
 
 
 def plan_for(cupy: Any, calls: Sequence[Call], index: int) -> tuple[Net, Plan]:
-    """Return the network of these calls, and how its step is shared out to the blocks of this device.
+    """Return the network that these calls train, and a plan of how the device's blocks share its step.
 
     Raises:
-        Unfit: there is none, or it does not fit the device; the message says why.
+        Unfit: the kernel cannot train it, or it does not fit the device; the message says why.
     """
     net = read(calls, cupy.ndarray)
     properties = cupy.cuda.runtime.getDeviceProperties(index)
@@ -54,10 +54,10 @@ def plan_for(cupy: Any, calls: Sequence[Call], index: int) -> tuple[Net, Plan]:
 
 
 class PersistentStep:
-    """Makes steps of one batch size.
+    """Makes training steps of one batch size.
 
     Attributes:
-        plan: how the work is shared out. most: see `ManySteps`.
+        plan: how the blocks share the work. most: see `ManySteps`.
     """
 
     most = STEPS_AT_ONCE
@@ -65,10 +65,10 @@ class PersistentStep:
     def __init__(
         self, cupy: Any, net: Net, plan: Plan, index: int, upload: Callable[[np.ndarray, Array], None]
     ) -> None:
-        """Compile the kernel, or find it compiled; `upload` as in `Backend`.
+        """Compile the kernel, or load it from CuPy's cache; `upload` as in `Backend`.
 
         Raises:
-            Unfit: the device keeps fewer blocks resident than the plan has: somebody else may have a share of it.
+            Unfit: the device keeps fewer blocks resident than the plan has, as when another process shares it.
         """
         self.plan = plan
         self._net, self._cupy, self._upload = net, cupy, upload
@@ -79,7 +79,7 @@ class PersistentStep:
         self._kernel.max_dynamic_shared_size_bytes = plan.shared
         self._check_resident()
         self._own = {name: cupy.zeros(size, kind) for name, (size, kind) in plan.buffers().items()}
-        self._table = cupy.zeros(STEPS_AT_ONCE, "float64")  # of the rates, where a launch has several
+        self._table = cupy.zeros(STEPS_AT_ONCE, "float64")  # the learning rates of a launch, if it has several
         self._host_table = np.zeros(STEPS_AT_ONCE)
         job = np.zeros(1, JOB)
         for name, array in (self._own | net.arrays).items():
@@ -90,7 +90,7 @@ class PersistentStep:
         self._tag = 1
 
     def _check_resident(self) -> None:
-        """Check that all blocks are resident: one that is not would be awaited for ever, and CuPy would not say so."""
+        """Check that all blocks can be resident: the others would wait forever for a missing one, without an error."""
         cuda, plan = self._cupy.cuda, self.plan
         each = cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(self._kernel.kernel.ptr, plan.threads, plan.shared)
         resident = each * self._processors
@@ -99,14 +99,14 @@ class PersistentStep:
 
     @property
     def description(self) -> str:
-        """How a step is made, for people."""
+        """How a step is made, as a line of text."""
         return f"one kernel of {self.plan.blocks} blocks makes up to {self.most} steps a launch"
 
     def __call__(self) -> None:
         self.steps(1, None)
 
     def steps(self, count: int, rates: Sequence[float] | None) -> None:
-        """Make so many steps, at most `STEPS_AT_ONCE`, within one epoch and one log of losses.
+        """Make `count` steps, at most `STEPS_AT_ONCE`, within one epoch and one log of losses.
 
         Args:
             rates: each step's learning rate; None: all steps have the one that is set.
@@ -114,7 +114,7 @@ class PersistentStep:
         table: Array = self._net.rates
         if rates is not None:
             self._host_table[:count] = rates
-            self._upload(self._host_table, self._table)  # always whole: buffers are kept by size
+            self._upload(self._host_table, self._table)  # the whole table: staging buffers are kept by size
             table = self._table
         arguments = (
             *(self._job, table, np.int32(1 if rates is None else count)),

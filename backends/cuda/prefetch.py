@@ -1,4 +1,4 @@
-"""Batches of a data set that is too large for the device: gathered on the host, copied while the device computes."""
+"""Prefetch batches of data too large for the device: gather on the host, copy while the device computes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fcnet.backends.device import Prefetcher
 
 
 class CudaPrefetcher(Prefetcher):
-    """Two slots, filled in turn, each of pinned host memory and device memory; a stream of its own copies between them.
+    """A prefetcher with two slots of pinned host memory and device memory, filled in turn; it copies on its own stream.
 
-    The host waits only for a slot whose copy is still on its way, and so runs at most two batches ahead.
+    The host waits only for a slot that is still being copied, and so runs at most two batches ahead.
     """
 
     def __init__(self, backend: Any, sources: Sequence[np.ndarray], rows: int) -> None:
@@ -24,12 +24,12 @@ class CudaPrefetcher(Prefetcher):
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._slots = [_Slot(cupy, self.arrays) for _ in range(2)]
         self._in = self._out = 0  # batches sent and received
-        # Dropped while a batch is on its way, the slots live until it has come: their memory will be somebody else's.
+        # The slots outlive this object until their copies are done; only then may their memory be reused.
         weakref.finalize(self, _arrive, self._stream, self._slots).atexit = False
 
     def send(self, rows: np.ndarray) -> None:
         slot = self._slots[self._in % 2]
-        slot.copied.synchronize()  # the pinned memory is free again; at once for an event never recorded
+        slot.copied.synchronize()  # until the pinned memory is free again; returns at once if nothing was recorded
         for source, host in zip(self.sources, slot.host, strict=True):
             np.take(source, rows, axis=0, out=host, mode="clip")  # the default mode would go through a buffer
         self._stream.wait_event(slot.taken)
@@ -48,7 +48,7 @@ class CudaPrefetcher(Prefetcher):
 
 
 class _Slot:
-    """Room for a batch on both sides. copied: the device has it. taken: it was handed on, the slot is free."""
+    """Memory for a batch on host and device, with two events: `copied` to the device; `taken`, so the slot is free."""
 
     def __init__(self, cupy: Any, arrays: Sequence[Any]) -> None:
         self.pinned = [cupy.cuda.alloc_pinned_memory(array.nbytes) for array in arrays]
@@ -58,7 +58,7 @@ class _Slot:
         ]
         self.device = [cupy.empty(array.shape, array.dtype) for array in arrays]
         self.copied, self.taken = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
-        # The memory may have been freed with work on it still to be done; the first copy comes after that.
+        # Work on the memory's former arrays may still be queued; the first copy must come after it.
         self.taken.record(cupy.cuda.get_current_stream())
 
 

@@ -1,4 +1,4 @@
-"""Which network a recorded step trains: read from its calls, for the kernel that makes whole steps (persistent.py)."""
+"""Recognise the network that a recorded step trains, for the kernel that makes whole steps (persistent.py)."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ FORWARD = {
     "bias_activation_dropout_forward": 0,
     "batchnorm_activation_dropout_forward": 1,
     "layernorm_activation_dropout_forward": 2,
-}  # what follows a hidden layer's product -> `Plan.norm`
+}  # the op after a hidden layer's product -> `Plan.norm`
 INFERENCE = {
     "batchnorm_inference": "batchnorm_activation_dropout_forward",
     "layernorm_forward": "layernorm_activation_dropout_forward",
-}  # of a frozen layer -> what it would be if it were trained
+}  # the op of a frozen layer -> that of the same layer when trained
 
 
 class Unfit(Exception):
-    """The step is none that the kernel makes; the message says why."""
+    """The kernel cannot make this step; the message says why."""
 
 
 @dataclass
 class Net:
-    """What a step of the kernel needs to know.
+    """A network and its data, as the kernel needs them.
 
     Attributes:
         widths: D, M of each hidden layer, C. rows: N. norm, activation, rule, loss: as in `Plan`.
         offsets: where each layer's tensors lie in the flat buffers, by the constants' names.
         arrays: on the device, by the names of `struct Job`. rates: (1,) float64.
-        before: floats of the parameters before those that are trained, with which `params` and the moments begin.
+        before: how many floats of frozen parameters lie before the trained ones, with which `params` begins.
         frozen: as in `Plan`. values: numbers, by the same names. x_type: as CUDA spells it.
     """
 
@@ -57,21 +57,21 @@ class Net:
 
 
 class Reader:
-    """The calls of a step, read in order."""
+    """Reads the calls of a step in order."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self._calls, self._at = calls, 0
 
     @property
     def name(self) -> str:
-        """Of the next call's function; "" after the last."""
+        """The name of the next call's function; "" after the last call."""
         return "" if self._at == len(self._calls) else self._calls[self._at].name
 
     def take(self, *names: str) -> dict[str, Any]:
-        """Return the next call's arguments by name; it must be one of these.
+        """Return the arguments of the next call by name, which must be a call of one of these functions.
 
         Raises:
-            Unfit: it is another.
+            Unfit: it is a call of another function.
         """
         if self.name not in names:
             raise Unfit(f"{self.name or 'the end'} is not among what the kernel does")
@@ -80,10 +80,10 @@ class Reader:
 
 
 def read(calls: Sequence[Call], ndarray: Any) -> Net:
-    """Return the network of these calls, whose arrays are of `ndarray`.
+    """Return the network that these calls train; `ndarray` is the type of the device's arrays.
 
     Raises:
-        Unfit: it is none that the kernel trains.
+        Unfit: the kernel cannot train it.
     """
     reader = Reader(calls)
     if reader.name != "next_batch":
@@ -95,7 +95,7 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
     kind = reader.name
     loss = reader.take(*(f"{name}_loss" for name in LOSSES), "weighted_loss")
     _backward(reader, trained)
-    units = [*frozen, *trained]
+    hidden = [*frozen, *trained]
     penalties = {
         name: reader.take(call) for name, call in (("reg", "l2_penalty"), ("l1", "l1_penalty")) if reader.name == call
     }
@@ -111,12 +111,14 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
     params = update["w"]
     if params.dtype != np.float32:
         raise Unfit(f"it computes in {params.dtype}, and the kernel in float32")
-    weights = [*(unit["w"] for _, unit in units), scores["w"]]
+    if kind == "weighted_loss" and loss["name"] not in LOSSES:
+        raise Unfit(f"it has the loss {loss['name']!r}")
+    weights = [*(layer["w"] for _, layer in hidden), scores["w"]]
     net = Net(
         widths=(weights[0].shape[0], *(w.shape[1] for w in weights)),
         rows=batch["rows"].size,
-        norm=FORWARD[units[0][0]] if units else 0,
-        activation=units[0][1]["activation"] if units else "relu",
+        norm=FORWARD[hidden[0][0]] if hidden else 0,
+        activation=hidden[0][1]["activation"] if hidden else "relu",
         rule=rule,
         loss=loss["name"] if kind == "weighted_loss" else kind.removesuffix("_loss"),
         x_type="float" if batch["shift"] is None else "unsigned char",
@@ -136,7 +138,7 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
         if weighting["rows"] is not batch["rows"] or loss.get("weights") is not weighting["batch"]:
             raise Unfit("its samples' weights come from elsewhere")
     _data(net, batch, targets, end, ndarray)
-    _parameters(net, weights, units, scores, updates[-1]["w"])
+    _parameters(net, weights, hidden, scores, updates[-1]["w"])
     role = roles_of(rule)
     net.values["constants"] = (*(update[name] for name in role.constants), 0, 0, 0)[:3]
     moments = [update[name] for name in role.moments]
@@ -145,20 +147,20 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
         raise Unfit("no call counts the updates")
     net.arrays["step"] = advance["counters"]
     _dropout(net, trained, len(frozen))
-    net.values["frozen_scale"] = units[0][1].get("scale", 1.0) if units else 1.0
+    net.values["frozen_scale"] = hidden[0][1].get("scale", 1.0) if hidden else 1.0
     for name, penalty in penalties.items():
         net.values[name] = penalty["reg"]
-        _is_whole("the penalty", penalty["weights"], params)
+        _check_all_layers("the penalty", penalty["weights"], params)
     if decay is not None:
         net.values["weight_decay"] = decay["weight_decay"]
-        _is_whole("the decay", decay["w"], params)
+        _check_all_layers("the decay", decay["w"], params)
     if clip is not None:
         net.values["clip"] = clip["limit"]
     return net
 
 
 def _forward(reader: Reader) -> tuple[list[tuple[str, dict]], list[tuple[str, dict]], dict]:
-    """Return the hidden layers that are frozen, those that are trained, and the last layer."""
+    """Return the frozen hidden layers, the trained ones, and the last layer: calls of the forward pass, read."""
     frozen: list[tuple[str, dict]] = []
     trained: list[tuple[str, dict]] = []
     while True:
@@ -171,13 +173,13 @@ def _forward(reader: Reader) -> tuple[list[tuple[str, dict]], list[tuple[str, di
             frozen.append(_frozen(reader, affine))
         else:
             trained.append(_trained(reader))
-    units = [*frozen, *trained]
-    activations = {unit["activation"] for _, unit in units}
+    hidden = [*frozen, *trained]
+    activations = {layer["activation"] for _, layer in hidden}
     if not activations <= set(ACTIVATIONS):
         raise Unfit(f"its activation is {', '.join(sorted(activations))}")
     if len(activations) > 1:
         raise Unfit("its layers differ in their activation")
-    if len({name for name, _ in units}) > 1:
+    if len({name for name, _ in hidden}) > 1:
         raise Unfit("its layers differ in their normalization")
     return frozen, trained, scores
 
@@ -186,46 +188,47 @@ def _trained(reader: Reader) -> tuple[str, dict]:
     product = reader.take("matmul")
     _exact(product)
     name = reader.name
-    unit = reader.take(*FORWARD) | {"w": product["w"]}
+    layer = reader.take(*FORWARD) | {"w": product["w"]}
     if reader.name == "plain_dropout_forward":
         dropout = reader.take("plain_dropout_forward")
-        unit |= {"keep_ratio": dropout["keep_ratio"], "rng": dropout["rng"], "plain": True}
-    return name, unit
+        layer |= {"keep_ratio": dropout["keep_ratio"], "rng": dropout["rng"], "plain_dropout": True}
+    return name, layer
 
 
 def _frozen(reader: Reader, affine: dict) -> tuple[str, dict]:
-    """Read a layer in evaluation mode like a trained one; `scale`: what plain dropout multiplies its units by."""
-    unit, name = {"w": affine["w"], "b": affine["b"]}, "bias_activation_dropout_forward"
+    """Read a layer in evaluation mode as if it were trained; "scale" is the factor of plain dropout on its units."""
+    layer, name = {"w": affine["w"], "b": affine["b"]}, "bias_activation_dropout_forward"
     if reader.name in INFERENCE:
         name = INFERENCE[reader.name]
-        unit = reader.take(*INFERENCE) | unit
-    unit["activation"] = reader.take("activate")["activation"]
+        layer = reader.take(*INFERENCE) | layer
+    layer["activation"] = reader.take("activate")["activation"]
     if reader.name == "plain_dropout_inference":
-        unit["scale"] = reader.take("plain_dropout_inference")["keep_ratio"]
-    return name, unit
+        layer["scale"] = reader.take("plain_dropout_inference")["keep_ratio"]
+    return name, layer
 
 
 def _exact(product: dict[str, Any]) -> None:
-    """float32 is no less than what tf32 asks for; bfloat16 is asked for because it is faster on large nets."""
+    """Check a product's precision: float32 may stand in for tf32, but not for bf16, which is meant for speed."""
     if product["precision"] not in (None, "tf32"):
         raise Unfit(f"its products are in {product['precision']}")
 
 
-def _backward(reader: Reader, units: list[tuple[str, dict]]) -> None:
-    """Check that the gradients' calls are those of the layers before, down to the first."""
+def _backward(reader: Reader, hidden: list[tuple[str, dict]]) -> None:
+    """Check that the calls of the backward pass are those of these layers, in reverse order."""
     last = reader.take("affine_backward")
-    if last["need_dx"] is not bool(units):
+    if last["need_dx"] is not bool(hidden):
         raise Unfit("some of its layers are frozen")
-    for i, (name, unit) in enumerate(reversed(units), 1):
-        if unit.get("plain"):
+    for i, (name, layer) in enumerate(reversed(hidden), 1):
+        if layer.get("plain_dropout"):
             reader.take("dropout_backward")
         reader.take(name.replace("forward", "backward"))
-        if reader.take("matmul_backward")["need_dx"] is not (i < len(units)):
+        if reader.take("matmul_backward")["need_dx"] is not (i < len(hidden)):
             raise Unfit("some of its layers are frozen")
 
 
-def _is_whole(what: str, part: Array, params: Array) -> None:
-    if part.data.ptr != params.data.ptr:
+def _check_all_layers(what: str, array: Array, params: Array) -> None:
+    """Check that an array begins where the parameters do. Raises Unfit: `what` acts on some layers only."""
+    if array.data.ptr != params.data.ptr:
         raise Unfit(f"{what} is not of all layers")
 
 
@@ -246,8 +249,8 @@ def _data(net: Net, batch: dict, targets: Array, end: dict, ndarray: Any) -> Non
         raise Unfit("some of its arrays are not contiguous")
 
 
-def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], scores: dict, last: Array) -> None:
-    """Where each tensor lies, in floats from the start of its flat buffer, which ends as `last` does."""
+def _parameters(net: Net, weights: list[Array], hidden: list[tuple[str, dict]], scores: dict, last: Array) -> None:
+    """Note where each tensor lies, in floats from the start of its flat buffer; `last` is the end of the buffer."""
     start = net.arrays["params"].data.ptr - 4 * net.before
     end = (last.data.ptr - start) // 4 + last.size
 
@@ -257,7 +260,7 @@ def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], s
             raise Unfit("its parameters are not in one buffer")
         return at
 
-    layers = [unit for _, unit in units]
+    layers = [layer for _, layer in hidden]
     net.offsets = {
         "W_AT": [0, *(place(w) for w in weights)],
         "B_AT": [0, *(place(layer["b"]) for layer in [*layers, scores])],
@@ -278,22 +281,22 @@ def _parameters(net: Net, weights: list[Array], units: list[tuple[str, dict]], s
         net.values["momentum"] = layers[-1].get("momentum", MOMENTUM)
 
 
-def _dropout(net: Net, units: list[tuple[str, dict]], frozen: int) -> None:
+def _dropout(net: Net, hidden: list[tuple[str, dict]], frozen: int) -> None:
     """Check that dropout is the same in all layers, with the step's number from the optimizer's counter."""
     net.values |= {"threshold": keep_threshold(1.0), "keep_scale": 1.0}
-    streams = [unit["rng"] for _, unit in units if unit["rng"] is not None and unit["keep_ratio"] != 1]
+    streams = [layer["rng"] for _, layer in hidden if layer["rng"] is not None and layer["keep_ratio"] != 1]
     if not streams:
         return
-    ratios = {unit["keep_ratio"] for _, unit in units}
+    ratios = {layer["keep_ratio"] for _, layer in hidden}
     if (
-        len(streams) != len(units)
+        len(streams) != len(hidden)
         or len(ratios) != 1
-        or [s.layer for s in streams] != [frozen + i for i in range(1, len(units) + 1)]
+        or [s.layer for s in streams] != [frozen + i for i in range(1, len(hidden) + 1)]
     ):
         raise Unfit("its layers differ in their dropout")
     ratio, stream = ratios.pop(), streams[0]
     if not hasattr(stream.step, "data") or stream.step.data.ptr != net.arrays["step"].data.ptr:
         raise Unfit("its dropout does not follow the optimizer's steps")
-    plain = "plain" in units[0][1]  # what is kept is as it was, and evaluation scales
+    plain = "plain_dropout" in hidden[0][1]  # then units are not scaled in training, but in evaluation
     net.values |= {"threshold": keep_threshold(ratio), "keep_scale": 1.0 if plain else 1 / ratio}
     net.values |= {"seed": stream.key[0], "purpose": stream.key[1], "net": stream.net}

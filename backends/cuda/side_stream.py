@@ -1,4 +1,4 @@
-"""Two products side by side: in a graph, what does not wait for each other may run at once."""
+"""Run two matrix products concurrently: independent branches of a CUDA graph may run at the same time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STREAMS = 2  # of a graph, each with a workspace
 
 
 class SideStream:
-    """A second stream with products of its own: two that run at once must not share a workspace."""
+    """A second stream with its own cuBLAS handle: concurrent products must not share a workspace."""
 
     def __init__(self, cupy: Any, gemm: Gemm) -> None:
         self.gemm = gemm
@@ -21,11 +21,11 @@ class SideStream:
         self._begin, self._end = (cupy.cuda.Event(disable_timing=True) for _ in range(2))
         one = cupy.zeros((1, 1), np.float32)
         with self._stream:
-            gemm(one, one)  # the library sets itself up at a handle's first product: not in a capture
+            gemm(one, one)  # a handle's first product initialises it, which must not happen during a capture
         self._stream.synchronize()
 
     def __call__(self, main: Any, first: Callable[[], object], second: Callable[[], object]) -> None:
-        """Make `first` on the second stream and `second` on `main`, after all that `main` has, before all it gets."""
+        """Call `first` on the second stream and `second` on `main`, between earlier and later work of `main`."""
         self._begin.record(main)
         self._stream.wait_event(self._begin)
         with self._stream:

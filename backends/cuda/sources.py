@@ -1,4 +1,4 @@
-"""CUDA C sources. A source is compiled on first use for the device it runs on; here it is only text."""
+"""The text of the CUDA C sources; they are compiled on first use, for the device."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from importlib.resources import files
 # earlier one. NVRTC gets one text: it could not open an include file inside a zipped installation.
 SOURCES: dict[str, tuple[str, ...]] = {
     "philox": ("philox.cu",),
-    "convert": ("convert.cu",),
+    "convert": ("bf16.cu", "convert.cu"),
     "kernels": (
         "philox.cu",
+        "bf16.cu",
         "common.cu",
         "hidden.cu",
         "loss.cu",
@@ -38,12 +39,12 @@ def source(name: str, real: str = "float") -> str:
 
 
 def _listed(macro: str, file: str) -> dict[str, str]:
-    """Name -> struct of each line MACRO(name, struct, ...) of a file."""
+    """Return name -> struct of each line MACRO(name, struct, ...) of a file."""
     text = files(__package__).joinpath(file).read_text("utf-8")
     return dict(re.findall(rf"^{macro}\((\w+), (\w+)", text, re.M))
 
 
-#: Update rules that there are kernels of -> their structs.
+#: Update rules that have a kernel -> their structs.
 RULES = _listed("UPDATE_RULE", "rules.cu")
-#: Element-wise activations that there are kernels of -> their structs.
+#: Element-wise activations that have a kernel -> their structs.
 ACTIVATIONS = _listed("ELEMENTWISE", "activation.cu")

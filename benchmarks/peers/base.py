@@ -23,9 +23,11 @@ class Peer(ABC):
     Attributes:
         raw_epsilon: its Adam adds epsilon to the uncorrected root, a rule as dear as the paper's: it is proved against
             that rule.
+        prepares: it preprocesses the data itself where a workload asks for fcnet's defaults.
     """
 
     raw_epsilon = False
+    prepares = False
 
     def __init__(self) -> None:
         self.about: dict[str, Any] = {}  # choices that a reader of the table should know
@@ -49,7 +51,7 @@ class Peer(ABC):
         """Gather the next batch, forward, loss, backward, Adam; need not wait for the device."""
 
     def many(self, count: int) -> None:
-        """So many steps; for a framework whose own loop over batches is cheaper than a call for each."""
+        """Make so many steps; for a framework whose own loop over batches is cheaper than a call for each."""
         step = self.step
         for _ in range(count):
             step()
@@ -63,7 +65,7 @@ class Peer(ABC):
 
 
 def threads() -> int:
-    """How many threads a contender may use; the parent process sets it."""
+    """Return how many threads a contender may use; the parent process sets it."""
     return int(os.environ["FCNET_BENCH_THREADS"])
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import FLOOR, Contender
+from benchmarks.peers import FLOOR, OWN, Contender
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.timing import summarize
-from benchmarks.workloads import Workload, draw
+from benchmarks.workloads import Workload, draw, prepared
 
 JOB = "benchmarks.peers.training:Training"
 DROPOUT_MEAN = 0.035  # allowed relative difference of the mean loss under other masks: four times its spread
 MASK_SEEDS = 3
+FAR = 1.5  # times the best framework's time: who takes more will not be the best one later on
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
@@ -73,7 +74,7 @@ class Answer:
         if raw_epsilon not in self._found:
             from benchmarks.peers import oracle
 
-            data, steps = draw(self.workload), self.workload.proof_steps
+            data, steps = prepared(self.workload, draw(self.workload)), self.workload.proof_steps
             mean = None
             if self.workload.keep < 1:
                 runs = [oracle.losses(self.workload, data, steps, seed) for seed in range(MASK_SEEDS)]
@@ -113,51 +114,94 @@ class Answer:
         return worst, ""
 
 
-def compare_peers(
+def phases(
     workload: Workload,
-    contenders: Iterable[Contender],
+    contenders: Sequence[Contender],
     *,
     device: str = "cpu",
     threads: int = 1,
     effort: Effort = QUICK,
     say: Say = lambda text: None,
     known: list[Answer] | None = None,
-) -> list[Row]:
-    """Return a row for each contender: its rounds and their median, or why it was not timed.
+    later: Workload | None = None,
+) -> Iterator[list[Row]]:
+    """Yield a row for each contender: its rounds and their median, or why it was not timed.
 
-    A row has workload, contender, and either `refused` (with `kind`: unavailable, unsupported, failed, crashed or
-    wrong), or median_us, iqr_us, rounds, rounds_us; and what is known beside: import_s, make_s, about, versions,
-    loss_difference.
+    A row has workload, contender, and either `refused` (with `kind`: unavailable, unsupported, failed, crashed, wrong
+    or slow), or median_us, iqr_us, rounds, rounds_us; and what is known beside: import_s, make_s, about, versions,
+    loss_difference, and of fcnet's steps before the first round paces_us, the median of each hundred.
+
+    later: the same net at another time of its training, compared thereafter in the same processes, for rows of its own;
+    frameworks that took more than FAR times the best one's time are left out.
     """
-    rows: dict[str, Row] = {}
-    workers: dict[str, Worker] = {}
-    answer = Answer.of(workload, [] if known is None else known)
-
-    def refuse(name: str, failure: Failure) -> None:
-        row = rows[name]
-        row |= {"refused": str(failure), "kind": failure.kind}
-        if name in workers:
-            workers.pop(name).close()
-        if failure.kind != "unsupported":
-            say(f"{workload.name}: {name} is not timed: {failure}")
-
+    duel = _Duel(workload, device, effort, say)
+    known = [] if known is None else known
     with contextlib.ExitStack() as stack:
         for contender in contenders:
-            name = contender.name
-            rows[name] = {"workload": workload.name, "contender": name}
+            duel.start(contender, threads, stack)
+        duel.prove(Answer.of(workload, known))
+        duel.time()
+        yield duel.rows()
+        if later is not None:
+            say(f"{later.name}: {later.describe()}")
+            duel.go_on(later, [contender.name for contender in contenders if contender.counts])
+            duel.prove(Answer.of(later, known))
+            duel.time()
+            yield duel.rows()
+
+
+def compare_peers(workload: Workload, contenders: Iterable[Contender], **told: Any) -> list[Row]:
+    """Return the rows of `phases` for one time of a training."""
+    (rows,) = phases(workload, list(contenders), **told)
+    return rows
+
+
+class _Duel:
+    """The processes of those who are still compared on a workload, and what is known of each contender."""
+
+    def __init__(self, workload: Workload, device: str, effort: Effort, say: Say) -> None:
+        self.workload, self.device, self.effort, self.say = workload, device, effort, say
+        self.workers: dict[str, Worker] = {}
+        self._rows: dict[str, Row] = {}
+        self._again = False
+
+    def rows(self) -> list[Row]:
+        """One for each contender."""
+        return list(self._rows.values())
+
+    def start(self, contender: Contender, threads: int, stack: contextlib.ExitStack) -> None:
+        """Start its process, which imports the framework meanwhile."""
+        name = contender.name
+        self._rows[name] = {"workload": self.workload.name, "contender": name}
+        try:
+            if self.device.partition(":")[0] not in contender.devices:
+                raise Failure(f"does not run on {self.device}", "unsupported")
+            self.workers[name] = worker = Worker(JOB, threads, contender.environment)
+            stack.callback(worker.close)
+            worker.post("load", target=contender.target, device=self.device, packages=contender.packages)
+        except Failure as failure:
+            self._refuse(name, failure)
+
+    def go_on(self, later: Workload, frameworks: Sequence[str]) -> None:
+        """Compare on another workload from now on, without those of the frameworks that are far behind."""
+        self.workload, self._again = later, True
+        timed = {name: row["median_us"] for name, row in self._rows.items() if "median_us" in row}
+        lowest = min((us for name, us in timed.items() if name in frameworks), default=0)
+        left = [name for name in self.workers if name not in frameworks or timed[name] <= FAR * lowest]
+        self._rows = {name: {"workload": later.name, "contender": name} for name in self._rows}
+        for name in self._rows.keys() - set(left):
+            self._refuse(name, Failure(f"at first not timed, or above {FAR:g} times the best framework's time", "slow"))
+
+    def prove(self, answer: Answer) -> None:
+        """Build each net, alone, and compare its first losses."""
+        workload, effort = self.workload, self.effort
+        for name, worker in list(self.workers.items()):
+            row = self._rows[name]
             try:
-                if device.partition(":")[0] not in contender.devices:
-                    raise Failure(f"does not run on {device}", "unsupported")
-                workers[name] = worker = Worker(JOB, threads, contender.environment)
-                stack.callback(worker.close)
-                worker.post("load", target=contender.target, device=device, packages=contender.packages)
-            except Failure as failure:
-                refuse(name, failure)
-        for name, worker in list(workers.items()):  # all import at once, each is built alone
-            row = rows[name]
-            try:
-                row |= worker.answer("load", effort.limit_s)
-                row |= worker.ask("make", workload=workload.to_dict(), limit_s=effort.limit_s)
+                if not self._again:
+                    row |= worker.answer("load", effort.limit_s)
+                made = worker.ask("make", workload=workload.to_dict(), as_before=self._again, limit_s=effort.limit_s)
+                row |= made
                 if name != FLOOR:
                     proof = worker.ask("prove", count=workload.proof_steps, limit_s=effort.limit_s)
                     row["about"] = proof["about"]
@@ -166,22 +210,30 @@ def compare_peers(
                     if objection:
                         raise Failure(f"wrong result: {objection}", "wrong")
             except Failure as failure:
-                refuse(name, failure)
-        train_before(workload.before, workers, effort, refuse)
-        take_turns(workload.steps, workers, rows, effort, refuse)
-    return list(rows.values())
+                self._refuse(name, failure)
 
-
-def train_before(
-    steps: int, workers: dict[str, Worker], effort: Effort, refuse: Callable[[str, Failure], None]
-) -> None:
-    """Make steps that are not timed, one contender after the other."""
-    for name, worker in list(workers.items()) if steps else ():
-        if name != FLOOR:  # the products take the same time whatever came before
+    def time(self) -> None:
+        """Make the steps that come before, then take turns."""
+        before, limit = self.workload.before, self.effort.limit_s
+        for name, worker in list(self.workers.items()) if before else ():
             try:
-                worker.ask("run", steps=steps, warm=0, limit_s=effort.limit_s)
+                if name in OWN:
+                    paces = worker.ask("paces", steps=before, each=100, limit_s=limit)
+                    self._rows[name]["paces_us"] = [round(seconds * 1e6, 2) for seconds in paces]
+                elif name != FLOOR:  # the products take the same time whatever came before
+                    worker.ask("run", steps=before, warm=0, limit_s=limit)
             except Failure as failure:
-                refuse(name, failure)
+                self._refuse(name, failure)
+        take_turns(self.workload.steps, self.workers, self._rows, self.effort, self._refuse)
+        timed = [f"{name} {row['median_us']:,.0f}" for name, row in self._rows.items() if "median_us" in row]
+        self.say(f"{self.workload.name}: {', '.join(timed)} us")
+
+    def _refuse(self, name: str, failure: Failure) -> None:
+        self._rows[name] |= {"refused": str(failure), "kind": failure.kind}
+        if name in self.workers:
+            self.workers.pop(name).close()
+        if failure.kind not in ("unsupported", "slow"):
+            self.say(f"{self.workload.name}: {name} is not timed: {failure}")
 
 
 def take_turns(

@@ -147,7 +147,7 @@ class Naive(Peer):
         return loss, grads
 
     def train_on(self, rows: np.ndarray) -> float:
-        """One update from these rows of the data."""
+        """Make one update from these rows of the data."""
         loss, grads = self.loss(self.data.X[rows], self.data.y[rows])
         for name, w in self.params.items():
             self.params[name] = adam(w, grads[name], self.configs[name])

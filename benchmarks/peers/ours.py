@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from benchmarks.workloads import BETA1, BETA2, EPSILON, LEARNING_RATE, SEED, Dat
 
 class Ours(Peer):
     """As a user trains; nothing private. Every step also records its loss, as `Solver` always does."""
+
+    prepares = True
 
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
         self.model = fcnet.FullyConnectedNet(
@@ -33,26 +36,30 @@ class Ours(Peer):
         for name, value in weights.items():
             self.model.params[name] = value
         part = slice(workload.batch)  # validation: never looked at by `step`
+        dataset = fcnet.data.Dataset(
+            *(data.X, data.y, data.X[part], data.y[part]), targets="numbers" if workload.numeric else "classes"
+        )
+        told: dict[str, Any] = {
+            "update_rule": "adam",
+            "optim_config": {"learning_rate": LEARNING_RATE, "beta1": BETA1, "beta2": BETA2, "epsilon": EPSILON},
+            "schedule": "constant",
+            "preprocess": "none",
+            "num_train_samples": 1,
+        }
         self.solver = fcnet.Solver(
             self.model,
-            fcnet.data.Dataset(
-                *(data.X, data.y, data.X[part], data.y[part]), targets="numbers" if workload.numeric else "classes"
-            ),
-            update_rule="adam",
-            optim_config={"learning_rate": LEARNING_RATE, "beta1": BETA1, "beta2": BETA2, "epsilon": EPSILON},
-            schedule="constant",
+            dataset,
+            **({} if workload.defaults else told),
             batch_size=workload.batch,
             seed=SEED,
             verbose=False,
-            preprocess="none",
-            num_train_samples=1,
         )
 
     def step(self) -> None:
         self.solver.step()
 
     def many(self, count: int) -> None:
-        """So many steps, handed to the device at once."""
+        """Make so many steps, handed to the device at once."""
         if count:
             self.solver.step(count)
 

@@ -83,7 +83,7 @@ class Worker:
         return line
 
     def _crashed(self) -> Failure:
-        """How the process ended, with the last line it printed."""
+        """Return how the process ended, with the last line it printed."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=10)
         code = self._process.poll()

@@ -69,7 +69,7 @@ def with_torch(workload: Workload, weights: Mapping[str, np.ndarray]) -> Callabl
 
 
 #: name -> framework, whether the rows are divided by this benchmark, its package, environment
-WAYS: dict[str, tuple[Callable[..., Callable], bool, str, dict[str, str]]] = {
+VARIANTS: dict[str, tuple[Callable[..., Callable], bool, str, dict[str, str]]] = {
     "fcnet": (with_fcnet, False, "numpy", {}),
     "fcnet-numpy": (with_fcnet, False, "numpy", {"FCNET_NUMBA": "0"}),
     "sklearn": (with_sklearn, False, "scikit-learn", {}),
@@ -85,7 +85,7 @@ class Prediction:
     def make(self, way: str, workload: Mapping[str, Any]) -> dict[str, Any]:
         """Build the net and the rows."""
         self.workload = Workload.from_dict(workload)
-        build, divided, package, _ = WAYS[way]
+        build, divided, package, _ = VARIANTS[way]
         predict = build(self.workload, initial(self.workload))
         self.predict = chunked(predict) if divided else predict
         self.X = rows(self.workload)
@@ -95,7 +95,7 @@ class Prediction:
         """Write the predictions where the parent reads them."""
         np.save(path, np.asarray(self.predict(self.X)).astype(np.int64))
 
-    def weigh(self) -> dict[str, Any]:
+    def measure_memory(self) -> dict[str, Any]:
         """Peak memory of predicting all rows, above what is there before (after a first small prediction)."""
         self.predict(self.X[:CHUNK])
         give_back()
@@ -104,7 +104,7 @@ class Prediction:
         return {"growth": peak() - before, "exact": exact}
 
     def run(self, steps: int, warm: int) -> float:
-        """Seconds of so many predictions of all rows."""
+        """Return the seconds of so many predictions of all rows."""
         self.predict(self.X[: CHUNK * warm])
         start = time.perf_counter()
         for _ in range(steps):
@@ -113,5 +113,5 @@ class Prediction:
 
 
 def temporary(name: str, folder: str) -> str:
-    """Where the predictions of one contender go."""
+    """Return the file for the predictions of one contender."""
     return os.path.join(folder, f"{name}.npy")

@@ -13,7 +13,7 @@ from fcnet.backends.cuda.gemm import WORKSPACE
 from fcnet.backends.cuda.side_stream import STREAMS
 
 Record = Mapping[str, Any]
-SHORT = {"unavailable": "n/a", "unsupported": "–", "wrong": "refused"}  # other kinds as they are
+SHORT = {"unavailable": "n/a", "unsupported": "–", "slow": "–", "wrong": "refused"}  # other kinds as they are
 
 
 def markdown(record: Record) -> str:
@@ -36,11 +36,13 @@ def markdown(record: Record) -> str:
         for workload in workloads
     ]
     lines += table(["workload", *columns], steps)
+    lines += _both_times(record, workloads)
     lines += _ratios(record)
+    lines += _paces(record)
     lines += _of_ceiling(record)
     lines += _memory(record)
     lines += _compilation(record, columns)
-    refused = [row for row in record["rows"] if "refused" in row and row["kind"] != "unsupported"]
+    refused = [row for row in record["rows"] if "refused" in row and row["kind"] not in ("unsupported", "slow")]
     if untold := [*(f"- {row['workload']}, {row['contender']}: {row['refused']}" for row in refused), *_late(record)]:
         lines += ["", "## Not timed", "", *untold]
     return "\n".join(lines) + "\n"
@@ -74,6 +76,39 @@ def _ratios(record: Record) -> Iterable[str]:
         pair = f"{row['of']} ÷ {row['to']}"
         rows.append([row["workload"], pair, spread, f"{goal:.2f}" if goal else "", verdict])
     yield from table(["workload", "ratio", "", "goal", ""], rows, left=(0, 1, 4))
+
+
+def _both_times(record: Record, workloads: Iterable[Workload]) -> Iterable[str]:
+    """Of each net timed twice: the best framework's time over fcnet's, and NumPy's, at first and later on."""
+    names = [workload.name for workload in workloads]
+    both = [name for name in names if f"{name}-later" in names]
+    if not both:
+        return
+    found: dict[tuple[str, str], str] = {}
+    for row in record["ratios"]:  # the best framework's comes first
+        found.setdefault((row["workload"], row["to"]), f"{row['ratio']:.2f} ({row['of']})")
+    yield from ("", "## First steps and later ones", "", "Median ratios of times; above 1 fcnet is faster.", "")
+    rows = [
+        [name, *(found.get((form, to), "") for to in ("fcnet", "fcnet-numpy") for form in (name, f"{name}-later"))]
+        for name in both
+    ]
+    columns = ("best framework ÷ fcnet", "later", "NumPy as in the courses ÷ fcnet, NumPy only", "later")
+    yield from table(["net", *columns], rows)
+
+
+def _paces(record: Record) -> Iterable[str]:
+    """How long fcnet's steps take in the course of a training, a hundred at a time."""
+    rows = []
+    for row in record["rows"]:
+        if paces := row.get("paces_us"):
+            slowest = max(paces)
+            cells = [digits(paces[0]), digits(slowest), f"{100 * paces.index(slowest):,}"]
+            rows.append([row["workload"], row["contender"], *cells, f"{slowest / paces[0]:.2f}"])
+    if rows:
+        yield from ("", "## In the course of a training", "")
+        yield "Medians of each hundred steps of a training, microseconds (goal: the highest at most 1.1 of the first)."
+        yield ""
+        yield from table(["workload", "", "first", "highest", "from step", "ratio"], rows, left=(0, 1))
 
 
 def _of_ceiling(record: Record) -> Iterable[str]:
@@ -122,7 +157,7 @@ def _memory(record: Record) -> Iterable[str]:
 
 
 def _compilation(record: Record, columns: list[str]) -> Iterable[str]:
-    """First step and the way chosen: apart from the times above."""
+    """Return the table of first steps and the ways chosen, apart from the times above."""
     yield from ("", "## First step, compilation included", "")
     rows = []
     for name in columns:

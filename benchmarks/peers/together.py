@@ -76,7 +76,7 @@ def groups(workloads: Sequence[Workload], contenders: Sequence[Contender], room:
 
 
 def suits(contender: Contender, workload: Workload) -> bool:
-    """Whether it is of use: several steps in a call are where a step is short."""
+    """Return whether a contender is of use: several steps in a call are for nets with short steps."""
     return not (contender.short and workload.flops > LONG)
 
 
@@ -120,7 +120,7 @@ class Side:
             say(f"{self.workload.name}: {self.name} is not timed: {failure}")
 
     def wait(self, clock: Clock, say: Say) -> None:
-        """Until it is built, or the clock is over."""
+        """Wait until it is built, or the clock is over."""
         try:
             for worker in reversed(self.workers):  # the row is in the end that of the first
                 for call in ("load", "make"):

@@ -1,4 +1,4 @@
-"""What a worker does for `benchmarks.compare` and its companions: build a peer, prove it, time it, weigh it."""
+"""The work of a process for `benchmarks.compare` and its companions: build a peer, prove it, time it; its memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import math
 import os
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.base import Peer
-from benchmarks.workloads import Data, Workload, draw, initial
+from benchmarks.workloads import Data, Workload, draw, initial, prepared
 
 
 class Training:
@@ -34,20 +35,29 @@ class Training:
         self._device, self._choice = device, choice
         return {"import_s": round(time.perf_counter() - start, 3), "versions": versions(packages)}
 
-    def make(self, workload: Mapping[str, Any], limit_s: float | None = None) -> dict[str, Any]:
+    def make(
+        self, workload: Mapping[str, Any], limit_s: float | None = None, as_before: bool = False
+    ) -> dict[str, Any]:
         """Draw the data and build the net, in place of an earlier one; the fastest way to write it is chosen at once.
 
         limit_s: the ways are built alone, of which none is begun after so many seconds; `settle` must follow.
+        as_before: it is written as the earlier one was.
         """
+        if as_before:
+            self._choice = self.peer.choice or ""
         self.__dict__.pop("peer", None)
         self._workload = Workload.from_dict(workload)
-        data, weights = draw(self._workload), initial(self._workload)
+        data, weights = self._drawn(self._workload), initial(self._workload)
         start = time.perf_counter()
         if limit_s is None:
             self.peer = self._build(self._workload, data, weights, self._choice)
         else:
             self.peer = self._ways(self._workload, data, weights, self._choice, limit_s)
         return {"make_s": round(time.perf_counter() - start, 3), "about": self.peer.about}
+
+    def _drawn(self, workload: Workload) -> Data:
+        data = draw(workload)
+        return data if self._class.prepares else prepared(workload, data)
 
     def _build(self, workload: Workload, data: Data, weights: Mapping[str, Any], choice: str | None) -> Peer:
         peer = self._ways(workload, data, weights, choice)
@@ -87,7 +97,7 @@ class Training:
         found = self.first_losses(count)
         if self._workload.keep < 1:
             plain = dataclasses.replace(self._workload, keep=1.0)
-            sure = self._build(plain, draw(plain), initial(plain), self.peer.choice or "")
+            sure = self._build(plain, self._drawn(plain), initial(plain), self.peer.choice or "")
             found |= {"losses": sure.losses(count), "dropped": found["losses"]}
         return found
 
@@ -104,7 +114,17 @@ class Training:
         gc.enable()
         return seconds
 
-    def weigh(self, workload: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    def paces(self, steps: int, each: int) -> list[float]:
+        """Return the median seconds of a step among the first `each`, the next ones, and so on, of so many."""
+        step, taken = self.peer.step, []
+        gc.collect()
+        for _ in range(steps // each * each):
+            start = time.perf_counter()
+            step()
+            taken.append(time.perf_counter() - start)
+        return [statistics.median(taken[at : at + each]) for at in range(0, len(taken), each)]
+
+    def measure_memory(self, workload: Mapping[str, Any], steps: int) -> dict[str, Any]:
         """Peak memory of training from nothing, above this process after its imports and a first training.
 
         The first training, of the same net, compiles and warms up every kernel; all of it is freed again. The initial
@@ -120,7 +140,7 @@ class Training:
                 del self.peer
                 give_back()
                 before, exact = resident(), reset_peak()
-            self.peer = self._build(made, draw(made), weights, choice)
+            self.peer = self._build(made, self._drawn(made), weights, choice)
             choice = self.peer.choice or ""
             for _ in range(count):  # not `many`, which may gather an epoch's rows at once
                 self.peer.step()
@@ -140,7 +160,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def _status(field: str) -> int:
-    """Bytes, from /proc/self/status; 0 where there is none."""
+    """Return bytes from /proc/self/status; 0 where there is none."""
     try:
         lines = Path("/proc/self/status").read_text("ascii").splitlines()
     except OSError:
@@ -149,7 +169,7 @@ def _status(field: str) -> int:
 
 
 def resident() -> int:
-    """Bytes of memory in use now."""
+    """Return the bytes of memory in use now."""
     return _status("VmRSS")
 
 
@@ -164,7 +184,7 @@ def peak() -> int:
 
 
 def reset_peak() -> bool:
-    """Whether the peak could be forgotten."""
+    """Reset the peak of memory; return whether that is possible."""
     try:
         Path("/proc/self/clear_refs").write_text("5", "ascii")
     except OSError:

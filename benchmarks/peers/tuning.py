@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from benchmarks.peers.base import Peer
+from benchmarks.workloads import Workload
+
 TURNS = 3
 
 
@@ -18,13 +21,16 @@ class Stepper(Protocol):
     def synchronize(self) -> None: ...
 
     def many(self, count: int) -> None:
-        """So many steps."""
+        """Make so many steps."""
         for _ in range(count):
             self()
 
+    def losses(self, count: int) -> list[float]:
+        """Return the losses of the next `count` steps."""
+
 
 class Strategies:
-    """Those ways to write the step that could be built; building may go on beside other work, choosing may not."""
+    """The ways to write the step that could be built. They may be built beside other work, but not compared."""
 
     def __init__(
         self, candidates: Mapping[str, Callable[[], Stepper]], choice: str | None = None, limit_s: float = math.inf
@@ -98,8 +104,34 @@ class Strategies:
         return about
 
 
+class TunedPeer(Peer):
+    """A peer that makes its steps in the fastest of several ways."""
+
+    def build(self, workload: Workload, candidates: Mapping[str, Callable[[], Stepper]]) -> None:
+        """Build the ways to write the step, by name; `settle` chooses among them."""
+        self.workload, self._built = workload, Strategies(candidates, self.choice, self.limit_s)
+
+    def settle(self) -> None:
+        steps = max(2, self.workload.steps // 10)
+        self.choice, self.stepper, about = self._built.fastest(steps, self.choice)
+        del self._built
+        self.about |= about
+
+    def step(self) -> None:
+        self.stepper()
+
+    def many(self, count: int) -> None:
+        self.stepper.many(count)
+
+    def synchronize(self) -> None:
+        self.stepper.synchronize()
+
+    def losses(self, count: int) -> list[float]:
+        return self.stepper.losses(count)
+
+
 def seconds(stepper: Stepper, steps: int) -> float:
-    """How long that many steps take, to their end on the device."""
+    """Return how long so many steps take, to their end on the device."""
     stepper.synchronize()
     start = time.perf_counter()
     stepper.many(steps)

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers.base import Peer
-from benchmarks.peers.tuning import Stepper, Strategies
+from benchmarks.peers.tuning import Stepper, TunedPeer
 from benchmarks.workloads import (
     BETA1,
     BETA2,
@@ -27,7 +26,7 @@ from benchmarks.workloads import (
 
 
 def hand_written() -> tuple[Callable, Callable]:
-    """Adam as (init, update), like optax's but applied at once."""
+    """Return Adam as (init, update), like optax's but applied at once."""
 
     def init(params: Any) -> Any:
         return jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
@@ -141,7 +140,7 @@ class Jitted(Stepper):
         return loss
 
     def losses(self, count: int) -> list[float]:
-        """Of the next steps."""
+        """Return the losses of the next steps."""
         return [float(loss) for loss in [self() for _ in range(count)]]
 
     def synchronize(self) -> None:
@@ -163,7 +162,7 @@ class Scanned(Jitted):
         self._ahead: list[float] = []  # losses of steps made and not yet asked for
 
     def _go(self, most: int) -> tuple[int, Any]:
-        """How many steps were made, up to `most`, and their losses."""
+        """Make up to `most` steps; return how many, and their losses."""
         if most < self.per_epoch or self.steps % self.per_epoch:
             return 1, self()
         self._shuffle()
@@ -182,7 +181,7 @@ class Scanned(Jitted):
         return asked
 
 
-class Jax(Peer):
+class Jax(TunedPeer):
     """Adam from optax or by hand, whichever is faster. Steps are queued: the next begins before the last is read."""
 
     strategies: Mapping[str, Callable[..., Jitted]] = {
@@ -194,27 +193,8 @@ class Jax(Peer):
         # "highest" is float32, also where TF32 is the default
         precision = {"tf32": "tensorfloat32", "bf16": "default"}.get(workload.precision, "highest")
         jax.config.update("jax_default_matmul_precision", precision)
-        strategies = {name: partial(way, workload, data, weights, device) for name, way in self.strategies.items()}
-        self.workload, self._built = workload, Strategies(strategies, self.choice, self.limit_s)
-
-    def settle(self) -> None:
-        steps = max(2, self.workload.steps // 10)
-        self.choice, stepper, about = self._built.fastest(steps, self.choice)
-        del self._built
-        self.stepper: Any = stepper
-        self.about |= about
-
-    def step(self) -> None:
-        self.stepper()
-
-    def many(self, count: int) -> None:
-        self.stepper.many(count)
-
-    def synchronize(self) -> None:
-        self.stepper.synchronize()
-
-    def losses(self, count: int) -> list[float]:
-        return self.stepper.losses(count)
+        strategies = self.strategies.items()
+        self.build(workload, {name: partial(way, workload, data, weights, device) for name, way in strategies})
 
 
 class Scan(Jax):

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.peers.base import Peer, threads
-from benchmarks.peers.tuning import Stepper, Strategies
+from benchmarks.peers.base import threads
+from benchmarks.peers.tuning import Stepper, TunedPeer
 from benchmarks.workloads import (
     BETA1,
     BETA2,
@@ -78,8 +78,8 @@ def build(workload: Workload) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(*widths[-2:]))
 
 
-class Way(Stepper):
-    """What all ways have in common."""
+class StepVariant(Stepper):
+    """What all ways to write a step share."""
 
     device: str
 
@@ -88,11 +88,11 @@ class Way(Stepper):
             torch.cuda.synchronize()
 
     def losses(self, count: int) -> list[float]:
-        """Of the next steps."""
+        """Return the losses of the next steps."""
         return [float(loss) for loss in [self().clone() for _ in range(count)]]  # a graph's is always the same one
 
 
-class Modules(Way):
+class Modules(StepVariant):
     """nn.Sequential, cross_entropy, backward, torch.optim.Adam; the batch is gathered into one buffer."""
 
     def __init__(
@@ -140,7 +140,7 @@ class Modules(Way):
         return self.train_on(self.rows.next())
 
     def train_on(self, rows: torch.Tensor) -> torch.Tensor:
-        """One update from these rows of the data."""
+        """Make one update from these rows of the data."""
         torch.index_select(self.rows.X, 0, rows, out=self.x)
         torch.index_select(self.rows.y, 0, rows, out=self.y)
         self.adam.zero_grad(set_to_none=True)
@@ -150,7 +150,7 @@ class Modules(Way):
         return loss.detach()
 
 
-class Whole(Way):
+class WholeStep(StepVariant):
     """Gather, forward, gradient (torch.func) and Adam as one compiled function over plain tensors."""
 
     def __init__(
@@ -296,7 +296,7 @@ class CapturedSteps(Captured):
         return asked
 
 
-class Torch(Peer):
+class Torch(TunedPeer):
     """What the peers have in common."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
@@ -307,31 +307,13 @@ class Torch(Peer):
         torch.set_num_threads(threads())
         torch._dynamo.reset()  # a process may train one net after the other, and the compiler counts
         torch.set_float32_matmul_precision("high" if workload.precision == "tf32" else "highest")
-        strategies = {
-            name: partial(way, workload, data, weights, device) for name, way in self.candidates(device).items()
-        }
-        self.workload, self._built = workload, Strategies(strategies, self.choice, self.limit_s)
+        candidates = self.candidates(device).items()
+        self.build(workload, {name: partial(way, workload, data, weights, device) for name, way in candidates})
 
     def settle(self) -> None:
-        steps = max(2, self.workload.steps // 10)
-        self.choice, stepper, about = self._built.fastest(steps, self.choice)
-        del self._built  # and the memory of the others
+        super().settle()
         if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-        self.stepper: Any = stepper
-        self.about |= about
-
-    def step(self) -> None:
-        self.stepper()
-
-    def many(self, count: int) -> None:
-        self.stepper.many(count)
-
-    def synchronize(self) -> None:
-        self.stepper.synchronize()
-
-    def losses(self, count: int) -> list[float]:
-        return self.stepper.losses(count)
+            torch.cuda.empty_cache()  # the memory of the other ways
 
 
 class Eager(Torch):
@@ -350,9 +332,9 @@ class Compiled(Torch):
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
         parts = {"forward and backward compiled, fused Adam": partial(Modules, compiled={}, fused=True)}
         if device == "cpu":
-            cpp = partial(Whole, options={"cpp_wrapper": True})
-            return {"whole step compiled": Whole, **parts, "whole step compiled, C++ wrapper": cpp}
-        return {"whole step compiled, reduce-overhead": partial(Whole, mode="reduce-overhead"), **parts}
+            cpp = partial(WholeStep, options={"cpp_wrapper": True})
+            return {"whole step compiled": WholeStep, **parts, "whole step compiled, C++ wrapper": cpp}
+        return {"whole step compiled, reduce-overhead": partial(WholeStep, mode="reduce-overhead"), **parts}
 
 
 class Graph(Torch):

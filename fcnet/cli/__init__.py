@@ -1,4 +1,4 @@
-"""The command line, `fcnet COMMAND`: one module a command, which `fcnet.cli.commands` imports when it is asked for."""
+"""The command line, `fcnet COMMAND`: one module per command, imported by `fcnet.cli.commands` when the command runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _carry_out(options: argparse.Namespace) -> int:
-    # Imported here, because `fcnet --help` shall not wait for NumPy, and Ctrl-C meanwhile shall be no traceback.
+    # Imported here, so that `fcnet --help` does not wait for NumPy and Ctrl-C during the import prints no traceback.
     import numpy as np
 
     from fcnet.backends.notices import watched_by
@@ -84,11 +84,11 @@ def _carry_out(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
-    """SIGTERM and SIGHUP are Ctrl-C by another name: what defers that (a step, a file that is written) defers them.
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that what defers Ctrl-C (a step, a file being written) defers them.
 
-    What comes after the first does nothing: results are being written. It is answered all the same, by a function of
-    ours: of a signal that arrived together with the first and is ignored since, Python says so, with a traceback. And
-    if the process is our `own`, it ends so: there is nothing to hand the signals back to.
+    Signals after the first do nothing, because results are being written. They still have a handler, which is empty:
+    if a signal that arrived together with the first had none, Python would print a traceback. The former handlers are
+    restored at the end, unless the process is our `own` and about to exit.
     """
     handled: dict[int, Any] = {}
 
@@ -99,7 +99,7 @@ def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
         raise KeyboardInterrupt
 
     def end(number: int, frame: FrameType | None) -> None:
-        if caught:  # a second one shall not be taken for Ctrl-C pressed twice
+        if caught:  # a second one must not count as Ctrl-C pressed twice
             return
         caught.append(number)
         handler = signal.getsignal(signal.SIGINT)
@@ -119,12 +119,12 @@ def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
 
 
 def _answered(number: int, frame: FrameType | None) -> None:
-    """Answer a signal that comes when the work ends already."""
+    """Handle a signal that comes when the work is already ending."""
 
 
 @contextlib.contextmanager
 def _streams() -> Iterator[None]:
-    """Something to print to where the shell closed standard output or error."""
+    """Provide streams to print to where the shell has closed standard output or error."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (for the rest of the process)
@@ -133,7 +133,7 @@ def _streams() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
-    """Warnings as lines like ours, without file and line; what is merely noticed is no warning here."""
+    """Print warnings as lines in fcnet's style, without file and line, and leave out mere notices."""
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         kind = "" if issubclass(category, DataNotice) else "warning: "
@@ -155,6 +155,8 @@ def _report(error: BaseException, parser: Parser | None) -> None:
     if parser is not None:
         message = in_users_words(message, known=parser.known())
     notes = list(getattr(error, "__notes__", []))
+    if isinstance(error, UnicodeEncodeError):  # a file name, where the locale knows no UTF-8
+        message = "a name holds characters that this locale cannot spell; set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""
         remedy = _REMEDIES.get(error.errno)

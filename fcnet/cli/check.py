@@ -1,4 +1,4 @@
-"""`fcnet check`: sanity checks of a training before it is begun."""
+"""`fcnet check`: sanity checks before a training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print a line per check and one per hidden layer; exit code 1 if a check failed."""
     folder = check_folder(arguments.out, FILES, force=arguments.force)
-    arguments.out, arguments.force = None, False  # what is made here is no run
+    arguments.out, arguments.force = None, False  # the Solver made here writes no run
     options, in_their_words = given_options(arguments)
     with in_their_words:
         solver = make_solver(options, load_data(options), verbose=False)

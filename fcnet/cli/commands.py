@@ -39,7 +39,7 @@ def parse(arguments: Sequence[str]) -> tuple[Parser, argparse.Namespace]:
     if not arguments:
         return top(), argparse.Namespace(run=_without_command)
     name = arguments[0]
-    if name.startswith("-"):  # to help, or to tell the version, is all that the program's own flags do
+    if name.startswith("-"):  # the program's own flags, --help and --version
         parser = top()
         parser.parse(arguments)
         parser.error("expected a command")
@@ -67,7 +67,7 @@ def top() -> Parser:
 
 
 def parser_of(name: str) -> Parser:
-    """Return the parser of a command; its module is imported for it. Raises ValueError: there is no such command."""
+    """Import a command's module and return its parser. Raises ValueError: there is no such command."""
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     module = import_module(f"fcnet.cli.{name.replace('-', '_')}")

@@ -1,4 +1,4 @@
-"""`fcnet completion`: scripts with which shells complete a command line of fcnet, made from its parsers."""
+"""`fcnet completion`: scripts by which shells complete fcnet's command lines, generated from its parsers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fcnet.errors import unknown
 
 
 def add(parser: Parser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("shell", metavar="SHELL", help="bash, zsh or fish")
     parser.names["shell"] = tuple(SCRIPTS)
     parser.epilog = (
@@ -44,7 +44,7 @@ class Completed(NamedTuple):
 
 
 def completed(parser: Parser) -> list[Completed]:
-    """All options and arguments of a command."""
+    """Return all options and arguments of a command."""
     found = []
     for action in parser.actions():
         metavar = str(action.metavar)
@@ -59,7 +59,7 @@ def completed(parser: Parser) -> list[Completed]:
 
 
 def _bash() -> str:
-    """Return a function that looks at the command and at the word before; what it knows is all in the script."""
+    """Return a shell function that completes by the command and the word before; the script contains all it needs."""
     cases = []
     for name in COMMANDS:
         lines = [f"        {name})", '            case "$before" in']
@@ -104,7 +104,7 @@ def _bash() -> str:
 
 
 def _bash_values(options: list[Completed]) -> str:
-    """Return what the words and paths are that the value of one of these can be."""
+    """Return the words and paths that the value of one of these options can be."""
     names = " ".join(name for one in options for name in one.names)
     kinds = {one.paths for one in options}
     settings = [f"words={shlex.quote(names)}"] if names else []
@@ -113,7 +113,7 @@ def _bash_values(options: list[Completed]) -> str:
 
 
 def _zsh() -> str:
-    """`_arguments` of each command."""
+    """Return the `_arguments` of each command, for zsh."""
     lines = ["#compdef fcnet", "# Completion of fcnet in zsh, made by `fcnet completion zsh`.", "_fcnet() {"]
     lines += ["    local -a commands", "    commands=("]
     lines += [f"        {shlex.quote(f'{name}:{about}')}" for name, about in COMMANDS.items()]

@@ -1,4 +1,4 @@
-"""`fcnet evaluate`: how good a trained network is, in all and by class or output."""
+"""`fcnet evaluate`: the metrics of a trained network, overall and by class or output."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the metrics by class or output and in all; last the accuracy, rmse or label accuracy."""
+    """Print the metrics by class or output and overall; the accuracy, rmse or label accuracy comes last."""
     from pathlib import Path
 
     from fcnet import load

@@ -28,7 +28,7 @@ def add(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run one and write NAME.csv and NAME.png, or list them all."""
+    """Run an experiment and write NAME.csv and NAME.png, or list all experiments."""
     if options.name is None:
         width = max(map(len, EXPERIMENTS))
         for name, experiment in EXPERIMENTS.items():

@@ -18,7 +18,7 @@ def add(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Download what is not there yet."""
+    """Download the files that are missing."""
     folder = fetch(options.name, data_dir=options.data_dir, mirror=options.mirror)
     if options.name in SOURCES:
         print(f"{options.name} is in {folder}")

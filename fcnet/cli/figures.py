@@ -1,4 +1,4 @@
-"""What `fcnet evaluate` and `fcnet train` say of a network's predictions: tables and lines of metrics."""
+"""Tables and lines of metrics that `fcnet evaluate` and `fcnet train` print."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LONGEST = 12  # characters of a name above a column of the matrix
 
 
 def spelled(metric: Metric | Figure, figure: float) -> str:
-    """Return a figure for people: four places, or four digits of one in the targets' unit that is smaller than 1."""
+    """Return a figure as text: four decimal places, or four digits if it is below 1 in the targets' unit."""
     return f"{figure:.4g}" if metric.smaller_is_better and figure < 1 else f"{figure:.4f}"
 
 
 def by_class(model: FullyConnectedNet, outcome: Outcome) -> list[str]:
-    """Return a table of the classes, and of what was taken for what."""
+    """Return a table of the classes, and of which were taken for which."""
     from fcnet.training import judging
 
     names = model.classes or [str(number) for number in range(model.num_classes)]
@@ -52,7 +52,7 @@ def by_output(model: FullyConnectedNet, outcome: Outcome, part: str = "") -> lis
     names = model.classes or [str(number) for number in range(model.num_classes)]
     figures = figures_of(model.objective)
     figures.pop("f1_macro", None)  # of one label it would be another figure than that of all
-    columns = [RMSE if model.loss_name == "mse" else ACCURACY, *figures.values()]
+    columns = [RMSE if model.objective.of_values else ACCURACY, *figures.values()]
     rows = [[f"{part}output", *(figure.title for figure in columns)]]
     for name, one in zip(names, outcome.outputs(), strict=True):
         rows.append([name, *(spelled(figure, figure.measure(one)) for figure in columns)])
@@ -62,7 +62,7 @@ def by_output(model: FullyConnectedNet, outcome: Outcome, part: str = "") -> lis
 def in_all(
     model: FullyConnectedNet, outcome: Outcome, part: str = "", last: Metric | Figure | None = None
 ) -> list[str]:
-    """Return a line for each metric that suits the network, but for its own; that of `last` at the end."""
+    """Return a line for each metric that suits the network, without its own; that of `last` at the end."""
     from fcnet.training.metrics import different_figures
 
     figures = sorted(
@@ -72,12 +72,12 @@ def in_all(
 
 
 def in_short(metric: Metric | Figure, figure: float, part: str = "") -> str:
-    """ "test f1 0.9722"."""
+    """Return a figure as text: "test f1 0.9722"."""
     return f"{part}{metric.title} {spelled(metric, figure)}"
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of cells in columns: the first to the left, the others to the right."""
+    """Return lines of cells in columns: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(others, widths[1:], strict=True))]).rstrip()

@@ -1,4 +1,4 @@
-"""The flags of `fcnet train`, which other commands take too, and the options that a command line says with them."""
+"""The flags of `fcnet train`, which other commands take, too, and the options that a command line gives by them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fcnet.runs.options import (
 
 
 def add_flags(parser: Parser, without: Container[str] = (), table: type[TrainOptions] = TrainOptions) -> None:
-    """Add a flag for each option of `table` but those of `without`, in groups; only what was given is in the result."""
+    """Add flags for the options of `table` except `without`, in groups; the result has only those that were given."""
     fields = [field for field in dataclasses.fields(table) if field.name not in without]
     fields.sort(key=lambda field: field.name not in table.__annotations__)  # before those that it has by inheritance
     for title in GROUPS:
@@ -55,13 +55,13 @@ def _add_flag(group: argparse._ActionsContainer, field: dataclasses.Field[Any]) 
 
 
 def add_config(parser: Parser, quiet: str) -> None:
-    """Add the flags of every command that trains: --config, and --quiet, of which `quiet` says what it leaves out."""
+    """Add --config and --quiet, the flags of all commands that train; `quiet`: help text of the latter."""
     parser.add_argument("--config", metavar="FILE.toml", help="options from a file; flags take precedence over it")
     parser.add_argument("--quiet", action="store_true", help=quiet)
 
 
 def given_options(arguments: argparse.Namespace) -> tuple[TrainOptions, contextlib.AbstractContextManager[None]]:
-    """Return the options of a command line and of its --config, and a context in which errors name these."""
+    """Return the options of a command line and its --config, and a context in which errors name their origin."""
     given, from_file, config = sources(arguments, TrainOptions)
     source = given.get("from_", from_file.get("from_"))
     inherited = {} if source is None else of_network(load(os.path.expanduser(source), device="auto").config)
@@ -76,7 +76,7 @@ def given_options(arguments: argparse.Namespace) -> tuple[TrainOptions, contextl
 def sources(
     arguments: argparse.Namespace, table: type[TrainOptions]
 ) -> tuple[dict[str, Any], dict[str, Any], str | None]:
-    """Return the options of `table` that a command line gives, those that its --config gives, and that file.
+    """Return the options of `table` from the command line, those from its --config, and that file.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or none that can be read.
@@ -91,7 +91,7 @@ def sources(
 
 @contextlib.contextmanager
 def naming_config(config: str | None, from_file: Container[str], out: str | None = None) -> Iterator[None]:
-    """Let an error about an option that came from a file name that file, and one about the folder `out` say whose."""
+    """Let errors name the file an option came from, and say whose folder `out` is."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:

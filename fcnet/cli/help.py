@@ -1,4 +1,4 @@
-"""`fcnet help`: what a command does and its options."""
+"""`fcnet help`: a command's help, as --help prints it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fcnet.cli.parser import Parser
 
 
 def add(parser: Parser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("command", metavar="COMMAND", nargs="?", help="which; without one, all commands are listed")
     parser.names["command"] = tuple(COMMANDS)
 

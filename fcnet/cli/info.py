@@ -39,7 +39,7 @@ def add(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print it; nothing missing is an error."""
+    """Print the information; what is missing is no error."""
     given = {name: value for name, value in vars(options).items() if name in TABLE}
     if options.data is not None:
         return _table(Path(options.data).expanduser(), given.pop("target", None), given)
@@ -105,9 +105,9 @@ def _table(path: Path, target: str | None, given: dict[str, Any]) -> int:
         text = as_text(read[name])
         counts = text.counts()
         order = sorted((at for at in range(len(counts)) if counts[at]), key=lambda at: -counts[at])
-        told = ", ".join(f"{in_line(text.words[at])} ({counts[at]})" for at in order[:8])
+        words = ", ".join(f"{in_line(text.words[at])} ({counts[at]})" for at in order[:8])
         more = f", ... ({len(order)} different)" if len(order) > 8 else ""
-        print(f"{in_line(name)}: {told}{more}")
+        print(f"{in_line(name)}: {words}{more}")
     return 0
 
 

@@ -31,7 +31,7 @@ def add(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the suggestion, write the curve."""
     folder = check_folder(arguments.out, FILES, force=arguments.force)
-    arguments.out, arguments.force = None, False  # what is made here is no run
+    arguments.out, arguments.force = None, False  # the Solver made here writes no run
     options, in_their_words = given_options(arguments)
     with in_their_words:
         solver = make_solver(options, load_data(options), verbose=False)

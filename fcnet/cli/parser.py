@@ -1,9 +1,11 @@
-"""The parser of a command: argparse, with errors of one line that name the nearest valid spelling."""
+"""The parser of a command: argparse, whose errors are one line that names the nearest valid spelling."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -13,7 +15,7 @@ from fcnet.runs.options import ARGUMENTS
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds defaults, but for those that say nothing; names the options in their groups only, not in the usage too."""
+    """Help that shows defaults, unless they are empty, and lists the options in their groups but not in the usage."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False:
@@ -40,14 +42,17 @@ class Parser(argparse.ArgumentParser):
         self.names: dict[str, tuple[str, ...]] = {}  # of an option, by dest: what a shell completes it to
 
     def error(self, message: str) -> NoReturn:
+        lacking = re.fullmatch(r"argument (\S+): expected one argument", message)
+        if lacking is not None:
+            message = f"{lacking[1]}: expected a value after it, got none"
         raise ValueError(f"{message}; see {self.prog} --help")
 
     def actions(self) -> list[argparse.Action]:
-        """All options and arguments, in their order."""
+        """Return all options and arguments, in their order."""
         return list(self._actions)
 
     def flags(self) -> list[str]:
-        """All the long flags."""
+        """Return all long flags."""
         return [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
 
     def known(self) -> set[str]:
@@ -55,7 +60,7 @@ class Parser(argparse.ArgumentParser):
         return {action.dest for action in self._actions if action.option_strings}
 
     def groups(self) -> list[tuple[str, list[argparse.Action]]]:
-        """Title and options of each group that --help shows."""
+        """Return title and options of each group that --help shows."""
         return [(str(group.title), group._group_actions) for group in self._action_groups]
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -64,18 +69,42 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: an unknown flag, a missing or unreadable value.
         """
-        options, unknown = self.parse_known_args(arguments)
+        options, unknown = self.parse_known_args(self._joined(arguments))
         if unknown:
-            flag = unknown[0].split("=")[0]
-            meant = ARGUMENTS.get(flag.lstrip("-").replace("-", "_"), flag)
-            near = errors.alike(meant, self.flags()) if flag.startswith("-") else []
-            hint = f"did you mean {errors.either(near)}?" if near else f"see {self.prog} --help"
-            raise ValueError(f"{self.prog}: unknown argument {flag}; {hint}")
+            word = unknown[0].split("=")[0] if unknown[0].startswith("-") else unknown[0]
+            raise ValueError(f"{self.prog}: unknown argument {word}; {self._instead_of(word)}")
         return options
+
+    def _instead_of(self, word: str) -> str:
+        """Return the flag that an unknown word may mean: a similar one, or one that takes the word as its value."""
+        flags = self.flags()
+        meant = ARGUMENTS.get(word.lstrip("-").replace("-", "_"), word)
+        near = errors.alike(meant, flags) if word.startswith("-") else []
+        takers = [dest for dest, names in self.names.items() if word.lstrip("-") in names]
+        if near:
+            return f"did you mean {errors.either(near)}?"
+        if takers and (flag := f"--{takers[0].rstrip('_').replace('_', '-')}") in flags:
+            return f"did you mean {flag} {word.lstrip('-')}?"
+        if "--data" in flags and os.path.exists(word):
+            return f"did you mean --data {shlex.quote(word)}?"
+        if "--hidden" in flags and word.strip(",").isdecimal():
+            return "several values are joined by commas, without blanks: --hidden 100,100"
+        return f"see {self.prog} --help"
+
+    def _joined(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments; values such as -5s, which argparse takes for flags, are joined to theirs: --x=-5s."""
+        takes_a_value = {flag for action in self._actions if action.nargs is None for flag in action.option_strings}
+        joined: list[str] = []
+        for argument in arguments:
+            if joined and joined[-1] in takes_a_value and re.match(r"-[\d.]", argument):
+                joined[-1] += f"={argument}"
+            else:
+                joined.append(argument)
+        return joined
 
 
 def number(kind: type) -> Callable[[str], Any]:
-    """Return an argparse type for int or float that says what was expected and what came."""
+    """Return an argparse type for int or float whose errors say what was expected and what was given."""
     word = {int: "an integer", float: "a number"}[kind]
 
     def parse(text: str) -> Any:
@@ -91,7 +120,7 @@ def number(kind: type) -> Callable[[str], Any]:
 
 
 def say(text: str) -> None:
-    """Print lines; when their reader has gone, as `head` does, go on without."""
+    """Print lines; if their reader has gone, as `head` does, continue silently."""
     try:
         print(errors.printable(text), flush=True)
     except BrokenPipeError:
@@ -102,7 +131,7 @@ def say(text: str) -> None:
 
 
 def mute() -> None:
-    """Send standard output nowhere from now on, what it has not yet written included."""
+    """Discard standard output from now on, including what is still buffered."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())

@@ -7,6 +7,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcnet.cli.parser import Parser, number
@@ -45,17 +46,24 @@ def add(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the predictions."""
-    from pathlib import Path
-
     import numpy as np
 
     from fcnet import load
     from fcnet.data import inputs
     from fcnet.files import check_parent, write_atomically
+    from fcnet.runs.checkpoint import FILE_NAME
 
     if options.out == "":
         raise ValueError("--out: expected the name of a file, got ''; name one, or leave it out for standard output")
     out = None if options.out is None else Path(options.out)
+    if out is not None and out.is_dir():
+        raise IsADirectoryError(f"--out: expected a file, got the folder {out}; name a file in it")
+    if (
+        out is not None
+        and out.exists()
+        and any(_same(out, read) for read in (options.input, options.model, Path(options.model) / FILE_NAME))
+    ):
+        raise ValueError(f"--out: expected another file than those that are read, got {out}; choose another name")
     if out is not None and out.exists() and not options.force:
         raise FileExistsError(f"--out: {out} is there already; choose another name, or replace it with --force")
     if out is not None:
@@ -94,8 +102,8 @@ def run(options: argparse.Namespace) -> int:
     writer.writerow(header)
     writer.writerows([*cells, *others] for cells, others in zip(first, _spelled(beside), strict=True))
     if out is None:
-        told = text.getvalue()
-        sys.stdout.write(printable(told) if sys.stdout.isatty() else told)
+        written = text.getvalue()
+        sys.stdout.write(printable(written) if sys.stdout.isatty() else written)
         sys.stdout.flush()
     else:
         write_atomically(out, text.getvalue())
@@ -103,7 +111,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _same(out: Path, read: str | Path) -> bool:
+    path = Path(read).expanduser()
+    return path.exists() and path.samefile(out)
+
+
 def _spelled(numbers: np.ndarray) -> Iterator[list[str]]:
-    """Each row with the fewest digits that read back as the same numbers of this dtype."""
+    """Return each row with the fewest digits that read back as the same numbers of this dtype."""
     for start in range(0, len(numbers), ROWS):
         yield from numbers[start : start + ROWS].astype(str).tolist()

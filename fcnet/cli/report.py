@@ -1,4 +1,4 @@
-"""report.html, which `fcnet train` puts into a run directory when all else is done."""
+"""Write report.html, which `fcnet train` puts into a run directory at the end."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PACKAGES = ("numpy", "numba", "scipy", "scikit-learn", "cupy-cuda12x", "cupy-cud
 
 
 class _TooSlow(Exception):
-    """Nobody asked for a report, and it would take long."""
+    """A report was not requested and would take long."""
 
 
 def check_report() -> None:
-    """Check that a report that was asked for can be made. Raises MissingExtra: matplotlib is not installed."""
+    """Check that a requested report can be made. Raises MissingExtra: matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise MissingExtra("--report", "matplotlib", "plot")
 
 
 def write_report(solver: Solver, scores: Scores | None, *, asked: bool, quiet: bool) -> None:
-    """Write report.html into the run's directory; if nobody asked for it, only one that is quick.
+    """Write report.html into the run's directory; unless it was requested, only if that is quick.
 
     It comes after the last line of standard output; why there is none is said on standard error, unless it is `quiet`
     and nobody asked.
@@ -66,7 +66,7 @@ def write_report(solver: Solver, scores: Scores | None, *, asked: bool, quiet: b
 
 
 def versions(device: str) -> dict[str, str]:
-    """Of what a network is trained with."""
+    """Return the versions of what a network is trained with."""
     found = {"fcnet": fcnet.__version__, "Python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
         try:

@@ -15,7 +15,7 @@ Content = str | Callable[[], bytes]  # text, or what draws a picture
 
 
 def check_folder(out: str | None, names: Iterable[str], *, force: bool) -> Path | None:
-    """Return the folder of the results, None for a fresh one; called before the work, so that it is not lost.
+    """Return the folder of the results, None for a fresh one; called before the work, so that no work is lost.
 
     Raises:
         FileExistsError: one of the files is there and force is False. NotADirectoryError: `out` is a file.
@@ -42,7 +42,7 @@ def check_folder(out: str | None, names: Iterable[str], *, force: bool) -> Path 
 
 @contextlib.contextmanager
 def as_flags(**flags: str) -> Iterator[None]:
-    """Let errors that begin with these arguments of Python name the flags that they came from."""
+    """Let errors about these Python arguments name the flags that they came from."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
@@ -54,7 +54,7 @@ def as_flags(**flags: str) -> Iterator[None]:
 
 
 def write_report(folder: Path, files: Mapping[str, Content]) -> None:
-    """Write the files and say so; a picture that cannot be drawn for want of matplotlib is left out, with a line."""
+    """Write the files and print their names; pictures are left out, with a line, if matplotlib is missing."""
     make_folder(folder)
     written = []
     for name, content in files.items():

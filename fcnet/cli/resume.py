@@ -1,4 +1,4 @@
-"""`fcnet resume`: a training that was cut short goes on."""
+"""`fcnet resume`: continue a training that was interrupted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fcnet.build import load_data, make_solver
 from fcnet.cli.parser import Parser, number, say
+from fcnet.cli.report import write_report
 from fcnet.cli.train import carry_out, judge
 from fcnet.data import Dataset
 from fcnet.errors import counted
@@ -28,14 +29,14 @@ def add(parser: Parser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Go on; the last line printed holds the test accuracy if there is a test part. A finished run: say so."""
+    """Continue the training; the last line has the test accuracy if there is a test part. A finished run says so."""
     path, extend = Path(options.run_).expanduser(), options.extend
     if extend is not None and extend < 1:
         raise ValueError(f"--extend: expected 1 or more epochs, got {extend}")
     tell = (lambda _: None) if options.quiet else say
     found = standing(path)
     if found.finished and extend is None:
-        done = counted(found.plain["epoch"], "epoch") if found.plain else "all epochs"
+        done = counted(found.values["epoch"], "epoch") if found.values else "all epochs"
         say(f"{path}: finished, {done}; fcnet resume {path} --extend EPOCHS makes it longer, fcnet evaluate judges it")
         return 0
     if found.step is None:
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     data = _data(path)
     solver = Solver.resume(path, data, extend=extend or 0, device=options.device, verbose=not options.quiet)
     tell(f"{path} goes on after step {solver.steps}, in epoch {solver.epoch + 1} of {solver.num_epochs}")
-    return _carry_out(solver, tell)
+    return _carry_out(solver, tell, quiet=options.quiet)
 
 
 def _data(path: Path) -> Dataset | None:
@@ -52,15 +53,16 @@ def _data(path: Path) -> Dataset | None:
     return load_data(merged(read_toml(config))) if config.is_file() and IN_PYTHON not in config.read_text() else None
 
 
-def _carry_out(solver: Solver, tell: Callable[[str], None]) -> int:
+def _carry_out(solver: Solver, tell: Callable[[str], None], *, quiet: bool) -> int:
     tell(f"{solver.model!r}, {solver.model.backend.describe()}")
     carry_out(solver, tell)
     judge(solver, tell)
+    write_report(solver, None, asked=bool(solver.options().get("report")), quiet=quiet)
     return 0
 
 
 def _from_configuration(path: Path, options: argparse.Namespace, *, finished: bool) -> int:
-    """Begin a training that was killed before its first checkpoint again."""
+    """Start a training again that was killed before its first checkpoint."""
     tell = (lambda _: None) if options.quiet else say
     if options.extend is not None:
         raise ValueError(
@@ -83,4 +85,4 @@ def _from_configuration(path: Path, options: argparse.Namespace, *, finished: bo
         directory.release()
         raise
     tell(f"{path}: cut short before its first checkpoint, so it begins again, as {CONFIG} says")
-    return _carry_out(solver, tell)
+    return _carry_out(solver, tell, quiet=options.quiet)

@@ -39,7 +39,7 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Search; the last line says the best validation value and where its run is."""
+    """Run the search; the last line says the best validation value and where its run is."""
     given, from_file, config = sources(arguments, SearchOptions)
     tell = (lambda text: None) if arguments.quiet else say
     with naming_config(config, from_file.keys() - given.keys()):

@@ -33,7 +33,7 @@ def add(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train as the command line says; the last line printed holds the test accuracy if there is a test part."""
+    """Train as the command line says; the last line has the test accuracy if there is a test part."""
     options, in_their_words = given_options(arguments)
     with in_their_words:
         return _train(options, quiet=arguments.quiet)
@@ -44,7 +44,7 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
     if options.report:
         check_report()
     rows = load_rows(options)
-    parts = None if options.cv is None else folds(rows, options.cv)  # which refuses what cannot be before all else
+    parts = None if options.cv is None else folds(rows, options.cv)  # checks the options before all else
     dataset = data_of(options, rows)
     solver = make_solver(options, dataset, verbose=not quiet)
     tell(dataset.summary())
@@ -59,15 +59,15 @@ def _train(options: TrainOptions, *, quiet: bool) -> int:
         judge(solver, tell)
     else:
         for metric, mean, deviation in zip(scores.metrics, scores.mean, scores.deviation, strict=True):
-            told = in_short(metric, mean, "test ")
-            places = len(told.rpartition(".")[2])
-            say(f"{told} ± {deviation:.{places}f} (mean ± standard deviation of {options.cv} folds)")
+            text = in_short(metric, mean, "test ")
+            places = len(text.rpartition(".")[2])
+            say(f"{text} ± {deviation:.{places}f} (mean ± standard deviation of {options.cv} folds)")
     write_report(solver, scores, asked=options.report, quiet=quiet)
     return 0
 
 
 def carry_out(solver: Solver, tell: Callable[[str], None]) -> None:
-    """Train, and tell what came of it."""
+    """Train, and print the results."""
     started = time.perf_counter()
     try:
         solver.train()
@@ -77,21 +77,21 @@ def carry_out(solver: Solver, tell: Callable[[str], None]) -> None:
         _report(solver, time.perf_counter() - started, tell)
         done = int(solver.history[-1]["epoch"])
         run = solver.run
-        again = f"; fcnet resume {run.path} goes on" if run is not None and run.checkpoints.steps() else ""
-        raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}{again}") from None
+        hint = f"; fcnet resume {run.path} goes on" if run is not None and run.checkpoints.steps() else ""
+        raise KeyboardInterrupt(f"after epoch {done} of {solver.num_epochs}{hint}") from None
     _report(solver, time.perf_counter() - started, tell)
 
 
 def _tell_fold(
     count: int, tell: Callable[[str], None], number: int, figures: np.ndarray, metrics: tuple[Metric | Figure, ...]
 ) -> None:
-    """ "fold 1 of 5: test f1 0.9, test accuracy 0.95"."""
-    told = [in_short(metric, figure, "test ") for metric, figure in zip(metrics, figures, strict=True)]
-    tell(f"fold {number} of {count}: {', '.join(told)}")
+    """Print a fold's figures: "fold 1 of 5: test f1 0.9, test accuracy 0.95"."""
+    texts = [in_short(metric, figure, "test ") for metric, figure in zip(metrics, figures, strict=True)]
+    tell(f"fold {number} of {count}: {', '.join(texts)}")
 
 
 def judge(solver: Solver, tell: Callable[[str], None]) -> None:
-    """Print what the network is worth; the last line holds the test accuracy or rmse if there is a test part."""
+    """Print the network's figures; the last line has the test accuracy or rmse if there is a test part."""
     splits, model, own = solver.data.splits(), solver.model, solver.model.objective.metric
     part = "test" if "test" in splits else "val"
     said = outcome(model, *splits[part])
@@ -101,7 +101,7 @@ def judge(solver: Solver, tell: Callable[[str], None]) -> None:
     if model.objective.numeric:
         for line in by_output(model, said, f"{part} "):
             tell(line)
-    if model.loss_name == "mse":
+    if model.objective.of_values:
         for line in _no_better_than_the_mean(solver, said, figure):
             tell(line)
     if part == "test":
@@ -136,7 +136,7 @@ def _report(solver: Solver, seconds: float, tell: Callable[[str], None]) -> None
 
 
 def _threshold(solver: Solver, threshold: float) -> str:
-    """ "threshold 0.2 of yes, chosen on the validation part: validation f1 0.8"."""
+    """Return the threshold as text: "threshold 0.2 of yes, chosen on the validation part: validation f1 0.8"."""
     names = solver.model.classes or ("1",)
     figure = figure_for_threshold(solver.metric, by_name=solver.metric_name is not None)
     said = figure.measure(outcome(solver.model, *solver.data.splits()["val"]))
@@ -144,16 +144,16 @@ def _threshold(solver: Solver, threshold: float) -> str:
 
 
 def _speed(solver: Solver) -> str:
-    """ " (12,345 samples/s in training, 5.1 s for first steps, which compile)", or less, or nothing."""
+    """Return the speed, if known: " (12,345 samples/s in training, 5.1 s for first steps, which compile)"."""
     rate = solver.speed.overall
-    told = [f"{rate:,.0f} samples/s in training"] if rate is not None else []
+    notes = [f"{rate:,.0f} samples/s in training"] if rate is not None else []
     if solver.speed.first_seconds >= 0.1:
-        told.append(f"{solver.speed.first_seconds:.1f} s for first steps, which compile")
-    return f" ({', '.join(told)})" if told else ""
+        notes.append(f"{solver.speed.first_seconds:.1f} s for first steps, which compile")
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _best(solver: Solver) -> str:
-    """ "best validation accuracy 0.9722"; that of the network as it is if no epoch was made."""
+    """Return "best validation accuracy 0.9722", or the network's present figure if no epoch was made."""
     if solver.best_val_metric is None:
         figure = solver.check_metric(*solver.data.splits()["val"])
         return f"validation {solver.metric.title} {spelled(solver.metric, figure)}{_untrained(solver)}"
@@ -163,7 +163,7 @@ def _best(solver: Solver) -> str:
 
 
 def _untrained(solver: Solver) -> str:
-    """ " (untrained: bfgs made no iteration)", or nothing."""
+    """Return " (untrained: bfgs made no iteration)" if so, else nothing."""
     return "" if solver.history else f" (untrained: {solver.update_rule} made no iteration)"
 
 
@@ -173,12 +173,12 @@ def _no_better_than_the_mean(solver: Solver, said: Outcome, mine: float) -> Iter
     y_train = solver.data.y_train.reshape(-1, y.shape[1])
     constant = y_train.mean(axis=0, dtype="float64") + 0 * y
     metric = solver.model.objective.metric
-    plain = own_figure(solver.model.objective, said._replace(predicted=constant))
-    if not mine < plain:
+    theirs = own_figure(solver.model.objective, said._replace(predicted=constant))
+    if not mine < theirs:
         other = "a larger --lr or more --epochs"
         if solver.full_batch:
             other = "more --epochs" if solver.epoch == solver.num_epochs else "another --optimizer"
         yield (
-            f"{metric.title} {mine:.4f} is no better than {plain:.4f}, which always predicting the mean of the "
+            f"{metric.title} {mine:.4f} is no better than {theirs:.4f}, which always predicting the mean of the "
             f"training targets gives; try {other}"
         )

@@ -93,7 +93,7 @@ def wanted_files(name: str) -> dict[str, tuple[str, ...]]:
 
 
 def default_root() -> Path:
-    """Where `fetch` puts sets: $FCNET_DATA, else $XDG_CACHE_HOME/fcnet, else ~/.cache/fcnet."""
+    """Return where `fetch` puts sets: $FCNET_DATA, else $XDG_CACHE_HOME/fcnet, else ~/.cache/fcnet."""
     if given := os.environ.get("FCNET_DATA"):
         return Path(given).expanduser()
     return _cache()
@@ -117,7 +117,7 @@ def how_to_fetch(name: str, data_dir: str | os.PathLike[str] | None) -> str:
 
 
 def candidate_folders(name: str, data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """Where `load` looks for a set, in order: under data_dir if it is given, else under $FCNET_DATA, the user's cache.
+    """Return where `load` looks for a set, in order: under data_dir if given, else $FCNET_DATA, the user's cache.
 
     Raises FileNotFoundError or ValueError if data_dir is no folder.
     """
@@ -142,7 +142,7 @@ def candidate_folders(name: str, data_dir: str | os.PathLike[str] | None) -> lis
 
 
 def find_files(name: str, data_dir: str | os.PathLike[str] | None = None) -> dict[str, Path]:
-    """Each wanted file of a set -> its path, in the first folder that has any of them.
+    """Return the path of each wanted file of a set, in the first folder that has any of them.
 
     Raises FileNotFoundError with the folders looked in, or with the missing files if only some are there.
     """

@@ -40,6 +40,54 @@ def number(cell: str, decimal: str = ".") -> float | None:
         return None
 
 
+#: What may stand before or behind a number: signs of currencies, and per cent.
+SIGNS = "$€£¥₹%"
+_AMOUNT = re.compile(rf"([+-]?)\s*([{SIGNS}]?)\s*([+-]?)\s*([\d.,][\d., '\u00a0\u202f]*)\s*([{SIGNS}]?)")
+_GROUPED = re.compile(r"[1-9]\d{0,2}([,. '\u00a0\u202f])\d{3}(\1\d{3})*")
+
+
+def amount(cell: str, decimal: str = ".") -> tuple[float, str] | None:
+    """Return the number that a cell spells with a sign of currency or % beside it, or marks between thousands, and
+    that sign ("" for none); None if it spells none. "$1,234.50" is (1234.5, "$"), "37 %" (37.0, "%").
+
+    With a decimal point "1,234" is 1234. Marks are the other decimal sign, blanks and apostrophes, the same in all.
+    """
+    found = _AMOUNT.fullmatch(cell.strip())
+    if found is None or (found[1] and found[3]) or (found[2] and found[5]):
+        return None
+    whole, point, part = found[4].strip().partition(decimal)
+    if _GROUPED.fullmatch(whole):
+        whole = re.sub(r"\D", "", whole)
+    elif not (whole or part) or not (whole + part).isdecimal():
+        return None
+    if not part.isdecimal() and part:
+        return None
+    return float(f"{found[1]}{found[3]}{whole}{'.' if point else ''}{part}"), found[2] or found[5]
+
+
+def amounts(cells: Sequence[str], decimal: str, sign: str | None = None) -> tuple[np.ndarray, str] | None:
+    """Return the cells as float64 (N,) if each is an `amount`, and the sign that all have; None if they are not.
+
+    sign: the one that they must have; those of thousands and currency may lack it, a percentage may not.
+    """
+    values = np.empty(len(cells))
+    common = sign
+    for at, cell in enumerate(cells):
+        found = amount(cell, decimal)
+        common = found[1] if found is not None and common is None else common
+        if found is None or not (found[1] == common or (sign not in (None, "%") and found[1] == "")):
+            return None
+        values[at] = found[0]
+    return None if common is None else (values, common)
+
+
+def describe_amounts(sign: str, example: str, decimal: str = ".") -> str:
+    """Return what is said of a column of `amounts`: "numbers with $ (such as $1,200, which is 1200)"."""
+    value = amount(example, decimal)
+    of = f" with {sign}" if sign else ", with marks between thousands"
+    return f"numbers{of} (such as {example}, which is {value[0] if value else 0:.15g})"
+
+
 def has_thousands(cell: str) -> bool:
     """Return whether a cell is a number with points or commas between thousands."""
     return any(pattern.fullmatch(cell.strip()) for pattern in _THOUSANDS.values())

@@ -14,14 +14,14 @@ CHUNK_ELEMENTS = 1 << 20  # rows are visited in chunks of about this many elemen
 
 
 def row_chunks(X: np.ndarray) -> Iterator[slice]:
-    """Slices over the first axis of X, each of about CHUNK_ELEMENTS elements (at least one row)."""
+    """Yield slices over the first axis of X, each of about CHUNK_ELEMENTS elements (at least one row)."""
     rows = max(1, CHUNK_ELEMENTS // max(1, math.prod(X.shape[1:])))
     for start in range(0, X.shape[0], rows):
         yield slice(start, min(start + rows, X.shape[0]))
 
 
 def check_array(name: str, value: object) -> np.ndarray:
-    """`value` if it is a plain NumPy array, else a TypeError that says how to convert it."""
+    """Return `value` if it is a plain NumPy array; else raise TypeError, which says how to convert it."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected a NumPy array without a mask; got a masked array; fill it: {name}.filled(...)"
@@ -39,7 +39,7 @@ def check_array(name: str, value: object) -> np.ndarray:
 
 
 def check_names(name: str, value: object) -> tuple[str, ...] | None:
-    """`value`, None or different texts, as a tuple of them. Raises TypeError or ValueError."""
+    """Return `value`, None or different texts, as a tuple of them. Raises TypeError or ValueError."""
     if value is None:
         return None
     if not isinstance(value, tuple | list | np.ndarray) or not all(isinstance(entry, str) for entry in value):
@@ -52,7 +52,7 @@ def check_names(name: str, value: object) -> tuple[str, ...] | None:
 
 
 def check_shape(name: str, value: object) -> tuple[int, ...] | None:
-    """`value`, None or integers of 1 or more, as a tuple of them. Raises TypeError or ValueError."""
+    """Return `value`, None or integers of 1 or more, as a tuple of them. Raises TypeError or ValueError."""
     if value is None:
         return None
     remedy = f"give {name}=(channels, height, width)"
@@ -74,9 +74,8 @@ def check_features(name: str, X: np.ndarray) -> int:
             f"{name}: expected shape (N, D) or (N, d1, ..., dk); got {X.shape}; one feature is {name}.reshape(-1, 1)"
         )
     if X.shape[0] == 0:
-        raise ValueError(
-            f"{name}: expected at least one sample; got shape {X.shape}; give samples or leave the part out"
-        )
+        remedy = "leave the part out" if name == "X_test" else "hold some out: fcnet.data.stratified_split(y)"
+        raise ValueError(f"{name}: expected at least one sample; got shape {X.shape}; give samples, or {remedy}")
     if X.size == 0:
         raise ValueError(f"{name}: expected at least one feature; got shape {X.shape}; give (N, D) with D >= 1")
     check_finite(name, X)
@@ -84,7 +83,7 @@ def check_features(name: str, X: np.ndarray) -> int:
 
 
 def check_finite(name: str, X: np.ndarray) -> None:
-    """ValueError with the number of NaN and infinite values in X and the place of the first, if there is any.
+    """Raise ValueError with the number of NaN and infinite values in X and the place of the first, if there is one.
 
     A sum is finite only if every term is, so clean data cost one pass and no memory; only if the sum is not
     finite (which large finite values can cause too) are the elements looked at, chunk by chunk.

@@ -12,6 +12,7 @@ from fcnet.errors import counted
 LEFT_OUT = "left out"
 COLUMN_KINDS = ("number", "boolean", "category", "ordinal", "date", LEFT_OUT)
 COUNTS = "it counts the rows"
+THOUSANDS = ","  # the format of numbers with marks between thousands, and no other sign
 DROPPED, NOT_AMONG = "as --drop says", "not among --only"  # reasons that the user gave
 
 
@@ -24,7 +25,8 @@ class ColumnPlan:
     boolean 0 or 1, of categories and ordinals the place in levels, of a date the medians of its parts.
     indicator: whether a column says which were missing. constant: whether that is all it tells.
     levels: of a category or an ordinal. other: whether levels that are not listed have a column. parts, format: of a
-    date, see `fcnet.data.cells`.
+    date, see `fcnet.data.cells`; the format of a number is the sign beside it, "$" or "%", or `THOUSANDS`, and its
+    reason an example.
     """
 
     name: str
@@ -57,8 +59,8 @@ class ColumnPlan:
         """Return what becomes of it, in words."""
         if self.kind == LEFT_OUT:
             return f"left out: {self.reason}"
-        told = {
-            "number": "a number",
+        text = {
+            "number": self.reason or "a number",
             "boolean": "0 or 1",
             "category": f"{counted(len(self.levels) + self.other, 'column')} of 0 and 1: {listed(self.levels, 8)}"
             + (", the others" if self.other else ""),
@@ -67,7 +69,7 @@ class ColumnPlan:
         }[self.kind]
         if self.constant:
             return "whether it is missing (all its values are the same)"
-        return told + (f"; where missing {self._filled()}, and a column that says so" if self.indicator else "")
+        return text + (f"; where missing {self._filled()}, and a column that says so" if self.indicator else "")
 
     def _filled(self) -> str:
         if self.kind in ("category", "ordinal"):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.data.cells import all_numbers, is_missing, number
-from fcnet.errors import alike, printable, shown
+from fcnet.data.cells import all_numbers, amounts, is_missing, number
+from fcnet.errors import alike, cut, printable, shown
 
 NONE = -1  # the code of a missing cell
 
@@ -37,6 +37,11 @@ class Text:
         """Return the cells as float64, NaN where one is missing, if each spells a number; else None."""
         values = all_numbers(self.words, decimal) if self.words else np.empty(0)
         return None if values is None else self.spread(values, np.nan)
+
+    def amounts(self, decimal: str = ".", sign: str | None = None) -> tuple[np.ndarray, str] | None:
+        """Return the cells as float64, NaN where one is missing, and their sign; see `fcnet.data.cells.amounts`."""
+        found = amounts(self.words, decimal, sign)
+        return None if found is None else (self.spread(found[0], np.nan), found[1])
 
     def spread(self, values: np.ndarray, missing: Any) -> np.ndarray:
         """Return a value (W,) of each word for each cell (N,), and `missing` for a missing one."""
@@ -113,20 +118,27 @@ class Columns:
             self.notes,
         )  # fmt: skip
 
-    def find(self, argument: str, name: str | int, hint: Callable[[str], str] = lambda name: "") -> str:
+    def find(
+        self,
+        argument: str,
+        name: str | int,
+        hint: Callable[[str], str] = lambda name: "",
+        besides: Collection[str] = (),
+    ) -> str:
         """Return the column that `name` means: its name, or its number, 0 for the first and -1 for the last.
 
-        Raises ValueError, with the nearest name, and what `hint` says of it.
+        Raises ValueError, with the nearest name but those of `besides`, and what `hint` says of it.
         """
         text = str(name)
         if text in self._places:
             return text
         if (at := place_of(text)) is not None and -len(self.names) <= at < len(self.names):
             return self.names[at]
-        near = alike(text, self.names, most=1) if len(self.names) <= 2000 else []
-        told = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
+        names = [name for name in self.names if name not in besides]
+        near = alike(text, names, most=1) if len(names) <= 2000 else []
+        remedy = hint(text) or (f"; did you mean {shown(near[0])}?" if near else "")
         raise ValueError(
-            f"{self.begin}{argument}: expected one of {listed(self.names)}{self.unnamed}; got {shown(text)}{told}"
+            f"{self.begin}{argument}: expected one of {listed(names)}{self.unnamed}; got {shown(text)}{remedy}"
         )
 
     @property
@@ -151,7 +163,7 @@ def in_line(text: str) -> str:
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Return names for a message: all of them, or the first few and how many more."""
     more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(map(in_line, names[:most])) + more
+    return ", ".join(in_line(cut(name)) for name in names[:most]) + more
 
 
 class Numbering(dict[str, int]):
@@ -177,7 +189,7 @@ def normalised(codes: np.ndarray, numbering: Mapping[str, int], missing: frozens
 
 
 def as_text(cells: Cells) -> Text:
-    """Cells of any kind as words."""
+    """Return cells of any kind as words."""
     if isinstance(cells, Text):
         return cells
     values = cells.astype(object) if cells.dtype.kind == "b" else cells
@@ -273,7 +285,7 @@ def _array_columns(rows: Any, name: str, names: Sequence[str] | None) -> tuple[l
 
 
 def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
-    """One column of a frame, whatever its library calls its type."""
+    """Return one column of a frame, whatever its library calls its type."""
     levels, ordered = _levels(series)
     values = _to_numpy(series)
     if values.ndim != 1:
@@ -296,7 +308,7 @@ def _cells(where: str, series: Any, missing: frozenset[str]) -> Cells:
 
 
 def without_missing(values: np.ndarray, missing: frozenset[str]) -> np.ndarray:
-    """Numbers with NaN for those that `missing` names."""
+    """Return numbers with NaN in place of those that `missing` names."""
     for word in missing:
         if (value := number(word)) is not None:
             values = np.where(values == value, np.nan, values)
@@ -330,7 +342,7 @@ def _is_none(value: Any) -> bool:
 
 
 def _of_objects(where: str, values: np.ndarray, missing: frozenset[str]) -> Cells:
-    """Python's objects: truth values, numbers and dates as such, anything else as text."""
+    """Return Python's objects as a column: truth values, numbers and dates as such, anything else as text."""
     present = [value for value in values.tolist() if not _is_none(value)]
     kinds = {type(value) for value in present}
     if kinds and all(issubclass(kind, bool | np.bool_) for kind in kinds):

@@ -98,6 +98,7 @@ class Dataset:
                 raise ValueError(f"{y_name}: expected rows like those of y_train, {self.y_train.shape}; got {y.shape}")
         self._check_description(width)
         if self.sample_weight is not None:
+            self._set("sample_weight", targets_of("sample_weight", self.sample_weight))
             check_sample_weight("sample_weight", self.sample_weight, len(self.X_train))
 
     def _set(self, name: str, value: object) -> None:
@@ -120,7 +121,7 @@ class Dataset:
             self._set(name, value)
 
     def _check_labels(self, name: str, y: np.ndarray, codes: np.ndarray, seen: int) -> None:
-        """Classes that y_train knows, in as many columns."""
+        """Check that all labels are classes that y_train has, in as many columns."""
         if codes.max() >= seen:
             at = int(np.argmax(codes >= seen))
             raise ValueError(
@@ -184,7 +185,7 @@ class Dataset:
         return math.prod(self.X_train.shape[1:])
 
     def summary(self) -> str:
-        """One line: `digits: 1437 train, 180 val, 180 test, 64 features, 10 classes`."""
+        """Return one line: `digits: 1437 train, 180 val, 180 test, 64 features, 10 classes`."""
         parts = ", ".join(f"{len(X)} {part}" for part, (X, _) in self.splits().items())
         last = ("class", "classes") if self.targets == "classes" else ("output",)
         features = counted(self.input_dim, "feature")

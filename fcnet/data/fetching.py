@@ -182,7 +182,7 @@ def _download(pooch: ModuleType, url: str, path: Path, check: str, folder: Path,
 
 
 def _reason(error: BaseException, url: str = "") -> str:
-    """Why a connection failed: the plain words inside what requests and urllib3 wrap around them."""
+    """Return why a connection failed: the plain words inside what requests and urllib3 wrap around them."""
     text = " ".join(str(error).split()).replace(url, without_password(url)) if url else " ".join(str(error).split())
     secret = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
     for part in {secret, secret.partition(":")[2]} - {""}:

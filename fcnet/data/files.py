@@ -64,7 +64,7 @@ def _open(path: Path) -> io.BufferedIOBase:
 
 
 def read_up_to(stream: io.BufferedIOBase, count: int) -> bytearray:
-    """At most `count` bytes; in steps, as a damaged header can ask for more than there is memory."""
+    """Read at most `count` bytes, in steps, as a damaged header can ask for more than there is memory."""
     data = bytearray()
     while len(data) < count and (piece := stream.read(min(_CHUNK, count - len(data)))):
         data += piece

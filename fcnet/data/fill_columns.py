@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fcnet.data.cells import ORDERS, date_part, dates, instead_of_a_number, number
-from fcnet.data.column_plan import ColumnPlan
+from fcnet.data.cells import ORDERS, amounts, date_part, dates, instead_of_a_number, number
+from fcnet.data.column_plan import THOUSANDS, ColumnPlan
 from fcnet.data.columns import Cells, Columns, Text, as_text, listed
 from fcnet.errors import shown
 
@@ -42,7 +42,16 @@ def _numbers(plan: ColumnPlan, cells: Cells, read: Columns) -> np.ndarray:
     if not isinstance(cells, Text):
         if cells.dtype.kind == "M":
             raise _other_kind(plan, read, "a number", "dates")
+        if plan.format == "%" and not np.isnan(cells).all():
+            raise _other_kind(plan, read, "numbers with %", "numbers without")
         return cells.astype(np.float64, copy=False)
+    if plan.format:
+        sign = "" if plan.format == THOUSANDS else plan.format
+        found = cells.amounts(read.decimal, sign) if cells.words else (np.full(len(cells), np.nan), sign)
+        if found is None:
+            what = f"a number with {sign}" if sign else "a number"
+            raise _other_word(plan, cells, read, what, lambda word: amounts([word], read.decimal, sign) is not None)
+        return found[0]
     values = cells.numbers(read.decimal)
     if values is None:
         raise _other_word(plan, cells, read, "a number", lambda word: number(word, read.decimal) is not None)
@@ -126,7 +135,7 @@ def _other_word(plan: ColumnPlan, text: Text, read: Columns, what: str, fits: Ca
     at = next(at for at, word in enumerate(text.words) if not fits(word) and (text.codes == at).any())
     row = int(np.argmax(text.codes == at))
     remedy = "correct it, or leave it empty"
-    if plan.kind == "number":
+    if plan.kind == "number" and not plan.format:
         remedy = instead_of_a_number(text.words[at], remedy)
         if number(text.words[at], ",.".replace(read.decimal, "")) is not None:
             remedy = f"the decimal sign is {read.decimal!r}, as in training; write it so in the whole file"

@@ -62,7 +62,7 @@ def targets_of(name: str, y: Any) -> Any:
     if not isinstance(y, np.ndarray) or y.dtype.kind != "O" or y.ndim > 2:
         return y
     values = y.ravel().tolist()
-    absent = [at for at, value in enumerate(values) if value is None or value != value]
+    absent = [at for at, value in enumerate(values) if _is_absent(value)]
     if absent:
         raise ValueError(
             f"{name}: expected targets without gaps; got {counted(len(absent), 'missing value')}, the first at "
@@ -73,7 +73,24 @@ def targets_of(name: str, y: Any) -> Any:
         return y.astype(bool)
     if all(issubclass(kind, int | float | np.number) for kind in kinds):
         return np.array(values).reshape(y.shape)
-    return y.astype(str)
+    text = y.astype(str)  # without null characters at the end
+    first: dict[str, Any] = {}
+    for value, word in zip(values, text.ravel().tolist(), strict=True):
+        other = first.setdefault(word, value)
+        if (isinstance(other, str), str(other)) != (isinstance(value, str), str(value)):
+            raise ValueError(
+                f"{name}: expected labels that stay different as text; got {other!r} and {value!r}; make all of them "
+                "text or all numbers, without null characters at the end"
+            )
+    return text
+
+
+def _is_absent(value: Any) -> bool:
+    """Return whether a value is None, NaN, or pandas' NA, whose comparisons are neither true nor false."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
 
 
 def codes_of(
@@ -100,7 +117,7 @@ def codes_of(
 
 
 def _are_labels(y: np.ndarray, classes: tuple[str, ...] | None) -> bool:
-    """Whether these are labels to be numbered, and no codes."""
+    """Return whether these are labels to be numbered, and no codes."""
     if y.dtype.kind in "bUS":
         return True
     if classes is not None or (y.dtype.kind == "f" and not (np.isfinite(y) & (y == np.floor(y))).all()):

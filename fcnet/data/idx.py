@@ -59,7 +59,7 @@ def _describe(magic: bytes) -> str:
 
 
 def read_images_and_labels(images: Path, labels: Path, advice: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images X (N, H, W) uint8 and labels y (N,) int64 in 0..9. Raises ValueError if they do not fit."""
+    """Read images X (N, H, W) uint8 and labels y (N,) int64 in 0..9. Raises ValueError if they do not fit."""
     X, y = read_idx(images, 3, advice), read_idx(labels, 1, advice)
     if len(X) != len(y):
         raise ValueError(

@@ -40,12 +40,12 @@ class Names:
 
 
 def is_file(source: str) -> bool:
-    """Whether `source` means a file, not one of the named sets."""
+    """Return whether `source` means a file, not one of the named sets."""
     return source.lower() not in NAMES
 
 
 def check_split(source: str, split: str | None) -> None:
-    """ValueError for a part asked of a file that is used whole, or a part that no set has."""
+    """Raise ValueError for a part of a file that is used as one, or a part that no set has."""
     if split is not None and is_file(source):
         raise ValueError(f"--split is for data sets with parts; {source} is used whole; leave it out")
     if split is not None and split not in ("train", "val", "test"):
@@ -54,7 +54,7 @@ def check_split(source: str, split: str | None) -> None:
 
 @contextmanager
 def naming(source: str) -> Iterator[None]:
-    """Errors about X or y in here begin with `source`, where they come from."""
+    """Let errors about X or y within the context begin with `source`, where they come from."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -127,7 +127,7 @@ def samples(
 def part(
     source: str, split: str | None, names: Names, data_dir: str | None = None, target: str | None = None
 ) -> tuple[str, np.ndarray, np.ndarray]:
-    """One part of the data set that a model was trained on, or of a named set, as (split, X, y).
+    """Return one part of the data set that a model was trained on, or of a named set, as (split, X, y).
 
     Args:
         split: "train", "val" or "test"; None: test, or val if there is no test part.

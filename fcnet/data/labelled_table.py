@@ -56,7 +56,7 @@ class LabelledTable:
         return self.dataset(parts)
 
     def tell(self, dataset: Dataset) -> None:
-        """Warn the caller's caller of what was decided in reading the table, and of its columns in `dataset`."""
+        """Warn, with the caller's caller as place, of what was decided in reading the table, and of its columns."""
         said = [] if dataset.plan is None else dataset.plan.said()
         for note in [*self.notes, *said]:
             warnings.warn(f"{self.read.begin}{note}", DataNotice, stacklevel=3)

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def plain_labels(name: str, y: np.ndarray) -> np.ndarray:
-    """y (N,), (N, 1) or one-hot (N, C) as values (N,): int64, uint64, bool or text.
+    """Return y (N,), (N, 1) or one-hot (N, C) as values (N,): int64, uint64, bool or text.
 
     Raises ValueError for floats that are not whole numbers of 64 bits, bytes that are not UTF-8, other shapes and
     types.
@@ -56,7 +56,7 @@ def _whole_numbers(name: str, y: np.ndarray) -> np.ndarray:
 
 
 def encode(name: str, y: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Codes (N,) int64: the position of each label of y in the sorted `values`, the training part's labels.
+    """Return codes (N,) int64: the position of each label of y in the sorted `values`, the training part's labels.
 
     Raises ValueError for a label that the training part does not have.
     """
@@ -76,7 +76,7 @@ def encode(name: str, y: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def encode_as(name: str, y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """Codes (N,) int64: the number of each label's text among `classes`, the names that a model has.
+    """Return codes (N,) int64: the position of each label's text in `classes`, the names that a model has.
 
     Raises ValueError for a label that the model does not know.
     """

@@ -7,8 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.data.cells import DATE_PARTS, date_part, dates, instead_of_a_number, number, truth_words
-from fcnet.data.column_plan import COUNTS, LEFT_OUT, ColumnPlan
+from fcnet.data.cells import (
+    DATE_PARTS,
+    date_part,
+    dates,
+    describe_amounts,
+    instead_of_a_number,
+    number,
+    truth_words,
+)
+from fcnet.data.column_plan import COUNTS, LEFT_OUT, THOUSANDS, ColumnPlan
 from fcnet.data.columns import Cells, Columns, Text, as_text, listed
 from fcnet.errors import counted, shown
 
@@ -65,6 +73,10 @@ class Learner:
         when = dates(text.words)
         if when is not None:
             return self._date(name, text.spread(when.values, "NaT"), when.format, when.unsure)
+        found = text.amounts(self.read.decimal)
+        if found is not None:
+            reason = describe_amounts(found[1], max(text.words, key=len), self.read.decimal)
+            return self._number(name, found[0], format=found[1] or THOUSANDS, reason=reason)
         self._refuse_text_among_numbers(name, text)
         return self._category(name, text)
 
@@ -76,10 +88,10 @@ class Learner:
         row = int(np.flatnonzero(text.spread(~is_number, False))[0])
         word = text.words[text.codes[row]]
         among = f"as in {counts[is_number].sum()} of {counts.sum()} rows"
+        missing = f"count it as missing with missing={word!r}, " if len(word) < 60 else ""
         raise ValueError(
             f"{self.read.where(row, name)}: expected a number, {among}; got {shown(word)}; "
-            + instead_of_a_number(word, f"correct it, count it as missing with missing={word!r}, or leave the column "
-                                        f"out with drop={name!r}")
+            + instead_of_a_number(word, f"correct it, {missing}or leave the column out with drop={name!r}")
         )  # fmt: skip
 
     def _nothing(self, name: str) -> ColumnPlan:
@@ -93,7 +105,7 @@ class Learner:
             how["constant"] = True
         return ColumnPlan(name, kind, missing=round(missing, 6), indicator=missing > 0, **how)
 
-    def _number(self, name: str, values: np.ndarray) -> ColumnPlan:
+    def _number(self, name: str, values: np.ndarray, **how: str) -> ColumnPlan:
         mine = self._mine(values)
         absent = np.isnan(mine)
         missing = float(np.count_nonzero(absent)) / max(len(mine), 1)
@@ -104,7 +116,8 @@ class Learner:
         if self.prune_counts and _counts_rows(values):
             return ColumnPlan(name, LEFT_OUT, COUNTS)
         with np.errstate(over="ignore", invalid="ignore"):
-            return self._made(name, "number", missing, bool(mine.min() != mine.max()), fill=float(np.median(mine)))
+            varies, fill = bool(mine.min() != mine.max()), float(np.median(mine))
+            return self._made(name, "number", missing, varies, fill=fill, **how)
 
     def _boolean(self, name: str, values: np.ndarray, pair: tuple[str, str]) -> ColumnPlan:
         mine = self._mine(values)
@@ -126,7 +139,7 @@ class Learner:
         return self._made(name, "date", missing, bool(parts), **how)
 
     def _counted(self, text: Text) -> tuple[np.ndarray, float]:
-        """How often each word comes in the training rows, and the share of cells that are missing there."""
+        """Count how often each word comes in the training rows, and the share of missing cells there."""
         codes = self._mine(text.codes)
         present = codes[codes >= 0]
         return np.bincount(present, minlength=len(text.words)), 1 - len(present) / max(len(codes), 1)
@@ -138,7 +151,8 @@ class Learner:
             row = int(np.flatnonzero(text.codes == unknown[0])[0])
             raise ValueError(
                 f"{self.read.where(row, name)}: expected one of the ordinal levels {listed(levels)}; got "
-                f"{shown(text.words[unknown[0]])}; add it to ordinal in its place, or count it as missing"
+                f"{shown(text.words[unknown[0]])}; name it in its place among them, or count it as missing with "
+                f"missing={text.words[unknown[0]]!r}"
             )
         counts, missing = self._counted(text)
         if not counts.any():
@@ -178,7 +192,7 @@ def fewest_rows(count: int) -> int:
 
 
 def _counts_rows(values: np.ndarray) -> bool:
-    """Whether whole numbers rise by one from row to row."""
+    """Return whether whole numbers rise by one from row to row."""
     return len(values) > 2 and values[1] - values[0] == 1 and float(values[0]).is_integer() and bool(
         (np.diff(values) == 1).all()
     )  # fmt: skip

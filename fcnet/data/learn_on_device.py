@@ -54,14 +54,14 @@ def learn_on_device(kind: str, X: Array, *, name: str = "X") -> Preprocessing:
 
 
 def _by_columns(backend: Backend, X: Array, function: Callable[[Backend, Array], np.ndarray]) -> np.ndarray:
-    """Rows (k, D) on the host, made of some columns at a time."""
+    """Return rows (k, D) on the host, computed from some columns at a time."""
     step = max(1, AT_ONCE // X.shape[0])
     parts = [function(backend, X[:, start : start + step]) for start in range(0, X.shape[1], step)]
     return np.concatenate(parts, axis=1)
 
 
 def _moments(backend: Backend, X: Array) -> np.ndarray:
-    """Smallest and largest value, mean and variance of each column, (4, D)."""
+    """Return the smallest and largest value, mean and variance of each column, (4, D)."""
     xp = backend.xp
     low, high = (np.asarray(backend.to_numpy(f(X, axis=0)), dtype=np.float64) for f in (xp.min, xp.max))
     about = xp.subtract(X, backend.asarray(low), dtype="float64")  # from the smallest on, so that nothing cancels
@@ -72,7 +72,7 @@ def _moments(backend: Backend, X: Array) -> np.ndarray:
 
 
 def _quartiles(backend: Backend, X: Array) -> np.ndarray:
-    """Quartiles and median of each column (3, D), straight lines between the values as in `numpy.quantile`."""
+    """Return quartiles and median of each column (3, D), interpolated linearly as by `numpy.quantile`."""
     places = np.array([0.25, 0.5, 0.75]) * (X.shape[0] - 1)
     below = np.floor(places).astype(np.int64)
     rows = np.concatenate([below, np.minimum(below + 1, X.shape[0] - 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_fo
 from fcnet.data.targets import (
     check_count_of_classes,
     codes_of,
+    describe_numbers,
     find_targets,
     label_values,
     number_values,
@@ -120,7 +122,12 @@ def load_rows(
     path = Path(name).expanduser()
     is_table = key not in catalogue.NAMES and is_table_file(path)
     if key not in catalogue.NAMES and not is_table and path.suffix.lower() != ".npz" and not (key and path.exists()):
-        raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv"])
+        there = [
+            str(found)
+            for found in sorted(path.parent.glob(f"{glob.escape(path.name)}.*") if key else ())
+            if is_table_file(found) or found.suffix.lower() == ".npz"
+        ]
+        raise errors.unknown("data", os.fspath(name), [*catalogue.NAMES, "PATH.npz", "PATH.csv", *there[:1]])
     for argument, value in {"target": target, **choices.given}.items():
         if value and not is_table and (key in catalogue.NAMES or path.suffix.lower() == ".npz"):
             raise ValueError(
@@ -281,9 +288,10 @@ def _labelled(
         )
     numbers = targets == "numbers"
     found = find_targets(read, target, numbers=numbers)
-    read, left_out = with_targets(read, found)
+    read, notes = with_targets(read, found)
     if numbers:
         y = number_values(read, found)
+        notes += describe_numbers(read, found)
         classes = found if len(found) > 1 else None
     else:
         labels = label_values(read, found[0], targets) if classes is None else codes_of(read, found[0], classes)
@@ -301,7 +309,7 @@ def _labelled(
         numbers,
         name,
         choices,
-        (*read.notes, *left_out),
+        (*read.notes, *notes),
         plan,
         None if features is None or plan is not None else tuple(features),
     )

@@ -45,7 +45,7 @@ def read_npz(path: Path, labels: bool = True) -> dict[str, np.ndarray]:
 
 
 def _check_kind(path: Path, start: bytes) -> None:
-    """ValueError unless a file begins as an archive or an array, which np.load tells apart."""
+    """Raise ValueError unless a file begins as an archive or an array, which np.load tells apart."""
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")):
         return
     if not start:

@@ -73,7 +73,17 @@ class Plan:
         read = columns_of(table, missing)
         targets = tuple(read.find("target", name) for name in targets)
         chosen = _chosen(read, targets, drop, only)
-        ranks = {read.find("ordinal", name): _levels_of(name, levels) for name, levels in (ordinal or {}).items()}
+        ranks = {
+            read.find("ordinal", name, besides=targets): _levels_of(name, levels)
+            for name, levels in (ordinal or {}).items()
+        }
+        for target in targets:
+            if target in ranks:
+                raise ValueError(
+                    f"{read.begin}ordinal: expected other columns than the target; got {shown(target)}; "
+                    "write its levels as 0, 1, ... and predict them with loss 'mse' or targets='numbers', "
+                    "or take them for classes"
+                )
         names = {read.find("categorical", name) for name in categorical}
         learner = Learner(read, None if rows is None else np.asarray(rows), names, ranks, prune)
         columns = [
@@ -91,8 +101,8 @@ class Plan:
             tuple(columns), targets, read.names, read.header, read.decimal, read.sep, tuple(sorted(read.missing))
         )
         if not any(column.outputs for column in columns):
-            told = sorted(columns, key=lambda column: column.reason in (DROPPED, NOT_AMONG))
-            reasons = "; ".join(f"{shown(column.name)}: {column.reason}" for column in told[:5])
+            by_reason = sorted(columns, key=lambda column: column.reason in (DROPPED, NOT_AMONG))
+            reasons = "; ".join(f"{shown(column.name)}: {column.reason}" for column in by_reason[:5])
             beside = f" beside {listed(targets)}" if targets else ""
             raise ValueError(
                 f"{read.begin}expected columns to learn from{beside}; got "
@@ -152,7 +162,7 @@ class Plan:
         return X
 
     def check_names(self, read: Columns) -> None:
-        """ValueError if a column is not there."""
+        """Raise ValueError if a column is missing."""
         absent = [column.name for column in self.used if column.name not in read]
         if not absent:
             return
@@ -222,17 +232,22 @@ class Plan:
         return "\n".join([*lines, "; ".join([total, *how])])
 
     def said(self) -> list[str]:
-        """Return a line about what was left out unasked, and one about dates that may mean something else."""
+        """Return a line about what was left out unasked, and of dates and numbers that may mean something else."""
         unasked = [column for column in self.left_out if column.reason not in (DROPPED, NOT_AMONG)]
         by_reason: dict[str, list[str]] = {}
         for column in unasked:
             by_reason.setdefault(column.reason, []).append(in_line(column.name))
-        told = [f"{listed(names, 8)} ({reason})" for reason, names in by_reason.items()]
-        lines = [f"left out: {'; '.join(told)}"] if told else []
+        groups = [f"{listed(names, 8)} ({reason})" for reason, names in by_reason.items()]
+        lines = [f"left out: {'; '.join(groups)}"] if groups else []
         lines += [
             f"column {shown(column.name)}: taken for {ORDERS['dmy']}, but might be {ORDERS['mdy']}"
             for column in self.used
             if column.kind == "date" and column.reason
+        ]
+        lines += [
+            f"column {shown(column.name)}: taken for {column.reason}"
+            for column in self.used
+            if column.kind == "number" and column.reason
         ]
         return lines
 
@@ -261,12 +276,14 @@ def _chosen(
             return f"; did you mean dropout_keep_ratio={name}?"
         return ""
 
-    dropped = {read.find("drop", name, meant): DROPPED for name in drop}
+    dropped = {read.find("drop", name, meant, besides=targets): DROPPED for name in drop}
     for target in targets:
         if target in dropped:
-            raise ValueError(f"drop: expected other columns than the target; got {shown(target)}; leave it out of drop")
+            raise ValueError(
+                f"{read.begin}drop: expected other columns than the target; got {shown(target)}; name others"
+            )
     if only is not None:
-        kept = {read.find("only", name) for name in only}
+        kept = {read.find("only", name, besides=targets) for name in only}
         if both := sorted(kept & dropped.keys()):
             raise ValueError(f"drop and only: expected each column in one of them; got {shown(both[0])} in both")
         dropped |= {name: NOT_AMONG for name in read.names if name not in kept and name not in targets}

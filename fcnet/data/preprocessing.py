@@ -131,7 +131,7 @@ def learn(kind: str, X_train: np.ndarray, *, name: str = "X_train") -> Preproces
 
 
 def _by_quartiles(X: np.ndarray, D: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each feature's median (D,), and the inverse of the distance of its quartiles."""
+    """Return each feature's median (D,), and the inverse of the distance of its quartiles."""
     shift, spread = np.empty(D), np.empty(D)
     step = max(1, 2**22 // len(X))  # features sorted at once
     for start in range(0, D, step):
@@ -148,7 +148,7 @@ def _by_quartiles(X: np.ndarray, D: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def inverse_of(std: np.ndarray) -> np.ndarray:
-    """1 / std, and 1 where float64 cannot hold that."""
+    """Return 1 / std, and 1 where float64 cannot hold that."""
     varied = std >= np.finfo(np.float64).tiny
     return np.where(varied, 1 / np.where(varied, std, 1.0), 1.0)
 
@@ -167,7 +167,7 @@ def _mean(X: np.ndarray, D: int) -> np.ndarray:
 
 
 def _deviations(X: np.ndarray, mean: np.ndarray, farthest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each feature's std (D,) and the overall one, from the means and each feature's largest distance from its mean."""
+    """Return each feature's std (D,) and the overall one, from means and largest distances from the means."""
     # A power of 2 for each feature brings its values near 1: squares then neither overflow nor vanish.
     unit = np.ldexp(1.0, np.where(farthest > 0, -np.clip(np.frexp(farthest)[1], -1022, 1023), 1022))
     squares, sums = np.zeros_like(mean), np.zeros_like(mean)

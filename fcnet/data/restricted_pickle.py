@@ -204,7 +204,8 @@ def read_dict(data: bytes, name: str, advice: str, kinds: frozenset[str] = BYTES
             return {key: _value(value, kinds) for key, value in content.items()}
     except _Refused as refused:
         raise ValueError(
-            f"{name}: expected a pickle of {what}; it wants to load {refused}, which was refused and not run; {advice}"
+            f"{name}: expected a pickle of {what}; it wants to load {str(refused)[:120]}, which was refused and not "
+            f"run; {advice}"
         ) from None
     except Exception as error:  # a damaged pickle can fail in any way at all
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]

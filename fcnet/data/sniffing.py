@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fcnet.data.cells import MISSING, number
+from fcnet.data.cells import MISSING, SIGNS, number
 
 BLANKS = " "  # stands for any run of blanks and tabs
 #: What separators are called, those first that are tried first where several fit.
@@ -84,7 +84,7 @@ def separator(sample: str, prefer: str | None = None) -> tuple[str, str | None]:
 
 
 def _is_whole(cell: str, sep: str) -> bool:
-    """Whether a cell does not look as if another separator stood in it."""
+    """Return whether a cell does not look as if another separator stood in it."""
     text = cell.strip()
     if number(text) is not None or _COMMA_NUMBER.fullmatch(text):
         return True
@@ -96,7 +96,7 @@ def decimal_sign(rows: Sequence[Sequence[str]], sep: str) -> tuple[str, bool]:
     commas = points = 0
     for row in rows:
         for cell in row:
-            text = cell.strip()
+            text = cell.strip(f"{SIGNS} \u00a0")
             if _POINT_NUMBER.fullmatch(text):
                 points += 1
             elif _COMMA_NUMBER.fullmatch(text) and not (sep == "," and _THOUSANDS.fullmatch(text)):
@@ -158,7 +158,7 @@ def header(rows: Sequence[Sequence[str]], decimal: str) -> Header:
 
 
 def _named_by_numbers(first: Sequence[str], body: Sequence[Sequence[str]], decimal: str) -> Header | None:
-    """Whether the first row holds names that are numbers: counted, or evenly stepped as years are."""
+    """Return whether the first row holds names that are numbers: counted, or evenly stepped as years are."""
     whole = [(at, int(cell)) for at, cell in enumerate(first) if re.fullmatch(r"[+-]?\d{1,9}", cell)]
     if len(set(first)) < len(first) or len(whole) < 2:
         return None

@@ -19,17 +19,21 @@ class TooFew(ValueError):
     """Too few rows to leave every class one for training; the message names them y."""
 
     def __init__(self, count: int, classes: int, enough: int) -> None:
+        self._counts = count, classes, enough
         self.needs = (
             f"expected at least {enough} samples: one for training of each of {classes} classes, and those "
             f"held out; got {counted(count, 'sample')}"
         )
         super().__init__(f"y: {self.needs}; give more, or make the parts yourself and give X_train, X_val and so on")
 
+    def __reduce__(self) -> tuple[type, tuple[int, ...]]:  # a process of a pool hands its errors over by pickle
+        return type(self), self._counts
+
 
 def stratified_split(
     y: np.ndarray, fractions: Sequence[float] = (HELD_OUT, HELD_OUT), seed: int = 0
 ) -> list[np.ndarray]:
-    """Row numbers of the training part, then of one held-out part for each fraction; each array ascending.
+    """Return the row numbers of the training part, then of one held-out part per fraction; each array ascending.
 
     y: labels (N,) of any sortable dtype. A held-out part has N * fraction rows (rounded, at least one),
     shared between the classes in proportion by largest remainders; every class keeps at least one row for
@@ -85,7 +89,7 @@ def _by_class(codes: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _shares(floor: np.ndarray, owed: np.ndarray, room: np.ndarray, count: int) -> np.ndarray:
-    """`count` rows shared among the classes: the rounded-down share, then one from each that owes most."""
+    """Share `count` rows among the classes: the rounded-down share, then one from each that owes most."""
     take = np.minimum(floor, room)
     while (left := count - int(take.sum())) > 0:
         open_classes = np.flatnonzero(take < room)
@@ -117,7 +121,7 @@ def hold_out(X: np.ndarray, y: np.ndarray, parts: Sequence[str], seed: int, *, s
 
 
 def _keep_rows(X: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """X[rows] for ascending rows, moved to the front of X's own memory where that can be written."""
+    """Return X[rows] for ascending rows, moved to the front of X's own memory where that can be written."""
     if not (X.flags.writeable and X.flags.c_contiguous):
         return X[rows]
     for chunk in row_chunks(X[: len(rows)]):

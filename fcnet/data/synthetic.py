@@ -11,7 +11,7 @@ _PURPOSE = 0x73706972616C  # "spiral": keeps these numbers apart from any other 
 
 
 def spirals(points: int = 200, classes: int = 3, noise: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Interleaved spiral arms, one for each class, after CS231n's "Minimal neural network case study".
+    """Make interleaved spiral arms, one per class, after CS231n's "Minimal neural network case study".
 
     points: per class.  noise: standard deviation of the angle, in radians.  seed: 0 <= seed < 2**64.
     Each arm runs from radius 0 to 1 while it turns by 4 radians; arms start at equal angles (in the course 4

@@ -45,7 +45,9 @@ def read_table(path: Path, reading: Reading | None = None, as_text: AsText = lam
         raise MissingExtra(f"reading {path.name}", "pyarrow", "data") from None
     try:
         frame = parquet.read_table(path)
-    except ArrowException as error:
+    except (ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # not of the content, as Arrow's own are
+            raise
         reason = " ".join(str(error).split())[:120]
         raise ValueError(f"{path}: expected a Parquet file; got a damaged or other one ({reason})") from None
     if not frame.num_rows:
@@ -124,7 +126,7 @@ class TableChoices:
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...] | None:
-    """ "a,b" or a list of names as a tuple of them."""
+    """Return "a,b" or a list of names as a tuple of them."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -139,7 +141,7 @@ def _names(argument: str, value: Any) -> tuple[str, ...] | None:
 
 
 def _ordinal(value: Any) -> dict[str, tuple[str, ...]] | None:
-    """["col=a,b,c"] or {"col": ["a", "b", "c"]} as the latter."""
+    """Return ["col=a,b,c"] or {"col": ["a", "b", "c"]} as the latter."""
     if not value:
         return None
     if isinstance(value, str):

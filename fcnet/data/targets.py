@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.data.cells import instead_of_a_number, number, truth_words
+from fcnet.data.cells import amounts, describe_amounts, instead_of_a_number, number, truth_words
 from fcnet.data.columns import Columns, Text, as_text, listed, place_of
 from fcnet.data.plan import LARGEST
 from fcnet.errors import shown
@@ -81,6 +81,8 @@ def label_values(read: Columns, name: str, targets: str | None) -> np.ndarray:
     words = [word for word, there in zip(text.words, used, strict=True) if there]
     values = {word: number(word, decimal) for word in words}
     if None in values.values() or not words:
+        if amounts(words, decimal) is not None:  # $1,200 is a quantity, too
+            check_count_of_classes(f"{read.begin}column {shown(name)}", len(words), targets)
         return np.array(text.words)[text.codes]
     whole = {word: whole_number(word, decimal) for word in words}
     if None in whole.values():
@@ -98,7 +100,7 @@ def label_values(read: Columns, name: str, targets: str | None) -> np.ndarray:
 
 
 def check_count_of_classes(where: str, count: int, targets: str | None) -> None:
-    """ValueError for more than `MOST_CLASSES` whole numbers as labels, unless classes were asked for."""
+    """Raise ValueError for more than `MOST_CLASSES` whole numbers as labels, unless classes were asked for."""
     if targets is None and count > MOST_CLASSES:
         raise ValueError(
             f"{where}: expected at most {MOST_CLASSES} classes, unless more are asked for; got {count} different whole "
@@ -134,22 +136,25 @@ def number_values(read: Columns, names: Sequence[str]) -> np.ndarray:
 
     Raises ValueError, with the line, for what is no number, or too large.
     """
-    values = [_numbers(read, name) for name in names]
+    values = [_numbers(read, name, several=len(names) > 1) for name in names]
     return values[0] if len(values) == 1 else np.stack(values, axis=1)
 
 
-def _numbers(read: Columns, name: str) -> np.ndarray:
+def _numbers(read: Columns, name: str, *, several: bool = False) -> np.ndarray:
     cells: Any = read[name]
     if isinstance(cells, Text):
         pair = truth_words(cells.words)
         table = [number(w, read.decimal) if pair is None else float(w.lower() == pair[1]) for w in cells.words]
+        if None in table and (found := cells.amounts(read.decimal)) is not None:
+            return found[0]
         bad = next((at for at, value in enumerate(table) if value is None or not abs(value) <= LARGEST), None)
         if bad is not None:
             word = cells.words[bad]
-            remedy = "correct it or remove the row; class names need loss 'softmax' or 'svm'"
+            limit = "" if table[bad] is None else f" of size {LARGEST:g} or less"
+            names = "write class names as 0 and 1" if several else "class names need loss 'softmax' or 'svm'"
             raise ValueError(
-                f"{read.where(first_row(cells, word), name)}: expected a number of size {LARGEST:g} or less; got "
-                f"{shown(word)}; {instead_of_a_number(word, remedy)}"
+                f"{read.where(first_row(cells, word), name)}: expected a number{limit}; got "
+                f"{shown(word)}; {instead_of_a_number(word, f'correct it or remove the row; {names}')}"
             )
         return cells.spread(np.array(table, dtype=np.float64), np.nan)
     if cells.dtype.kind == "M":
@@ -163,8 +168,21 @@ def _numbers(read: Columns, name: str) -> np.ndarray:
     return values
 
 
+def describe_numbers(read: Columns, names: Sequence[str]) -> list[str]:
+    """Return a line of each of these targets that is numbers with a sign or marks beside them."""
+    lines = []
+    for name in names:
+        cells = read[name]
+        if isinstance(cells, Text) and cells.numbers(read.decimal) is None:
+            found = cells.amounts(read.decimal)
+            if found is not None:
+                amount = describe_amounts(found[1], max(cells.words, key=len), read.decimal)
+                lines.append(f"column {shown(name)}: taken for {amount}")
+    return lines
+
+
 def check_probabilities(read: Columns, names: Sequence[str]) -> None:
-    """Each of these targets is a number from 0 to 1. Raises ValueError with the line and the column."""
+    """Check that each target is a number from 0 to 1. Raises ValueError with the line and the column."""
     for name in names:
         values = _numbers(read, name)
         odd = ~((values >= 0) & (values <= 1))

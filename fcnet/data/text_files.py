@@ -79,6 +79,10 @@ def _read(path: Path, reading: Reading, as_text: AsText, encoding: str, notes: l
         if other is not None:
             notes.append(f"taken for separated by {SEPARATORS[sep]}; for {SEPARATORS[other]} give --sep")
     rows = sample_rows(sample, sep)
+    if not rows:
+        raise ValueError(
+            f"{path}: expected a header and rows, with {SEPARATORS.get(sep, repr(sep))} between cells; got none"
+        )
     decimal, mixed = (reading.decimal, False) if reading.decimal else decimal_sign(rows[1:] or rows, sep)
     if mixed:
         notes.append(f"numbers with both decimal signs; {decimal!r} is taken; --decimal says otherwise")
@@ -305,7 +309,7 @@ class _Column:
         self.parts.append(np.fromiter(map(self.words.__getitem__, cells), np.int64, len(cells)))
 
     def cells(self, missing: frozenset[str]) -> Cells:
-        """All of them."""
+        """Return all cells."""
         values = np.concatenate(self.parts) if self.parts else np.empty(0)
         if self.words is None:
             return without_missing(values, missing)
@@ -313,7 +317,7 @@ class _Column:
 
 
 def _numbers_or_missing(cells: Sequence[str], decimal: str, missing: frozenset[str]) -> np.ndarray | None:
-    """Numbers, NaN where a cell is missing; None if one is anything else."""
+    """Return numbers, NaN where a cell is missing; None if one is anything else."""
     values = []
     for cell in cells:
         value = number(cell, decimal)
@@ -331,5 +335,5 @@ def separator_named(text: str) -> str:
     named |= {"comma": ",", "semicolon": ";", "bar": "|", "\\s+": BLANKS}
     sep = named.get(text.lower(), text)
     if len(sep) != 1 or sep in '"\n\r' or sep.isalnum():
-        raise ValueError(f"sep: expected one character, or tab or blank; got {shown(text)}; a comma is sep=,")
+        raise ValueError(f"sep: expected one character, or tab or blank; got {shown(text)}; for example ;")
     return sep

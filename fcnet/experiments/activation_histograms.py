@@ -56,7 +56,7 @@ def run(settings: Settings) -> Table:
 
 
 def edges(activation: str, low: float, high: float) -> np.ndarray:
-    """Of the bins."""
+    """Return the edges of the bins."""
     return np.geomspace(low, high, BINS + 1) if activation in LOGARITHMIC else np.linspace(low, high, BINS + 1)
 
 

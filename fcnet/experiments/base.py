@@ -55,7 +55,7 @@ class Table:
     note: str = ""
 
     def column(self, name: str) -> list[Any]:
-        """All the values of a column."""
+        """Return all values of a column."""
         at = self.columns.index(name)
         return [row[at] for row in self.rows]
 
@@ -69,7 +69,7 @@ class Table:
         return Table(self.columns, [row for row in self.rows if all(row[i] == value for i, value in at.items())])
 
     def csv(self) -> str:
-        """CSV with a header; numbers have all their digits."""
+        """Return the table as CSV with a header; numbers have all their digits."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.columns)

@@ -65,7 +65,7 @@ def run(settings: Settings) -> Table:
 
 
 def draw(figure: Any, table: Table) -> None:
-    """Both means by parameter."""
+    """Draw both means by parameter."""
     axes, names = figure.subplots(), table.column("parameter")
     for column, label, colour, marker in (
         ("mean_gradient", "analytic gradient", COLOURS[0], "o"),

@@ -40,7 +40,7 @@ def run(settings: Settings) -> Table:
 
 
 def working_scales(table: Table, net: str) -> list[int]:
-    """For each rate, with how many of the weight scales the network overfits the images."""
+    """Count, for each rate, with how many of the weight scales the network overfits the images."""
     mine = table.where(net=net)
     return [
         sum(accuracy > OVERFITTED for accuracy in mine.where(learning_rate=rate).column("train_acc"))

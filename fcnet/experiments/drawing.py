@@ -16,7 +16,7 @@ PASSES = 8  # of the book's smoothing, over a curve of some 2000 steps
 
 
 def loss_curves(figure: Any, table: Table, column: str, title: str, labels: Mapping[str, str] | None = None) -> None:
-    """Smoothed losses over the steps, a line for each value of a column, under its own name or that in `labels`."""
+    """Draw smoothed losses over the steps, a line for each value of a column, under its name or that in `labels`."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     axes, lowest = figure.subplots(), []
@@ -40,7 +40,7 @@ def loss_curves(figure: Any, table: Table, column: str, title: str, labels: Mapp
 
 
 def accuracy_curves(axes: Any, table: Table, lines: dict[str, str], title: str) -> None:
-    """Accuracies over the epochs: `lines` gives the columns their labels."""
+    """Draw accuracies over the epochs: `lines` gives the columns their labels."""
     for (column, label), colour in zip(lines.items(), COLOURS, strict=False):
         axes.plot(table.column("epoch"), table.column(column), color=colour, linewidth=1.6, label=label)
     axes.set(xlabel="epoch", ylim=(0, 1.03))

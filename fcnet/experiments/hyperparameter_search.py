@@ -51,7 +51,7 @@ def run(settings: Settings) -> Table:
 
 
 def parameters(seed: int, trial: int) -> tuple[float, float]:
-    """Learning rate and weight decay of a trial."""
+    """Return learning rate and weight decay of a trial."""
     rng = host_generator(seed, Purpose.DATA, step=trial)
     return 10 ** rng.uniform(*RATES), 10 ** rng.uniform(*DECAYS)
 
@@ -63,7 +63,7 @@ def best_trials(table: Table) -> list[int]:
 
 
 def draw(figure: Any, table: Table) -> None:
-    """All trials in the plane of both parameters, and a panel for each of the best: both accuracies over the epochs."""
+    """Draw all trials in the plane of both parameters, and both accuracies over the epochs of each of the best."""
     best, last = best_trials(table)[:SHOWN], table.where(epoch=max(table.column("epoch")))
     grid = figure.add_gridspec(-(-len(best) // ACROSS), PLANE + ACROSS)
     plane, accuracies = figure.add_subplot(grid[:, :PLANE]), last.column("val_acc")

@@ -19,7 +19,7 @@ OPTIMIZERS = {"SGD": (SGD, 0.95), "Momentum": (Momentum, 0.1), "AdaGrad": (AdaGr
 
 
 def height(x: Any, y: Any) -> Any:
-    """f(x, y)."""
+    """Return f(x, y)."""
     return x**2 / 20 + y**2
 
 

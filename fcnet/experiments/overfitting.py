@@ -57,7 +57,7 @@ def draw(figure: Any, table: Table) -> None:
 
 
 def price(table: Table) -> str:
-    """Where the test accuracy in the end falls below that of the first net; "" if nowhere."""
+    """Return where the final test accuracy falls below that of the first net; "" if nowhere."""
     column = table.columns[0]
     first, *others = (table.where(**{column: name}).column("test_acc")[-1] for name in table.values(column))
     lower = [f"{other:.2f}" for other in others if other < first]

@@ -19,7 +19,7 @@ LAST = 20  # steps over which the loss in the end is a mean
 
 
 def mnist(settings: Settings, count: int | None = None) -> Dataset:
-    """MNIST with pixels from 0 to 1, the first `count` training images of it; something made up when `quick`.
+    """Return MNIST with pixels from 0 to 1 and its first `count` training images; something made up when `quick`.
 
     Raises:
         FileNotFoundError: the files are not there; the message says how to get them.
@@ -38,7 +38,7 @@ def mnist(settings: Settings, count: int | None = None) -> Dataset:
 
 
 def _made_up(pixels: int = 64, classes: int = 10) -> Dataset:
-    """Ten blurred shapes under noise, as bytes."""
+    """Make ten blurred shapes under noise, as bytes."""
     rng = host_generator(0, Purpose.DATA)
     shapes = rng.integers(40, 216, (classes, pixels))
     parts: dict[str, Any] = {}
@@ -73,7 +73,7 @@ def trainer(
 
 
 def train(solver: Solver, steps: int, progress: Progress) -> None:
-    """So many steps; a loss that is no longer finite is no reason to stop."""
+    """Make `steps` steps; a loss that is no longer finite does not stop them."""
     size = solver.batch_size
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for _ in range(steps):
@@ -82,7 +82,7 @@ def train(solver: Solver, steps: int, progress: Progress) -> None:
 
 
 def accuracy(solver: Solver, part: str) -> float:
-    """Of the network as it is now, on a part of the solver's data."""
+    """Return the network's present accuracy on a part of the solver's data."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return solver.check_accuracy(*solver.data.splits()[part])
 

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from fcnet.backends import Backend, Function, checked
+from fcnet.backends.caches import GatedCache
 from fcnet.errors import unknown
 from fcnet.functional import checks
 
@@ -50,7 +51,7 @@ LARGEST_EXPONENT = {4: 88.0, 8: 709.0}  # exp of it is finite, by the bytes of a
 
 @checked("out", "cache", check=lambda x, **_: checks.floating("identity_forward", x=x))
 def identity_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """No activation, out = x: layers in a row then make a linear map of low rank.
+    """Compute no activation, out = x; layers in a row then make a linear map of low rank.
 
     Source: Baldi and Hornik, "Neural Networks and Principal Component Analysis", 1989.
 
@@ -65,13 +66,13 @@ def identity_forward(backend: Backend, x: Array, *, out: Array | None = None) ->
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("identity_backward", dout, cache))
 def identity_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx = dout; arguments as in `relu_backward`."""
+    """Return dx = dout; arguments as in `relu_backward`."""
     return identity_forward.formula(backend, dout, out=dx)[0]
 
 
 @checked("out", "cache", check=lambda x, **_: checks.floating("relu_forward", x=x))
 def relu_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """Rectified linear unit, out = max(x, 0). Source: Nair and Hinton, "Rectified Linear Units", 2010.
+    """Compute the rectified linear unit, out = max(x, 0). Source: Nair and Hinton, "Rectified Linear Units", 2010.
 
     Args:
         x: any shape.
@@ -86,7 +87,7 @@ def relu_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tup
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("relu_backward", dout, cache))
 def relu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx = dout where out > 0, else 0. At x = 0 the derivative is taken as 0, as CS231n does.
+    """Return dx = dout where out > 0, else 0. At x = 0 the derivative is taken as 0, as CS231n does.
 
     Args:
         dout: like out.
@@ -103,7 +104,7 @@ def relu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | No
 def leaky_relu_forward(
     backend: Backend, x: Array, *, out: Array | None = None, cache: Array | None = None
 ) -> tuple[Array, Array]:
-    """Leaky ReLU, out = x where x > 0, else 0.01 x. Source: Maas, Hannun and Ng, 2013.
+    """Compute leaky ReLU, out = x where x > 0, else 0.01 x. Source: Maas, Hannun and Ng, 2013.
 
     Args and returns: as `relu_forward`; the cache is the derivative, 1 or 0.01.
     """
@@ -115,7 +116,7 @@ def leaky_relu_forward(
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("leaky_relu_backward", dout, cache))
 def leaky_relu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx = dout where x > 0, else 0.01 dout; arguments as in `relu_backward`."""
+    """Return dx = dout where x > 0, else 0.01 dout; arguments as in `relu_backward`."""
     return backend.xp.multiply(dout, cache, out=dx)
 
 
@@ -123,7 +124,9 @@ def leaky_relu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Arra
 def elu_forward(
     backend: Backend, x: Array, *, out: Array | None = None, cache: Array | None = None
 ) -> tuple[Array, Array]:
-    """Exponential linear unit with alpha = 1, out = x where x > 0, else exp(x) - 1. Source: Clevert et al., 2016.
+    """Compute the exponential linear unit, alpha = 1: out = x where x > 0, else exp(x) - 1.
+
+    Source: Clevert et al., "Fast and Accurate Deep Network Learning by Exponential Linear Units", 2016.
 
     Args and returns: as `relu_forward`; the cache is exp(min(x, 0)) - 1.
     """
@@ -136,7 +139,7 @@ def elu_forward(
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("elu_backward", dout, cache))
 def elu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx = dout where x > 0, else dout exp(x); arguments as in `relu_backward`."""
+    """Return dx = dout where x > 0, else dout exp(x); arguments as in `relu_backward`."""
     xp = backend.xp
     slope = xp.add(cache, 1, out=None if dx is dout else dx)
     return xp.multiply(dout, slope, out=dx)
@@ -144,7 +147,7 @@ def elu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | Non
 
 @checked("out", "cache", check=lambda x, **_: checks.floating("sigmoid_forward", x=x))
 def sigmoid_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """Logistic sigmoid, out = 1 / (1 + exp(-x)); no exponential overflows, whatever x. Source: both courses.
+    """Compute the logistic sigmoid, out = 1 / (1 + exp(-x)); no exponential overflows. Source: both courses.
 
     Args and returns: as `relu_forward`; the cache is out.
     """
@@ -159,7 +162,7 @@ def sigmoid_forward(backend: Backend, x: Array, *, out: Array | None = None) -> 
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("sigmoid_backward", dout, cache))
 def sigmoid_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx = dout out (1 - out); arguments as in `relu_backward`."""
+    """Return dx = dout out (1 - out); arguments as in `relu_backward`."""
     xp = backend.xp
     slope = xp.subtract(1, cache, out=None if dx is dout else dx)
     xp.multiply(slope, cache, out=slope)
@@ -168,14 +171,14 @@ def sigmoid_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array |
 
 @checked("out", "cache", check=lambda x, **_: checks.floating("tanh_forward", x=x))
 def tanh_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """Hyperbolic tangent, out = tanh(x); arguments as in `relu_forward`, the cache is out. Source: both courses."""
+    """Compute out = tanh(x); arguments as in `relu_forward`, the cache is out. Source: both courses."""
     out = backend.xp.tanh(x, out=out)
     return out, out
 
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("tanh_backward", dout, cache))
 def tanh_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx = dout (1 - out²); arguments as in `relu_backward`."""
+    """Return dx = dout (1 - out²); arguments as in `relu_backward`."""
     xp = backend.xp
     slope = xp.multiply(cache, cache, out=None if dx is dout else dx)
     xp.subtract(1, slope, out=slope)
@@ -186,7 +189,7 @@ def tanh_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | No
 def softplus_forward(
     backend: Backend, x: Array, *, out: Array | None = None, cache: Array | None = None
 ) -> tuple[Array, Array]:
-    """Softplus, a smooth ReLU, out = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|)): nothing overflows.
+    """Compute softplus, a smooth ReLU, out = log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)): nothing overflows.
 
     Source: Dugas et al., "Incorporating Second-Order Functional Knowledge for Better Option Pricing", 2001.
 
@@ -207,22 +210,15 @@ def softplus_forward(
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("softplus_backward", dout, cache))
 def softplus_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx = dout σ(x); arguments as in `relu_backward`."""
+    """Return dx = dout σ(x); arguments as in `relu_backward`."""
     return backend.xp.multiply(dout, cache, out=dx)
-
-
-class GatedCache(NamedTuple):
-    """Of out = x σ(h(x)): steepness = x h'(x) and gate = σ(h(x)), like x."""
-
-    steepness: Array
-    gate: Array
 
 
 @checked("out", "cache", check=lambda x, **_: checks.floating("silu_forward", x=x))
 def silu_forward(
     backend: Backend, x: Array, *, out: Array | None = None, cache: GatedCache | None = None
 ) -> tuple[Array, GatedCache]:
-    """Sigmoid linear unit (swish), out = x σ(x). Source: Hendrycks and Gimpel, 2016; Elfwing et al., 2017.
+    """Compute the sigmoid linear unit (swish), out = x σ(x). Source: Hendrycks and Gimpel, 2016; Elfwing et al., 2017.
 
     Args and returns: as `relu_forward`, with a `GatedCache`.
     """
@@ -237,7 +233,7 @@ def silu_forward(
 def gelu_forward(
     backend: Backend, x: Array, *, out: Array | None = None, cache: GatedCache | None = None
 ) -> tuple[Array, GatedCache]:
-    """Gaussian error linear unit in its tanh form, out = x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
+    """Compute the Gaussian error linear unit, tanh form: out = x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
 
     Since (1 + tanh(a)) / 2 = σ(2a), this is x σ(h) with h = 2 √(2/π) (x + 0.044715 x³). It is within 0.0005 of the form
     with the error function, x Φ(x). Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016; PyTorch's
@@ -263,7 +259,7 @@ def gelu_forward(
 
 
 def _gated_backward(backend: Backend, dout: Array, cache: GatedCache, dx: Array | None) -> Array:
-    """Of out = x σ(h): dx = dout σ (1 + (1 - σ) x h')."""
+    """Return the gradient dx = dout σ (1 + (1 - σ) x h') of out = x σ(h)."""
     xp = backend.xp
     slope = xp.subtract(1, cache.gate, out=None if dx is dout else dx)
     xp.multiply(slope, cache.steepness, out=slope)
@@ -279,13 +275,13 @@ def _check_gated(function: str, dout: Array, cache: GatedCache) -> None:
 
 @checked("dx", check=lambda dout, cache, **_: _check_gated("silu_backward", dout, cache))
 def silu_backward(backend: Backend, dout: Array, cache: GatedCache, *, dx: Array | None = None) -> Array:
-    """dx = dout σ(x) (1 + x (1 - σ(x))); arguments as in `relu_backward`."""
+    """Return dx = dout σ(x) (1 + x (1 - σ(x))); arguments as in `relu_backward`."""
     return _gated_backward(backend, dout, cache, dx)
 
 
 @checked("dx", check=lambda dout, cache, **_: _check_gated("gelu_backward", dout, cache))
 def gelu_backward(backend: Backend, dout: Array, cache: GatedCache, *, dx: Array | None = None) -> Array:
-    """dx = dout σ(h) (1 + x h' (1 - σ(h))), the exact derivative of the tanh form; arguments as in `relu_backward`."""
+    """Return dx = dout σ(h) (1 + x h' (1 - σ(h))), exact for the tanh form; arguments as in `relu_backward`."""
     return _gated_backward(backend, dout, cache, dx)
 
 
@@ -303,7 +299,7 @@ def _check_maxout(x: Array, pieces: int = 2, **_: Any) -> None:
 def maxout_forward(
     backend: Backend, x: Array, pieces: int = 2, *, out: Array | None = None, cache: Array | None = None
 ) -> tuple[Array, Array]:
-    """Maxout of k pieces, out[..., m] = max over p of x[..., p M + m]. Source: Goodfellow et al., 2013.
+    """Compute maxout of k pieces, out[..., m] = max over p of x[..., p M + m]. Source: Goodfellow et al., 2013.
 
     Args:
         x: (..., k M): the first pieces of all M units, then the second ones, ...
@@ -336,7 +332,7 @@ def _check_maxout_backward(dout: Array, cache: Array, **_: Any) -> None:
 
 @checked("dx", check=_check_maxout_backward)
 def maxout_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx[..., p M + m] = dout[..., m] where piece p won, else 0.
+    """Return dx[..., p M + m] = dout[..., m] where piece p won, else 0.
 
     Args:
         dout: (..., M). cache: from `maxout_forward`.
@@ -417,7 +413,7 @@ def activation_named(argument: str, name: str) -> Activation:
 def activate(
     backend: Backend, x: Array, activation: str, *, out: Array | None = None, cache: Any = None
 ) -> tuple[Array, Any]:
-    """out = a(x), a the activation of this name, looked up when a step is planned; arguments as in its own function."""
+    """Compute out = a(x), a the activation of this name, looked up when a step is recorded; arguments as in a's own."""
     kind = activation_named("activation", activation)
-    again = {"cache": cache} if kind.own_cache else {}
-    return kind.forward.formula(backend, x, out=out, **again)
+    reused = {"cache": cache} if kind.own_cache else {}
+    return kind.forward.formula(backend, x, out=out, **reused)

@@ -23,7 +23,7 @@ def _check_matmul(x: Array, w: Array, *, out: Array | None = None, **_: Any) -> 
 
 
 def _check_out(function: str, x: Array, w: Array, out: Array | None) -> None:
-    """Of one network; the product of several refuses another shape itself."""
+    """Check the shape of `out` for one network; the product of several refuses another shape itself."""
     if x.ndim == w.ndim == 2:
         checks.outputs(function, (x.shape[0], w.shape[1]), out=out)
 
@@ -45,7 +45,7 @@ def _check_affine(x: Array, w: Array, b: Array, *, out: Array | None = None, **_
 
 @accelerated("out", check=_check_matmul)
 def matmul(backend: Backend, x: Array, w: Array, *, out: Array | None = None, precision: str | None = None) -> Array:
-    """Matrix product, out = x W.
+    """Return the matrix product out = x W.
 
     Args:
         x: (..., N, D).
@@ -71,7 +71,7 @@ def matmul_backward(
     dw: Array | None = None,
     precision: str | None = None,
 ) -> tuple[Array | None, Array]:
-    """Gradients of `matmul`: dx = dout Wᵀ, dW = xᵀ dout.
+    """Return the gradients of `matmul`: dx = dout Wᵀ, dW = xᵀ dout.
 
     Args:
         dout: (..., N, M), gradient of the loss in x W.
@@ -92,6 +92,9 @@ def _product_gradients(
     dw: Array | None,
     precision: str | None,
 ) -> tuple[Array | None, Array]:
+    if dout.ndim == x.ndim == w.ndim == 2:
+        dw = backend.gemm(x.T, dout, out=dw, precision=precision)
+        return (backend.gemm(dout, w.T, out=dx, precision=precision) if need_dx else None), dw
     dw = _product(backend, x.swapaxes(-1, -2), dout, w.shape, dw, precision)
     dx = _product(backend, dout, w.swapaxes(-1, -2), x.shape, dx, precision) if need_dx else None
     return dx, dw
@@ -101,8 +104,6 @@ def _product(
     backend: Backend, a: Array, b: Array, shape: tuple[int, ...], out: Array | None, precision: str | None
 ) -> Array:
     """Return a @ b, summed over the axes along which an operand of this shape was broadcast."""
-    if len(shape) == a.ndim == b.ndim == 2:
-        return backend.gemm(a, b, out=out, precision=precision)
     product = backend.gemm(a, b, precision=precision)
     lead = product.ndim - len(shape)
     stretched = tuple(i for i in range(lead, product.ndim) if shape[i - lead] == 1 != product.shape[i])
@@ -115,20 +116,21 @@ def _product(
 
 @checked("out")
 def add_bias(backend: Backend, z: Array, b: Array, *, out: Array | None = None) -> Array:
-    """out = z + b for z (..., N, M) and b (..., M); `out` may be z itself."""
-    return backend.xp.add(z, per_row(b), out=out)
+    """Return out = z + b for z (..., N, M) and b (..., M); `out` may be z itself."""
+    return backend.xp.add(z, b if b.ndim == 1 else per_row(b), out=out)
 
 
 @checked("db")
 def bias_gradient(backend: Backend, dout: Array, b: Array, db: Array | None = None) -> Array:
-    """db = Σ_n dout for dout (..., N, M), summed over any axis along which b was broadcast, in the shape of b."""
-    xp = backend.xp
+    """Return db = Σ_n dout for dout (..., N, M), in the shape of b: summed over axes along which b was broadcast."""
+    if dout.ndim == 2:
+        return dout.sum(axis=0, out=db)
     lead = dout.ndim - b.ndim - 1
     stretched = tuple(lead + i for i in range(b.ndim - 1) if b.shape[i] == 1 != dout.shape[lead + i])
     axes: int | tuple[int, ...] = (*range(lead), *stretched, -2) if lead or stretched else -2
     if not stretched:
-        return xp.sum(dout, axis=axes, out=db)
-    total = xp.sum(dout, axis=axes).reshape(b.shape)
+        return dout.sum(axis=axes, out=db)
+    total = dout.sum(axis=axes).reshape(b.shape)
     if db is None:
         return total
     db[...] = total
@@ -136,7 +138,7 @@ def bias_gradient(backend: Backend, dout: Array, b: Array, db: Array | None = No
 
 
 def per_row(vector: Array) -> Array:
-    """(..., M) as (..., 1, M), which broadcasts over the N rows of (..., N, M)."""
+    """Return (..., M) as (..., 1, M), which broadcasts over the N rows of (..., N, M)."""
     return vector if vector.ndim == 1 else vector[..., None, :]
 
 
@@ -144,7 +146,7 @@ def per_row(vector: Array) -> Array:
 def affine_forward(
     backend: Backend, x: Array, w: Array, b: Array, *, out: Array | None = None, precision: str | None = None
 ) -> tuple[Array, tuple]:
-    """Affine layer, out = x W + b.
+    """Compute an affine layer, out = x W + b.
 
     Args:
         x: (..., N, D). w: (..., D, M). b: (..., M).
@@ -181,7 +183,7 @@ def _check_grads(
 
 
 def _check_dout(function: str, dout: Array, x: Array, w: Array) -> None:
-    """dout is the gradient of x W: (..., N, M), the leading axes those of x and w broadcast together."""
+    """Check that dout is a gradient of x W: (..., N, M), its leading axes those of x and w broadcast together."""
     checks.floating(function, x=x, w=w, dout=dout)
     if dout.ndim != max(x.ndim, w.ndim) or dout.shape[-2:] != (x.shape[-2], w.shape[-1]):
         raise ValueError(
@@ -202,7 +204,7 @@ def affine_backward(
     db: Array | None = None,
     precision: str | None = None,
 ) -> tuple[Array | None, Array, Array]:
-    """Gradients of `affine_forward`: dx = dout Wᵀ, dW = xᵀ dout, db = Σ_n dout.
+    """Return the gradients of `affine_forward`: dx = dout Wᵀ, dW = xᵀ dout, db = Σ_n dout.
 
     Args:
         dout: (..., N, M), gradient of the loss in out.

@@ -18,7 +18,7 @@ Array = Any
     check=lambda data, rows, *, batch=None: checks.outputs("gather", (*rows.shape, *data.shape[1:]), batch=batch),
 )
 def gather(backend: Backend, data: Array, rows: Array, *, batch: Array | None = None) -> Array:
-    """batch = data[rows]: (N, ...) out of (n, ...), any dtype, into `batch` if given."""
+    """Return batch = data[rows]: (N, ...) out of (n, ...), any dtype, into `batch` if given."""
     return backend.take_rows(data, rows, out=batch)
 
 
@@ -30,14 +30,14 @@ def _check_preprocess(x: Array, shift: Array, scale: Array, *, out: Array | None
 
 @accelerated("out", check=_check_preprocess)
 def preprocess(backend: Backend, x: Array, shift: Array, scale: Array, *, out: Array | None = None) -> Array:
-    """out = (x - shift) * scale in the dtype of shift: (N, D) of any real dtype; shift and scale (D,)."""
+    """Return out = (x - shift) * scale in the dtype of shift: (N, D) of any real dtype; shift and scale (D,)."""
     out = difference.formula(backend, x, shift, out=out)
     return backend.xp.multiply(out, scale, out=out)
 
 
 @checked("out")
 def difference(backend: Backend, x: Array, shift: Array, *, out: Array | None = None) -> Array:
-    """out = x - shift in the dtype of shift, floats: (N, D) of any real dtype; shift (D,).
+    """Return out = x - shift in the dtype of shift, floats: (N, D) of any real dtype; shift (D,).
 
     Of 64-bit integers, which the floats round beyond 2**53, what the rounding takes away is added afterwards.
     """
@@ -53,7 +53,7 @@ def difference(backend: Backend, x: Array, shift: Array, *, out: Array | None = 
 
 @checked("out")
 def smooth_clip(backend: Backend, x: Array, limit: float, *, out: Array | None = None) -> Array:
-    """out = x / sqrt(1 + (x / limit)²): nearly x near 0, never beyond ±limit; floats of any shape, may be x itself.
+    """Return out = x / sqrt(1 + (x / limit)²): nearly x near 0, never beyond ±limit; any shape, may be x itself.
 
     Source: Holzmüller, Grinsztajn and Steinwart, "Better by Default" (RealMLP), 2024.
     """
@@ -111,7 +111,7 @@ def next_batch(
 
 @checked("out")
 def cast(backend: Backend, x: Array, dtype: Any, *, out: Array | None = None) -> Array:
-    """x in a floating dtype, such as a batch of uint8 pixels that nothing else preprocesses."""
+    """Return x in a floating dtype, such as a batch of uint8 pixels that nothing else preprocesses."""
     if out is None:
         return x.astype(dtype)
     out[...] = x
@@ -124,7 +124,7 @@ def _check_advance(counters: Array, increments: Array) -> None:
 
 @accelerated("counters", check=_check_advance)
 def advance(backend: Backend, counters: Array, increments: Array) -> Array:
-    """counters += increments, in place: the step's own bookkeeping, done where the step runs."""
+    """Compute counters += increments, in place: the step's own bookkeeping, done where the step runs."""
     return backend.xp.add(counters, increments, out=counters)
 
 
@@ -136,7 +136,7 @@ def _check_record_step(losses: Array, counters: Array, increments: Array, loss: 
 
 @accelerated("losses", check=_check_record_step)
 def record_step(backend: Backend, losses: Array, counters: Array, increments: Array, loss: Array) -> Array:
-    """losses[counters[1]] = loss, then counters += increments, in place: the slot is read on the device, no wait.
+    """Set losses[counters[1]] = loss, then counters += increments, in place; the slot is read on the device.
 
     Args:
         losses: (L,). counters, increments: (2,) int64, the cursor and the slot. loss: without axes.

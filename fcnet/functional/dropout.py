@@ -51,7 +51,7 @@ def plain_dropout_mask(
 def dropout_mask(
     rng: MaskStream, keep_ratio: float, shape: tuple[int, ...], dtype: Any, *, out: Array | None = None
 ) -> Array:
-    """mask = `plain_dropout_mask` / keep_ratio: of the same units; same arguments and errors."""
+    """Return mask = `plain_dropout_mask` / keep_ratio, of the same units; same arguments and errors."""
     mask = plain_dropout_mask(rng, keep_ratio, shape, dtype, out=out)
     return rng.backend.xp.multiply(mask, 1.0 / keep_ratio, out=mask)
 
@@ -63,7 +63,7 @@ def _check_forward(x: Array, mask: Array, **_: Any) -> None:
 
 @checked("out", "cache", check=_check_forward)
 def dropout_forward(backend: Backend, x: Array, mask: Array, *, out: Array | None = None) -> tuple[Array, Array]:
-    """Dropout while training, out = x * mask. When evaluating, inverted dropout is no call at all, out = x.
+    """Compute dropout in training, out = x * mask. In evaluation, inverted dropout needs no call: out = x.
 
     Args:
         x: (..., N, D).
@@ -78,7 +78,7 @@ def dropout_forward(backend: Backend, x: Array, mask: Array, *, out: Array | Non
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("dropout_backward", dout, cache))
 def dropout_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
-    """dx = dout * mask; `dx` is filled if given and may be dout itself."""
+    """Return dx = dout * mask; `dx` is filled if given and may be dout itself."""
     return backend.xp.multiply(dout, cache, out=dx)
 
 
@@ -97,7 +97,7 @@ def plain_dropout_forward(
     out: Array | None = None,
     cache: Array | None = None,
 ) -> tuple[Array, Array]:
-    """Plain dropout while training: out = x * mask, with a new mask of 0 and 1. Backward: `dropout_backward`.
+    """Compute plain dropout in training: out = x * mask, with a new mask of 0 and 1. Backward: `dropout_backward`.
 
     Args:
         x: (..., N, D).
@@ -114,5 +114,5 @@ def plain_dropout_forward(
 
 @checked("out", check=lambda x, keep_ratio, **_: _check_plain("plain_dropout_inference", x, keep_ratio))
 def plain_dropout_inference(backend: Backend, x: Array, keep_ratio: float, *, out: Array | None = None) -> Array:
-    """Plain dropout when evaluating: out = keep_ratio * x, the mean of training's; `out` may be x itself."""
+    """Compute plain dropout in evaluation: out = keep_ratio * x, the mean in training; `out` may be x itself."""
     return backend.xp.multiply(x, keep_ratio, out=out)

@@ -209,7 +209,7 @@ def bias_activation_dropout_forward(
     out: Array | None = None,
     cache: HiddenCache | None = None,
 ) -> tuple[Array, HiddenCache]:
-    """out = dropout(activation(z + b)).
+    """Compute out = dropout(activation(z + b)).
 
     Args:
         z: (..., N, M). b: (..., M).
@@ -234,9 +234,9 @@ def bias_activation_dropout_forward(
 def bias_activation_dropout_backward(
     backend: Backend, dout: Array, cache: HiddenCache, *, dz: Array | None = None, db: Array | None = None
 ) -> tuple[Array, Array]:
-    """Gradients of `bias_activation_dropout_forward`: dz = dout mask a'(z + b), db = Σ_n dz; dz may be dout itself.
+    """Return the gradients of `bias_activation_dropout_forward`: dz = dout mask a'(z + b), db = Σ_n dz.
 
-    dz (..., N, M), db (..., M); a' is the activation's derivative.
+    dz (..., N, M), which may be dout itself, db (..., M); a' is the activation's derivative.
     """
     dz = _deactivate(backend, dout, cache, dz)
     return dz, bias_gradient.formula(backend, dz, cache.b, db)
@@ -261,7 +261,7 @@ def batchnorm_activation_dropout_forward(
     out: Array | None = None,
     cache: HiddenCache | None = None,
 ) -> tuple[Array, HiddenCache]:
-    """out = dropout(activation(batchnorm(z + b))), with the batch's statistics (training).
+    """Compute out = dropout(activation(batchnorm(z + b))), with the batch's statistics (training).
 
     Args:
         x_hat: where the normalised values go; may be z itself, which is then overwritten.
@@ -303,7 +303,7 @@ def batchnorm_activation_dropout_backward(
     dbeta: Array | None = None,
     work: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Gradients of `batchnorm_activation_dropout_forward`: `batchnorm_backward` of dout mask a', and db = 0.
+    """Return the gradients of `batchnorm_activation_dropout_forward`: `batchnorm_backward` of dout mask a', and db = 0.
 
     db is zero, exactly: b changes nothing while training. (Summing dz would give rounding noise, which Adam, dividing
     by its own size, would turn into steps of the full learning rate.)
@@ -337,7 +337,7 @@ def layernorm_activation_dropout_forward(
     out: Array | None = None,
     cache: HiddenCache | None = None,
 ) -> tuple[Array, HiddenCache]:
-    """out = dropout(activation(layernorm(z + b))); arguments as in `batchnorm_activation_dropout_forward`."""
+    """Compute out = dropout(activation(layernorm(z + b))); arguments as in `batchnorm_activation_dropout_forward`."""
     buffers = _norm_to_fill(x_hat, cache)
     z = add_bias.formula(backend, z, b, out=buffers.x_hat)
     hidden, norm = layernorm_forward.formula(
@@ -364,7 +364,7 @@ def layernorm_activation_dropout_backward(
     dbeta: Array | None = None,
     work: Array | None = None,
 ) -> tuple[Array, Array, Array, Array]:
-    """Gradients of `layernorm_activation_dropout_forward`: `layernorm_backward` of dout mask a', and db = Σ_n dz.
+    """Return gradients of `layernorm_activation_dropout_forward`: `layernorm_backward` of dout mask a', db = Σ_n dz.
 
     Arguments as in `batchnorm_activation_dropout_backward`.
     """

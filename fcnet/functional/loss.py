@@ -28,6 +28,7 @@ __all__ = [
     "bce_loss",
     "mse_loss",
     "one_hot",
+    "poisson_loss",
     "smooth_labels",
     "softmax",
     "softmax_loss",
@@ -38,10 +39,13 @@ __all__ = [
 
 @checked("rows")
 def one_hot(backend: Backend, y: Array, num_classes: int, dtype: Any) -> Array:
-    """Labels (..., N) as rows (..., N, C): row_c = 1 if c = y, else 0. Labels outside 0..C-1 give a row of zeros."""
-    xp = backend.xp
-    rows = xp.empty((*y.shape, num_classes), dtype=dtype)
-    return xp.equal(y[..., None], xp.arange(num_classes), out=rows)
+    """Return labels (..., N) as rows (..., N, C): row_c = 1 if c = y, else 0; labels outside 0..C-1 give zeros."""
+    return _is_class(backend, y, num_classes).astype(dtype)
+
+
+def _is_class(backend: Backend, y: Array, num_classes: int) -> Array:
+    """Return whether c = y, (..., N, C)."""
+    return backend.xp.equal(y[..., None], backend.xp.arange(num_classes))
 
 
 def _targets(backend: Backend, y: Array, scores: Array) -> Array:
@@ -76,7 +80,7 @@ def _check(function: str, scores: Array, y: Array, *, loss: Array | None = None,
 def softmax_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Softmax cross-entropy: loss = mean_n -Σ_c t_c log p_c, p = softmax(scores).
+    """Compute the softmax cross-entropy: loss = mean_n -Σ_c t_c log p_c, p = softmax(scores).
 
     The largest score of each row is taken off first, so that no exponential overflows. Source: both courses.
 
@@ -101,13 +105,14 @@ def _softmax_rows(backend: Backend, scores: Array, y: Array, dscores: Array | No
     log(total) - Σ_c t_c s'_c.
     """
     xp = backend.xp
-    targets = _targets(backend, y, scores)
-    peak = xp.max(scores, axis=-1, keepdims=True)
+    labels = y.ndim != scores.ndim
+    targets = _is_class(backend, y, scores.shape[-1]) if labels else _targets(backend, y, scores)
+    peak = scores.max(axis=-1, keepdims=True)
     shifted = xp.subtract(scores, peak, out=dscores)
     counted = xp.where(targets, shifted, 0)  # a target of 0 adds 0, even at a score of -inf
-    right = xp.sum(targets * counted, axis=-1, keepdims=True)
+    right = (counted if labels else targets * counted).sum(axis=-1, keepdims=True)
     powers = xp.exp(shifted, out=shifted)
-    total = xp.sum(powers, axis=-1, keepdims=True)
+    total = powers.sum(axis=-1, keepdims=True)
     p = xp.divide(powers, total, out=powers)
     return xp.log(total) - right, xp.subtract(p, targets, out=p)
 
@@ -116,7 +121,7 @@ def _softmax_rows(backend: Backend, scores: Array, y: Array, dscores: Array | No
 def svm_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Multiclass hinge loss: loss = mean_n Σ_{c ≠ y_n} max(0, s_c - s_{y_n} + 1).
+    """Compute the multiclass hinge loss: loss = mean_n Σ_{c ≠ y_n} max(0, s_c - s_{y_n} + 1).
 
     Source: Weston and Watkins, 1999; margin 1 as in CS231n.
 
@@ -155,7 +160,7 @@ def _check_numeric(
 def mse_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Mean squared error: loss = mean_n mean_c (s - y)², the mean over all outputs.
+    """Compute the mean squared error: loss = mean_n mean_c (s - y)², the mean over all outputs.
 
     (CS231n's notes sum over the outputs, C times as much; "Deep Learning from Scratch" takes half of that sum.)
 
@@ -187,7 +192,9 @@ def _mse_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
 def bce_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Binary cross-entropy on logits: loss = mean_n mean_c -[y log σ(s) + (1 - y) log(1 - σ(s))], σ the sigmoid.
+    """Compute the binary cross-entropy of logits: loss = mean_n mean_c -[y log σ(s) + (1 - y) log(1 - σ(s))].
+
+    σ is the sigmoid: σ(s) = 1 / (1 + exp(-s)).
 
     C labels that may each be on or off; the mean over all of them. Computed as
     max(s, 0) - s y + log(1 + exp(-|s|)), which no score makes overflow.
@@ -221,13 +228,46 @@ def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
     return losses, xp.multiply(errors, 1 / scores.shape[-1], out=errors)
 
 
+@checked("loss", "dscores", check=lambda scores, y, **given: _check_numeric("poisson_loss", scores, y, **given))
+def poisson_loss(
+    backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
+) -> tuple[Array, Array]:
+    """Poisson loss on logarithms: loss = mean_n mean_c [exp(s) - y s + y log y - y], half the Poisson deviance.
+
+    For counts, and for rates of 0 or more: exp(s) is the mean that is predicted, and the loss is 0 where it is y.
+
+    Source: McCullagh and Nelder, "Generalized Linear Models", 1989, with the logarithm as link.
+
+    Args:
+        scores: (..., N, C). y: (..., N, C) of the same dtype, 0 or more.
+        loss, dscores: as in `softmax_loss`.
+
+    Returns:
+        loss (...) and dscores = (exp(s) - y) / (N C).
+
+    Raises:
+        ValueError: shapes do not fit, or no row. TypeError: not floating, or two dtypes.
+    """
+    return _mean(backend, _poisson_rows(backend, scores, y, dscores), loss)
+
+
+def _poisson_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
+    """Return mean_c [exp(s) - y s + y log y - y] of each row (..., N, 1), and (exp(s) - y) / C."""
+    xp = backend.xp
+    rates = xp.exp(scores, out=dscores)
+    least = y * xp.log(xp.where(xp.greater(y, 0), y, 1)) - y  # minus the least that exp(s) - y s can be
+    losses = xp.mean(rates - y * scores + least, axis=-1, keepdims=True, dtype="float64")
+    errors = xp.subtract(rates, y, out=rates)
+    return losses, xp.multiply(errors, 1 / scores.shape[-1], out=errors)
+
+
 def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tuple[Array, Array]:
     """Return the mean of losses (..., N, 1) over N, and the gradients of the rows divided by N."""
     losses, dscores = rows
     xp = backend.xp
     xp.divide(dscores, dscores.shape[-2], out=dscores)
     loss = xp.empty(dscores.shape[:-2], dtype=dscores.dtype) if loss is None else loss
-    loss[...] = xp.mean(losses, axis=(-2, -1), dtype="float64")
+    loss[...] = losses.sum(axis=(-2, -1), dtype="float64") / losses.shape[-2]
     return loss, dscores
 
 
@@ -256,6 +296,7 @@ LOSSES = {
     "svm": Loss(svm_loss, _svm_rows, ACCURACY, targets="classes"),
     "mse": Loss(mse_loss, _mse_rows, RMSE, targets="numbers", numeric=True),
     "bce": Loss(bce_loss, _bce_rows, LABEL_ACCURACY, targets="labels of 0 and 1", numeric=True),
+    "poisson": Loss(poisson_loss, _poisson_rows, RMSE, targets="counts and rates", numeric=True),
 }
 #: The losses whose targets are numbers (N, C), not the labels of classes.
 NUMERIC = tuple(name for name, loss in LOSSES.items() if loss.numeric)
@@ -322,7 +363,7 @@ def _check_smoothing(y: Array, num_classes: int, smoothing: float, dtype: Any, *
 def smooth_labels(
     backend: Backend, y: Array, num_classes: int, smoothing: float, dtype: Any, *, targets: Array | None = None
 ) -> Array:
-    """Targets of the softmax loss with label smoothing: (1 - ε) t + ε / C, t one-hot.
+    """Return targets of the softmax loss with label smoothing: (1 - ε) t + ε / C, t one-hot.
 
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", 2016.
 
@@ -345,11 +386,11 @@ def smooth_labels(
 
 @checked("out", check=lambda scores, **_: checks.floating("softmax", scores=scores))
 def softmax(backend: Backend, scores: Array, *, out: Array | None = None) -> Array:
-    """Probabilities p_c = exp(s_c) / Σ_k exp(s_k), (..., C), over the last axis; `out` may be scores itself.
+    """Return probabilities p_c = exp(s_c) / Σ_k exp(s_k), (..., C), over the last axis; `out` may be scores itself.
 
     The largest score is taken off first. Source: both courses.
     """
     xp = backend.xp
-    shifted = xp.subtract(scores, xp.max(scores, axis=-1, keepdims=True), out=out)
+    shifted = xp.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)
     powers = xp.exp(shifted, out=shifted)
-    return xp.divide(powers, xp.sum(powers, axis=-1, keepdims=True), out=powers)
+    return xp.divide(powers, powers.sum(axis=-1, keepdims=True), out=powers)

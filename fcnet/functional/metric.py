@@ -15,20 +15,20 @@ Array = Any
 
 
 def right_classes(scores: Array, y: Array) -> Array:
-    """How many rows have their highest score where the label is; y (N,), or (N, C) one-hot."""
+    """Count the rows that have their highest score where the label is; y (N,), or (N, C) one-hot."""
     xp = array_module(scores, y)
     labels = xp.argmax(y, axis=1) if y.ndim == 2 else y
     return xp.sum(xp.equal(xp.argmax(scores, axis=1), labels))
 
 
 def right_labels(scores: Array, y: Array) -> Array:
-    """How many labels y (N, C) of 0 and 1 are on the side of 1/2 that σ(scores) is on, that is, scores of 0."""
+    """Count the labels y (N, C), 0 or 1, that are on the same side of 1/2 as σ(scores), that is, scores of 0."""
     xp = array_module(scores, y)
     return xp.sum(xp.equal(xp.greater(scores, 0), xp.greater(y, 0.5)))
 
 
 def error_norm(scores: Array, y: Array) -> Array:
-    """‖s - y‖₂ over (N, C), in float64, scaled by the largest error before it is squared: finite if the norm is."""
+    """Return ‖s - y‖₂ over (N, C), float64; scaled by the largest error before squaring, so finite if the norm is."""
     xp = array_module(scores, y)
     error = xp.abs(xp.subtract(scores, y, dtype="float64"))
     largest = xp.max(error)
@@ -39,12 +39,12 @@ def error_norm(scores: Array, y: Array) -> Array:
 
 
 def add(one: Array, other: Array) -> Array:
-    """one + other: how counts of two parts are joined."""
+    """Return one + other, which joins the counts of two parts."""
     return one + other
 
 
 def join_norms(one: Array, other: Array) -> Array:
-    """√(one² + other²), the norm of two parts together, without an overflow between."""
+    """Return √(one² + other²), the norm of two parts together, without overflow on the way."""
     xp = array_module(one, other)
     return xp.asarray(xp.hypot(one, other))
 
@@ -65,7 +65,7 @@ class Metric(NamedTuple):
     smaller_is_better: bool = False
 
     def better(self, value: float, than: float) -> bool:
-        """Whether one figure is better than another."""
+        """Return whether one figure is better than another."""
         return value < than if self.smaller_is_better else value > than
 
 

@@ -104,7 +104,7 @@ def batchnorm_forward(
     out: Array | None = None,
     cache: NormCache | None = None,
 ) -> tuple[Array, NormCache]:
-    """Batch normalisation while training: out = γ x̂ + β, x̂ = (x - μ) / sqrt(σ² + ε), μ and σ² over the N rows.
+    """Compute batch normalisation in training: out = γ x̂ + β, x̂ = (x - μ) / sqrt(σ² + ε), μ and σ² over the N rows.
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015; the running statistics as in CS231n.
 
@@ -148,7 +148,9 @@ def batchnorm_inference(
     eps: float = EPS,
     out: Array | None = None,
 ) -> Array:
-    """Batch normalisation when evaluating: out = γ (x - running_mean) / sqrt(running_var + ε) + β; `out` may be x.
+    """Compute batch normalisation in evaluation: out = γ (x - running_mean) / sqrt(running_var + ε) + β.
+
+    `out` may be x itself.
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
     """
@@ -169,7 +171,7 @@ def batchnorm_backward(
     dgamma: Array | None = None,
     dbeta: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of `batchnorm_forward`, simplified on paper.
+    """Return the gradients of `batchnorm_forward`, simplified on paper.
 
     dβ = Σ dout, dγ = Σ dout x̂, dx = γ / sqrt(σ² + ε) (dout - dβ/N - x̂ dγ/N), sums over the N rows.
 
@@ -200,7 +202,7 @@ def batchnorm_backward(
     "dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("batchnorm_backward_stepwise", dout, cache)
 )
 def batchnorm_backward_stepwise(backend: Backend, dout: Array, cache: NormCache) -> tuple[Array, Array, Array]:
-    """Gradients of `batchnorm_forward`, one node of its computational graph after the other (as CS231n teaches it).
+    """Return the gradients of `batchnorm_forward`, node by node of its computational graph, as CS231n teaches it.
 
     The reading version of `batchnorm_backward`: each line undoes one line of the forward pass, from
     dx̂ = γ dout by dσ² = Σ dx̂ (x - μ) (-1/2) (σ² + ε)^(-3/2) to dx.
@@ -235,7 +237,7 @@ def layernorm_forward(
     out: Array | None = None,
     cache: NormCache | None = None,
 ) -> tuple[Array, NormCache]:
-    """Layer normalisation: out = γ x̂ + β, x̂ = (x - μ) / sqrt(σ² + ε), μ and σ² over the D features of a row.
+    """Compute layer normalisation: out = γ x̂ + β, x̂ = (x - μ) / sqrt(σ² + ε), μ and σ² over the D features of a row.
 
     The same when training and evaluating. Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
 
@@ -262,7 +264,7 @@ def layernorm_backward(
     dbeta: Array | None = None,
     work: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of `layernorm_forward`.
+    """Return the gradients of `layernorm_forward`.
 
     With g = γ dout: dx = (g - mean(g) - x̂ mean(g x̂)) / sqrt(σ² + ε), means over the D features of a row;
     dβ = Σ_n dout, dγ = Σ_n dout x̂.

@@ -5,6 +5,7 @@ Shapes: (P,) flat, every penalised weight matrix of a network in one array, and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fcnet.backends import Backend, accelerated, checked
@@ -12,9 +13,19 @@ from fcnet.backends import Backend, accelerated, checked
 Array = Any
 
 
+def _blocks(weights: Array, dweights: Array, work: Array) -> Iterable[tuple[Array, Array, Array]]:
+    """Return blocks of the weights and of their gradient, each with as much of the scratch."""
+    size = work.size
+    if weights.size == size:
+        return [(weights, dweights, work)]
+    starts = range(0, weights.size, size)
+    blocks = [(weights[start : start + size], dweights[start : start + size]) for start in starts]
+    return [(w, dw, work[: w.size]) for w, dw in blocks]
+
+
 @accelerated("loss")
 def l2_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
-    """loss += 0.5 reg Σ W² and dweights += reg W, in place; return the loss. Source: CS231n.
+    """Add 0.5 reg Σ W² to the loss and reg W to dweights, in place; return the loss. Source: CS231n.
 
     Args:
         weights, dweights: (P,) flat: every weight matrix of a network and its gradient.
@@ -22,9 +33,8 @@ def l2_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweigh
         work: scratch (B,), of the same dtype; the work is done B elements at a time.
     """
     xp = backend.xp
-    for start in range(0, weights.size, work.size):
-        w, dw = weights[start : start + work.size], dweights[start : start + work.size]
-        scaled = xp.multiply(w, reg, out=work[: w.size])
+    for w, dw, room in _blocks(weights, dweights, work):
+        scaled = xp.multiply(w, reg, out=room)
         # `dw` is one object: CuPy copies an input first that overlaps `out` and is another object, if only a view.
         xp.add(dw, scaled, out=dw)
         xp.add(loss, 0.5 * xp.dot(scaled, w), out=loss)
@@ -33,16 +43,15 @@ def l2_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweigh
 
 @checked("loss")
 def l1_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweights: Array, work: Array) -> Array:
-    """loss += reg Σ |W| and dweights += reg sign(W), in place; return the loss. sign(0) is 0.
+    """Add reg Σ |W| to the loss and reg sign(W) to dweights, in place; return the loss. sign(0) is 0.
 
     Source: CS231n, "Neural Networks Part 2"; with both, the elastic net (Zou and Hastie, 2005).
 
     Args: as `l2_penalty`.
     """
     xp = backend.xp
-    for start in range(0, weights.size, work.size):
-        w, dw = weights[start : start + work.size], dweights[start : start + work.size]
-        signs = xp.sign(w, out=work[: w.size])
+    for w, dw, room in _blocks(weights, dweights, work):
+        signs = xp.sign(w, out=room)
         scaled = xp.multiply(signs, reg, out=signs)
         xp.add(dw, scaled, out=dw)
         xp.add(loss, xp.sum(xp.multiply(scaled, w, out=scaled)), out=loss)

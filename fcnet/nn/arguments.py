@@ -1,4 +1,4 @@
-"""What a network's arguments may be, one by one."""
+"""Checks of a network's arguments."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_without_hidden(activation: Any, maxout_pieces: Any, normalization: Any
 
 
 def dropout_kind(dropout: Any) -> str:
-    """ "inverted" or "plain". Raises ValueError; of a number it says where that belongs."""
+    """Return "inverted" or "plain". Raises ValueError; of a number it says where that belongs."""
     if isinstance(dropout, str) and dropout in DROPOUTS:
         return dropout
     hint = ""
@@ -55,7 +55,7 @@ def dropout_kind(dropout: Any) -> str:
 
 
 def dtype_of(dtype: Any) -> np.dtype:
-    """float32 or float64. Raises ValueError."""
+    """Return float32 or float64. Raises ValueError."""
     try:
         name = str(dtype) if dtype is None else np.dtype(dtype).name
     except TypeError:
@@ -66,7 +66,7 @@ def dtype_of(dtype: Any) -> np.dtype:
 
 
 def precision_of(precision: Any, dtype: np.dtype, backend: Backend) -> str | None:
-    """Return what `Backend.gemm` is to be told: None for the precision of the dtype.
+    """Return the `precision` for `Backend.gemm`: None for that of the dtype.
 
     Raises:
         ValueError: an unknown name, not for this dtype, or not on this device.

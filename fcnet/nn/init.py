@@ -15,7 +15,7 @@ from fcnet.validation import nonnegative_real, one_of
 
 
 def zeros(fan_in: int) -> float:
-    """std = 0: every unit computes the same, so the net never learns to tell features apart; here to be tried.
+    """Return std = 0, a mistake to be tried out: all units of a layer compute the same and stay the same.
 
     Source: CS231n, "Neural Networks Part 2", pitfall: all zero initialization.
     """
@@ -23,12 +23,12 @@ def zeros(fan_in: int) -> float:
 
 
 def normal(fan_in: int) -> float:
-    """std = 0.01, small random numbers. Source: CS231n, "Neural Networks Part 2"."""
+    """Return std = 0.01, small random numbers. Source: CS231n, "Neural Networks Part 2"."""
     return 0.01
 
 
 def xavier(fan_in: int) -> float:
-    """std = sqrt(1 / D), which keeps the variance through a linear or tanh layer.
+    """Return std = sqrt(1 / D), which keeps the variance through a linear or tanh layer.
 
     Source: Glorot and Bengio, "Understanding the Difficulty of Training Deep Feedforward Neural Networks", 2010, in the
     form of the courses, by the fan-in alone.
@@ -37,7 +37,7 @@ def xavier(fan_in: int) -> float:
 
 
 def he(fan_in: int) -> float:
-    """std = sqrt(2 / D), which keeps the variance through ReLU, which halves it.
+    """Return std = sqrt(2 / D), which keeps the variance through ReLU layers, where ReLU halves it.
 
     Source: He et al., "Delving Deep into Rectifiers", 2015.
     """
@@ -72,5 +72,5 @@ def weight_std(init: str | None, weight_scale: float | None, usual: str, fan_in:
 
 
 def initial_weights(seed: int, layer: int, shape: tuple[int, int], std: float) -> np.ndarray[Any, Any]:
-    """Weights (D, M) of one layer, N(0, std²), float64 on the host; a function of seed and layer alone."""
+    """Return weights (D, M) of one layer, N(0, std²), float64 on the host; a function of seed and layer alone."""
     return std * host_generator(seed, Purpose.WEIGHTS, layer).standard_normal(shape)

@@ -1,6 +1,6 @@
-"""Layers: parameter names and hyperparameters, tied to the functions of `fcnet.functional`. No formula, no cache.
+"""Layers: parameter names and hyperparameters, and which functions of `fcnet.functional` they call. No formulas here.
 
-A layer makes its calls through `run` (`fcnet.backends.step`), so the same lines serve a call and a recorded step.
+A layer makes its calls through `run` (`fcnet.backends.step`), so the same code makes a step or records it.
 Shapes: N batch, D features in, M features out.
 """
 
@@ -26,15 +26,15 @@ class Output:
 
     @property
     def products(self) -> dict[str, str]:
-        """What the functions that multiply matrices are told besides."""
+        """Further keyword arguments of the functions that multiply matrices."""
         return {} if self.precision is None else {"precision": self.precision}
 
     def shapes(self, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the parameters."""
+        """Return names and shapes of the parameters."""
         return {f"W{self.index}": (width_in, width_out), f"b{self.index}": (width_out,)}
 
     def forward(self, run: Run, params: ParamBuffer, x: Array) -> tuple[Array, Any]:
-        """Scores (N, C) and a cache for `backward`."""
+        """Return scores (N, C) and a cache for `backward`."""
         return run(F.affine_forward, x, params[f"W{self.index}"], params[f"b{self.index}"], **self.products)
 
     def backward(self, run: Run, dout: Array, cache: Any, grads: ParamBuffer, need_dx: bool) -> Array | None:
@@ -68,7 +68,7 @@ class Hidden:
 
     @property
     def products(self) -> dict[str, str]:
-        """What the functions that multiply matrices are told besides."""
+        """Further keyword arguments of the functions that multiply matrices."""
         return Output(self.index, self.precision).products
 
     @property
@@ -77,7 +77,7 @@ class Hidden:
         return F.activation_named("activation", self.activation)
 
     def shapes(self, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the parameters."""
+        """Return names and shapes of the parameters."""
         width_out *= self.kind.pieces
         shapes: dict[str, tuple[int, ...]] = Output(self.index).shapes(width_in, width_out)
         if self.normalization:
@@ -85,7 +85,7 @@ class Hidden:
         return shapes
 
     def state_shapes(self, width_out: int) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of what is kept but not trained: batch norm's running statistics."""
+        """Return names and shapes of what is kept but not trained: batch norm's running statistics."""
         if self.normalization != "batchnorm":
             return {}
         width_out *= self.kind.pieces
@@ -94,12 +94,12 @@ class Hidden:
     def forward(
         self, run: Run, params: ParamBuffer, state: ParamBuffer, x: Array, rng: MaskStream | None
     ) -> tuple[Array, Any]:
-        """Training: out (N, M) and a cache for `backward`; batch norm updates its running statistics."""
+        """Compute out (N, M) in training, and a cache for `backward`; batch norm updates its running statistics."""
         i = self.index
         z = run(F.matmul, x, params[f"W{i}"], **self.products)
         rng = rng if self.keep_ratio < 1 else None
-        plain = self.dropout == "plain"
-        how = (self.activation, 1.0, None) if plain else (self.activation, self.keep_ratio, rng)
+        is_plain = self.dropout == "plain"
+        how = (self.activation, 1.0, None) if is_plain else (self.activation, self.keep_ratio, rng)
         names = ("b",) if self.normalization is None else ("b", "gamma", "beta")
         vectors = [params[f"{name}{i}"] for name in names]
         if self.normalization is None:
@@ -117,7 +117,7 @@ class Hidden:
         else:
             out, cache = run(F.layernorm_activation_dropout_forward, z, *vectors, *how, x_hat=z)
         mask = None
-        if plain and rng is not None:
+        if is_plain and rng is not None:
             out, mask = run(F.plain_dropout_forward, out, self.keep_ratio, rng)
         return out, (x, params[f"W{i}"], z, cache, mask)
 
@@ -144,14 +144,14 @@ class Hidden:
     def backward(self, run: Run, dout: Array, cache: Any, grads: ParamBuffer, need_dx: bool) -> Array | None:
         """Fill this layer's gradients and return dx (N, D), or None unless it is needed. dout is overwritten."""
         i = self.index
-        x, w, z, unit_cache, mask = cache
+        x, w, z, fused_cache, mask = cache
         if mask is not None:
             dout = run(F.dropout_backward, dout, mask, dx=dout)
         if self.normalization is None:
             dz, _ = run(
                 F.bias_activation_dropout_backward,
                 dout,
-                unit_cache,
+                fused_cache,
                 dz=run.scratch(2, z),
                 db=grads[f"b{i}"],
             )
@@ -163,7 +163,7 @@ class Hidden:
             dz, *_ = run(
                 backward,
                 dout,
-                unit_cache,
+                fused_cache,
                 dz=dout if self.kind.pieces == 1 else run.scratch(3, z),
                 db=grads[f"b{i}"],
                 dgamma=grads[f"gamma{i}"],
@@ -176,7 +176,7 @@ class Hidden:
             x,
             w,
             need_dx=need_dx,
-            # Two buffers in turn: the layer above wrote into the other one, which dz may still occupy.
+            # Two buffers in turn: the layer above has written to the other one, where dz may still lie.
             dx=run.scratch(i % 2, x) if need_dx else None,
             dw=grads[f"W{i}"],
             **self.products,
@@ -185,7 +185,7 @@ class Hidden:
 
 
 def hidden_activations(activation: Any, maxout_pieces: Any, layers: int) -> list[str]:
-    """Return the activation of each hidden layer, as the functions know it: "maxout:3" for maxout of 3 pieces.
+    """Return the name of each hidden layer's activation, "maxout:3" for maxout of 3 pieces.
 
     Raises:
         ValueError, TypeError: an unknown name, a list of another length, pieces without maxout or fewer than 2.

@@ -1,4 +1,4 @@
-"""Fully connected networks: layers in a row, one parameter buffer, and what one asks of a classifier.
+"""Fully connected networks: a sequence of layers, one parameter buffer, training mode, predictions, files.
 
 Shapes: N batch, D input features, C classes; inputs may be (N, d1, ..., dk) with d1 * ... * dk = D.
 """
@@ -37,19 +37,18 @@ class FullyConnectedNet:
     Attributes:
         params: every trained tensor by name: W1, b1, [gamma1, beta1], W2, ... Assigning to an item copies.
         state: batch norm's running statistics by name: running_mean1, running_var1, ...
-        preprocessing: shift and scale (D,) applied to every input, or None; with a `limit` they are then held smoothly
-            within plus and minus that; a Solver learns it from its training
-            split. It is saved with the model.
+        preprocessing: shift and scale (D,) applied to every input, or None; with a `limit`, the result is then limited
+            smoothly to plus and minus that. A Solver learns it from its training split, and it is saved with the model.
         target_scaling: with the loss "mse" shift and scale (C,) of the targets, or None; a Solver learns it from its
-            training split, and it is saved with the model. The loss, its gradients and `scores` are those of
-            (y - shift) * scale, on which the network is trained; `predict` speaks in the targets' own units.
-        threshold: of two classes the second is predicted where its probability is above this, as is a label that may be
-            on or off if it is the only one; None: 1/2. It may be set at any time and is saved with the model.
+            training split, and it is saved with the model. The network is trained on (y - shift) * scale, to which the
+            loss, its gradients and `scores` refer; `predict` returns values in the targets' own units.
+        threshold: the second of two classes, or a single label, is predicted where its probability is above this; None:
+            1/2. It may be set at any time and is saved with the model.
         classes, features: names of the classes and of the input columns, or None.
-        plan: what becomes of a table's columns before they are inputs (`fcnet.data.Plan`), or None; it is saved with
-            the model, and lets it take data frames.
+        plan: how a table's columns become inputs (`fcnet.data.Plan`), or None; it is saved with the model, which can
+            then take data frames.
         reg, reg_l1: strengths of the L2 and L1 terms, 0 or more; may be set at any time.
-        config: the arguments that make this network again.
+        config: the arguments that make a network of this kind.
     """
 
     reg, reg_l1 = NonNegative(), NonNegative()
@@ -80,27 +79,28 @@ class FullyConnectedNet:
 
         Args:
             hidden_dims: width of each hidden layer; empty for a linear classifier.
-            input_dim: D. num_classes: C, at least 2; with the losses "mse" and "bce" the number of outputs, at least 1.
+            input_dim: D. num_classes: C, at least 2; with a loss of numbers ("mse", ...) that of outputs, 1 or more.
             activation: of the hidden layers, one for all or a list of one for each: names in
                 `fcnet.functional.ACTIVATIONS`, such as "relu" or "gelu".
-            maxout_pieces: pieces of each maxout unit, 2 if not given; only with "maxout".
-            loss: of classes "softmax" (cross-entropy) or "svm" (multiclass hinge); of numbers "mse" (mean squared
-                error); of labels that may each be on or off "bce" (binary cross-entropy).
+            maxout_pieces: pieces of each maxout unit, by default 2; only with "maxout".
+            loss: "softmax" (cross-entropy) or "svm" (multiclass hinge) for classes, "mse" (mean squared error) for
+                numbers, "poisson" for counts and rates, of which the scores are logarithms, "bce" (binary
+                cross-entropy) for labels that may each be on or off.
             label_smoothing: share of each softmax target that is spread evenly over all classes, 0 <= share < 1.
             normalization: None, "batchnorm" or "layernorm", after each hidden affine layer.
             dropout_keep_ratio: probability to *keep* a hidden unit; 1 for no dropout.
-            dropout: "inverted" (what is kept is scaled by 1 / dropout_keep_ratio while training) or "plain" (evaluation
-                scales by dropout_keep_ratio instead).
+            dropout: "inverted" (in training, units that are kept are scaled by 1 / dropout_keep_ratio) or "plain" (in
+                evaluation, all units are scaled by dropout_keep_ratio instead).
             reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss. None: 0, unless a `Solver`
-                that is not told how long to train, nor at which rates, sets its own (`fcnet.defaults`).
+                that is given neither epochs nor a change of the rate sets its own (`fcnet.defaults`).
             reg_l1: L1 strength: reg_l1 * Σ |W| over every weight matrix is added to the loss.
             weight_scale: standard deviation of the initial weights.
-            init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the usual start of the
-                layer's activation ("xavier" for sigmoid, tanh and maxout, "he" for the others); the output layer
-                starts as the layer below it.
+            init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the scheme that suits the
+                layer's activation ("xavier" for sigmoid, tanh and maxout, "he" for the others); for the output layer,
+                the scheme of the layer below it.
             dtype: "float32" or "float64".
-            precision: of the matrix products: None, as dtype; for a float32 network on a CUDA GPU of compute capability
-                8.0 or more also "tf32" or "bf16"; all else, sums and weights, stays float32. It is not saved.
+            precision: of matrix products; None: that of dtype. A float32 network on a CUDA GPU of compute capability
+                8.0 or more may have "tf32" or "bf16"; sums, weights and all else stay float32. It is not saved.
             seed: of weights and dropout masks.
             device: "auto" (a GPU if one can be used), "cpu", "cuda" or "cuda:N".
 
@@ -197,13 +197,14 @@ class FullyConnectedNet:
         return self._frozen
 
     def freeze(self, layers: Iterable[int]) -> None:
-        """Train these layers no more, from now on: no gradient, no update, no decay, no penalty; none: train all.
+        """Freeze these layers from now on: no gradient, no update, no decay, no penalty. An empty list trains all.
 
-        While training they work as in evaluation, batch norm with its running statistics, which stay, and without
-        dropout, so that what they make of a sample is fixed. It is not saved with the network, nor copied by `astype`.
+        In training, frozen layers compute as in evaluation: without dropout, and with batch norm's running statistics,
+        which do not change. So their output for a sample is fixed. This is not saved with the network, nor copied by
+        `astype`.
 
         Args:
-            layers: 1 to k, so that nothing below a frozen layer changes, and not all of them.
+            layers: 1, 2, ..., k, so that nothing below a frozen layer changes; the output layer cannot be frozen.
 
         Raises:
             ValueError: other layers. TypeError: not numbers.
@@ -220,7 +221,7 @@ class FullyConnectedNet:
         self._frozen = numbers
 
     def parameters_of(self, layer: int) -> list[str]:
-        """Names of the parameters of a layer; the lowest is 1."""
+        """Return the names of a layer's parameters; the lowest layer is 1."""
         return list(list(self._layers())[layer - 1].shapes(1, 1))
 
     @property
@@ -230,7 +231,7 @@ class FullyConnectedNet:
 
     @property
     def normalization(self) -> str | None:
-        """That of the hidden layers."""
+        """The normalization of the hidden layers."""
         return self._options["normalization"]
 
     @property
@@ -256,14 +257,14 @@ class FullyConnectedNet:
 
     @property
     def limit(self) -> float | None:
-        """What preprocessed inputs are held within, z / sqrt(1 + (z / limit)²), or None; see `set_preprocessing`."""
+        """The limit of preprocessed inputs, z / sqrt(1 + (z / limit)²), or None; see `set_preprocessing`."""
         return self._limit
 
     def set_preprocessing(self, shift: Array, scale: Array, limit: float | None = None) -> None:
-        """Make z = (x - shift) * scale of every input from now on; host or device arrays (D,).
+        """Replace every input x by z = (x - shift) * scale from now on; host or device arrays (D,).
 
         Args:
-            limit: if given, z / sqrt(1 + (z / limit)²) of that: nearly z near 0, never beyond the limit.
+            limit: if given, z is then replaced by z / sqrt(1 + (z / limit)²): nearly z near 0, never beyond the limit.
 
         Raises:
             ValueError: another shape, a limit that is not above 0.
@@ -276,7 +277,7 @@ class FullyConnectedNet:
                 raise ValueError(f"{name}: expected an array of numbers of shape ({self.input_dim},), got {got}")
             check_finite(name, value)
         self.backend.use()
-        with np.errstate(over="ignore"):  # what float32 cannot hold serves no bytes, for which alone it is there
+        with np.errstate(over="ignore"):  # the float32 copies are for bytes only, whose scale and shift they can hold
             arrays = [self.backend.asarray(v, dtype=t) for t in ("float64", self.dtype) for v in (shift, scale)]
         self._limit = None if limit is None else float(limit)
         if self._preprocessing is None:
@@ -291,15 +292,24 @@ class FullyConnectedNet:
         return self.objective.scaling
 
     def set_target_scaling(self, shift: Any, scale: Any) -> None:
-        """Train on (y - shift) * scale from now on, and give predictions back in the units of y; (C,) each.
+        """Train on (y - shift) * scale from now on, and return predictions in the units of y; (C,) each.
 
-        A Solver sets it to the targets' mean and 1 / standard deviation unless it is set: zeros and ones keep the
+        Unless it is set, a Solver sets it to the targets' mean and 1 / standard deviation; zeros and ones leave the
         targets as they are.
 
         Raises:
             ValueError: another loss than "mse", another shape, a scale of 0.
         """
         self.objective = self.objective.scaled(shift, scale)
+
+    def begin_at_means(self, means: np.ndarray) -> None:
+        """Let a network of the loss "poisson" begin with these means (C,) of the targets, as a Solver does.
+
+        Its output's bias, unless that is something already, becomes their logarithm, and stays 0 where they are 0.
+        """
+        bias = self.params[f"b{self.output.index}"]
+        if not self.backend.to_numpy(bias).any():
+            bias[...] = self.backend.asarray(np.log(np.where(means > 0, means, 1)), bias.dtype)
 
     @property
     def threshold(self) -> float | None:
@@ -313,8 +323,8 @@ class FullyConnectedNet:
     def copy(self, **changes: Any) -> FullyConnectedNet:
         """Return a copy with some of the constructor's arguments changed; weights, statistics, preprocessing stay.
 
-        The device stays, too, unless it is among the changes. Nothing is frozen in the copy, and its precision is that
-        of its dtype, unless given.
+        So does the device, unless it is among the changes. No layer of the copy is frozen, and its precision is that of
+        its dtype unless given.
 
         Raises:
             ValueError, TypeError: as the constructor.
@@ -339,7 +349,7 @@ class FullyConnectedNet:
 
     @property
     def device(self) -> str:
-        """Where the parameters live: "cpu", "cuda:0", ..."""
+        """The device that holds the parameters: "cpu", "cuda:0", ..."""
         return self.backend.name
 
     # The training step. `run` makes each call at once or records it (fcnet.backends.step).
@@ -354,7 +364,7 @@ class FullyConnectedNet:
     def forward(
         self, run: Run, x: Array, streams: Sequence[MaskStream | None]
     ) -> tuple[Array, list[tuple[Hidden | Output, Any]]]:
-        """Training mode: scores (N, C) of preprocessed inputs x (N, D), and a cache per layer that is trained."""
+        """Compute the scores (N, C) of preprocessed inputs x (N, D) in training mode, and a cache per trained layer."""
         caches: list[tuple[Hidden | Output, Any]] = []
         for layer, stream in zip(self.hidden, streams, strict=True):
             if layer.index in self._frozen:
@@ -369,7 +379,7 @@ class FullyConnectedNet:
     def backward(
         self, run: Run, dscores: Array, caches: Sequence[tuple[Hidden | Output, Any]], grads: ParamBuffer
     ) -> None:
-        """Fill `grads` with the data loss's gradient in every parameter that is trained; dscores is overwritten."""
+        """Fill `grads` with the gradients of the data loss for all trained parameters; dscores is overwritten."""
         dout = dscores
         for layer, cache in reversed(caches):
             dout = layer.backward(run, dout, cache, grads, need_dx=layer.index > len(self._frozen) + 1)
@@ -383,31 +393,29 @@ class FullyConnectedNet:
         grads: ParamBuffer,
         weights: Array | None = None,
     ) -> Array:
-        """Return the loss (an array without axes, on the device) of preprocessed inputs; fills `grads`."""
+        """Return the loss of preprocessed inputs, an array () on the device, and fill `grads`."""
         scores, caches = self.forward(run, x, streams)
         loss, dscores = self.objective.loss_and_gradient(run, scores, y, weights)
         self.backward(run, dscores, caches, grads)
-        above, _ = self.params.spans()[f"W{len(self._frozen) + 1}"]  # where the matrices begin that are trained
+        above, _ = self.params.spans()[f"W{len(self._frozen) + 1}"]  # where the trained matrices begin
         matrices, dmatrices = self.params.matrices[above:], grads.matrices[above:]
         add_penalties(run, self.backend, matrices, dmatrices, loss, l2=self.reg, l1=self.reg_l1)
         return loss
 
     @property
     def byte_scaling(self) -> tuple[Array, ...]:
-        """What uint8 inputs are preprocessed with while they are gathered, in the network's dtype: shift (D,) and scale
-        (D,), or nothing.
-        """
+        """shift (D,) and scale (D,) in the network's dtype, for uint8 inputs as they are gathered; or nothing."""
         return () if self._preprocessing is None or self.limit is not None else self._preprocessing[2:]
 
     def prepare(self, run: Run, x: Array) -> Array:
-        """Raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
+        """Return raw inputs on the device, (N, ...) of any real dtype, as the (N, D) floats that the layers take."""
         x = x.reshape(x.shape[0], -1)
         if self._preprocessing is None:
             return x if x.dtype == self.dtype else run(F.cast, x, self.dtype)
         if x.dtype == "uint8" and self.byte_scaling:
             return run(F.preprocess, x, *self.byte_scaling)
         shift, scale = self._preprocessing[:2]
-        # In float64, then rounded: a column such as a time in seconds would lose its digits in float32.
+        # In float64, then rounded: a column such as a time stamp would lose its digits in float32.
         x = run(F.preprocess, x, shift, scale)
         if self.limit is not None:
             x = run(F.smooth_clip, x, self.limit)
@@ -416,18 +424,17 @@ class FullyConnectedNet:
     def loss(
         self, X: Array, y: Array, step: int = 0, *, sample_weight: Array | None = None
     ) -> tuple[float, dict[str, Array]]:
-        """Loss and gradients in training mode, on the device's arrays; batch norm's running statistics move.
+        """Compute loss and gradients in training mode, on the device's arrays; batch norm's running statistics move.
 
         Args:
             X: (N, d1, ..., dk).
             y: integer labels (N,), or one-hot (N, C); with the losses "mse" and "bce" numbers (N, C), or (N,) for one.
             step: the training step whose dropout masks are used; the same step gives the same masks.
-            sample_weight: (N,), 0 or more: what each sample's loss is multiplied by before the mean is taken.
+            sample_weight: (N,), 0 or more: factors of the samples' losses, before the mean is taken.
 
         Returns:
-            The loss, mean over the batch plus the penalties, and a gradient for every name in `params`, in arrays of
-            their own; zeros for what is frozen. It is the loss that is trained with: of targets with a
-            `target_scaling`, that of the scaled ones.
+            The loss, mean over the batch plus the penalties, and a new array with the gradient for every name in
+            `params`, zeros for frozen layers. With a `target_scaling`, it is the loss of the scaled targets.
 
         Raises:
             ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or labels out of range.
@@ -435,7 +442,7 @@ class FullyConnectedNet:
         check_input("X", X, self.input_dim, self.dtype)
         self.objective.check_targets("y", y, len(X), self.dtype)
         if sample_weight is not None:
-            check_weights("sample_weight", sample_weight, len(X))
+            check_weights("sample_weight", sample_weight, len(X), self.dtype)
         streams = self.mask_streams(step_number("step", step))
         self.backend.use()
         x = self.backend.asarray(X)
@@ -448,8 +455,9 @@ class FullyConnectedNet:
     # Predictions. Inputs may be host or device arrays; results are of the same kind as X.
 
     def scores(self, X: Array, *, batch_size: int = 4096) -> Array:
-        """Scores (N, C) in evaluation mode, before softmax and as the loss takes them, so before a `target_scaling` is
-        undone; N is worked on in parts of `batch_size` rows.
+        """Return scores (N, C) in evaluation mode, as the loss takes them; computed `batch_size` rows at a time.
+
+        That is before softmax, and before a `target_scaling` is undone.
         """
         return self._evaluate(X, batch_size, lambda scores: scores)
 
@@ -463,33 +471,33 @@ class FullyConnectedNet:
         return self._evaluate(X, batch_size, lambda scores: self.objective.predictions(self.backend, scores))
 
     def predict_proba(self, X: Array, *, mc_samples: int | None = None, batch_size: int = 4096) -> Any:
-        """Probabilities (N, C): of the classes ("softmax"), or of each label ("bce").
+        """Return probabilities (N, C): of the classes ("softmax"), or of each label ("bce").
 
         Args:
             mc_samples: T, for Monte-Carlo dropout: T predictions with units dropped at random as in training, all else
-                as in evaluation. The masks are a function of the network's seed, of the prediction 0..T-1 and of a
-                sample's place in its part of `batch_size` rows.
+                as in evaluation. The masks depend on the network's seed, on the prediction's number 0..T-1 and on a
+                sample's position in its batch of `batch_size` rows.
 
         Returns:
             (N, C); with mc_samples the pair of the predictions' mean and standard deviation (over T), each (N, C).
             Source: Gal and Ghahramani, "Dropout as a Bayesian Approximation", 2016.
 
         Raises:
-            ValueError: scores of this network's loss are no log-probabilities; mc_samples without dropout.
+            ValueError: the loss gives no probabilities; mc_samples without dropout.
         """
         if mc_samples is None:
             return self._evaluate(X, batch_size, self.objective.probabilities)
         count = positive_int("mc_samples", mc_samples)
         if not any(self.mask_streams(0)):
             raise ValueError(
-                f"mc_samples and dropout_keep_ratio: expected a network with dropout for mc_samples={count}, "
-                "got one that drops no unit; leave mc_samples out"
+                f"mc_samples: expected a network with dropout for {count} samples, got one that drops no unit; "
+                "leave mc_samples out"
             )
         both = self._of_parts(X, batch_size, lambda x: self._monte_carlo(self.prepare(direct, x), count))
         return both[..., 0], both[..., 1]
 
     def _monte_carlo(self, x: Array, count: int) -> Array:
-        """Mean and standard deviation (N, C, 2) of `count` predictions with dropout, added up by Welford's rule."""
+        """Return mean and standard deviation (N, C, 2) of `count` predictions with dropout, by Welford's rule."""
         xp = self.backend.xp
         for number in range(count):
             p = self.objective.probabilities(self.evaluate_prepared(x, self.mask_streams(number)))
@@ -507,7 +515,7 @@ class FullyConnectedNet:
         return self.evaluate_prepared(self.prepare(direct, x))
 
     def evaluate_prepared(self, x: Array, streams: Sequence[MaskStream | None] | None = None) -> Array:
-        """As `evaluate`, of inputs (N, D) that have been through `prepare`; with `streams` units are dropped."""
+        """Evaluate as `evaluate`, from inputs (N, D) that `prepare` returned; with `streams` units are dropped."""
         for layer, stream in zip(self.hidden, streams or [None] * len(self.hidden), strict=True):
             x = layer.evaluate(direct, self.params, self.state, x, stream)
         return self.output.forward(direct, self.params, x)[0]
@@ -516,7 +524,7 @@ class FullyConnectedNet:
         return self._of_parts(X, batch_size, lambda x: finish(self.evaluate(x)))
 
     def _of_parts(self, X: Array, batch_size: int, function: Any) -> Array:
-        """Return what `function` makes of each `batch_size` rows on the device, in one array of the kind of X."""
+        """Return `function` of each `batch_size` rows on the device, joined, as an array of the kind of X."""
         if is_frame(X) or (self.plan is not None and is_table(X)):
             X = self._planned(X)
         check_input("X", X, self.input_dim, self.dtype)
@@ -545,19 +553,19 @@ class FullyConnectedNet:
     # On disk
 
     def save(self, path: str | Path) -> None:
-        """Write the network (safetensors, with checksums) so that `fcnet.load(path)` gives it back.
+        """Write the network as safetensors with checksums; `fcnet.load(path)` reads it.
 
         Args:
-            path: of the file, or a folder, in which it becomes model.safetensors.
+            path: of the file, or of a folder, where it is called model.safetensors.
 
         Raises:
-            TypeError, ValueError: no path, or an empty one. FileNotFoundError: the folder for the file is not there.
-            OSError: it cannot be written there.
+            TypeError, ValueError: no path, or an empty one. FileNotFoundError: the folder does not exist. OSError: it
+                cannot be written there.
         """
         write_model(path, *self.saved())
 
     def saved(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return what a file holds of the network: a description, fit for JSON, and tensors on the host."""
+        """Return the content of the network's file: a description that JSON can hold, and tensors on the host."""
         to_numpy = self.backend.to_numpy
         tensors = {name: to_numpy(value).copy() for part in (self.params, self.state) for name, value in part.items()}
         if self.preprocessing is not None:
@@ -580,7 +588,7 @@ class FullyConnectedNet:
         return description, tensors
 
     def describe(self) -> str:
-        """Return what the network is, in lines: its layers, and what becomes of a table's columns before it."""
+        """Return a description of the network in lines: its layers, and how a table's columns become inputs."""
         lines = [repr(self), f"{counted(sum(math.prod(shape) for shape in self.params.shapes.values()), 'parameter')}"]
         if self.classes is not None:
             lines.append(f"{'outputs' if self.objective.numeric else 'classes'}: {listed(self.classes)}")
@@ -607,7 +615,7 @@ class TwoLayerNet(FullyConnectedNet):
     """affine - ReLU - affine - loss: a `FullyConnectedNet` with one hidden layer."""
 
     def __init__(self, input_dim: int, hidden_dim: int, num_classes: int, **options: Any) -> None:
-        """`options` are the keyword arguments of `FullyConnectedNet`."""
+        """Make the network; `options` are the keyword arguments of `FullyConnectedNet`."""
         super().__init__([positive_int("hidden_dim", hidden_dim)], input_dim, num_classes, **options)
 
 
@@ -615,11 +623,11 @@ def load(path: str | Path, device: str | Backend = "auto", *, allow_nonfinite: b
     """Return the network saved at `path`: a file, or a run directory that holds model.safetensors.
 
     Args:
-        device: where it shall live, as in `FullyConnectedNet`.
-        allow_nonfinite: take weights that are NaN or infinite, to look at them.
+        device: as in `FullyConnectedNet`.
+        allow_nonfinite: accept weights that are NaN or infinite, for inspection.
 
     Raises:
-        FileNotFoundError: nothing there. ValueError: not a model of fcnet, truncated or changed since it was written;
+        FileNotFoundError: no such file. ValueError: not a model of fcnet, truncated or changed since it was written;
             weights that are not finite; an empty path. TypeError: no path.
     """
     path = find_model(path)
@@ -629,16 +637,16 @@ def load(path: str | Path, device: str | Backend = "auto", *, allow_nonfinite: b
 def made_again(
     path: Path, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray], device: str | Backend
 ) -> FullyConnectedNet:
-    """Return the network of which `FullyConnectedNet.saved` gave this; `path` is where it was found, for messages.
+    """Return the network from what `FullyConnectedNet.saved` returned; `path` is named in messages.
 
     Raises:
-        ValueError: they do not make a network. DeviceError (a ValueError): no such device.
+        ValueError: description and tensors do not make a network. DeviceError (a ValueError): no such device.
     """
     backend = get_backend(device)
     try:
         model = FullyConnectedNet(**description["config"], device=backend)
         _fill(model, dict(tensors))
-        if "scales_targets" not in description and model.loss_name == "mse":  # from before there was a scaling
+        if "scales_targets" not in description and model.loss_name == "mse":  # saved before there was a scaling
             model.set_target_scaling(np.zeros(model.num_classes), np.ones(model.num_classes))
         model.classes, model.features = _names(description["classes"]), _names(description["features"])
         model.threshold = description.get("threshold")

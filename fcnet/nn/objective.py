@@ -1,4 +1,4 @@
-"""What a network is trained for: its loss, the targets that this takes, and what its scores then say.
+"""The objective of a network: its loss, the targets that the loss takes, and predictions from scores.
 
 Shapes: scores (N, C), N batch, C classes or outputs.
 """
@@ -16,7 +16,7 @@ from fcnet.backends import Array, Backend
 from fcnet.backends.step import Run
 from fcnet.validation import check_finite, check_labels, check_numbers, finite_real, one_of
 
-PLACES = 8  # decimal places of a scaled value, of about 1, that float32 can tell
+PLACES = 8  # decimal places of a scaled value, of about 1, that float32 can hold
 
 
 def kind_of_targets(loss: str) -> str:
@@ -27,10 +27,9 @@ def kind_of_targets(loss: str) -> str:
 def loss_scale(loss: str, outputs: int) -> float:
     """Return what a loss is multiplied by to be a sample's negative log-likelihood, but for a constant.
 
-    That is ½ Σ_k (s_k - y_k)² for numbers, the cross-entropy for classes, the sum of the labels' cross-entropies for
-    several labels.
+    That is ½ Σ_k (s_k - y_k)² for numbers, the cross-entropy for classes; of several labels or counts the sum of theirs.
     """
-    return {"mse": outputs / 2, "bce": float(outputs)}.get(loss, 1.0)
+    return {"mse": outputs / 2, "bce": float(outputs), "poisson": float(outputs)}.get(loss, 1.0)
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class Objective:
     """A loss by name, the number of classes or outputs C, and label smoothing (0: none).
 
     scaling: with the loss "mse" shift and scale (C,), float64 on the host, or None. The network is trained on
-    (y - shift) * scale, and what it says is given back as scores / scale + shift, so that targets of any size are
-    learned alike; computed in float64, as a float32 holds a large shift or its digits, not both.
-    threshold: of two classes the second is predicted where its probability is above this, or one label; None: 1/2.
+    (y - shift) * scale and predicts scores / scale + shift, so that targets of any size are learned equally well. This
+    is computed in float64, because float32 cannot hold both a large shift and its digits.
+    threshold: the second of two classes, or a single label, is predicted if its probability is above this; None: 1/2.
     """
 
     loss: str
@@ -68,6 +67,11 @@ class Objective:
         """Whether the targets are numbers (N, C), not labels of classes."""
         return self.loss in F.NUMERIC
 
+    @property
+    def of_values(self) -> bool:
+        """Whether what is predicted are values in the targets' units, not classes or labels."""
+        return self.metric.key == "rmse"
+
     def scaled(self, shift: Any, scale: Any) -> Objective:
         """Return this objective with another `scaling`.
 
@@ -87,7 +91,7 @@ class Objective:
 
     @property
     def two_sided(self) -> bool:
-        """Whether predictions are one of two, by a probability that a threshold can be set for."""
+        """Whether predictions are one of two by a probability, for which a threshold can be set."""
         return (self.loss, self.outputs) in (("softmax", 2), ("bce", 1))
 
     def deciding(self, threshold: float | None) -> Objective:
@@ -109,7 +113,7 @@ class Objective:
         return replace(self, threshold=threshold)
 
     def _decisive(self, backend: Backend, scores: Array) -> Array:
-        """Scores (N, C) shifted so that the decision, where a score is the highest or above 0, is at the threshold."""
+        """Return scores (N, C) shifted so that the decision (the highest score, or one above 0) is at the threshold."""
         if self.threshold is None:
             return scores
         logit = math.log(self.threshold) - math.log1p(-self.threshold)
@@ -117,7 +121,7 @@ class Objective:
 
     @property
     def scales(self) -> bool:
-        """Whether there is a `scaling` that changes anything."""
+        """Whether there is a `scaling` and it changes anything."""
         return self.scaling is not None and bool(self.scaling[0].any() or (self.scaling[1] != 1).any())
 
     @property
@@ -126,10 +130,15 @@ class Objective:
         return F.METRICS[self.loss]
 
     def check_targets(self, name: str, y: Array, count: int, dtype: Any) -> None:
-        """y suits the loss and `count` samples. Raises TypeError or ValueError."""
+        """Check that y suits the loss and `count` samples. Raises TypeError or ValueError."""
         if self.numeric:
-            dtype = "float64" if self.scales else dtype  # in which they are scaled
+            dtype = "float64" if self.scales else dtype  # scaling is done in float64
             check_numbers(name, y, self.outputs, count, dtype, probabilities=self.loss == "bce")
+            if self.loss == "poisson" and isinstance(y, np.ndarray) and y.min(initial=0) < 0:
+                raise ValueError(
+                    f"{name}: expected counts or rates of 0 or more with loss 'poisson', got {y.min():g}; "
+                    "use loss 'mse' for other numbers"
+                )
         else:
             check_labels(name, y, self.outputs, count)
             if self.loss == "svm" and isinstance(y, np.ndarray) and y.ndim == 2 and not ((y == 0) | (y == 1)).all():
@@ -158,26 +167,32 @@ class Objective:
         return loss, dscores
 
     def judged(self, backend: Backend, scores: Array, y: Array) -> tuple[Array, Array]:
-        """Scores (N, C) and targets, as the loss takes them, as the metric takes them: with the decision at the
-        threshold, or in the targets' own units, up to the shift, which no difference of the two depends upon.
+        """Return scores (N, C) and targets as the metric takes them, from those that the loss takes.
+
+        Scores are shifted so that the decision is at the threshold. Scaled targets and their scores are returned in the
+        targets' own units, without the shift, on which their difference does not depend.
         """
         scores = self._decisive(backend, scores)
+        if self.loss == "poisson":
+            return backend.xp.exp(scores), y
         if self.scaling is None or not self.scales:
             return scores, y
         scale = backend.asarray(self.scaling[1])
         return scores / scale, y / scale
 
     def predictions(self, backend: Backend, scores: Array) -> Array:
-        """Classes (N,), values (N, C) or labels of 0 and 1 (N, C); (N,) if there is one value or label.
+        """Return classes (N,), values (N, C) or labels of 0 and 1 (N, C); (N,) if there is one value or label.
 
-        Values are in the targets' own units: float64 where they were scaled, and then without the decimal places that a
-        float32 network says nothing of.
+        Values are in the targets' own units; where these were scaled, they are float64, rounded to the digits that a
+        float32 network can determine.
         """
         scores = self._decisive(backend, scores)
         if not self.numeric:
             return backend.xp.argmax(scores, axis=1)
         if self.loss == "bce":
             scores = backend.xp.greater(scores, 0).astype("int64")
+        elif self.loss == "poisson":
+            scores = backend.xp.exp(scores)
         elif self.scaling is not None and self.scales:
             shift, scale = (backend.asarray(array) for array in self.scaling)
             places = PLACES + math.floor(math.log10(np.abs(self.scaling[1]).max()))
@@ -187,7 +202,7 @@ class Objective:
         return scores.reshape(-1) if self.outputs == 1 else scores
 
     def probabilities(self, scores: Array) -> Array:
-        """Probabilities (N, C) of the classes or of the labels.
+        """Return the probabilities (N, C) of the classes or of the labels.
 
         Raises:
             ValueError: the scores are no log-probabilities.

@@ -1,7 +1,7 @@
 """One flat buffer with named views: parameters, gradients, each moment of an optimizer.
 
-Matrices come first, then vectors, each tensor C-contiguous on a 256-byte boundary; the padding between is zero and
-stays zero. So an optimizer is one pass over one array, L2 acts on one slice, and a copy of the network is one copy.
+Matrices come first, then vectors, each tensor C-contiguous on a 256-byte boundary; the padding between them is zero and
+stays zero. Thus an optimizer makes one pass over one array, L2 acts on one slice, and a network is copied in one copy.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from fcnet.backends.device import ALIGNMENT
 
 
 class ParamBuffer(MutableMapping[str, Array]):
-    """Tensors by name, all views of `flat`. Assigning copies into the view; names and shapes are fixed.
+    """Tensors by name, all views of `flat`. Assigning to a name copies into the view; names and shapes are fixed.
 
     Attributes:
-        flat: (P,), everything.
-        matrices: the slice of `flat` that holds every tensor with two or more axes: what L2 acts on.
+        flat: (P,), all tensors and the padding.
+        matrices: the slice of `flat` with all tensors of two or more axes, on which L2 acts.
         shapes: name -> shape, in the order given.
     """
 
@@ -49,7 +49,7 @@ class ParamBuffer(MutableMapping[str, Array]):
         return _restore, (self.backend, self.shapes, self.dtype, self.backend.to_numpy(self.flat))
 
     def spans(self) -> dict[str, tuple[int, int]]:
-        """Where each tensor lies in `flat`, start and stop with its padding, in the order of memory: without gaps."""
+        """Return where each tensor lies in `flat`: start and stop, padding included, in the order of memory."""
         starts = list(self._starts.values())
         return dict(zip(self._starts, zip(starts, [*starts[1:], self.flat.size], strict=True), strict=True))
 

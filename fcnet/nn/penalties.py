@@ -1,4 +1,4 @@
-"""The penalty terms of a network's loss: their strengths, and how a step adds them."""
+"""The L2 and L1 penalties of a network's loss: their strengths, and how a step adds them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Transfer: a network that starts from another's lower layers, with a head of its own.
+"""Transfer learning: a network that starts from another's lower layers, with a new head.
 
-The texts' recipes (CS231n, "Transfer Learning"): with little data freeze what was taken over (`model.freeze`) and train
-the head; with more, train all, the lower layers at a tenth or a hundredth of the rate (`Solver(lr_multipliers=)`).
+CS231n's recipes ("Transfer Learning"): with little data, freeze the layers taken over (`model.freeze`) and train the
+head; with more, train all, the lower layers at a tenth or a hundredth of the rate (`Solver(lr_multipliers=)`).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def pretrained(
     device: str | Backend | None = None,
     **options: Any,
 ) -> FullyConnectedNet:
-    """Return a new network on the lower layers of `source`.
+    """Return a new network that begins with the lower layers of `source`.
 
     Args:
-        source: a network, or where one was saved; it is not changed.
+        source: a network, or the path of a saved one; it is not changed.
         num_classes: outputs of the new head.
-        layers: how many hidden layers to take over; None: all. Those above them start anew, as the head does.
+        layers: how many hidden layers to take over; None: all. Layers above them, and the head, are initialised anew.
         device: as in `FullyConnectedNet`; None: that of `source`, or "auto" for a saved one.
-        options: arguments of `FullyConnectedNet` that shall differ from those of `source`, such as dropout_keep_ratio,
-            reg, seed, or hidden_dims with other layers above.
+        options: arguments of `FullyConnectedNet` that differ from those of `source`, such as dropout_keep_ratio, reg,
+            seed, or hidden_dims with other layers above.
 
     Raises:
         ValueError, TypeError: as `FullyConnectedNet`, `fcnet.load` and `copy_layers`.
@@ -49,9 +49,9 @@ def pretrained(
 
 
 def copy_layers(source: FullyConnectedNet, model: FullyConnectedNet, layers: int | None = None) -> None:
-    """Give `model` the lowest hidden layers of `source`, and its preprocessing: these layers know no other inputs.
+    """Copy the lowest hidden layers of `source` to `model`, with the preprocessing that they were trained on.
 
-    Without a preprocessing in `source`, that of `model` becomes one that changes nothing, which a Solver keeps, too.
+    If `source` has none, `model` gets a preprocessing that changes nothing, so that a Solver does not learn another.
 
     Args:
         layers: how many; None: all hidden layers of `source`.

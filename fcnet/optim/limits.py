@@ -14,7 +14,7 @@ Array = Any
 
 @accelerated("dw")
 def clip_by_value(backend: Backend, dw: Array, limit: float) -> Array:
-    """dw = min(max(dw, -c), c), element by element, in place; dw of any shape, c = limit > 0."""
+    """Clip dw = min(max(dw, -c), c), element by element, in place; dw of any shape, c = limit > 0."""
     xp = backend.xp
     xp.maximum(dw, -limit, out=dw)
     return xp.minimum(dw, limit, out=dw)
@@ -22,7 +22,7 @@ def clip_by_value(backend: Backend, dw: Array, limit: float) -> Array:
 
 @accelerated("dw")
 def clip_by_norm(backend: Backend, dw: Array, limit: float, *, work: Array | None = None) -> Array:
-    """dw *= c / max(c, ‖dw‖₂), in place: a longer gradient keeps its direction and gets the length c.
+    """Clip dw *= c / max(c, ‖dw‖₂), in place: a longer gradient keeps its direction and gets the length c.
 
     The norm is taken of dw / max(c, max |dw|), so that no square overflows: ‖dw‖ may be larger than the dtype holds.
 
@@ -47,7 +47,7 @@ def clip_by_norm(backend: Backend, dw: Array, limit: float, *, work: Array | Non
 
 
 def _shorten(backend: Backend, x: Array, largest: Array, norm: Array, limit: float) -> Array:
-    """x *= c / max(c, ‖x‖), in place, for ‖x‖ = largest * norm; `largest` is c or more, and what it is in the dtype."""
+    """Compute x *= c / max(c, ‖x‖) in place, for ‖x‖ = largest * norm; `largest` >= c."""
     xp = backend.xp
     bound = limit / largest
     clipped = xp.greater(norm, bound)
@@ -59,7 +59,7 @@ def _shorten(backend: Backend, x: Array, largest: Array, norm: Array, limit: flo
 def decay_weights(
     backend: Backend, w: Array, learning_rate: float | Array, weight_decay: float, *, work: Array
 ) -> Array:
-    """Decoupled weight decay: w -= η λ w, in place.
+    """Apply decoupled weight decay: w -= η λ w, in place.
 
     Apart from the gradient, so that a rule that divides by the gradient's size does not divide the decay too. As in
     PyTorch the learning rate is a factor of it; L2 adds λ w to the gradient instead.
@@ -82,7 +82,7 @@ def decay_weights(
 
 @checked("w")
 def max_norm(backend: Backend, w: Array, limit: float, *, work: Array | None = None) -> Array:
-    """Max-norm: each unit's incoming weights w[:, m] *= c / max(c, ‖w[:, m]‖₂), in place.
+    """Limit each unit's incoming weights: w[:, m] *= c / max(c, ‖w[:, m]‖₂), in place.
 
     Args:
         w: (..., D, M). limit: c > 0; 3 or 4 are usual.

@@ -133,7 +133,7 @@ class Optimizer:
         return self._step
 
     def update(self, grads: Mapping[str, Array], run: Run = direct) -> None:
-        """One update of the parameters, with a gradient for each: a buffer like `params`, or what `model.loss` gives.
+        """Update the parameters once, with a gradient for each: a buffer like `params`, or what `model.loss` returns.
 
         Raises:
             ValueError: other names, shapes or dtype than those of the parameters.

@@ -34,7 +34,7 @@ def _scalar(backend: Backend, w: Array, value: Any) -> Array:
 
 @accelerated("w")
 def sgd(backend: Backend, w: Array, dw: Array, learning_rate: float | Array, *, work: Array) -> Array:
-    """w -= η dw. Source: both courses; Robbins and Monro, 1951."""
+    """Update by SGD: w -= η dw. Source: both courses; Robbins and Monro, 1951."""
     xp = backend.xp
     rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_ in _blocks(work, w, dw):
@@ -54,7 +54,7 @@ def momentum(
     momentum: float = 0.9,
     work: Array,
 ) -> Array:
-    """v = μ v - η dw; w += v. Source: Polyak, 1964; this form as in CS231n."""
+    """Update with momentum: v = μ v - η dw; w += v. Source: Polyak, 1964; this form as in CS231n."""
     xp = backend.xp
     rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_, v_ in _blocks(work, w, dw, velocity):
@@ -77,7 +77,7 @@ def nesterov(
     momentum: float = 0.9,
     work: Array,
 ) -> Array:
-    """Nesterov's momentum: v' = v; v = μ v - η dw; w += -μ v' + (1 + μ) v.
+    """Update with Nesterov's momentum: v' = v; v = μ v - η dw; w += -μ v' + (1 + μ) v.
 
     w is where the gradient is taken, one momentum step ahead of Nesterov's own variable. Computed as
     w += μ v - η dw, with v already new, which is the same.
@@ -109,7 +109,7 @@ def adagrad(
     epsilon: float = 1e-8,
     work: Array,
 ) -> Array:
-    """c += dw²; w -= η dw / (sqrt(c) + ε).
+    """Update by AdaGrad: c += dw²; w -= η dw / (sqrt(c) + ε).
 
     Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods", 2011; ε as in CS231n.
     """
@@ -138,7 +138,11 @@ def rmsprop(
     epsilon: float = 1e-8,
     work: Array,
 ) -> Array:
-    """c = ρ c + (1 - ρ) dw²; w -= η dw / (sqrt(c) + ε). Source: Tieleman and Hinton, 2012; ε as in CS231n."""
+    """Update by RMSProp: c = ρ c + (1 - ρ) dw²; w -= η dw / (sqrt(c) + ε).
+
+    Source: Tieleman and Hinton, 2012; ε as in CS231n.
+
+    """
     xp = backend.xp
     rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_, c_ in _blocks(work, w, dw, cache):
@@ -170,7 +174,7 @@ def adam(
     epsilon: float = 1e-8,
     work: Array,
 ) -> Array:
-    """Adam: m = β₁ m + (1 - β₁) dw; v = β₂ v + (1 - β₂) dw²; w -= η m̂ / (sqrt(v̂) + ε).
+    """Update by Adam: m = β₁ m + (1 - β₁) dw; v = β₂ v + (1 - β₂) dw²; w -= η m̂ / (sqrt(v̂) + ε).
 
     m̂ = m / (1 - β₁ᵗ), v̂ = v / (1 - β₂ᵗ), t = step + 1. Epsilon is added to the bias-corrected root (the paper's
     algorithm, CS231n, PyTorch), not to sqrt(v) (Keras, scikit-learn). Computed as
@@ -213,7 +217,7 @@ def lion(
     beta2: float = 0.99,
     work: Array,
 ) -> Array:
-    """Lion: w -= η sign(β₁ m + (1 - β₁) dw); m = β₂ m + (1 - β₂) dw. sign(0) = 0.
+    """Update by Lion: w -= η sign(β₁ m + (1 - β₁) dw); m = β₂ m + (1 - β₂) dw. sign(0) = 0.
 
     Every weight moves by η, so rates are a third to a tenth of Adam's, and the decoupled decay λ is as many times
     stronger, for the same η λ. Decay comes before the step, as in AdamW: w -= η (sign(...) + λ w).

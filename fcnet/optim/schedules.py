@@ -17,27 +17,27 @@ Schedule = Callable[[int], float]
 
 
 def constant(t: int) -> float:
-    """factor = 1, the initial rate throughout."""
+    """Return factor = 1, the initial rate throughout."""
     return 1.0
 
 
 def step(t: int, *, every: int, factor: float = 0.1) -> float:
-    """factor^⌊t / every⌋. Source: CS231n's step decay; a half every few epochs, or a tenth every twenty."""
+    """Return factor^⌊t / every⌋. Source: CS231n's step decay; a half every few epochs, or a tenth every twenty."""
     return factor ** (t // every)
 
 
 def exponential(t: int, *, decay: float) -> float:
-    """exp(-decay t). Source: CS231n."""
+    """Return exp(-decay t). Source: CS231n."""
     return math.exp(-decay * t)
 
 
 def inverse(t: int, *, decay: float) -> float:
-    """1 / (1 + decay t). Source: CS231n; after Robbins and Monro, "A Stochastic Approximation Method", 1951."""
+    """Return 1 / (1 + decay t). Source: CS231n; Robbins and Monro, "A Stochastic Approximation Method", 1951."""
     return 1 / (1 + decay * t)
 
 
 def cosine(t: float, *, total: float, floor: float = 0.0) -> float:
-    """floor + (1 - floor) (1 + cos(π t / total)) / 2, and floor from t = total on.
+    """Return floor + (1 - floor) (1 + cos(π t / total)) / 2, and floor from t = total on.
 
     Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2017, without the restarts.
     """
@@ -55,7 +55,7 @@ def flat_cosine(t: int, *, total: int, floor: float = 0.02) -> float:
 
 
 def warmup(t: int, *, warmup: int) -> float:
-    """(t + 1) / (warmup + 1), at most 1: so many smaller steps, rising in a line, before the first whole one.
+    """Return (t + 1) / (warmup + 1), at most 1: so many smaller steps, rising in a line, before the first full one.
 
     Source: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017.
     """
@@ -63,12 +63,12 @@ def warmup(t: int, *, warmup: int) -> float:
 
 
 def followed(t: int, *, first: Schedule, length: int, then: Schedule) -> float:
-    """factor = first(t) for t < length, else then(t - length): the second counts from 0 again."""
+    """Return factor = first(t) for t < length, else then(t - length): the second counts from 0 again."""
     return first(t) if t < length else then(t - length)
 
 
 def each_epoch(t: int, *, schedule: Schedule, steps: int) -> float:
-    """schedule(⌊t / steps⌋): constant within an epoch of so many steps."""
+    """Return schedule(⌊t / steps⌋): constant within an epoch of so many steps."""
     return schedule(t // steps)
 
 

@@ -22,7 +22,7 @@ class Checkpoints:
     """A folder of files step-0000000500.safetensors."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` need not be there."""
+        """Keep checkpoints in `folder`, which need not exist yet."""
         self.folder = folder
 
     def path(self, step: int) -> Path:

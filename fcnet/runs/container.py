@@ -32,7 +32,7 @@ def pack(kind: str, description: Mapping[str, Any], tensors: Tensors) -> bytes:
 
 
 def digest(text: str, tensors: Tensors) -> str:
-    """SHA-256 over the description and each tensor's name, dtype, shape and bytes."""
+    """Return the SHA-256 of the description and each tensor's name, dtype, shape and bytes."""
     total = hashlib.sha256(f"{len(text)} {text}".encode())
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])

@@ -46,7 +46,7 @@ class Lock:
         os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
 
     def _read(self) -> dict[str, object] | None:
-        """Who says that they have it."""
+        """Return who says that they hold the lock."""
         assert self._descriptor is not None  # it has not been given back
         try:
             owner = json.loads(os.pread(self._descriptor, 1000, 0))

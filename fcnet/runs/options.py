@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from fcnet import defaults
 from fcnet.choices import rows
-from fcnet.errors import either, shown, unknown
+from fcnet.errors import cut, either, shown, unknown
 
 
 class CommaList(str):
@@ -327,6 +327,7 @@ _REMEDIES = {
     "mirror=URL": "--mirror URL",
     "loss 'mse' or targets='numbers'": "--loss mse",
     "loss 'softmax' or targets='classes'": "--loss softmax",
+    "loss 'softmax' or 'svm'": "--loss softmax or --loss svm",
 }
 
 
@@ -344,6 +345,8 @@ def in_users_words(
     'config a.toml: epochs: expected 1 or more, got 0'
     >>> in_users_words("out: runs/a is not empty; leave weight_scale out, or use init='he' or force=True")
     '--out: runs/a is not empty; leave --weight-scale out, or use --init he or --force'
+    >>> in_users_words("data/a.csv: drop: expected other columns than the target; got 'y'")
+    "data/a.csv: --drop: expected other columns than the target; got 'y'"
     """
     known = {field.name for field in dataclasses.fields(TrainOptions)} if known is None else known
 
@@ -355,6 +358,9 @@ def in_users_words(
 
     for python, command_line in _REMEDIES.items():
         message = message.replace(python, command_line)
+    message = re.sub(r"\bleave (\w+) out\b", lambda found: f"leave {spelled(found[1]) or found[1]} out", message)
+    if (of_table := re.match(r".+?: (?=(target|drop|only|ordinal): )", message)) is not None:
+        return of_table[0] + in_users_words(message[of_table.end() :], file, from_file, known)
     message = re.sub(r"^schedule_config\['(\w+)'\]", r"schedule_\1", message)
     begin = re.match(r"(\w+)(?:\[[^]]*\])?(?: and (\w+))?(?=: )|(vary)(?= [\w-]+: )", message)
     names = [spelled(name) for name in begin.groups() if name] if begin else []
@@ -404,7 +410,7 @@ def names_of(option: str) -> tuple[str, ...]:
 
 
 def merged(*layers: Mapping[str, Any]) -> TrainOptions:
-    """Options from the defaults and these, later ones first; names as in the dataclass."""
+    """Return options from the defaults and these, later ones first; names as in the dataclass."""
     values: dict[str, Any] = {}
     for layer in layers:
         values |= layer
@@ -438,7 +444,8 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
         field = fields.get(flag(key))
         if isinstance(value, dict) and (field is None or field.metadata["kind"] is not CommaList):
             raise ValueError(
-                f"config: {path}: expected options only, got the section [{key}]; sections are not used, leave it out"
+                f"config: {path}: expected options only, got the section [{cut(key)}]; sections are not used, "
+                "leave it out"
             )
         if flag(key) == IN_PYTHON:
             raise ValueError(
@@ -454,7 +461,7 @@ def read_toml(path: str | Path, table: type[TrainOptions] = TrainOptions) -> dic
 
 
 def parse_widths(text: str) -> list[int]:
-    """ "100,100" as [100, 100]; "none" or nothing as []. Raises ValueError."""
+    """Return "100,100" as [100, 100]; "none" or nothing as []. Raises ValueError."""
     if text.strip().lower() in ("", "none"):
         return []
     try:
@@ -464,7 +471,7 @@ def parse_widths(text: str) -> list[int]:
 
 
 def to_list(names: str | list[str]) -> list[str]:
-    """ "tanh,relu" as ["tanh", "relu"]; a list is itself."""
+    """Return "tanh,relu" as ["tanh", "relu"]; a list as it is."""
     return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
 
 
@@ -483,7 +490,7 @@ def parsed(where: str, text: str, kind: type) -> Any:
 
 
 def typed(where: str, value: Any, kind: type) -> Any:
-    """`value` as an option of this kind holds it. Raises ValueError that begins with `where`."""
+    """Return `value` as an option of this kind holds it. Raises ValueError that begins with `where`."""
     if kind is list and isinstance(value, str):
         try:
             return parse_widths(value)
@@ -517,7 +524,7 @@ _KINDS = {
 
 
 def parse_layers(text: str) -> list[int]:
-    """ "1,2" as [1, 2]. Raises ValueError."""
+    """Return "1,2" as [1, 2]. Raises ValueError."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
@@ -525,7 +532,7 @@ def parse_layers(text: str) -> list[int]:
 
 
 def parse_multipliers(text: str) -> dict[int, float]:
-    """ "3=0.1,4=0.5" as {3: 0.1, 4: 0.5}. Raises ValueError."""
+    """Return "3=0.1,4=0.5" as {3: 0.1, 4: 0.5}. Raises ValueError."""
     pairs = [part.split("=") for part in text.split(",")]
     try:
         multipliers = {int(layer): float(factor) for layer, factor in pairs}
@@ -537,7 +544,7 @@ def parse_multipliers(text: str) -> dict[int, float]:
 
 
 def parse_class_weight(text: str) -> str | dict[str, float]:
-    """ "balanced" as it is, "no=1,yes=5" as {"no": 1.0, "yes": 5.0}. Raises ValueError."""
+    """Return "balanced" as it is, "no=1,yes=5" as {"no": 1.0, "yes": 5.0}. Raises ValueError."""
     if text == "balanced":
         return text
     pairs = [part.rpartition("=") for part in text.split(",")]
@@ -553,7 +560,7 @@ def parse_class_weight(text: str) -> str | dict[str, float]:
 
 
 def parse_threshold(text: str) -> str | float:
-    """ "auto" as it is, "0.3" as 0.3. Raises ValueError."""
+    """Return "auto" as it is, "0.3" as 0.3. Raises ValueError."""
     try:
         return text if text == "auto" else float(text)
     except ValueError:
@@ -564,7 +571,7 @@ _SCHEDULES = ("per", "every", "factor", "decay", "total", "floor")
 
 
 def schedule_of(options: TrainOptions) -> dict[str, Any]:
-    """`Solver`'s schedule and schedule_config; a warm-up alone is a schedule too. Raises ValueError."""
+    """Return `Solver`'s schedule and schedule_config; a warm-up alone is a schedule too. Raises ValueError."""
     config = {name: getattr(options, f"schedule_{name}") for name in _SCHEDULES} | {"warmup": options.warmup}
     config = {name: value for name, value in config.items() if value is not None}
     schedule = "warmup" if options.schedule is None and options.warmup is not None else options.schedule

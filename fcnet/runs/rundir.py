@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +64,7 @@ class RunDirectory:
         """Choose `path`, which need not exist; nothing is written yet.
 
         Raises:
-            FileExistsError: a run is there and force is False. NotADirectoryError: a file is there.
+            FileExistsError: something is there, and force is False. NotADirectoryError: a file is there.
             ValueError: an empty name.
         """
         if str(path) == "":
@@ -125,7 +126,7 @@ class RunDirectory:
         return real.with_name(f".{real.name}.new")
 
     def _is_free(self) -> bool:
-        """Nothing there, or no more than a training that was killed before its first checkpoint leaves."""
+        """Return whether nothing is there, or only what a training killed before its first checkpoint leaves."""
         if not self.path.is_dir():
             return True
         return not self._holds_model() and all(
@@ -137,13 +138,41 @@ class RunDirectory:
         )
 
     def _holds_model(self) -> bool:
-        """Whether a process that was killed left a whole model that has not got its name."""
+        """Return whether a process that was killed left a complete model that has not got its name."""
         return any(_is_whole(path) for path in temporaries(self.path / FILE_NAME))
+
+    def _holds_run(self) -> bool:
+        """Whether fcnet made what is there: a training that ended, was cut short or is at work."""
+        return (
+            any((self.path / name).exists() for name in (MARKER, FILE_NAME, REPLACES))
+            or ((self.path / CONFIG).exists() and _is_unfinished(self.path / CONFIG))
+            or bool(Checkpoints(self.path / FOLDER).steps())
+            or self._holds_model()
+        )
+
+    def _check_replaceable(self) -> None:
+        """Check that what `force` is to replace is a run, and not where the process stands: it becomes another folder.
+
+        Raises:
+            FileExistsError: it is neither.
+        """
+        if not self._holds_run():
+            raise self._occupied()
+        real = self.path.resolve()
+        with contextlib.suppress(FileNotFoundError):  # of a process whose folder is gone
+            here = Path.cwd()
+            if here == real or real in here.parents:
+                raise FileExistsError(
+                    f"out: {self.path} is the current folder, which cannot be replaced from within; leave it "
+                    f"(cd {shlex.quote(str(real.parent))}), or choose another folder"
+                )
 
     def _in_use(self, owner: object) -> FileExistsError:
         return FileExistsError(f"out: {self.path} is in use by {owner}; choose another folder, or wait for it")
 
     def _occupied(self) -> FileExistsError:
+        if not self._holds_run():
+            return FileExistsError(f"out: {self.path} is not empty, and holds no run; choose another folder")
         why, what = "is not empty", "the run in it"
         if not (self.path / MARKER).exists() and Checkpoints(self.path / FOLDER).steps():
             why, what = f"holds a training that was cut short: fcnet resume {self.path} goes on with it", "it"
@@ -169,6 +198,7 @@ class RunDirectory:
             if not self._is_free():
                 if not self.force:
                     raise self._occupied()
+                self._check_replaceable()
                 self._begin_beside()
             self._tidy(self.work)
             write_atomically(self.work / CONFIG, UNFINISHED + to_toml(options))
@@ -196,6 +226,10 @@ class RunDirectory:
             raise self._in_use(owner) from None
         if (self.path / REPLACES).exists():
             self._end_replacing()
+        elif (self._beside / REPLACES).exists() and (self._beside / MARKER).exists():  # all but its place
+            self.work = self._beside
+            self._locks.append(lock.Lock(self.work))
+            self._replace()
 
     def _begin_beside(self) -> None:
         """Make the folder that is to take this one's place; what is there was left by a process that was killed."""
@@ -204,6 +238,7 @@ class RunDirectory:
             if beside.exists():
                 shutil.rmtree(beside)
             beside.mkdir()
+            shutil.copymode(self.path, beside)
         self.work = beside
         self._locks.append(lock.Lock(beside))
         write_atomically(beside / REPLACES, "")
@@ -234,7 +269,7 @@ class RunDirectory:
     # After it
 
     def abandon(self) -> None:
-        """Nothing came of it: take back what `begin` wrote."""
+        """Remove what `begin` wrote, as nothing came of it."""
         if self._locks and not self._written and not self._has_results():
             with contextlib.suppress(OSError):
                 (self.work / CONFIG).unlink(missing_ok=True)
@@ -268,9 +303,9 @@ class RunDirectory:
                 self._stage(record, staged)
                 with naming(self.work / MARKER):
                     (self.work / MARKER).unlink(missing_ok=True)  # until all is there again, nothing is finished
-                if CURVES not in staged:  # that of an earlier call
+                for name in [CURVES, REPORT] if CURVES not in staged else [REPORT]:  # those of an earlier call
                     with contextlib.suppress(OSError):
-                        (self.work / CURVES).unlink(missing_ok=True)
+                        (self.work / name).unlink(missing_ok=True)
                 for name in (HISTORY, CURVES, FILE_NAME, CONFIG, MARKER):
                     if name in staged:
                         staged[name].put()
@@ -331,7 +366,7 @@ class RunDirectory:
         (self.path / REPLACES).unlink(missing_ok=True)
 
     def _rescue(self, error: BaseException, staged: dict[str, Staged]) -> None:
-        """After a failure: keep the trained model if it takes no other's place, and say what is where."""
+        """Keep the trained model after a failure if it takes no other's place, and say what is where."""
         steps = self.checkpoints.steps()
         if self.work != self.path:
             error.add_note(f"the earlier run in {self.path} is kept")
@@ -354,7 +389,8 @@ class RunDirectory:
 def marker(record: Record) -> str:
     """Return what the last file says: the format, and how the training ended."""
     best = None if record.best is None else record.best[0]
-    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": len(record.history), "best_epoch": best}
+    epochs = int(record.history[-1]["epoch"]) if record.history else 0
+    said = {"format": FORMAT, "finished": record.interrupted is None, "epochs": epochs, "best_epoch": best}
     return json.dumps(said | {"interrupted": record.interrupted}) + "\n"
 
 
@@ -390,12 +426,12 @@ def _is_whole(path: Path) -> bool:
 
 def _config(record: Record) -> str:
     """Return the configuration, under a comment if the training was cut short or its method said how it ended."""
-    told = [text for text in (record.interrupted, record.message) if text]
-    return "".join(f"# {' '.join(text.split())}\n" for text in told) + to_toml(record.options)
+    notes = [text for text in (record.interrupted, record.message) if text]
+    return "".join(f"# {' '.join(text.split())}\n" for text in notes) + to_toml(record.options)
 
 
 def _is_unfinished(config: Path) -> bool:
-    """Whether `begin` wrote it, or was killed while it did; a user's own configuration is neither."""
+    """Return whether `begin` wrote it, or was killed while it did; a user's own configuration is neither."""
     first = UNFINISHED.encode()
     try:
         return config.read_bytes()[: len(first)] in (first[:length] for length in range(len(first) + 1))
@@ -404,7 +440,7 @@ def _is_unfinished(config: Path) -> bool:
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Flat TOML of strings, numbers, booleans and lists of them; None is left out.
+    """Return flat TOML of strings, numbers, booleans and lists of them; None is left out.
 
     JSON's spelling of these is TOML's too, but for DEL, which TOML wants escaped.
     """

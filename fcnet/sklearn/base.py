@@ -41,7 +41,7 @@ from fcnet.training.batches import Batches, StreamedBatches
 from fcnet.training.device_data import DeviceSplit, device_split
 from fcnet.training.fullbatch import FULL_BATCH, FullBatch
 from fcnet.training.steps import Steps
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 
 LOG_LENGTH = 1024  # losses kept on the device before they are read
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
@@ -92,11 +92,11 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _check_targets(self, y: Any, *, first: bool, incremental: bool) -> np.ndarray:
-        """Targets of the training as the loss takes them, (n,) codes or (n, K); learns from them if it is the first."""
+        """Return training targets as the loss takes them, (n,) codes or (n, K); learn from the first ones."""
 
     @abstractmethod
     def _check_more_targets(self, y: Any) -> np.ndarray:
-        """Targets of other rows, as the loss takes them."""
+        """Return targets of other rows, as the loss takes them."""
 
     @property
     @abstractmethod
@@ -115,7 +115,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
-        """By what the validation rows are drawn."""
+        """Return by what the validation rows are drawn."""
 
     # Fitting
 
@@ -156,10 +156,10 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         by_score = not incremental and self._stops_early(len(inputs), val is not None)
         if by_score and val is None:
             inputs, targets, weights, val = self._split(inputs, targets, weights)
-        told = X, y, {"sample_weight": sample_weight}
+        fit_arguments = X, y, {"sample_weight": sample_weight}
         how = {"first": first, "incremental": incremental, "by_score": by_score}
         with watched_by(_say):
-            self._train(inputs, targets, weights, val, told=told, **how)
+            self._train(inputs, targets, weights, val, fit_arguments=fit_arguments, **how)
         return self
 
     def _row_weights(self, counts: np.ndarray | None, y: Any) -> np.ndarray | None:
@@ -167,7 +167,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         return counts
 
     def _stops_early(self, count: int, has_rows: bool) -> bool:
-        """Whether the validation score says when to stop."""
+        """Return whether the validation score says when to stop."""
         if self.solver in FULL_BATCH:
             return False
         if self.early_stopping == "auto":
@@ -212,7 +212,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         first: bool,
         incremental: bool,
         by_score: bool,
-        told: tuple[Any, Any, dict[str, Any]],
+        fit_arguments: tuple[Any, Any, dict[str, Any]],
     ) -> None:
         count = len(inputs)
         batch = self._batch_size(count)
@@ -226,7 +226,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         most = 1 if incremental else self._most_iterations(math.ceil(count / batch))
         self.n_iter_ = 0
         self._stop_by(by_score)
-        followed = Followed(self, most, *told)
+        followed = Followed(self, most, *fit_arguments)
         if self.solver in FULL_BATCH:
             method = FullBatch(model, self.solver, self._full_batch_config())
             ended = training.minimize(self, method, split, most, scale, followed)
@@ -318,7 +318,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         )
 
     def _device(self, backend: Backend | None) -> str | Backend:
-        """Where the network lives: with inputs that lie on a device, unless another one is asked for."""
+        """Return where the network lives: with inputs that lie on a device, unless another one is asked for."""
         return get_backend(self.device) if backend is None or self.device != "auto" else backend
 
     def _learn_scales(self, model: FullyConnectedNet, inputs: Inputs, targets: Array) -> None:
@@ -329,9 +329,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         if self.preprocess != "none" and len(inputs) > 1:  # a lone row has no spread to learn
             learned = _learn(self.preprocess, inputs.X)
             model.set_preprocessing(learned.shift, learned.scale, learned.limit)
-        if self._loss_name == "mse":
+        if model.objective.of_values:
             learned = _learn("standardize", targets)
-            model.set_target_scaling(learned.shift, learned.scale)
+            if self._loss_name == "mse":
+                model.set_target_scaling(learned.shift, learned.scale)
+            else:
+                model.begin_at_means(learned.shift)
 
     def _begin_attributes(self, layers: int) -> None:
         """Set what a training fills, as scikit-learn's estimators have it."""
@@ -379,7 +382,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         fitted = self._fitted
         rule = mapping.rule_of(self.solver, self.momentum, self.nesterovs_momentum)
         if not incremental or fitted.updates is None or fitted.updates.optimizer.rule != rule:
-            fitted.updates = Updates(
+            fitted.updates = UpdateStep(
                 model,
                 rule,
                 mapping.rule_config(self, rule, scale),
@@ -417,7 +420,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         return defaults.SCHEDULE if self._is_own(incremental) else None
 
     def _parameters(self) -> dict[str, list[np.ndarray]]:
-        """Weights and biases of the network so far, on the host."""
+        """Return weights and biases of the network so far, on the host."""
         model = self._fitted.model
         layers, to_numpy = range(1, len(model.hidden_dims) + 2), model.backend.to_numpy
         return {
@@ -436,7 +439,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
     # Predictions
 
     def _scores(self, X: Any) -> tuple[Array, Inputs]:
-        """Scores (n, K) where X lives, and X checked."""
+        """Return scores (n, K) where X lives, and X checked."""
         inputs = check_inputs(self, X, reset=False)
         model = self._fitted.model
         if isinstance(inputs.X, SparseRows):
@@ -464,13 +467,16 @@ def _say(line: str) -> None:
 def _learn(kind: str, X: Any) -> Preprocessing:
     """Return what this kind of preprocessing learns of rows of the host, of a device, or sparse ones."""
     if isinstance(X, SparseRows):
-        parts = [learn(kind, part, name="X") for part in X.columns()]
-        shift, scale = (np.concatenate([getattr(part, name) for part in parts]) for name in ("shift", "scale"))
-        return Preprocessing(parts[0].kind, shift, scale, parts[0].limit)
+        by_quartiles = kind == "robust" or (kind == "auto" and X.dtype != np.uint8)
+        shift, scale = np.empty(X.shape[1]), np.empty(X.shape[1])
+        for places, part in X.columns_by_quartiles() if by_quartiles else X.columns():
+            learned = learn(kind, part, name="X")
+            shift[places], scale[places] = learned.shift, learned.scale
+        return Preprocessing(learned.kind, shift, scale, learned.limit)
     return learn(kind, X, name="X") if device_of(X) is None else learn_on_device(kind, X)
 
 
 def _repeats(weights: np.ndarray) -> np.ndarray:
-    """Row numbers, each as often as its weight says; where those are not whole numbers, once."""
+    """Return row numbers, each as often as its weight says; where those are not whole numbers, once."""
     whole = (weights == np.floor(weights)).all()
     return np.repeat(np.arange(len(weights)), weights.astype(int) if whole else 1)

@@ -23,33 +23,33 @@ class Followed:
     def __init__(self, estimator: Any, most: int, X: Any, y: Any, metadata: dict[str, Any]) -> None:
         """Tell the callbacks that a fit of up to so many epochs begins, with the caller's own X and y."""
         self._estimator = estimator
-        self._told = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._task_arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._fit = estimator._init_callback_context(max_subtasks=most)
         self._epoch: Any = None
         #: Whether anybody looks: if not, nothing need be done after each epoch.
         self.watched = self._fit is not None and bool(getattr(estimator, "_skl_callbacks", []))
         if self.watched:
-            self._fit.call_on_fit_task_begin(**self._told)
+            self._fit.call_on_fit_task_begin(**self._task_arguments)
 
     def begin_epoch(self) -> None:
         """Tell that an epoch begins."""
         if self.watched:
             self._epoch = self._fit.subcontext(task_name="epoch")
-            self._epoch.call_on_fit_task_begin(**self._told, reconstruction_attributes=self._so_far)
+            self._epoch.call_on_fit_task_begin(**self._task_arguments, reconstruction_attributes=self._so_far)
 
     def end_epoch(self) -> bool:
         """Tell that it has ended; whether a callback asks to stop."""
         if self._epoch is None:
             return False
         epoch, self._epoch = self._epoch, None
-        return bool(epoch.call_on_fit_task_end(**self._told, reconstruction_attributes=self._so_far))
+        return bool(epoch.call_on_fit_task_end(**self._task_arguments, reconstruction_attributes=self._so_far))
 
     def end(self) -> None:
         """Tell that the fit has ended, and an epoch that came to nothing."""
         if self._epoch is not None:
             self._epoch.call_on_fit_task_end(estimator=self._estimator)
         if self.watched:
-            self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes=dict)
+            self._fit.call_on_fit_task_end(**self._task_arguments, reconstruction_attributes=dict)
 
     def _so_far(self) -> dict[str, Any]:
         """Return what makes an estimator of this one that is fitted as far as it has come."""

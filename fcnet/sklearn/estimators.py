@@ -224,7 +224,7 @@ class FCNetClassifier(ClassifierMixin, Base):
         return self._encoded(check_labels(y))
 
     def _encoded(self, labels: np.ndarray) -> np.ndarray:
-        """Codes, or for the loss "bce" rows of zeros and ones, smoothed as the other losses do it."""
+        """Return codes, or for the loss "bce" rows of zeros and ones, smoothed as the other losses do it."""
         if (labels.ndim == 2) != self._classes.multilabel:
             raise ValueError(
                 f"y: expected {'rows of 0 and 1' if self._classes.multilabel else 'one label a row'} as before, got "
@@ -343,12 +343,12 @@ class FCNetRegressor(RegressorMixin, Base):
     those of `FCNetClassifier`, but for what concerns classes.
 
     Args:
-        loss: "squared_error".
+        loss: "squared_error", or "poisson" for counts and rates, 0 or more: the logarithm of their mean is learned.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Base._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "mse"})],
+        "loss": [StrOptions({"squared_error", "mse", "poisson"})],
     }
 
     def __init__(
@@ -449,11 +449,13 @@ class FCNetRegressor(RegressorMixin, Base):
             raise ValueError(
                 f"y: expected shape (n, {', '.join(map(str, self._columns))}) as before, got {numbers.shape}; fit anew"
             )
+        if self.loss == "poisson" and device_of(numbers) is None and numbers.min(initial=0) < 0:
+            raise ValueError(f"y: expected 0 or more with loss='poisson', got {numbers.min():g}; use 'squared_error'")
         return numbers.reshape(numbers.shape[0], -1)
 
     @property
     def _loss_name(self) -> str:
-        return "mse"
+        return "poisson" if self.loss == "poisson" else "mse"
 
     @property
     def _outputs(self) -> int:
@@ -461,7 +463,7 @@ class FCNetRegressor(RegressorMixin, Base):
 
     @property
     def _out_activation(self) -> str:
-        return "identity"
+        return "exp" if self.loss == "poisson" else "identity"
 
     def _stratify(self, targets: np.ndarray) -> None:
         return None

@@ -10,7 +10,7 @@ import numpy as np
 from fcnet.backends import Backend, DeviceError, get_backend
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.optim import Optimizer
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 
 
 class Fitted:
@@ -23,7 +23,7 @@ class Fitted:
     def __init__(self, model: FullyConnectedNet) -> None:
         self._model: FullyConnectedNet | None = model
         self._host: dict[str, Any] = {}  # what a pickle had
-        self.updates: Updates | None = None
+        self.updates: UpdateStep | None = None
         self.steps = self.epoch = 0
 
     @property
@@ -56,7 +56,7 @@ class Fitted:
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        """Host arrays only."""
+        """Return the state with host arrays only."""
         state: dict[str, Any] = {"steps": self.steps, "epoch": self.epoch}
         if self._model is None:
             return state | self._host

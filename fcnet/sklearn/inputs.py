@@ -108,7 +108,7 @@ def check_inputs(estimator: Any, X: Any, *, reset: bool) -> Inputs:
 
 
 def _needs_a_plan(X: Any, categorical: Any) -> bool:
-    """Whether columns must be made numbers first: named ones, or those of a frame that hold text or gaps."""
+    """Return whether columns must be made numbers first: named ones, or those of a frame that hold text or gaps."""
     named = categorical is not None and not isinstance(categorical, str)
     if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
         return named and not issparse(X)
@@ -120,7 +120,7 @@ def _needs_a_plan(X: Any, categorical: Any) -> bool:
 
 
 def _is_number(dtype: Any) -> bool:
-    """Of a column of pandas, whose dtypes have a kind, or of polars."""
+    """Return whether a column holds numbers, of pandas, whose dtypes have a kind, or of polars."""
     kind = getattr(dtype, "kind", None)
     return kind in ("f", "i", "u", "b") if kind is not None else bool(dtype.is_numeric())
 

@@ -30,7 +30,7 @@ def hidden_widths(hidden_layer_sizes: Any) -> list[int]:
 
 
 def activations(given: str | Sequence[str]) -> str | list[str]:
-    """fcnet's names of the hidden layers' activations: one for all, or one for each."""
+    """Return fcnet's names of the hidden layers' activations: one for all, or one for each."""
     if isinstance(given, str):
         return ACTIVATIONS.get(given, given)
     return [ACTIVATIONS.get(name, name) for name in given]

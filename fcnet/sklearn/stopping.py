@@ -28,11 +28,11 @@ def look_at_score(estimator: Any, score: float) -> bool:
 
 
 def has_converged(estimator: Any) -> bool:
-    """Whether there was no improvement for too long."""
+    """Return whether there was no improvement for too long."""
     return estimator._no_improvement_count > estimator.n_iter_no_change
 
 
 def epochs_before_it_can(estimator: Any) -> int | None:
-    """How many epochs may pass, the last of them included, before it can have converged; None: no limit."""
+    """Return how many epochs may pass, the last included, before it can have converged; None: no limit."""
     left = estimator.n_iter_no_change + 1 - estimator._no_improvement_count
     return None if math.isinf(left) else max(1, int(left))

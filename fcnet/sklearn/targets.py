@@ -106,7 +106,7 @@ def check_labels(y: Any) -> Array:
 
 
 def _check_values(values: np.ndarray, *, several: bool) -> None:
-    """Different values on a device are labels. Raises ValueError."""
+    """Check that different values on a device are labels. Raises ValueError."""
     if several and not np.isin(values, (0, 1)).all():
         raise ValueError(f"y: expected 0 and 1 in columns of labels, got {values[:10]}")
     if values.dtype.kind == "f" and not (values == np.floor(values)).all():

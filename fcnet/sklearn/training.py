@@ -17,7 +17,7 @@ from fcnet.sklearn import stopping
 from fcnet.sklearn.callbacks import Followed
 from fcnet.sklearn.validation import Validation
 from fcnet.training.device_data import DeviceSplit
-from fcnet.training.fullbatch import FullBatch, Part
+from fcnet.training.fullbatch import DeviceSamples, FullBatch
 from fcnet.training.steps import Steps
 
 MOST_UNSEEN = 1000  # steps whose losses nobody looks at while they are made
@@ -65,7 +65,7 @@ class Epochs:
         return ended
 
     def _some_epochs(self, most: int) -> bool:
-        """As many epochs as may pass before anybody has to look at one of them; whether to end."""
+        """Make as many epochs as may pass before one of them must be evaluated; return whether to end."""
         estimator, steps = self.estimator, self.steps
         count = most
         if self.validation is not None or self.followed.watched or self._rate_changes or estimator.verbose:
@@ -117,13 +117,13 @@ class Epochs:
         """Return what is done when there was no improvement for too long; whether to stop."""
         estimator = self.estimator
         what = "validation score" if self.by_score else "training loss"
-        told = f"no {what} better by tol={estimator.tol:g} in {estimator.n_iter_no_change} epochs"
+        reason = f"no {what} better by tol={estimator.tol:g} in {estimator.n_iter_no_change} epochs"
         rate = self.steps.optimizer.learning_rate
         if estimator.learning_rate != "adaptive" or not self._rate_changes or rate <= SMALLEST_RATE:
-            self._say(f"{told}: stopping")
+            self._say(f"{reason}: stopping")
             return True
         self._set_rate(rate / DIVISOR)
-        self._say(f"{told}: learning rate {rate / DIVISOR:g}")
+        self._say(f"{reason}: learning rate {rate / DIVISOR:g}")
         estimator._no_improvement_count = 0
         return False
 
@@ -169,8 +169,8 @@ def minimize(
     return ending.converged or ending.message is None
 
 
-def _parts(model: FullyConnectedNet, split: DeviceSplit) -> Iterable[Part]:
-    """All rows on the device: as they lie there, or dense parts of sparse ones, one after the other."""
+def _parts(model: FullyConnectedNet, split: DeviceSplit) -> Iterable[DeviceSamples]:
+    """Yield all rows on the device: as they lie there, or dense parts of sparse ones, one after the other."""
     if not isinstance(split.X, SparseRows):
         asarray = model.backend.asarray
         x = asarray(split.X)

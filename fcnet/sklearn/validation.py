@@ -22,10 +22,10 @@ class Validation:
     """Validation rows on the network's device."""
 
     def __init__(self, model: FullyConnectedNet, split: DeviceSplit, weights: np.ndarray | None) -> None:
-        """`weights` (n,) are those of `split`, on the host."""
+        """Keep the validation rows; `weights` (n,) are those of `split`, on the host."""
         self.model, self.split = model, split
         self._total = float(len(split) if weights is None else weights.sum())
-        self._spread = self._weighted_spread() if model.loss_name == "mse" else np.empty(0)
+        self._spread = self._weighted_spread() if model.objective.of_values else np.empty(0)
 
     def measure(self) -> tuple[float, float]:
         """Return the mean loss, without penalties, and the score."""
@@ -41,7 +41,7 @@ class Validation:
         return loss / self._total, self._score(sums)
 
     def _parts(self) -> Iterator[tuple[Array, Array, Array | None]]:
-        """Scores (N, K), targets and weights of some rows after the others."""
+        """Yield scores (N, K), targets and weights of some rows after the others."""
         model, split = self.model, self.split
         score = model.evaluate_prepared if split.prepared else model.evaluate
         asarray = model.backend.asarray
@@ -55,8 +55,8 @@ class Validation:
     def _figures(self, scores: Array, y: Array, weights: Array | None) -> Array:
         """Return what is added up for the score: the weight of the right rows, or the squared errors (K,)."""
         xp = self.model.backend.xp
-        if self.model.loss_name == "mse":
-            errors = xp.subtract(scores, y, dtype="float64")
+        if self.model.objective.of_values:
+            errors = xp.subtract(*self.model.objective.judged(self.model.backend, scores, y), dtype="float64")
             squares = errors * errors
             return xp.sum(squares if weights is None else squares * weights.reshape(-1, 1), axis=0)
         if self.model.loss_name == "bce":
@@ -66,7 +66,7 @@ class Validation:
         return xp.sum(right if weights is None else right * weights, dtype="float64")
 
     def _score(self, sums: Any) -> float:
-        if self.model.loss_name != "mse":
+        if not self.model.objective.of_values:
             return float(sums.item()) / self._total
         if not np.isfinite(sums).all():
             return math.nan
@@ -75,7 +75,7 @@ class Validation:
         return float(np.mean(1 - share))
 
     def _weighted_spread(self) -> np.ndarray:
-        """Σ w (y - mean)² (K,) of the targets, worked out where they are."""
+        """Return Σ w (y - mean)² (K,) of the targets, computed where they are."""
         y, split = self.split.y, self.split
         xp = np if split.streamed else self.model.backend.xp
         each = xp.ones((len(split), 1)) if split.weights is None else split.weights.reshape(-1, 1).astype("float64")

@@ -45,7 +45,7 @@ def cross_validate(
     name: str,
     folds: Iterator[Dataset],
     count: int,
-    told: Callable[[int, np.ndarray, tuple[Metric | Figure, ...]], None],
+    on_fold: Callable[[int, np.ndarray, tuple[Metric | Figure, ...]], None],
     *,
     shown: bool,
 ) -> Scores:
@@ -53,7 +53,7 @@ def cross_validate(
 
     Args:
         name: of the data. folds: `count` of them, each with its own test part; see `fcnet.data.folds`.
-        told: called after each fold with its number from 1, its figures and their metrics.
+        on_fold: called after each fold with its number from 1, its figures and their metrics.
         shown: a progress bar, on a terminal.
 
     Raises:
@@ -76,6 +76,6 @@ def cross_validate(
             metrics = (*chosen, solver.model.objective.metric)
             found.append(np.array([*(figure.measure(said) for figure in chosen), own]))
             bar.clear()
-            told(number, found[-1], metrics)
+            on_fold(number, found[-1], metrics)
             bar.show(number * PARTS)
     return Scores(metrics, np.array(found))

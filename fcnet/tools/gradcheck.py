@@ -21,7 +21,7 @@ Array = Any
 def numerical_gradient(
     f: Callable[[Array], Any], x: np.ndarray, df: np.ndarray | float = 1.0, *, h: float = 1e-5
 ) -> np.ndarray:
-    """Gradient of Σ f(x) df in x, by central differences, one element at a time.
+    """Return the gradient of Σ f(x) df in x, by central differences, one element at a time.
 
     Args:
         f: of x, read in place: x is changed and put back element by element. Scalar or array.
@@ -54,7 +54,7 @@ def _kept(value: Any) -> Any:
 
 
 def relative_error(a: Array, b: Array, floor: float = 1e-8) -> float:
-    """max |a - b| / max(floor, |a| + |b|), element by element: 0 for equal arrays, 1 for opposite signs."""
+    """Return max |a - b| / max(floor, |a| + |b|) over the elements: 0 for equal arrays, 1 for opposite signs."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
         raise ValueError(f"relative_error: expected two arrays of one shape, got {a.shape} and {b.shape}")
@@ -64,7 +64,7 @@ def relative_error(a: Array, b: Array, floor: float = 1e-8) -> float:
 def gradcheck(
     model: FullyConnectedNet, X: Array, y: Array, *, samples: int | None = 50, h: float = 1e-5, step: int = 0
 ) -> dict[str, float]:
-    """Numerical against analytic gradients of `model.loss`, in a float64 copy of the network.
+    """Compare numerical and analytic gradients of `model.loss`, in a float64 copy of the network.
 
     In the copy, elements of vectors (biases, beta) that are exactly 0, as they start, are moved a little: behind a
     sample whose units are all off, a bias of 0 puts the next ReLU exactly on its kink, where no numerical gradient is

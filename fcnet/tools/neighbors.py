@@ -47,7 +47,7 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
         distance: "l1" or "l2". dtype: of the arithmetic and the result.
 
     Raises:
-        ValueError, TypeError: shapes, dtypes or names other than these; not finite, or squares that overflow.
+        ValueError, TypeError: shapes, dtypes or names other than these; not finite, or squares that overflow or vanish.
 
     Source: CS231n, assignment 1 (the version without loops).
     """
@@ -60,6 +60,7 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
     backend.use()
     X, Y = X.reshape(len(X), -1), Y.reshape(len(Y), -1)
     metric = _Metric(backend, distance, dtype, _origin(backend, Y), MEMORY)
+    metric.check_spread("X and Y", X, Y)
     exact = metric.expands_exactly(X, Y)
     X, Y = metric.rows(X), metric.rows(Y)
     out = metric.between(X, Y)
@@ -146,13 +147,14 @@ class KNearestNeighbors:
         labels = backend.xp.argmax(labels, axis=1) if labels.ndim == 2 else labels.astype("int64")
         samples = backend.asarray(X).reshape(len(X), -1)
         metric = _Metric(backend, self.distance, self.dtype, _origin(backend, samples), self.memory)
+        metric.check_spread("X", samples)
         blocks = metric.blocks(samples, self.k, classes or 1)
         self._known = _Known(samples, labels, metric, blocks, metric.longest(samples))
         self.num_classes = classes
         return self
 
     def kneighbors(self, X: Array) -> tuple[Array, Array]:
-        """Distances (N, k) to the k nearest known samples, nearest first, and their indices (N, k) into `fit`'s X.
+        """Return distances (N, k) to the k nearest known samples, nearest first, and their indices (N, k) in `fit`'s X.
 
         Args:
             X: (N, d1, ..., dk), a host or device array; the results are of the same kind.
@@ -172,7 +174,7 @@ class KNearestNeighbors:
         return self._by_blocks(X, lambda known, _, indices: (self._votes(known, indices) / self.k,))[0]
 
     def _votes(self, known: _Known, indices: Array) -> Array:
-        """How many of the neighbours (N, k) have each label, (N, C)."""
+        """Count how many of the neighbours (N, k) have each label, (N, C)."""
         xp = self.backend.xp
         classes = xp.arange(self.num_classes, dtype=known.labels.dtype)
         votes = xp.zeros((len(indices), len(classes)), dtype=self.dtype)
@@ -181,7 +183,7 @@ class KNearestNeighbors:
         return votes
 
     def _by_blocks(self, X: Array, finish: Callable[..., tuple[Array, ...]]) -> tuple[Array, ...]:
-        """`finish` of each block of samples' nearest, put together; on the host if X is."""
+        """Return `finish` of each block of samples' nearest, put together; on the host if X is."""
         known = self._known
         if known is None:
             raise RuntimeError("KNearestNeighbors: expected fit(X, y) before this call; it knows no samples yet")
@@ -223,7 +225,7 @@ class _Metric:
         self.differences = min(backend.block_size or self.elements, self.elements // 8)
 
     def blocks(self, samples: Array, k: int, classes: int) -> tuple[int, int]:
-        """How many samples to look up at a time, and among how many known ones, within the memory.
+        """Return how many samples to look up at a time, and among how many known ones, within the memory.
 
         For n and m of them: the rows, measured from the origin, and their squares, 2 (n + m) D, or what they were
         before they were rounded, 3 (n + m) D; the distances, n m; the (n, k) nearest so far, of this block and merged,
@@ -249,7 +251,7 @@ class _Metric:
         return self.backend.xp.subtract(samples, self.origin).astype(self.dtype, copy=False)
 
     def between(self, x: Array, y: Array) -> Array:
-        """|x - y| (l1) or |x - y|² (l2) of rows x (n, D) and y (m, D): (n, m)."""
+        """Return |x - y| (l1) or |x - y|² (l2) of rows x (n, D) and y (m, D): (n, m)."""
         xp = self.backend.xp
         if self.distance == "l1":
             return self.directly(x, y)
@@ -261,7 +263,7 @@ class _Metric:
         return xp.maximum(out, 0, out=out)
 
     def directly(self, x: Array, y: Array) -> Array:
-        """As `between`, by differences, which lose no digits."""
+        """Compute `between` by differences, which lose no digits."""
         xp = self.backend.xp
         out = xp.empty((len(x), len(y)), dtype=self.dtype)
         width = x.shape[1]
@@ -278,7 +280,7 @@ class _Metric:
         return out
 
     def of_pairs(self, x: Array, samples: Array, indices: Array) -> Array:
-        """|x - y| or |x - y|², by differences, of each row x (n, D) and its own samples, indices (n, k): (n, k)."""
+        """Return |x - y| or |x - y|² by differences, of rows x (n, D) and their own samples, indices (n, k): (n, k)."""
         xp = self.backend.xp
         out = xp.empty(indices.shape, dtype=self.dtype)
         n = max(1, self.differences // (indices.shape[1] * x.shape[1]))
@@ -291,7 +293,7 @@ class _Metric:
         return out
 
     def expands_exactly(self, *samples: Array) -> bool:
-        """Whether `between` makes no rounding error, as of whole numbers in float64."""
+        """Return whether `between` makes no rounding error, as of whole numbers in float64."""
         return self.dtype == "float64" and all(array.dtype.kind in "iub" for array in samples)
 
     def error(self, x: Array, y: Array) -> Array:
@@ -319,13 +321,30 @@ class _Metric:
             xp.maximum(largest, xp.max(xp.sum(rows * rows, axis=1)), out=largest)
         return largest
 
+    def check_spread(self, name: str, *arrays: Array) -> None:
+        """Check that the squares of what these samples differ by do not vanish in the dtype. Raises ValueError."""
+        if self.distance != "l2":
+            return
+        xp, kind, largest = self.backend.xp, np.finfo(self.dtype), 0.0
+        for samples in arrays:
+            step = max(1, self.differences // samples.shape[1])
+            for start in range(0, len(samples), step):
+                off = xp.max(xp.abs(self.rows(samples[start : start + step])))
+                largest = max(largest, float(self.backend.to_numpy(off)))
+        if 0 < largest < float(kind.tiny / kind.eps) ** 0.5:
+            other = "" if self.dtype == "float64" else " or use dtype='float64'"
+            raise ValueError(
+                f"{name}: expected values whose squared distances {self.dtype} can hold, got some that differ by "
+                f"{largest:g} at most; multiply the data by a constant{other}"
+            )
+
     def finish(self, out: Array) -> Array:
         """Return the distances, of what `between` gives; in place."""
         return self.backend.xp.sqrt(out, out=out) if self.distance == "l2" else out
 
 
 def _origin(backend: Backend, samples: Array) -> Array:
-    """(D,) float64: about the mean of the samples (M, D), on a grid of powers of two, an eighth of a feature's range.
+    """Return (D,) float64: about the mean of the samples (M, D), on a grid of powers of two, an eighth of the range.
 
     Measured from there, whole numbers have few bits after the point, and their squares are still exact.
     """
@@ -400,12 +419,12 @@ def smallest(xp: Any, values: Array, k: int) -> tuple[Array, Array]:
 
 
 def _width(X: Array) -> int:
-    """D of samples (M, d1, ..., dk), at least 1; whatever is no such array is refused by `_check_samples`."""
+    """Return D of samples (M, d1, ..., dk), at least 1; `_check_samples` refuses whatever is no such array."""
     return max(1, prod(getattr(X, "shape", ())[1:]))
 
 
 def _check_samples(name: str, X: Array, width: int, dtype: str, like: str = "") -> None:
-    """As `check_input`, and squared distances must not overflow (looked at on the host only).
+    """Check as `check_input`, and that squared distances do not overflow (looked at on the host only).
 
     `like`: whose features those of X must match.
     """

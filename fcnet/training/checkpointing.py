@@ -52,21 +52,21 @@ class Checkpointing:
     """
 
     def __init__(
-        self, solver: Solver, checkpoints: Checkpoints | None, every: Every, keep: int, tell: Callable[[str], None]
+        self, solver: Solver, checkpoints: Checkpoints | None, every: Every, keep: int, say: Callable[[str], None]
     ) -> None:
         """Begin the first interval now.
 
         Args:
             checkpoints: where they go; None: nowhere, the state is only captured.
             keep: how many stay.
-            tell: called with a line of text when the interval is lengthened.
+            say: called with a line of text when the interval is lengthened.
         """
-        self.solver, self.checkpoints, self.every, self.keep, self._tell = solver, checkpoints, every, keep, tell
+        self.solver, self.checkpoints, self.every, self.keep, self._say = solver, checkpoints, every, keep, say
         self._last_steps, self._last = solver.steps, time.monotonic()
-        self._cost = 0.0  # seconds that the last one took
+        self.cost = 0.0
         self._thread: threading.Thread | None = None
         self._trouble: str | None = None  # why the thread failed; the training's thread warns of it
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._fixed: dict[str, Any] | None = None  # the part of the description that all checkpoints share
 
     def look(self) -> State | None:
@@ -80,7 +80,7 @@ class Checkpointing:
             return None
         self._say_trouble()
         since = time.monotonic() - self._last
-        if since * SHARE < self._cost:
+        if since * SHARE < self.cost:
             self._say_interval()
             return None
         if self._thread is not None and self._thread.is_alive():
@@ -123,9 +123,9 @@ class Checkpointing:
                 self._fixed = {"data": fingerprint(self.solver.data), "environment": environment(self.solver)}
                 started = time.monotonic()  # what is done once does not make the interval grow
             self.checkpoints.write(step, state.description | self._fixed, state.tensors, self.keep)
-        except (OSError, MemoryError) as error:
-            self._trouble = f"{getattr(error, 'strerror', None) or type(error).__name__}"
-        self._cost = time.monotonic() - started
+        except Exception as error:  # whatever it is, the training is worth more; it is told
+            self._trouble = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".rstrip(": ")
+        self.cost = time.monotonic() - started
 
     def _wait(self) -> None:
         if self._thread is not None:
@@ -134,9 +134,9 @@ class Checkpointing:
 
     def _say_trouble(self) -> None:
         trouble, self._trouble = self._trouble, None
-        if trouble is None or self.checkpoints is None or trouble in self._told:
+        if trouble is None or self.checkpoints is None or trouble in self._reported:
             return
-        self._told.add(trouble)
+        self._reported.add(trouble)
         steps = self.checkpoints.steps()
         kept = f"that of step {steps[-1]} stays" if steps else "there is none yet"
         warnings.warn(
@@ -147,9 +147,9 @@ class Checkpointing:
         )
 
     def _say_interval(self) -> None:
-        if "interval" not in self._told:
-            self._told.add("interval")
-            self._tell(
-                f"a checkpoint takes {self._cost:.2g} s, so one comes every {self._cost / SHARE:.3g} s, which "
+        if "interval" not in self._reported:
+            self._reported.add("interval")
+            self._say(
+                f"a checkpoint takes {self.cost:.2g} s, so one comes every {self.cost / SHARE:.3g} s, which "
                 f"is {SHARE:.0%} of the time"
             )

@@ -10,9 +10,9 @@ from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.runs.options import TrainOptions, of_network, to_save
 from fcnet.training.fullbatch import FullBatch
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 
-Method = Updates | FullBatch
+Method = UpdateStep | FullBatch
 
 
 def configuration(model: FullyConnectedNet, data: Dataset, method: Method, **others: Any) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def configuration(model: FullyConnectedNet, data: Dataset, method: Method, **oth
             data=data.name,
             **of_network(config),
             **{name: config[name] for name in ("loss", "label_smoothing", "reg", "reg_l1", "init", "weight_scale")},
-            **(_of_updates(method) if isinstance(method, Updates) else {}),
+            **(_of_updates(method) if isinstance(method, UpdateStep) else {}),
             freeze=",".join(map(str, model.frozen)) or None,
             device=model.device,
             precision=model.precision,
@@ -37,7 +37,7 @@ def python_only(model: FullyConnectedNet, data: Dataset, method: Method, *, seed
     found = []
     if model.config["seed"] != seed:
         found.append(f"seed {model.config['seed']} of the network")
-    rule = method.optimizer if isinstance(method, Updates) else method
+    rule = method.optimizer if isinstance(method, UpdateStep) else method
     changed: Mapping[str, float] = dict(rule.config.items() - rule.defaults.items())
     found += [f"{name} {value:g}" for name, value in sorted(changed.items()) if name != "learning_rate"]
     if data.sample_weight is not None:
@@ -51,7 +51,7 @@ def python_only(model: FullyConnectedNet, data: Dataset, method: Method, *, seed
     return found
 
 
-def _of_updates(updates: Updates) -> dict[str, Any]:
+def _of_updates(updates: UpdateStep) -> dict[str, Any]:
     """Return the options of how mini-batch gradients change the parameters."""
     schedule = dict(updates.schedule_config or {})
     return {

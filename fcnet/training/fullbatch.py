@@ -31,8 +31,8 @@ MOST_FOR_BFGS = 5000  # parameters: 200 MB for each of the matrices that SciPy w
 
 
 #: Samples on the device: inputs (n, D), preprocessed, targets, and weights (n,) or None.
-Part = tuple[Array, Array, Array | None]
-Parts = Callable[[], Iterable[Part]]
+DeviceSamples = tuple[Array, Array, Array | None]
+SampleParts = Callable[[], Iterable[DeviceSamples]]
 
 
 class Ending(NamedTuple):
@@ -73,7 +73,7 @@ class FullBatch:
                 "use 'lbfgs'"
             )
 
-    def minimize(self, parts: Parts, iterations: int, report: Callable[[float], bool]) -> Ending:
+    def minimize(self, parts: SampleParts, iterations: int, report: Callable[[float], bool]) -> Ending:
         """Make up to `iterations` iterations from the current parameters.
 
         It stops earlier if the gradient is practically zero, or if no step lowers the loss, which happens sooner in
@@ -91,7 +91,7 @@ class FullBatch:
         self.check()
         model, grads = self.model, self.model.params.like()
         statistics = model.state.flat
-        told = False
+        stopped = False
 
         def loss_and_gradient(vector: np.ndarray) -> tuple[float, np.ndarray]:
             before = statistics.copy()
@@ -102,10 +102,10 @@ class FullBatch:
             return loss, self._vector(grads)
 
         def after(intermediate_result: Any) -> None:  # SciPy passes this argument to a parameter of this name only
-            nonlocal told
+            nonlocal stopped
             self._write(intermediate_result.x)
-            told = report(float(intermediate_result.fun))
-            if told:
+            stopped = report(float(intermediate_result.fun))
+            if stopped:
                 raise StopIteration
 
         start, first_statistics = self._vector(model.params), statistics.copy()
@@ -120,13 +120,14 @@ class FullBatch:
             options |= {"maxcor": int(self.config["history"]), "ftol": self.config["loss_tolerance"]}
             options["maxfun"] = int(self.config["evaluations"])
         method = "L-BFGS-B" if self.rule == "lbfgs" else "BFGS"
-        found = minimize(loss_and_gradient, start, jac=True, method=method, callback=after, options=options)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a step far too long, which SciPy rejects
+            found = minimize(loss_and_gradient, start, jac=True, method=method, callback=after, options=options)
         self._write(found.x)
         if found.nit == 0:
             statistics[...] = first_statistics
-        return Ending(False, None) if told else Ending(bool(found.success), str(found.message))
+        return Ending(False, None) if stopped else Ending(bool(found.success), str(found.message))
 
-    def _loss(self, parts: Iterable[Part], grads: ParamBuffer) -> float:
+    def _loss(self, parts: Iterable[DeviceSamples], grads: ParamBuffer) -> float:
         """Return the mean loss over all samples, and write its gradients to `grads`.
 
         With n_k rows in part k: loss = Σ_k n_k loss_k / Σ_k n_k, accumulated as a running mean; the gradients likewise.

@@ -109,9 +109,10 @@ def mae(y: np.ndarray, predicted: np.ndarray) -> float:
 
 def r2(y: np.ndarray, predicted: np.ndarray) -> float:
     """Return the coefficient of determination, 1 - Σ (y - p)² / Σ (y - mean)²: 1 for no error, 0 for the mean of y."""
-    around = float(np.sum((y - y.mean()) ** 2))
-    if around == 0 or not np.isfinite(predicted).all():
+    spread = float(np.ptp(y))
+    if spread == 0 or not np.isfinite(predicted).all():
         return math.nan
+    y, predicted = (np.ldexp(values - y.mean(), -math.frexp(spread)[1]) for values in (y, predicted))  # near 1
     if _library is not None:
         return float(_library.r2_score(y, predicted))
-    return 1 - float(np.sum((y - predicted) ** 2)) / around
+    return 1 - float(np.sum((y - predicted) ** 2)) / float(np.sum((y - y.mean()) ** 2))

@@ -77,5 +77,5 @@ class LossLog:
 
 def to_scale(model: FullyConnectedNet) -> str:
     """Return what may be too large when a loss is not finite, for messages: "the inputs", or "... and targets"."""
-    scaled = model.loss_name != "mse" or model.objective.scales
+    scaled = not model.objective.of_values or model.objective.scales
     return "the inputs" if scaled else "the inputs and targets"

@@ -87,7 +87,7 @@ NAMES = ("accuracy", *OF_CLASSES, "rmse", *OF_NUMBERS)
 
 def figures_of(objective: Objective) -> dict[str, Figure]:
     """Return the metrics by name that suit a network, beside its own (accuracy, rmse)."""
-    if objective.loss == "mse":
+    if objective.of_values:
         return dict(OF_NUMBERS)
     found = dict(OF_CLASSES)
     if objective.loss == "bce" and objective.outputs > 1:
@@ -118,7 +118,7 @@ def metric_named(name: str | None, objective: Objective) -> F.Metric | Figure:
         raise TypeError(f"metric: expected a name such as {NAMES[0]!r}, got {name!r}")
     key = name.strip().lower().replace("-", "_").replace(" ", "_")
     key = {"auc": "roc_auc", "label_accuracy": "accuracy"}.get(key, key)
-    own = "rmse" if objective.loss == "mse" else "accuracy"
+    own = "rmse" if objective.of_values else "accuracy"
     suited = figures_of(objective)
     if key == own:
         return objective.metric
@@ -134,7 +134,7 @@ def metric_named(name: str | None, objective: Objective) -> F.Metric | Figure:
 
 def own_figure(objective: Objective, outcome: Outcome) -> float:
     """Return `objective.metric` of an outcome: accuracy, label accuracy or rmse, over all outputs together."""
-    if objective.loss == "mse":
+    if objective.of_values:
         return judging.rmse(outcome.y.ravel(), outcome.predicted.ravel())
     return judging.accuracy(outcome.y, outcome.predicted)
 
@@ -199,7 +199,7 @@ def outcome(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
         for start in range(0, len(X), batch_size):
             here = evaluate(backend.asarray(X[start : start + batch_size]))
             predicted.append(backend.to_numpy(objective.predictions(backend, here)))
-            if objective.loss != "mse":
+            if not objective.of_values:
                 scores.append(backend.to_numpy(here).astype("float64"))
     y = y if isinstance(y, np.ndarray) else backend.to_numpy(y)
     return _outcome(objective, y, np.concatenate(predicted), np.concatenate(scores) if scores else None)

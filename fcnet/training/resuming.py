@@ -27,12 +27,12 @@ Solver = Any  # fcnet.training.solver.Solver, which imports this
 class Standing(NamedTuple):
     """The progress of a run: whether its training finished, the step of its last complete checkpoint, its plain values.
 
-    step: None if there is no checkpoint. plain: the attributes `state.PLAIN` of the Solver at that step.
+    step: None if there is no checkpoint. values: the attributes `state.ATTRIBUTES` of the Solver at that step.
     """
 
     finished: bool
     step: int | None
-    plain: Mapping[str, Any]
+    values: Mapping[str, Any]
 
 
 def standing(path: str | Path) -> Standing:
@@ -50,8 +50,8 @@ def standing(path: str | Path) -> Standing:
     if found is None:
         return Standing(finished, None, {})
     try:
-        plain = found[0]["plain"]
-        return Standing(finished and found[0]["over"], plain["steps"], plain)
+        values = found[0]["plain"]
+        return Standing(finished and found[0]["over"], values["steps"], values)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: the checkpoint does not hold together ({error})") from None
 
@@ -118,10 +118,10 @@ def _made(
     model = made_again(run.work, description["model"], of_model, device or description["environment"]["device"])
     model.freeze(description["frozen"])
     if data is None:
-        dataset, again = _loaded(options, model.loss_name), "put the data back, or train anew"
+        dataset, remedy = _loaded(options, model.loss_name), "put the data back, or train anew"
     else:
-        dataset, again = as_dataset(data, kind_of_targets(model.loss_name)), "give the same arrays"
-    check_data(dataset, description["data"], lambda: again)
+        dataset, remedy = as_dataset(data, kind_of_targets(model.loss_name)), "give the same arrays"
+    check_data(dataset, description["data"], lambda: remedy)
     if IN_PYTHON not in options and (run.work / CONFIG).is_file():
         run.config = options
     solver = kind(model, dataset, **arguments, out=run)

@@ -44,43 +44,42 @@ from fcnet.training.resuming import resumed
 from fcnet.training.state import Minimization, State, capture, put_back
 from fcnet.training.steps import Steps
 from fcnet.training.threshold import choose_threshold, figure_for_threshold, with_threshold
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 from fcnet.training.weights import sample_weights
-from fcnet.validation import check_input, one_of, positive_int
+from fcnet.validation import check_input, check_weights, one_of, positive_int
 
 MOST_ROLLBACKS = 10
 _NO_ARGUMENTS = ("self", "__class__", "model", "data", "out", "force", "verbose")  # not stored for `resume`
-LOSS_CHUNK = 1024  # losses kept on the device before they are set aside in one copy
+LOSS_CHUNK = 1024  # losses kept on the device before they are copied at once
 
 
 class Solver(Steps):
     """Trains a network on a data set with mini-batches.
 
-    It never writes to the arrays of the data set and may share them: what a training does after they were changed is
-    undefined.
+    It never writes to the arrays of the data set, but may share their memory: if they are changed, the result of the
+    training is undefined.
 
-    The best epoch is that with the best validation figure among those whose figure is finite, of equals one with a
-    clearly lower validation loss; while there is none, that with the least training loss. A figure that is not finite
-    is warned of (`fcnet.TrainingWarning`), by name and epoch.
+    The best epoch is the one with the best finite validation figure; of equal figures, a clearly lower validation loss
+    decides. While no figure is finite, it is the epoch with the lowest training loss. If a figure is not finite, a
+    warning (`fcnet.TrainingWarning`) names it and the epoch.
 
     Attributes:
         loss_history: the loss of each step so far (reading it fetches those still on the device).
-        metric: what the network is judged by, and the best epoch chosen by: that of `metric`; else accuracy, for the
-            loss "mse" the root mean squared error (rmse), for "bce" the share of right labels (label_acc).
-        train_metric_history, val_metric_history: that figure after each epoch that was looked at.
-        best_val_metric: that of the best epoch, or None before the first epoch has ended. best_epoch: its number.
+        metric: the figure by which the best epoch is chosen: the argument `metric`, else accuracy, for the loss "mse"
+            the root mean squared error (rmse), for "bce" the share of right labels (label_acc).
+        train_metric_history, val_metric_history: that figure after each evaluated epoch.
+        best_val_metric: the validation figure of the best epoch, None before there is one. best_epoch: its number.
         train_acc_history, val_acc_history, best_val_acc: the same, if the metric is the accuracy (a fraction).
-        epochs_per_evaluation: every how many epochs the network is looked at: 1, but for long trainings of short epochs
+        epochs_per_evaluation: the network is evaluated every so many epochs: 1, or in long trainings of short epochs
             about every 25 steps (`fcnet.defaults`).
-        history: a row per epoch that was looked at: epoch, step, loss (mean over the steps that `train` made since the
-            row before), train_acc and val_acc
-            (or train_rmse, ...), learning_rate, seconds (of the steps, without evaluation). The rate is that which the
-            epoch's last step was made with, before the factors of `lr_multipliers`; with a schedule per step, or a rate
-            set within the epoch, earlier steps had others.
-        epoch: epochs finished. steps: steps made. speed: samples a second, see `fcnet.training.speed.Speed`.
-        converged: whether "lbfgs" or "bfgs" ended with success, as SciPy says. message: what SciPy said of the end, or
-            None if it has not ended by itself. run: the `RunDirectory` of `out`, or None.
-        after_epoch: called by `train` when an epoch has been evaluated, if set; what it raises ends the training.
+        history: a row per evaluated epoch: epoch, step, loss (mean over the steps that `train` made since the row
+            before), train_acc and val_acc (or train_rmse, ...), learning_rate, seconds (of the steps, without
+            evaluation). The rate is that of the epoch's last step, without the factors of `lr_multipliers`; earlier
+            steps had others if there is a schedule, or if a rate was set within the epoch.
+        epoch: epochs finished. steps: steps made. speed: samples per second, see `fcnet.training.speed.Speed`.
+        converged: whether "lbfgs" or "bfgs" ended with success, according to SciPy. message: SciPy's message at the
+            end, or None if the method has not ended by itself. run: the `RunDirectory` of `out`, or None.
+        after_epoch: if set, `train` calls it after each evaluated epoch; what it raises ends the training.
     """
 
     def __init__(
@@ -120,53 +119,54 @@ class Solver(Steps):
             model: trained in place.
             data: a `Dataset`, or a dictionary of its arrays (X_train, y_train, X_val, y_val and optional X_test,
                 y_test, sample_weight).
-            update_rule: a name in `fcnet.optim.RULES`, such as "sgd" or "adam"; or "lbfgs" or "bfgs", SciPy's, of which
-                an epoch is an iteration on all samples at once, and which end before `num_epochs` when the loss falls
-                no more (`converged` and `message` tell).
+            update_rule: a name in `fcnet.optim.RULES`, such as "sgd" or "adam"; or "lbfgs" or "bfgs", SciPy's methods,
+                whose epochs are iterations on all samples at once, and which end before `num_epochs` when the loss no
+                longer falls (see `converged` and `message`).
             optim_config: the rule's hyperparameters, such as {"learning_rate": 1e-3}.
-            lr_decay: the learning rate is multiplied by it after each epoch.
-            schedule: instead, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for the first)
-                that gives a factor on the initial learning rate; it is asked for steps ahead, so it must depend on
-                nothing else. It has the last word on the rate. None: the rate stays, or with neither `lr_decay` nor
-                `num_epochs` it is "flat_cosine": constant in the first half and then falling to nearly nothing, which
-                gives way to a rate that is set by hand.
+            lr_decay: factor by which the learning rate is multiplied after each epoch.
+            schedule: instead of lr_decay, a name in `fcnet.optim.schedules.SCHEDULES`, or a function of the step (0 for
+                the first) that returns a factor of the initial learning rate. It is called for later steps in advance,
+                so it must depend on the step alone, and it overrides a rate that is set by hand. None: the rate is
+                constant; or, if neither `lr_decay` nor `num_epochs` is given, "flat_cosine", which is constant in the
+                first half and then falls to nearly 0, and which a rate that is set by hand ends.
             schedule_config: parameters of a named schedule, such as {"warmup": 5}; see `make_schedule` there.
-            lr_multipliers: factors on the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
-            weight_decay: strength of decoupled decay of the weight matrices; None: the rule's own, 0 for most.
-            clip_norm: the gradient of all parameters together, penalties included, is shortened to this length.
-            clip_value: and before that, each of its elements held within plus and minus this.
-            max_norm: after each step, every unit's incoming weights are shortened to this length.
+            lr_multipliers: factors of the learning rate by layer, such as {1: 0.1}; 1 is the lowest layer.
+            weight_decay: strength of decoupled decay of the weight matrices; None: the rule's default, mostly 0.
+            clip_norm: largest norm of the gradient of all parameters together, penalties included.
+            clip_value: before that, each element of the gradient is clipped to plus and minus this.
+            max_norm: largest norm of each unit's incoming weights, enforced after each step.
             batch_size: N; None: 200, or all samples if there are fewer. An epoch's last batch may be shorter, so that
                 every sample is seen once. With batch norm a lone last sample joins the batch before.
-            num_epochs: at which `train` stops; None: enough for 1,000 steps, and at least 20. With neither this nor
-                `schedule` nor `lr_decay`, a `reg` that the network was not told becomes that of `fcnet.defaults`,
+            num_epochs: when `train` stops; None: enough epochs for 1,000 steps, and at least 20. With neither this nor
+                `schedule` nor `lr_decay`, a `reg` that the network was not given becomes that of `fcnet.defaults`,
                 unless weights decay.
             seed: of the shuffles.
             verbose: show a progress bar on a terminal; elsewhere, as in a notebook or a log, print a line per epoch on
                 standard error: of many epochs about a hundred, and one a minute if they are long.
-            patience: stop when the best epoch is this many epochs ago; None: never, or with num_epochs=None when it is
-                three tenths of them ago.
-            metric: another figure that the best epoch is chosen by: of classes and labels "accuracy",
-                "balanced_accuracy", "f1" (of the second class of two; of more the mean), "f1_macro", "roc_auc" (of more
-                than two classes each against the rest, the mean) or "log_loss", of numbers "rmse", "mae" or "r2"; of
-                several labels or numbers the mean over them. From scikit-learn where it is installed.
-            class_weight: "balanced", so that every class counts the same in the loss, however rare, or a weight for
-                each class by name or code, such as {0: 1, 1: 5} (others: 1), which multiplies that of a sample.
-            threshold: of two classes, or with the loss "bce" of one label: the probability above which the second, or
-                the label, is predicted (`model.threshold`). "auto" chooses it when the training has come to its end, on
-                the validation part, by `metric` if that looks at decisions, else by balanced accuracy.
+            patience: stop when the best epoch is this many epochs ago; None: never, or with num_epochs=None when three
+                tenths of all epochs have passed since.
+            metric: another figure by which the best epoch is chosen. For classes and labels: "accuracy",
+                "balanced_accuracy", "f1" (of the second of two classes; of more classes the mean), "f1_macro",
+                "roc_auc" (of more than two classes the mean of each against the rest) or "log_loss". For numbers:
+                "rmse", "mae" or "r2". For several labels or numbers, the mean over them. Computed by scikit-learn where
+                it is installed.
+            class_weight: "balanced", so that all classes count the same in the loss, however rare; or weights by name
+                or code, such as {0: 1, 1: 5} (others: 1), by which the samples' own weights are multiplied.
+            threshold: the probability above which the second of two classes is predicted, or with the loss "bce" a
+                single label (`model.threshold`). "auto" chooses it at the end of the training, on the validation part,
+                by `metric` if that depends on decisions, else by balanced accuracy.
             num_train_samples: training samples on which train_metric_history is measured; None: all.
             preprocess: "none", "scale", "center", "standardize", "robust" or "auto" (see `fcnet.data.learn`), learned
-                from X_train alone and kept in the model; None: the data set's own rule. A model that has a
-                preprocessing already keeps it. Bytes are preprocessed batch by batch, other data now.
-            out: run directory to make: model, history and curves go there when training ends.
+                from X_train alone and kept in the model; None: the data set's own rule. A model that already has a
+                preprocessing keeps it. Bytes are preprocessed batch by batch, other data at once.
+            out: run directory to make: model, history and curves are written there when training ends.
             force: let `out` replace an earlier run.
-            checkpoint_every: how often the state goes to the run directory, from which `resume` goes on: steps, such as
-                500, or a time, "60s", "5m" or "1h"; None: never. Where it would take more than 2 % of the time it comes
-                less often.
-            keep: checkpoints that stay, the last ones; a training that came to its end keeps its last.
-            on_nonfinite: what becomes of a training whose loss is NaN or infinite: "stop", or "rollback", which goes
-                back to the last checkpoint, or the beginning of `train`, with half the learning rate, up to ten times.
+            checkpoint_every: how often the state, with which `resume` continues, is written to the run directory: after
+                so many steps, such as 500, or a time, "60s", "5m" or "1h"; None: never. The interval is lengthened if
+                checkpoints would take more than 2 % of the time.
+            keep: how many of the last checkpoints are kept; a finished training keeps only the last one.
+            on_nonfinite: what happens if the loss is NaN or infinite: "stop", or "rollback": return to the last
+                checkpoint, or to the beginning of `train`, with half the learning rate, up to ten times.
 
         Raises:
             ValueError, TypeError: data that do not fit the model, an unknown rule or a value out of range.
@@ -198,7 +198,7 @@ class Solver(Steps):
         }
         one_of("update_rule", update_rule, (*RULES, *FULL_BATCH))
         self.full_batch: FullBatch | None = None
-        updates: Updates | None = None
+        updates: UpdateStep | None = None
         steps_per_epoch = 1 if update_rule in FULL_BATCH else per_epoch(model, count, self.batch_size)
         self._set_length(num_epochs, patience, steps_per_epoch)
         if update_rule in FULL_BATCH:
@@ -209,7 +209,7 @@ class Solver(Steps):
                 how |= {"epochs": self.num_epochs, "steps_per_epoch": steps_per_epoch}
                 if falling:
                     how |= {"schedule": defaults.SCHEDULE, "gives_way": True}
-                updates = Updates(model, update_rule, optim_config, **how)
+                updates = UpdateStep(model, update_rule, optim_config, **how)
         weights = self._check_data(class_weight)
         self.threshold = with_threshold(model, threshold)
         if num_train_samples is not None:
@@ -220,7 +220,7 @@ class Solver(Steps):
 
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
         self._tell_model_of_data(penalty=falling and not (updates and updates.optimizer.weight_decay))
-        with model.backend.allocating():
+        with model.backend.allocating(), np.errstate(over="ignore"):  # a target that float32 cannot hold is one more
             self._parts = DeviceData(model, self.data, weights)
             train = self._parts.train
             shown = min(count, num_train_samples or count)
@@ -283,12 +283,14 @@ class Solver(Steps):
                 f"y_{part}", y, len(X), "float64" if model.loss_name == "mse" else model.dtype
             )
         self.class_weight = class_weight
-        return sample_weights(self.data, model.objective, class_weight)
+        weights = sample_weights(self.data, model.objective, class_weight)
+        if weights is not None:
+            name = "sample_weight" if class_weight is None else "class_weight"
+            check_weights(name, weights, len(weights), model.dtype)
+        return weights
 
     def _tell_model_of_data(self, *, penalty: bool) -> None:
-        """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs, and the default
-        penalty if there is to be one.
-        """
+        """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs, a penalty."""
         model, data = self.model, self.data
         if penalty and not is_said(model, "reg"):
             model.reg = defaults.reg(len(data.X_train), loss_scale(model.loss_name, model.num_classes))
@@ -297,9 +299,12 @@ class Solver(Steps):
                 f"num_classes: expected {len(data.classes)}, the classes of the data, got {model.num_classes}; "
                 "make the network with num_classes=data.num_classes"
             )
-        if model.loss_name == "mse" and model.target_scaling is None:
+        if model.objective.of_values and model.target_scaling is None:
             targets = learn("standardize", data.y_train.reshape(len(data.y_train), -1), name="y_train")
-            model.set_target_scaling(targets.shift, targets.scale)
+            if model.loss_name == "mse":
+                model.set_target_scaling(targets.shift, targets.scale)
+            else:
+                model.begin_at_means(targets.shift)
         if model.preprocessing is None:
             learned = learn(self.preprocess, data.X_train)
             if learned.kind != "none":
@@ -312,7 +317,7 @@ class Solver(Steps):
             model.plan = data.plan
 
     @property
-    def _method(self) -> Updates | FullBatch:
+    def _method(self) -> UpdateStep | FullBatch:
         return self.full_batch or self.updates
 
     @property
@@ -419,7 +424,7 @@ class Solver(Steps):
             DivergedError: the loss became NaN or infinite.
             KeyboardInterrupt and all else: passed on, after the best parameters are restored and the run is written.
         """
-        if self.threshold == "auto":  # a training that goes on is judged as it was
+        if self.threshold == "auto":  # a training that continues is evaluated as before
             self.model.threshold = None
         steps_per_epoch = 1 if self.full_batch else per_epoch(self.model, len(self._batches), self.batch_size)
         title = f"{self.data.name}{', streamed,' if self._parts.train.streamed else ''} on {self.model.device}"
@@ -431,6 +436,7 @@ class Solver(Steps):
         try:
             total = self.num_epochs * steps_per_epoch
             with (
+                np.errstate(over="ignore", invalid="ignore", divide="ignore"),  # said by what is not finite in the end
                 Progress(title, total, self.steps, shown=self.verbose, epochs=self.num_epochs) as progress,
                 watched_by(progress.say) if self.verbose else nullcontext(),
             ):

@@ -20,7 +20,7 @@ from fcnet.data import Dataset
 Solver = Any  # fcnet.training.solver.Solver, which imports this
 
 #: The part of the state that is no array, by the names of the Solver's attributes.
-PLAIN = (
+ATTRIBUTES = (
     *("steps", "epoch", "num_epochs", "history", "train_metric_history", "val_metric_history", "best_val_metric"),
     *("best_epoch", "_best_loss", "_best_val_loss", "converged", "message", "preprocess", "_python_only", "_sizes"),
 )
@@ -49,8 +49,8 @@ def capture(solver: Solver) -> State | None:
     description: dict[str, Any] = {
         "model": described,
         "frozen": list(model.frozen),
-        "solver": _plain(solver._arguments),
-        "plain": {name: getattr(solver, name) for name in PLAIN} | {"history": [dict(row) for row in solver.history]},
+        "solver": _to_json(solver._arguments),
+        "plain": {name: _copied(getattr(solver, name)) for name in ATTRIBUTES},
         "options": dict(solver.options()),
         "over": solver._is_over(),
     }
@@ -82,9 +82,8 @@ def put_back(solver: Solver, state: State) -> None:
     for part in (model.params, model.state):
         for name in part:
             part[name] = tensors[f"model/{name}"]
-    for name in PLAIN:
-        value = description["plain"][name]
-        setattr(solver, name, [dict(row) for row in value] if name == "history" else _copied(value))
+    for name in ATTRIBUTES:
+        setattr(solver, name, _copied(description["plain"][name]))
     solver._best = (tensors["best/params"].copy(), tensors["best/state"].copy())
     solver._log.restart(tensors["losses"].tolist())
     if solver.full_batch is not None:
@@ -117,13 +116,16 @@ class Minimization(NamedTuple):
 
 
 def _copied(value: Any) -> Any:
-    return list(value) if isinstance(value, list) else value
+    """Return a list copied with the rows in it, for the training goes on to fill its own; all else as it is."""
+    if isinstance(value, list):
+        return [dict(item) if isinstance(item, dict) else item for item in value]
+    return value
 
 
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _to_json(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a Solver in a form that JSON can hold."""
 
-    def plain(value: Any) -> Any:
+    def to_json(value: Any) -> Any:
         if callable(value):
             return {"function": getattr(value, "__qualname__", type(value).__name__)}
         if isinstance(value, np.generic):
@@ -131,12 +133,12 @@ def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, np.ndarray):
             return value.tolist()
         if isinstance(value, Mapping):  # with keys that JSON would make strings of
-            return {"items": [[plain(key), plain(item)] for key, item in value.items()]}
+            return {"items": [[to_json(key), to_json(item)] for key, item in value.items()]}
         if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
+            return [to_json(item) for item in value]
         return value
 
-    return {name: plain(value) for name, value in arguments.items()}
+    return {name: to_json(value) for name, value in arguments.items()}
 
 
 def arguments_of(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from fcnet.optim import RULES, Optimizer
 from fcnet.training.batches import Batches
 from fcnet.training.losslog import LossLog
 from fcnet.training.speed import Speed
-from fcnet.training.updates import Updates
+from fcnet.training.updates import UpdateStep
 from fcnet.validation import positive_int
 
 
@@ -38,7 +38,7 @@ class Steps:
         self,
         model: FullyConnectedNet,
         update_rule: str,
-        updates: Updates | None,
+        updates: UpdateStep | None,
         batches: Callable[[Array], Batches],
         *,
         log_length: int,
@@ -65,7 +65,7 @@ class Steps:
         self._before = steps
 
     @property
-    def updates(self) -> Updates:
+    def updates(self) -> UpdateStep:
         """What turns gradients into changed parameters. Raises ValueError under "lbfgs" and "bfgs", which have none."""
         if self._updates is None:
             raise ValueError(

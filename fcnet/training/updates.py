@@ -16,7 +16,7 @@ from fcnet.optim.schedules import Schedule, make_schedule
 from fcnet.validation import finite_real, nonnegative_real
 
 
-class Updates:
+class UpdateStep:
     """Turns gradients into changed parameters, and sets the learning rate before each step.
 
     Attributes:

@@ -36,7 +36,10 @@ def sample_weights(data: Dataset, objective: Objective, class_weight: Any) -> np
         codes, count = (y.argmax(axis=1) if y.ndim == 2 else y), objective.outputs
     names = data.classes if data.classes is not None and len(data.classes) == count else None
     each = class_weights(class_weight, codes, count, names, data.sample_weight)[codes]
-    return each if data.sample_weight is None else each * data.sample_weight
+    weights = each if data.sample_weight is None else each * data.sample_weight
+    if not weights.any():
+        raise ValueError("class_weight: expected a weight above 0 for a class of the training samples, got 0 for all")
+    return weights
 
 
 def class_weights(

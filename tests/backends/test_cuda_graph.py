@@ -45,6 +45,7 @@ def device(cupy, cublas, monkeypatch):
     return backend
 
 
+BATCH = 16  # of the 34 rows below: two whole batches, and one of two rows
 NETS = [
     {},
     {"normalization": "batchnorm", "dropout_keep_ratio": 0.7},
@@ -58,11 +59,11 @@ class TestSteps:
         net = fcnet.FullyConnectedNet([12, 8], input_dim=6, num_classes=3, device=device, **options)
         config = {"learning_rate": 1e-2}
         return fcnet.Solver(
-            net, blobs(dtype=dtype), update_rule=rule, optim_config=config, batch_size=64, verbose=False
+            net, blobs(34, dtype=dtype), update_rule=rule, optim_config=config, batch_size=BATCH, verbose=False
         )
 
     @pytest.mark.parametrize(
-        ("options", "rule"), [*((net, "adam") for net in NETS), *((NETS[0], r) for r in ("sgd", "momentum", "rmsprop"))]
+        ("options", "rule"), list(zip(NETS, ("adam", "momentum", "rmsprop", "sgd"), strict=True)), ids=str
     )
     def test_a_step_is_one_launch_and_trains_as_on_the_cpu(self, options, rule, device, cupy):
         there, here = self.solver(device, options, rule), self.solver("cpu", options, rule)
@@ -344,7 +345,7 @@ class TestStreaming:
         cupy.fake.log.clear()
         resident.step(), streamed.step()
         sizes = [entry[1] for entry in cupy.fake.log if entry[0] == "copy"]
-        assert sizes == [64 * 6 * 4, 64 * 8]  # X and y of the batch after this one, and nothing else
+        assert sizes == [BATCH * 6 * 4, BATCH * 8]  # X and y of the batch after this one, and nothing else
         assert sum(entry[0] == "graph" for entry in cupy.fake.log) == 2
         for _ in range(5):
             resident.step(), streamed.step()

@@ -52,14 +52,14 @@ class Step:
 
 def test_repeating_is_calling_again(options, backend, host):
     recorded, plain = Step(backend, options), Step(backend, options)
-    program = StepRecorder(backend)
+    recorder = StepRecorder(backend)
     for number in range(5):
         recorded.fill(number)
         plain.fill(number)
         if number == 0:
-            loss = recorded.make(program)
+            loss = recorded.make(recorder)
         else:
-            program.repeat()
+            recorder.repeat()
         expected = plain.make(direct)
         np.testing.assert_array_equal(host(loss), host(expected), err_msg=f"loss of step {number}")
         np.testing.assert_array_equal(host(recorded.grads.flat), host(plain.grads.flat))
@@ -68,7 +68,7 @@ def test_repeating_is_calling_again(options, backend, host):
 
 
 class Spy(StepRecorder):
-    """A program that keeps what each call returned, at first and when repeated."""
+    """A recorder that keeps what each call returned, at first and when repeated."""
 
     def __init__(self, backend):
         super().__init__(backend)
@@ -93,13 +93,13 @@ def arrays(result):
 
 
 def test_every_repeated_call_returns_the_first_times_arrays(options, backend):
-    step, program = Step(backend, options), Spy(backend)
+    step, recorder = Step(backend, options), Spy(backend)
     step.fill(0)
-    step.make(program)
-    program.repeat()
-    assert len(program.later) == len(program.first) == len(program.calls) > 8
+    step.make(recorder)
+    recorder.repeat()
+    assert len(recorder.later) == len(recorder.first) == len(recorder.calls) > 8
     compared = 0
-    for first, later in zip(program.first, program.later, strict=True):
+    for first, later in zip(recorder.first, recorder.later, strict=True):
         for a, b in zip(arrays(first), arrays(later), strict=True):
             assert a.shape == b.shape
             assert shares_memory(a, b)
@@ -107,32 +107,32 @@ def test_every_repeated_call_returns_the_first_times_arrays(options, backend):
     assert compared > 20
 
 
-def test_programs_of_one_network_do_not_disturb_each_other(backend, host):
+def test_recorders_of_one_network_do_not_disturb_each_other(backend, host):
     """One for each batch size, in turn, as the solver has them."""
     model = fcnet.FullyConnectedNet([7], D, C, dtype="float64", normalization="batchnorm", device=backend)
     grads, rng = model.params.like(), np.random.default_rng(0)
-    programs = []
+    recorders = []
     for size in (6, 4):
         x, y = (backend.asarray(v) for v in (rng.standard_normal((size, D)), rng.integers(C, size=size)))
-        program = StepRecorder(backend)
-        loss = model.loss_and_grads(program, x, y, [None], grads)
-        programs.append((program, host(loss), host(grads.flat), loss))
-    for program, expected_loss, expected_grads, loss in programs * 2:
-        program.repeat()
+        recorder = StepRecorder(backend)
+        loss = model.loss_and_grads(recorder, x, y, [None], grads)
+        recorders.append((recorder, host(loss), host(grads.flat), loss))
+    for recorder, expected_loss, expected_grads, loss in recorders * 2:
+        recorder.repeat()
         np.testing.assert_array_equal(host(loss), expected_loss)
         np.testing.assert_array_equal(host(grads.flat), expected_grads)
 
 
 def test_scratch_is_shared_by_slot_and_dtype(backend, device):
-    program = StepRecorder(backend)
-    large = program.scratch(1, device(np.ones((4, 5))))
+    recorder = StepRecorder(backend)
+    large = recorder.scratch(1, device(np.ones((4, 5))))
     assert (large.shape, large.dtype) == ((4, 5), np.float64)
-    small = program.scratch(1, device(np.ones((2, 3))))
+    small = recorder.scratch(1, device(np.ones((2, 3))))
     assert small.shape == (2, 3)
     assert shares_memory(small, large)
-    assert not shares_memory(program.scratch(0, device(np.ones((2, 3)))), large)
-    assert not shares_memory(program.scratch(1, device(np.ones((2, 3)), "float32")), large)
-    assert program.scratch(1, device(np.ones((9, 9)))).shape == (9, 9)
+    assert not shares_memory(recorder.scratch(0, device(np.ones((2, 3)))), large)
+    assert not shares_memory(recorder.scratch(1, device(np.ones((2, 3)), "float32")), large)
+    assert recorder.scratch(1, device(np.ones((9, 9)))).shape == (9, 9)
     assert small.flags.c_contiguous
 
 
@@ -150,32 +150,32 @@ def test_a_program_checks_and_chooses_once(backend, device):
         made.append(1)
         return backend.xp.add(x, x, out=out)
 
-    program = StepRecorder(backend)
-    first = program(doubled, device([1.0]))
+    recorder = StepRecorder(backend)
+    first = recorder(doubled, device([1.0]))
     for _ in range(3):
-        program.repeat()
+        recorder.repeat()
     assert (len(seen), len(made)) == (1, 4)
-    assert program.calls[0]() is first
+    assert recorder.calls[0]() is first
 
 
 def test_given_outputs_stay_and_missing_results_are_not_given_back(backend, device, xp):
     x, w, b = device(np.ones((4, 5))), device(np.ones((5, 3))), device(np.ones(3))
     dw = xp.zeros((5, 3))
-    program = StepRecorder(backend)
-    out, cache = program(F.affine_forward, x, w, b)
-    dx, got_dw, db = program(F.affine_backward, out, cache, need_dx=False, dw=dw)
+    recorder = StepRecorder(backend)
+    out, cache = recorder(F.affine_forward, x, w, b)
+    dx, got_dw, db = recorder(F.affine_backward, out, cache, need_dx=False, dw=dw)
     assert dx is None
     assert got_dw is dw
-    again = program.calls[1]()
+    again = recorder.calls[1]()
     assert again[0] is None
     assert again[1] is dw
     assert again[2] is db
 
 
 def test_functions_that_are_no_ops_are_repeated_with_their_arguments(backend):
-    seen, program = [], StepRecorder(backend)
-    assert program(lambda value, other: seen.append((value, other)) or "result", 1, other=2) == "result"
-    program.repeat()
+    seen, recorder = [], StepRecorder(backend)
+    assert recorder(lambda value, other: seen.append((value, other)) or "result", 1, other=2) == "result"
+    recorder.repeat()
     assert seen == [(1, 2)] * 2
 
 

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,12 @@ import pytest
 import fcnet
 from benchmarks import command, compare, end_to_end, inference, scaling, startup
 from benchmarks.peers import CONTENDERS, PEERS, Contender, oracle
-from benchmarks.peers.compare_peers import JOB, Answer, Effort, compare_peers, ratio
+from benchmarks.peers.compare_peers import JOB, Answer, Effort, compare_peers, phases, ratio
 from benchmarks.peers.naive import Naive
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.pool import Failure, Worker
 from benchmarks.peers.table import bars, markdown
-from benchmarks.workloads import SEED, Workload, batches, draw, initial, permutation, workloads_for
+from benchmarks.workloads import SEED, Workload, batches, draw, initial, permutation, prepared, workloads_for
 from tests.needed import HANGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,6 +94,12 @@ class Talks(Naive):
         super().step()
 
 
+class Sluggish(Naive):
+    def step(self):
+        time.sleep(0.02)
+        super().step()
+
+
 class Sleeps(Naive):
     def step(self):
         time.sleep(60)
@@ -125,14 +132,14 @@ def test_initial_weights_and_order_are_those_of_fcnet():
 
 def test_the_tables_workloads():
     cpu, cuda = workloads_for("cpu"), workloads_for("cuda:1")
-    assert list(cpu) == ["tab", "mnist", "cifar", "bn", "wide", "matrix"]
+    assert list(cpu) == ["tab", "mnist", "cifar", "matrix", "defaults", "bn", "wide"]
     assert list(cuda) == ["mnist", "cifar", "wide", "large-tf32", "large-bf16"]
     for workload in (*cpu.values(), *cuda.values()):
         assert workload.count % workload.batch == 0
         assert workload.count >= 5000
         later = workload.later()
         assert later.count == min(workload.count, 4 * workload.batch)
-        assert later.before == 5000
+        assert later.before == (5000 if workload.flops < 1e9 else 900)
         assert workload == Workload.from_dict(json.loads(json.dumps(workload.to_dict())))
     for workload in cpu.values():
         assert workload.parameters == sum(value.size for value in initial(workload).values())
@@ -210,7 +217,7 @@ def test_bad_contenders_are_reported_and_the_others_go_on():
     assert rows["Absent"]["kind"] == "unavailable"
     assert all("median_us" not in rows[cls.__name__] for cls in (Wrong, Dies, Raises, Absent))
     assert len(rows["naive"]["rounds_us"]) == len(rows["Talks"]["rounds_us"]) == 3
-    assert len(said) == 4
+    assert len(said) == 5  # the last one names who was timed
 
 
 def test_dropout_is_proved_without_and_checked_with_it():
@@ -235,7 +242,7 @@ def test_memory_is_weighed():
     with Worker(JOB, 1) as worker:
         worker.ask("load", target=CONTENDERS["fcnet"].target, device="cpu", packages=[])
         workload = Workload("m", 500, (500,), 50, 1, rows=5000)
-        found = worker.ask("weigh", workload=workload.to_dict(), steps=5)
+        found = worker.ask("measure_memory", workload=workload.to_dict(), steps=5)
     assert found["allowed"] == workload.memory
     assert 0.5 < found["growth"] / found["allowed"] < 2 or not found["exact"]
 
@@ -356,6 +363,37 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, number):
     assert out == ""
     assert list(tmp_path.iterdir()) == []
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_what_was_done_before_an_interruption_is_kept():
+    def stopped() -> Iterator[list[dict]]:
+        yield [{"workload": "small", "contender": "fcnet", "refused": "no", "kind": "failed"}]
+        raise KeyboardInterrupt
+
+    nets = [SMALL, dataclasses.replace(SMALL, name="other")]
+    made = compare.record("cpu", nets, [], threads=1, effort=EFFORT, say=str, commit="abc", duels=stopped())
+    assert made["interrupted"]
+    assert (len(made["rows"]), made["left_out"]) == (1, ["other"])
+    assert "small" in markdown(made)
+
+
+def test_a_net_is_compared_again_later_on():
+    far = Contender("far", f"{__name__}:Sluggish", ("numpy",), counts=True)
+    near = Contender("near", "benchmarks.peers.naive:Naive", ("numpy",), counts=True)
+    contenders = [CONTENDERS["fcnet"], near, far]
+    later = dataclasses.replace(SMALL, name="small-later", before=200)
+    first, then = phases(SMALL, contenders, effort=Effort(rounds=1, pause=0.0), later=later)
+    assert ["refused" in row for row in first] == [False] * 3
+    assert [row.get("kind") for row in then] == [None, None, "slow"]
+    assert len(then[0]["paces_us"]) == 2
+    assert [row["workload"] for row in then] == ["small-later"] * 3
+
+
+def test_a_net_with_the_defaults_is_proved():
+    net = dataclasses.replace(SMALL, defaults=True)
+    rows = compare_peers(net, [CONTENDERS["fcnet"], CONTENDERS["naive"]], effort=Effort(rounds=1, pause=0.0))
+    assert ["refused" in row for row in rows] == [False, False]
+    assert not np.array_equal(prepared(net, draw(net)).X, draw(net).X)
 
 
 def _children(pid: int) -> list[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
+import shlex
 import signal
 import subprocess
-import sys
 import tomllib
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 import fcnet
 from fcnet.cli import main
+from tests.command import COMMAND, environment
 from tests.needed import HANGS
 from tests.small import blobs
 
@@ -186,6 +186,8 @@ MISTAKES = [
     (["train", "--batchsize", "3"], "unknown argument --batchsize; did you mean --batch-size?"),
     (["train", "--val-fraction", "3"], "unknown argument --val-fraction; see fcnet train --help\n"),
     (["train", "--learning-rate", "3"], "unknown argument --learning-rate; did you mean --lr?"),
+    (["train", "--checkpoint-every", "-5s"], "--checkpoint-every: expected steps such as 500, or a time such as"),
+    (["train", "--target"], "--target: expected a value after it, got none; see fcnet train --help"),
     (["train", "--epochs", "ten"], "--epochs: expected an integer, got 'ten'"),
     (["train", "--epochs", "0"], "expected 1 or more, got 0"),
     (["train", "--lr", "fast"], "--lr: expected a number, got 'fast'"),
@@ -305,14 +307,11 @@ def test_interrupted_training_keeps_what_was_finished(tmp_path, capsys, monkeypa
 
 
 def test_two_processes_get_two_run_directories(tmp_path):
-    command = [sys.executable, "-m", "fcnet", "train", *QUICK, "--quiet"]
-    environment = os.environ | {"PYTHONPATH": str(examples().parent)}
-    processes = [subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) for _ in range(3)]
-    assert [process.wait() for process in processes] == [0, 0, 0]
-    for process in processes:
-        process.stdout.close()
+    train = [*COMMAND, "train", *QUICK, "--quiet"]
+    processes = [subprocess.Popen(train, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
     runs = sorted((tmp_path / "runs").iterdir())
-    assert [run.name for run in runs] == ["spirals-0001", "spirals-0002", "spirals-0003"]
+    assert [run.name for run in runs] == ["spirals-0001", "spirals-0002"]
     assert len({(run / "model.safetensors").read_bytes() for run in runs}) == 1
 
 
@@ -325,9 +324,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 def shell(command, folder, **how):
     """A command line of the shell, where "fcnet" is the command of these sources."""
     return subprocess.run(
-        ["bash", "-c", f'fcnet() {{ "{sys.executable}" -m fcnet "$@"; }}; {command}'],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(examples().parent)}, capture_output=True, text=True,
-        check=False, timeout=HANGS, **how,
+        ["bash", "-c", f'fcnet() {{ {shlex.join(COMMAND)} "$@"; }}; {command}'],
+        cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=HANGS, **how,
     )  # fmt: skip
 
 

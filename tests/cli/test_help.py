@@ -15,7 +15,7 @@ from fcnet.cli import main
 from fcnet.cli.commands import COMMANDS, parser_of
 from fcnet.data.catalogue import NAMES
 from fcnet.data.preprocessing import KINDS
-from fcnet.errors import alike, either
+from fcnet.errors import alike, either, unknown
 from fcnet.functional import ACTIVATIONS, LOSSES
 from fcnet.nn.arguments import DROPOUTS, DTYPES
 from fcnet.nn.init import SCHEMES
@@ -135,6 +135,39 @@ def test_a_name_is_suggested_only_where_it_is_alike(given, near):
     assert alike(given, FLAGS) == near
 
 
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("train digits", "did you mean --data digits?"),
+        ("info a.csv", "did you mean --data a.csv?"),
+        ("evaluate run a.csv", "did you mean --data a.csv?"),
+        ("train --hidden 50 50", "joined by commas, without blanks: --hidden 100,100"),
+        ("train --batchnorm", "did you mean --norm batchnorm?"),
+        ("train --momentum 0.9", "did you mean --optimizer momentum?"),
+        ("train b.csv", "see fcnet train --help"),
+    ],
+)
+def test_a_word_that_is_no_flag_is_taken_for_the_value_of_one(line, hint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").touch()
+    command, *words = line.split()
+    with pytest.raises(ValueError) as caught:
+        parser_of(command).parse(words)
+    assert str(caught.value).endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("got", "valid", "meant"),
+    [
+        ("CrossEntropyLoss", LOSSES, "softmax"), ("hinge", LOSSES, "svm"), ("mean_squared_error", LOSSES, "mse"),
+        ("kaiming_normal", SCHEMES, "he"), ("Swish", ACTIVATIONS, "silu"), ("mse", METRIC_NAMES, "rmse"),
+        ("lr", ["learning_rate", "beta1"], "learning_rate"), ("bn", NORMALIZATIONS, "batchnorm"),
+    ],
+)  # fmt: skip
+def test_other_libraries_names_are_known(got, valid, meant):
+    assert str(unknown("x", got, valid)).endswith(f"did you mean {meant!r}?")
+
+
 def test_a_choice_in_words():
     assert [either(names) for names in ((), "a", "ab", "abc")] == ["", "a", "a or b", "a, b or c"]
 
@@ -156,6 +189,8 @@ def test_a_choice_in_words():
         ("data/batch_size.csv: line 3", "data/batch_size.csv: line 3"),
         ("the optimizer's loss, init=None, X.batch_size", "the optimizer's loss, init=None, X.batch_size"),
         ("/a/batch_size/b and b/num_epochs-1", "/a/batch_size/b and b/num_epochs-1"),
+        ("threshold: leave threshold out, or leave it out", "--threshold: leave --threshold out, or leave it out"),
+        ("a b/c.csv: drop: expected others", "a b/c.csv: --drop: expected others"),
     ],
 )
 def test_messages_in_the_words_of_the_command_line(message, told):

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+import fcnet
 from fcnet.cli import main
 from fcnet.tools import report as tools
 
@@ -50,3 +51,15 @@ def test_without_matplotlib_one_that_is_asked_for_is_refused_at_once(elsewhere, 
     err = capsys.readouterr().err
     assert err.startswith("fcnet: error: --report needs matplotlib")
     assert not (elsewhere / "run").exists()
+
+
+def test_a_run_that_goes_on_has_one_too_and_a_solver_leaves_no_old_one(elsewhere, capsys):
+    pytest.importorskip("matplotlib")
+    path = elsewhere / "run" / "report.html"
+    assert main([*TRAIN, "--checkpoint-every", "1"]) == 0
+    assert "Settings" in path.read_text("utf-8")
+    path.write_text("old")
+    assert main(["resume", "run", "--extend", "1"]) == 0
+    assert "3 epochs" in path.read_text("utf-8")
+    fcnet.Solver.resume("run", extend=1, verbose=False).train()
+    assert not path.exists()

@@ -169,10 +169,10 @@ def test_options_of_the_reading(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--drop", "0.8"], "day, asked, id, label; got '0.8'; did you mean --dropout-keep 0.8?"),
+        (["--drop", "0.8"], "day, asked, id; got '0.8'; did you mean --dropout-keep 0.8?"),
         (["--drop", "kinds"], "got 'kinds'; did you mean 'kind'?"),
         (["--drop", "label"], "drop: expected other columns than the target; got 'label'"),
-        (["--only", "nothing"], "only: expected one of size, kind"),
+        (["--only", "nothing"], ": --only: expected one of size, kind"),
         (["--header", "maybe"], "--header: expected yes or no; got 'maybe'"),
         (["--sep", "ab"], "--sep: expected one character, or tab or blank; got 'ab'"),
         (["--decimal", ";"], "--decimal: expected '.' or ','; got ';'"),

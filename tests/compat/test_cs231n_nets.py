@@ -266,3 +266,32 @@ def test_bad_arguments_give_one_clear_line(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call(FullyConnectedNet([8], 15, 10))
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_net_remembers_of_its_calls_is_no_number():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((5, 4)), np.array([0, 1, 2, 2, 1])
+    net = TwoLayerNet(4, 10, 3, weight_scale=0.1, reg=0.1)
+    (loss, grads), (again, others) = net.loss(X, y), net.loss(X, y)
+    assert loss == again
+    assert all(np.array_equal(grads[name], others[name]) and grads[name] is not others[name] for name in grads)
+    assert net.loss(X, np.eye(3)[y])[0] == net.loss(X, np.eye(3)[y])[0]
+    for bad, labels, why in (
+        (np.full_like(X, np.nan), y, "X: expected finite numbers"),
+        (X, y + 1, "softmax_loss: y: expected labels 0 to 2, got 3"),
+        (X, y.astype(float), "softmax_loss: y: expected integer labels"),
+        (X[:, :3], y, "X: expected 4 features"),
+        (X, y[:4], "softmax_loss: y: expected 5 labels"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=why):
+            net.loss(bad, labels)
+    other = copy.deepcopy(net)
+    other.params["W2"] = other.params["W2"].astype("float32")  # converted, each time anew
+    for _ in range(2):
+        assert other.loss(X, y)[0] == pytest.approx(loss, rel=1e-6)
+        other.params["W2"] += 0
+    other.params["W2"][...] = 0
+    assert other.loss(X, y)[0] != pytest.approx(loss, rel=1e-6)
+    net.params["W2"] = net.params["W2"][:, :2]
+    with pytest.raises(ValueError, match="b: expected shape"):
+        net.loss(X, y)

@@ -94,8 +94,9 @@ def test_each_parameter_has_a_config_of_its_own():
     assert solver.update_rule is optim.adam
 
 
-def test_it_prints_the_courses_lines(capsys):
-    solver = Solver(net(), images(40), batch_size=10, num_epochs=2, print_every=3)
+@pytest.mark.parametrize("print_every", [3, -3])  # -1 is found in readers' notebooks; t % -3 is 0 as often as t % 3
+def test_it_prints_the_courses_lines(print_every, capsys):
+    solver = Solver(net(), images(40), batch_size=10, num_epochs=2, print_every=print_every)
     solver.train()
     lines = capsys.readouterr().out.splitlines()
     loss, train, val = solver.loss_history, solver.train_acc_history, solver.val_acc_history

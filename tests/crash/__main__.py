@@ -9,7 +9,9 @@ import platform
 import select
 import subprocess
 import sys
+import tempfile
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +19,8 @@ import numpy as np
 
 from fcnet.files import write_atomically
 from fcnet.progress import Bar
-from tests.crash import fuzz, parts
-from tests.crash.trial import training
+from tests.crash import fuzz, parts, proportion
+from tests.crash.trial import KINDS, PLAIN, of_a_table
 
 ROOT = Path(__file__).parent.parent.parent
 EVERY = 1 << 30
@@ -32,19 +34,20 @@ def plan(scale):
 
     return {
         "kills": (parts.kills, some(1000), "kills, then resumed: the same bits"),
-        "calls": (parts.calls, EVERY if scale >= 1 else some(600), "file calls of a save failed, cut short, the last"),
+        "calls": (parts.calls, EVERY if scale >= 1 else some(700), "file calls of a save failed, cut short, the last"),
         "header": (parts.header, some(parts.header_bits()), "flipped bits of headers"),
         "flips": (parts.flips, some(100_000), "flipped bits of payloads"),
         "truncations": (parts.truncations, some(parts.lengths()), "lengths"),
         "inputs": (fuzz.inputs, some(1_000_000), "hostile inputs of readers"),
         "full": (parts.full, some(200), "full disks"),
         "threads": (parts.threads, some(20), "trainings without threads"),
+        "proportion": (proportion.proportion, EVERY, "files read in time and memory that fit their size"),
         "caches": (parts.caches, some(10_000), "flipped bits in kept kernels"),
     }
 
 
 def shared(part, count, name):
-    """Tries and what was lost, of a part that two processes share."""
+    """How many tries, what was lost, and what was seen how often, of a part that two processes share."""
     pipes, pids = [], []
     for number in range(fuzz.WORKERS):
         read, write = os.pipe()
@@ -52,16 +55,13 @@ def shared(part, count, name):
         if pid == 0:
             os.close(read)
             with os.fdopen(write, "w", buffering=1) as out:
-                share = count if count == EVERY else -(-count // fuzz.WORKERS)
-                for at, lost in enumerate(part(share, number)):
-                    if count == EVERY and at % fuzz.WORKERS != number:
-                        continue
+                for lost in part(-(-count // fuzz.WORKERS), number):
                     out.write(json.dumps(lost) + "\n")
             os._exit(0)
         os.close(write)
         pipes.append(os.fdopen(read, "rb", buffering=0))
         pids.append(pid)
-    tried, lost, open_, rest = 0, [], set(pipes), dict.fromkeys(pipes, b"")
+    tried, lost, seen, open_, rest = 0, [], Counter(), set(pipes), dict.fromkeys(pipes, b"")
     with Bar(name, min(count, 10_000_000), 0, shown=True) as bar:
         while open_:
             for pipe in select.select(list(open_), [], [], 1)[0]:
@@ -71,27 +71,31 @@ def shared(part, count, name):
                     continue
                 *lines, rest[pipe] = (rest[pipe] + piece).split(b"\n")
                 tried += len(lines)
-                lost += [json.loads(line) for line in lines if line != b"null"]
+                told = [json.loads(line) for line in lines if line != b"null"]
+                lost += [one for one in told if isinstance(one, str)]
+                seen.update(one[0] for one in told if not isinstance(one, str))
                 bar.show(tried)
     for pid in pids:
         if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
             lost.append(f"a process ended with {code}")
-    return tried, lost
+    return tried, lost, dict(sorted(seen.items()))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full length")
-    parser.add_argument("--parts", nargs="*", help="some of the parts")
+    parser.add_argument("--parts", nargs="*", help="some of the parts; the others stay in the report as they are")
     parser.add_argument("--out", type=Path, help="where the report goes (default: nowhere)")
     options = parser.parse_args()
-    training().train()  # so that all kernels are compiled
-    report, failed = {}, False
+    _warm_up()
+    report, failed, head = {}, False, _head(options.scale)
+    if options.parts and options.out is not None and options.out.exists():
+        report = json.loads(options.out.read_text())["parts"]
     for name, (part, count, what) in plan(options.scale).items():
         if options.parts and name not in options.parts:
             continue
         started = time.perf_counter()
-        tried, lost = shared(part, count, name)
+        tried, lost, seen = shared(part, count, name)
         seconds = time.perf_counter() - started
         report[name] = {
             "what": what,
@@ -99,15 +103,28 @@ def main():
             "lost": len(lost),
             "seconds": round(seconds, 1),
             "first": lost[:5],
+            "seen": seen,
+            **head,
         }
+        if options.out is not None:  # what there is, should a later part be cut short
+            write_atomically(options.out, json.dumps({"parts": report}, indent=1) + "\n")
         print(f"{name:12} {tried:9,} {what}: {len(lost)} lost or believed, {seconds:.0f} s", flush=True)
-        for line in lost[:5]:
-            print(f"    {line}")
+        for line in [*lost[:5], *(f"{times:6,} {what}" for what, times in seen.items())]:
+            print(f"    {line}", flush=True)
         failed |= bool(lost) or not tried
     if options.out is not None:
-        write_atomically(options.out, json.dumps(_head(options.scale) | {"parts": report}, indent=1) + "\n")
         print(f"wrote {options.out}")
     return int(failed)
+
+
+def _warm_up():
+    """Have all kernels compiled and all modules imported, so that forked processes are killed at work."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, kind in KINDS.items():
+            if kind.fits():
+                kind.training(Path(folder, name)).train()
+        of_a_table(Path(folder))
+        PLAIN.training()  # so many threads have all parts but where they say otherwise
 
 
 def _head(scale):

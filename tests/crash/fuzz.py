@@ -11,11 +11,13 @@ import signal
 import struct
 import tempfile
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 import fcnet
+from fcnet.data import inputs as data_inputs
 from fcnet.data.idx import read_idx
 from fcnet.data.npz import read_npz
 from fcnet.data.restricted_pickle import load_dict
@@ -24,8 +26,10 @@ from fcnet.runs.container import pack, unpack
 from fcnet.runs.options import read_toml
 
 WORKERS = 2
-SECONDS = 5  # an input that takes longer hangs
-REFUSALS = (ValueError, OSError, TypeError)
+TENSORS, DESCRIPTION = {"W1": np.ones((3, 2), np.float32)}, {"config": {"hidden_dims": []}, "classes": ["a"]}
+SECONDS = 5  # of processor time; an input that takes longer hangs
+MEMORY = 1 << 30  # bytes more than there are in use; an input that takes more is out of proportion
+REFUSALS = (ValueError, OSError)
 
 
 def corpus():
@@ -37,25 +41,65 @@ def corpus():
     np.savez(plain, X=X, y=y)
     idx = struct.pack(">HBB3I", 0, 8, 3, 2, 2, 2) + bytes(8)
     batch = {b"data": np.zeros((2, 3), np.uint8), b"labels": [0, 1]}
-    tensors, description = {"W1": np.ones((3, 2), np.float32)}, {"config": {"hidden_dims": []}, "classes": ["a"]}
     rows = "".join(f"{i},{i % 7}.5,{'ab'[i % 2]}\n" for i in range(24)).encode()
+    csv = [b"x,z,kind\n" + rows, b"x;z;kind\n" + rows.replace(b",", b";").replace(b".", b",")]
     toml = b'data = "a"\nhidden = [3, 4]\nlr = 0.5\nepochs = 3 # three\n[x]\ny = 1979-05-27T07:32:00Z\n'
-    return {
-        "npz": (read_npz, [npz.getvalue(), plain.getvalue()], "a.npz", 3),
-        "idx": (lambda path: read_idx(path, 3), [idx], "a-idx", 6),
-        "idx.gz": (lambda path: read_idx(path, 3), [gzip.compress(idx)], "a-idx.gz", 3),
-        "pickle": (lambda path: load_dict(path, 1 << 20), [pickle.dumps(batch, n) for n in range(6)], "batch", 8),
-        "csv": (_table, [b"x,z,kind\n" + rows, b"x;z;kind\n" + rows.replace(b",", b";")], "a.csv", 1),
-        "toml": (read_toml, [toml], "a.toml", 8),
-        "model": (lambda path: unpack(path, "model"), [pack("model", description, tensors)], "m", 8),
-        "checkpoint": (lambda path: unpack(path, "checkpoint"), [pack("checkpoint", description, tensors)], "c", 8),
-        "run.json": (_marker, [b'{"format": 2, "finished": true, "epochs": 3}\n'], rundir.MARKER, 6),
-        ".lock": (_lock, [b'{"pid": 12345, "host": "here"}'], lock.NAME, 4),
+    found = {
+        "npz": (read_npz, [npz.getvalue(), plain.getvalue()], "a.npz", 6),
+        "idx": (lambda path: read_idx(path, 3), [idx], "a-idx", 8),
+        "idx.gz": (lambda path: read_idx(path, 3), [gzip.compress(idx)], "a-idx.gz", 5),
+        "pickle": (lambda path: load_dict(path, 1 << 20), [pickle.dumps(batch, n) for n in range(6)], "batch", 12),
+        "csv": (_table, csv, "a.csv", 2),
+        "csv.gz": (_table, [gzip.compress(text) for text in csv], "a.csv.gz", 1),
+        "csv, predicted": (_samples(csv[0]), csv[:1], "new.csv", 2),
+        "toml": (read_toml, [toml], "a.toml", 12),
+        "model": (_same("model"), [pack("model", DESCRIPTION, TENSORS)], "m", 14),
+        "checkpoint": (_same("checkpoint"), [pack("checkpoint", DESCRIPTION, TENSORS)], "c", 14),
+        "run.json": (_marker, [b'{"format": 2, "finished": true, "epochs": 3}\n'], rundir.MARKER, 12),
+        ".lock": (_lock, [b'{"pid": 12345, "host": "here"}'], lock.NAME, 6),
     }
+    if find_spec("pyarrow") is not None:
+        found["parquet"] = (_table, [_parquet(csv[0])], "a.parquet", 2)
+    return found
 
 
 def _table(path):
     return fcnet.data.load(path, target="kind")
+
+
+def _samples(csv):
+    """What `fcnet predict` reads, with the plan of a table."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Path(folder, "a.csv").write_bytes(csv)
+        learned = _table(Path(folder, "a.csv"))
+    return lambda path: data_inputs.samples(str(path), learned.features, None, None, learned.plan)
+
+
+def _parquet(csv):
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    written = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.csv.read_csv(io.BytesIO(csv)), written)
+    return written.getvalue()
+
+
+def _same(kind):
+    """Read a model or checkpoint, of which nothing that was saved may be another."""
+
+    def read(path):
+        content = unpack(path, kind)
+        if pack(kind, *content) != whole:
+            raise Believed
+        return content
+
+    whole = pack(kind, DESCRIPTION, TENSORS)
+    return read
+
+
+class Believed(Exception):
+    """What was read is not what was saved."""
 
 
 def _marker(path):
@@ -104,12 +148,13 @@ def inputs(count, seed):
     chance = random.Random(seed)
     found = corpus()
     names = [name for name, (_, _, _, share) in found.items() for _ in range(share)]
-    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_in_use() + MEMORY, limit[1]))
 
     def too_long(*_):
         raise Hangs
 
-    before = signal.signal(signal.SIGALRM, too_long)
+    before = signal.signal(signal.SIGPROF, too_long)
     try:
         with (
             tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder,
@@ -122,19 +167,27 @@ def inputs(count, seed):
                 content = mutated(chance.choice(wholes), chance)
                 yield tried(read, Path(folder, file), content, name)
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGPROF, before)
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+
+
+def _in_use():
+    """Bytes of addresses that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def tried(read, path, content, name):
     """What went wrong with this content, or None."""
     path.write_bytes(content)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         read(path)
     except REFUSALS as error:
-        return f"{name}: lines in {content[:200]!r}: {error}" if "\n" in str(error) else None
+        told = str(error)
+        good = "\n" not in told and path.name in told and len(told) < 1000
+        return None if good else f"{name}: not a line that names the file: {told[:300]!r}: {content[:200]!r}"
     except BaseException as error:
         return f"{name}: {type(error).__name__} {str(error)[:100]}: {content[:300]!r}"
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return None

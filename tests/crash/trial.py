@@ -10,39 +10,98 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import fcnet
 from fcnet.errors import TrainingWarning
+from fcnet.runs import rundir
 from fcnet.training import checkpointing
+from tests.needed import HANGS
 from tests.small import blobs, net
 
 DATA = blobs(n=60)
 
 
-def training(out=None, force=False, epochs=4, **options):
+def training(out=None, force=False, epochs=4, net_options=None, **options):
     """A training of 24 steps with all that has a state: batch norm, dropout, moments, a schedule, best parameters."""
-    model = net(DATA, normalization="batchnorm", dropout_keep_ratio=0.8)
+    model = net(DATA, **{"normalization": "batchnorm", "dropout_keep_ratio": 0.8} | (net_options or {}))
     how = {"update_rule": "adam", "schedule": "cosine", "batch_size": 10, "num_epochs": epochs, "verbose": False}
     return fcnet.Solver(model, DATA, out=out, force=force, **{"checkpoint_every": 1} | how | options)
 
 
-def resumed(out):
+class Kind(NamedTuple):
+    """What is trained, in which way."""
+
+    options: Mapping[str, Any] = MappingProxyType({})
+    replaces: bool = False  # an old run
+    threads: int = 1
+
+    def training(self, out=None, force=False):
+        """Set it up; the threads are those of this process from now on."""
+        os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        return training(out, force, **self.options)
+
+    def fits(self):
+        """Whether it can be had here."""
+        is_there = self.options.get("update_rule") != "lbfgs" or find_spec("scipy") is not None
+        return is_there and self.threads <= len(os.sched_getaffinity(0))
+
+
+PLAIN = Kind()
+KINDS = {
+    "plain": PLAIN,
+    "seldom": Kind({"checkpoint_every": 7}),
+    "never": Kind({"checkpoint_every": "1h"}),
+    "rare rule": Kind(
+        {"update_rule": "lion", "net_options": {"normalization": "layernorm", "dtype": "float32"}, "keep": 1}
+    ),
+    "lbfgs": Kind(
+        {
+            "update_rule": "lbfgs",
+            "schedule": None,
+            "batch_size": None,
+            "epochs": 6,
+            "net_options": {"dropout_keep_ratio": 1},
+        }
+    ),
+    "replaces": Kind(replaces=True),
+    "two threads": Kind({"net_options": {"hidden": (256, 256)}, "epochs": 2}, threads=2),
+}
+
+
+def of_a_table(folder):
+    """A training on a table: its model has a plan."""
+    rows = "".join(f"{i % 7}.5,{'abc'[i % 3]},2024-0{1 + i % 9}-11,{'yes' if i % 2 else 'no'}\n" for i in range(60))
+    (folder / "a.csv").write_text(f"size,kind,day,bought\n{rows}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = fcnet.data.load(folder / "a.csv", target="bought")
+    solver = fcnet.Solver(net(data, hidden=(3,)), data, num_epochs=1, verbose=False)
+    solver.train()
+    return solver
+
+
+def resumed(out, kind=PLAIN):
     """The training in a folder, to go on; begun again if it was killed before its first checkpoint."""
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(kind.threads)
     try:
         return fcnet.Solver.resume(out, data=DATA, verbose=False)
     except FileNotFoundError:  # before it had written its configuration
-        return training(out)
+        return kind.training(out)
     except ValueError as error:
         if "found none" not in str(error):
             raise
-        return training(out, force=True)
+        return kind.training(out, force=True)
 
 
 def bits(solver):
     """SHA-256 of all that a training leaves, but for the seconds."""
     total = hashlib.sha256(solver.model.params.flat.tobytes() + solver.model.state.flat.tobytes())
-    for moment in solver.optimizer.moments.values():
+    for moment in solver.optimizer.moments.values() if solver.full_batch is None else ():
         total.update(moment.flat.tobytes())
     rows = [{name: value for name, value in row.items() if name != "seconds"} for row in solver.history]
     total.update(json.dumps([rows, solver.loss_history, solver.best_epoch]).encode())
@@ -51,8 +110,12 @@ def bits(solver):
 
 
 def quickly():
-    """Checkpoints at every step, whatever they cost; the temporary folder in memory if there is one."""
+    """Checkpoints at every step, whatever they cost; the temporary folder in memory if there is one.
+
+    Nor are pictures drawn, which takes ten times as long as all that is tried here: their file holds a word.
+    """
     checkpointing.SHARE = 1e9
+    rundir.curves_png = lambda record: b"a picture"
     warnings.simplefilter("ignore", TrainingWarning)
     return tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
 
@@ -70,6 +133,7 @@ class Child:
         code = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.alarm(HANGS)
             os.close(self._read)
             with os.fdopen(write, "w") as out:
                 json.dump(work(), out)

@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import pickle
 import subprocess
 import sys
 
 import numpy as np
+import pandas
 import pytest
 
 import fcnet
 import fcnet.data
+from fcnet import errors
 from fcnet.data import Dataset, checks
+from fcnet.data.splits import TooFew
 
 X = np.arange(24.0).reshape(6, 4)
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -190,6 +194,29 @@ def test_nan_and_infinity_are_counted_and_located(dtype, monkeypatch):
     bad[3, 1], bad[4, 2], bad[5, 3] = np.nan, np.inf, -np.inf
     with pytest.raises(ValueError, match=r"X_train: .*got 3 NaN or infinite, the first nan at \(3, 1\)"):
         make(X_train=bad)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, "0", "a"], r"got '?0'? and '?0'?; make all of them text or all numbers"),
+        (["a", "a\0", "b"], r"got 'a' and 'a\\x00'; make all"),
+        (pandas.array(["a", "b", None], "string"), r"got 2 missing values, the first at 2"),
+    ],
+)
+def test_labels_are_not_merged_by_their_spelling(labels, message):
+    y = np.asarray(labels, dtype=object)[[0, 1, 2, 0, 1, 2]]
+    with pytest.raises(ValueError, match=message):
+        make(y_train=y)
+
+
+def test_weights_of_samples_may_be_a_list():
+    assert make(sample_weight=[1.0] * 6).sample_weight.tolist() == [1.0] * 6
+
+
+@pytest.mark.parametrize("error", [errors.MissingExtra("a", "b", "plot"), TooFew(3, 2, 4)])
+def test_errors_can_be_handed_over_by_another_process(error):
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_large_finite_values_pass_though_their_sum_overflows():

@@ -102,9 +102,8 @@ def test_cells_that_are_no_numbers(csv, cell):
     lines = csv.read_text().splitlines()
     lines[3] = f"1,2,3,{cell}"
     csv.write_text("\n".join(lines))
-    with pytest.raises(
-        ValueError, match=f"line 4, column 'price': expected a number of size 1e.150 or less; got '{cell}'"
-    ):
+    limit = " of size 1e.150 or less" if cell in ("-inf", "inf", "1e200") else ""
+    with pytest.raises(ValueError, match=f"line 4, column 'price': expected a number{limit}; got '{cell}'"):
         load(csv, target="price", targets="numbers")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import fcnet
 from fcnet.data import Plan
+from fcnet.data.cells import amount
 
 N = 40
 FRAME = {
@@ -158,3 +159,58 @@ def test_a_model_keeps_its_plan(plan, tmp_path):
     assert kept.copy().plan == plan
     np.testing.assert_array_equal(kept.predict(FRAME), model.predict(plan.apply(FRAME)))
     assert plan.describe() in kept.describe()
+
+
+def test_money_per_cent_and_thousands_are_numbers_with_a_word():
+    frame = {
+        "price": ["$1,200", "$ 9", "", "-$3.50"],
+        "share": ["37 %", "5%", "0 %", "12.5 %"],
+        "people": ["1,200", "9", "88", "1,000,000"],
+        "mixed": ["$1", "€2", "$1", "€2"],
+        "code": ["1,20", "1,20", "2,2", "2,2"],
+        "y": [0, 1, 1, 1],
+    }
+    plan = Plan.learn(frame, targets=("y",))
+    assert [column.kind for column in plan.columns] == ["number"] * 3 + ["category"] * 2
+    assert plan.said() == [
+        "column 'price': taken for numbers with $ (such as $1,200, which is 1200)",
+        "column 'share': taken for numbers with % (such as 12.5 %, which is 12.5)",
+        "column 'people': taken for numbers, with marks between thousands (such as 1,000,000, which is 1000000)",
+    ]
+    plan = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    at = [plan.features.index(name) for name in ("price", "share", "people")]
+    expected = [[1200, 37, 1200], [9, 5, 9], [9, 0, 88], [-3.5, 12.5, 1_000_000]]
+    np.testing.assert_array_equal(plan.apply(frame)[:, at], expected)
+    plain = frame | {"price": [1200, 9, None, -3.5], "people": ["1200", "9", "88", "1000000"]}
+    np.testing.assert_array_equal(plan.apply(plain)[:, at], expected)
+    for share in ([0.37, 0.05, 0, 0.125], ["0.37", "5%", "0 %", "12.5 %"]):  # hundredths, or not?
+        with pytest.raises(
+            ValueError, match=r"column 'share': expected (a number|numbers) with %, as in training; got"
+        ):
+            plan.apply(frame | {"share": share})
+    with pytest.raises(ValueError, match=r"column 'price': expected a number with \$, as in training; got '€5'"):
+        plan.apply(frame | {"price": ["€5"] * 4})
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal", "value"),
+    [
+        ("1.234,50 €", ",", 1234.5),
+        ("1 234,5", ",", 1234.5),
+        ("12,34", ".", None),
+        ("0,123", ".", None),
+        ("5 kg", ".", None),
+    ],
+)
+def test_amounts(cell, decimal, value):
+    found = amount(cell, decimal)
+    assert (found and found[0]) == value
+
+
+def test_targets_with_signs_are_numbers_and_no_classes_by_accident():
+    frame = {"x": np.arange(60.0) ** 2, "price": [f"${1000 + 7 * at:,}" for at in range(60)]}
+    with pytest.warns(fcnet.errors.DataNotice, match="column 'price': taken for numbers with "):
+        ds = fcnet.data.load(frame, target="price", targets="numbers")
+    assert ds.y_train.max() <= 1413
+    with pytest.raises(ValueError, match="expected at most 50 classes"):
+        fcnet.data.load(frame, target="price")

@@ -14,6 +14,7 @@ ORACLES = {
     "svm": oracles.svm_loss,
     "mse": oracles.mse_loss,
     "bce": oracles.bce_loss,
+    "poisson": oracles.poisson_loss,
 }
 LABELLED = ["softmax", "svm"]  # whose targets are the labels of classes
 SHAPES = [(5, 4), (1, 4), (5, 2), (1, 2), (9, 10)]
@@ -37,6 +38,8 @@ def draw(rng, shape, name="softmax"):
     scores = (3 * rng.standard_normal(shape)).astype(np.float32).astype(np.float64)
     if name == "mse":
         return scores, rng.standard_normal(shape).astype(np.float32).astype(np.float64)
+    if name == "poisson":
+        return scores, rng.integers(5, size=shape).astype(np.float64)
     if name == "bce":
         return scores, rng.integers(2, size=shape).astype(np.float64)
     return scores, rng.integers(shape[1], size=shape[0])
@@ -74,6 +77,7 @@ def test_it_is_torchs(name, rng, device, host, dtype):
         "svm": lambda s, y: torch.nn.functional.multi_margin_loss(s, y) * s.shape[1],
         "mse": torch.nn.functional.mse_loss,
         "bce": torch.nn.functional.binary_cross_entropy_with_logits,
+        "poisson": lambda s, y: torch.nn.functional.poisson_nll_loss(s, y) + (torch.special.xlogy(y, y) - y).mean(),
     }
     scores, y = draw(rng, (6, 4), name)
     loss, dscores = F.LOSSES[name](device(scores, dtype), on_device(device, y, dtype))
@@ -124,6 +128,7 @@ def test_nan_shows_in_the_loss(name, device, host, dtype):
     assert np.isnan(host(loss))
 
 
+@pytest.mark.parametrize("name", sorted(set(F.LOSSES) - {"poisson"}))  # of which they are logarithms
 def test_large_scores_do_not_overflow(name, device, host, dtype):
     scores = np.array([[1e4, 0, -1e4], [-1e4, 1e4, 1e4]])
     y = np.array([2, 0]) if name in LABELLED else np.array([[0.0, 1, 1], [0, 1, 0]])
@@ -398,6 +403,9 @@ def test_weighted_loss_is_torchs(name, rng, device, host, dtype):
         "svm": lambda s, y: functional.multi_margin_loss(s, y, reduction="none") * s.shape[1],
         "mse": lambda s, y: functional.mse_loss(s, y, reduction="none").mean(1),
         "bce": lambda s, y: functional.binary_cross_entropy_with_logits(s, y, reduction="none").mean(1),
+        "poisson": lambda s, y: (
+            functional.poisson_nll_loss(s, y, reduction="none") + torch.special.xlogy(y, y) - y
+        ).mean(1),
     }
     (scores, y), weights = draw(rng, (6, 4), name), rng.integers(4, size=6) / 2
     y_ = on_device(device, y, dtype)

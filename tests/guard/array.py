@@ -126,6 +126,18 @@ class GuardArray:
             LOG.uploads.append(Event("setitem by an index array", np.asarray(value).nbytes))
         self.__data[index] = operand("setitem", value)
 
+    # Sums
+
+    def sum(self, **told: Any) -> GuardArray:
+        return self._reduced("sum", **told)
+
+    def max(self, **told: Any) -> GuardArray:
+        return self._reduced("max", **told)
+
+    def _reduced(self, what: str, out: Any = None, **told: Any) -> GuardArray:
+        data = getattr(self.__data, what)(out=output(what, out, (self,)), **told)
+        return result(what, data, out)
+
     # Waits
 
     def item(self) -> Any:

@@ -50,6 +50,10 @@ CALLED float __fmul_rn(float a, float b) { return a * b; }
 CALLED float __fadd_rn(float a, float b) { return a + b; }
 CALLED double __dmul_rn(double a, double b) { return a * b; }
 CALLED double __dadd_rn(double a, double b) { return a + b; }
+template <class To, class From>
+static inline To bits_as(From from) { To to; __builtin_memcpy(&to, &from, sizeof to); return to; }
+static inline unsigned __float_as_uint(float value) { return bits_as<unsigned>(value); }
+static inline float __uint_as_float(unsigned bits) { return bits_as<float>(bits); }
 static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
 {
     return (unsigned long long)((unsigned __int128)a * b >> 64);

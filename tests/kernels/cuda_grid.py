@@ -84,9 +84,7 @@ GRID = """
 struct alignas(16) float4 { float x, y, z, w; };
 template <class T> static T __ldcg(const T* from) { return *from; }
 template <class T> static void __stcg(T* to, T value) { *to = value; }
-static unsigned __float_as_uint(float x) { unsigned u; std::memcpy(&u, &x, 4); return u; }
-static float __int_as_float(int i) { float x; std::memcpy(&x, &i, 4); return x; }
-static float __uint_as_float(unsigned u) { float x; std::memcpy(&x, &u, 4); return x; }
+static float __int_as_float(int i) { return bits_as<float>(i); }
 static std::vector<std::vector<float>> shared_of_block;
 struct Copy {
     float* to; const float* from; int count; bool there; unsigned kind; float values[4];

@@ -11,6 +11,7 @@ from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import HiddenCache
 from fcnet.backends.cpu import loader
 from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.launch import Launcher
 from tests.backends.cuda_fake import fake_cupy
 from tests.tolerances import assert_close
 
@@ -19,11 +20,11 @@ KINDS = ["bias", "batchnorm", "layernorm"]
 
 
 @pytest.fixture(params=["cpu", "cuda"])
-def units(request, cpu_kernels):
-    """units(kind): forward and backward as they are served on a device, and `upload` for their arrays."""
+def fused_layers(request, cpu_kernels):
+    """fused_layers(kind): forward and backward as they are served on a device, and `upload` for their arrays."""
     cupy = fake_cupy()
     upload = cupy.asarray if request.param == "cuda" else np.array
-    kernels = cuda_kernels(cupy, cupy.matmul) if request.param == "cuda" else loader.load().kernels
+    kernels = cuda_kernels(Launcher(cupy), cupy.matmul) if request.param == "cuda" else loader.load().kernels
 
     def serve(name):
         def call(*args, **kwargs):
@@ -60,30 +61,30 @@ def odd_arrays(shape, dtype):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("keep", [1.0, 0.6])
-def test_gradients_go_into_any_array(kind, keep, rng, dtype, units):
-    unit, host = units(kind), arguments(rng, kind, (6, 5), dtype)
+def test_gradients_go_into_any_array(kind, keep, rng, dtype, fused_layers):
+    fused, host = fused_layers(kind), arguments(rng, kind, (6, 5), dtype)
     dout = rng.standard_normal((6, 5)).astype(dtype)
     stream = MaskStream(CPU, 3, layer=1, step=7)
     op = REGISTRY[f"{kind}_activation_dropout_backward"]
     _, reference_cache = REGISTRY[f"{kind}_activation_dropout_forward"].reference(*host, "relu", keep, stream)
     expected = dict(zip(op.results, op.reference(dout, reference_cache), strict=True))
-    _, cache = unit.forward(*map(unit.upload, host), "relu", keep, stream)
+    _, cache = fused.forward(*map(fused.upload, host), "relu", keep, stream)
     assert isinstance(cache, HiddenCache)
     names = [*expected, *(["work"] if kind != "bias" else [])]
     for name in names:
         shape = expected.get(name, dout).shape
         for what, given, beside in odd_arrays(shape, dtype):
-            given = given if unit.upload is np.array else given.view(type(cache.hidden))
-            got = dict(zip(expected, unit.backward(unit.upload(dout), cache, **{name: given}), strict=True))
-            assert not unit.backward.served, (name, what)
+            given = given if fused.upload is np.array else given.view(type(cache.hidden))
+            got = dict(zip(expected, fused.backward(fused.upload(dout), cache, **{name: given}), strict=True))
+            assert not fused.backward.served, (name, what)
             assert beside is None or (beside == 7).all(), (name, what)
             for result, want in expected.items():
                 near = 2e-2 if what == "half" else 2e-4
                 np.testing.assert_allclose(got[result], want, rtol=near, atol=near, err_msg=f"{name} {what} {result}")
             if name in expected:
                 assert got[name] is given
-    unit.backward(unit.upload(dout), cache)
-    assert unit.backward.served
+    fused.backward(fused.upload(dout), cache)
+    assert fused.backward.served
 
 
 @pytest.mark.usefixtures("cpu_kernels")
@@ -98,27 +99,27 @@ def test_a_read_only_gradient_is_refused(kind, rng):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cache_of_another_shape_is_named(kind, rng, dtype, units):
-    unit = units(kind)
+def test_a_cache_of_another_shape_is_named(kind, rng, dtype, fused_layers):
+    fused = fused_layers(kind)
     z, *vectors = arguments(rng, kind, (6, 5), dtype)
-    vectors = [unit.upload(vector) for vector in vectors]
-    _, cache = unit.forward(unit.upload(z), *vectors)
+    vectors = [fused.upload(vector) for vector in vectors]
+    _, cache = fused.forward(fused.upload(z), *vectors)
     for shape in ((6000, 5), (3, 5), (5, 6)):
-        others = vectors if shape[1] == 5 else [unit.upload(np.ones(6, dtype)) for _ in vectors]
+        others = vectors if shape[1] == 5 else [fused.upload(np.ones(6, dtype)) for _ in vectors]
         with pytest.raises(ValueError, match=rf"{kind}_activation_dropout_forward: cache: expected .*\({shape[0]}, "):
-            unit.forward(unit.upload(np.ones(shape, dtype)), *others, cache=cache)
+            fused.forward(fused.upload(np.ones(shape, dtype)), *others, cache=cache)
     other = "float32" if dtype == "float64" else "float64"
-    arrays = [unit.upload(array.astype(other)) for array in (z, *map(np.asarray, vectors))]
+    arrays = [fused.upload(array.astype(other)) for array in (z, *map(np.asarray, vectors))]
     with pytest.raises(ValueError, match=f"cache: expected .*{other}"):
-        unit.forward(*arrays, cache=cache)
+        fused.forward(*arrays, cache=cache)
     with pytest.raises(ValueError, match=r"cache: expected .* relu"):
-        unit.forward(unit.upload(z), *vectors, "tanh", cache=cache)
-    out, _ = unit.forward(unit.upload(z), *vectors, out=cache.hidden, cache=cache)
+        fused.forward(fused.upload(z), *vectors, "tanh", cache=cache)
+    out, _ = fused.forward(fused.upload(z), *vectors, out=cache.hidden, cache=cache)
     assert out is cache.hidden
 
 
-def test_a_cache_of_another_unit_is_named(rng, units):
-    bias, batch = units("bias"), units("batchnorm")
+def test_a_cache_of_another_layer_is_named(rng, fused_layers):
+    bias, batch = fused_layers("bias"), fused_layers("batchnorm")
     args = [batch.upload(array) for array in arguments(rng, "batchnorm", (6, 5), "float32")]
     _, cache = bias.forward(*args[:2])
     with pytest.raises(ValueError, match=r"cache: expected one .* or of another normalization"):
@@ -127,8 +128,8 @@ def test_a_cache_of_another_unit_is_named(rng, units):
         batch.backward(args[0], cache)
 
 
-def test_statistics_of_columns_are_not_filled_with_those_of_rows(rng, units):
-    batch, layer = units("batchnorm"), units("layernorm")
+def test_statistics_of_columns_are_not_filled_with_those_of_rows(rng, fused_layers):
+    batch, layer = fused_layers("batchnorm"), fused_layers("layernorm")
     args = [batch.upload(array) for array in arguments(rng, "batchnorm", (600, 5), "float32")]
     for one, two in ((batch, layer), (layer, batch)):
         with pytest.raises(ValueError, match="or of another normalization"):
@@ -136,25 +137,25 @@ def test_statistics_of_columns_are_not_filled_with_those_of_rows(rng, units):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cache_that_is_filled_again_is_that_of_the_last_call(kind, rng, dtype, units):
+def test_a_cache_that_is_filled_again_is_that_of_the_last_call(kind, rng, dtype, fused_layers):
     """Another keep_ratio, another output: the gradients are of what was computed last."""
-    unit, host = units(kind), arguments(rng, kind, (6, 5), dtype)
-    args = [unit.upload(array) for array in host]
+    fused, host = fused_layers(kind), arguments(rng, kind, (6, 5), dtype)
+    args = [fused.upload(array) for array in host]
     dout, stream = rng.standard_normal((6, 5)).astype(dtype), MaskStream(CPU, 3, layer=1, step=7)
-    _, cache = unit.forward(*args)
-    for keep, out in ((0.6, None), (0.6, unit.upload(np.empty((6, 5), dtype))), (0.8, "the last one"), (1.0, None)):
+    _, cache = fused.forward(*args)
+    for keep, out in ((0.6, None), (0.6, fused.upload(np.empty((6, 5), dtype))), (0.8, "the last one"), (1.0, None)):
         out = cache.hidden if isinstance(out, str) else out
-        got, cache = unit.forward(*args, "relu", keep, stream, out=out, cache=cache)
+        got, cache = fused.forward(*args, "relu", keep, stream, out=out, cache=cache)
         assert out is None or got is out
         op = REGISTRY[f"{kind}_activation_dropout_forward"]
         expected, reference_cache = op.reference(*host, "relu", keep, stream)
         assert_close(np.asarray(got), expected.astype(float), dtype, "norm")
         backward = REGISTRY[f"{kind}_activation_dropout_backward"].reference
-        pairs = zip(unit.backward(unit.upload(dout), cache), backward(dout, reference_cache), strict=True)
+        pairs = zip(fused.backward(fused.upload(dout), cache), backward(dout, reference_cache), strict=True)
         for grad, want in pairs:
             assert_close(np.asarray(grad), want.astype(float), dtype, "norm")
         host = (-host[0], *host[1:])
-        args = [unit.upload(host[0]), *args[1:]]
+        args = [fused.upload(host[0]), *args[1:]]
 
 
 def test_a_strided_gradient_has_no_thunk(cpu_kernels):

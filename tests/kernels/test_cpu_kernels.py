@@ -20,6 +20,7 @@ from fcnet.backends.cpu import loader
 from fcnet.cli import main
 from fcnet.errors import KernelError, install
 from fcnet.optim import rules
+from fcnet.training.solver import Solver
 from tests.small import blobs, solver
 
 ROOT = Path(__file__).parent.parent.parent
@@ -263,7 +264,9 @@ assert not any("workqueue" in name or "omppool" in name for name in sys.modules)
 def test_a_command_ends_in_a_line_where_a_kernel_cannot_be_compiled(tmp_path):
     """Also for other errors than Numba's own: here a name of Numba's is gone that compiled code looks up."""
     command = ["train", "--data", "spirals", "--epochs", "1", "--quiet", "--out", str(tmp_path / "run")]
-    code = f"import sys, numba; del numba.carray\nfrom fcnet.cli import main; sys.exit(main({command!r}))"
+    one_of_them = "from fcnet.backends.cpu import loader; loader.MODULES = ('loss',)"  # to compile all takes long
+    command = f"from tests.command import main; sys.exit(main({command!r}))"
+    code = f"import sys, numba; del numba.carray\n{one_of_them}\n{command}"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -282,12 +285,14 @@ def test_compiling_is_said_once_and_cached(tmp_path):
 
 @pytest.mark.usefixtures("cpu_kernels")
 @pytest.mark.parametrize(("flags", "said"), [((), 1), (("--quiet",), 0)])
-def test_a_command_says_that_it_compiles_unless_it_shall_be_quiet(flags, said, tmp_path):
-    command = ["train", "--data", "spirals", "--epochs", "1", "--out", str(tmp_path / "run"), *flags]
-    one_of_them = "from fcnet.backends.cpu import loader; loader.MODULES = ('loss',)"  # to compile all takes long
-    code = f"import sys; from fcnet.cli import main; {one_of_them}; sys.exit(main({command!r}))"
-    done = python(code, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
-    assert done.stderr.count("fcnet: compiling CPU kernels, once for this machine ...\n") == said
+def test_a_command_says_that_it_compiles_unless_it_shall_be_quiet(flags, said, tmp_path, monkeypatch, capsys):
+    from fcnet.backends.cpu import cache
+
+    make = Solver._make_steps
+    monkeypatch.setattr(cache, "_said", set())
+    monkeypatch.setattr(Solver, "_make_steps", lambda *args: cache._say_once(cache.COMPILING) or make(*args))
+    assert main(["train", "--data", "spirals", "--epochs", "1", "--out", str(tmp_path / "run"), *flags]) == 0
+    assert capsys.readouterr().err.count("fcnet: compiling CPU kernels, once for this machine ...\n") == said
 
 
 def test_importing_fcnet_does_not_import_numba():

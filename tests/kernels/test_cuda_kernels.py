@@ -11,10 +11,13 @@ from fcnet import functional as F
 from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import HiddenCache, relu_cache
 from fcnet.backends.cuda.checksum import Checksums
+from fcnet.backends.cuda.gemm import Gemm
+from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.kernels import cuda_kernels
+from fcnet.backends.cuda.launch import Launcher
 from fcnet.optim import RULES, limits, rules
 from tests import denormals
-from tests.backends.cuda_fake import fake_cupy
+from tests.backends.cuda_fake import fake_cublas, fake_cupy
 from tests.tolerances import assert_close
 
 SHAPES = [(1, 1), (5, 3), (40, 7), (33, 70), (3, 1030), (37, 36)]
@@ -28,7 +31,7 @@ def cupy():
 
 @pytest.fixture(scope="module")
 def kernels(cupy):
-    return cuda_kernels(cupy, lambda a, b, out=None, precision=None: cupy.matmul(a, b, out=out))
+    return cuda_kernels(Launcher(cupy), lambda a, b, out=None, precision=None: cupy.matmul(a, b, out=out))
 
 
 @pytest.fixture
@@ -203,6 +206,27 @@ class TestUnits:
         np.testing.assert_array_equal(down(args[0]), host[0])  # nothing given back: z is left alone
         for got, want in zip(run(backward, up(dout), cache), gradients, strict=True):
             assert_close(down(got), want, dtype, "norm" if norm else "gemm")
+
+    @pytest.mark.parametrize("shape", [(300, 36), (40, 36), (40, 7)], ids=str)
+    @pytest.mark.parametrize("keep", [1.0, 0.6])
+    def test_results_in_bfloat16(self, shape, keep, rng, cupy, monkeypatch):
+        """The rounded bits of what the same kernels give in float32, and the same sums."""
+        monkeypatch.setattr("fcnet.backends.cuda.hidden.MANY", 1)
+        hidden, gemm = HiddenKernels(Launcher(cupy)), Gemm(cupy, fake_cublas(cupy))
+        z, dout = (cupy.asarray(a) for a in rng.standard_normal((2, *shape)).astype("float32"))
+        z[0, 0], z[0, 1] = np.nan, np.inf
+        b, stream = cupy.asarray(rng.standard_normal(shape[1]).astype("float32")), MaskStream(CPU, 3, 4)
+        real, low = cupy.empty(shape, "float32"), cupy.empty(shape, "uint16")
+        scale = hidden.bias_relu(real, z, b, keep, stream)
+        assert hidden.bias_relu(low, z, b, keep, stream) == scale
+        np.testing.assert_array_equal(down(low), down(gemm.rounded(real)))
+        dz, db = cupy.empty(shape, "float32"), cupy.empty(shape[1], "float32")
+        hidden.bias_relu_backward(dout, real, scale, dz, db)
+        for out in (real, low):
+            low_dz, same = cupy.empty(shape, "uint16"), cupy.empty(shape[1], "float32")
+            hidden.bias_relu_backward(dout, out, scale, low_dz, same)
+            np.testing.assert_array_equal(down(low_dz), down(gemm.rounded(dz)))
+            np.testing.assert_array_equal(down(same), down(db))
 
     @pytest.mark.parametrize("shape", [(257, 4), (700, 132), (300, 3), (256, 4), (1030, 260)], ids=str)
     def test_rows_shared_out_among_blocks(self, shape, rng, kernels, up, cupy, dtype, monkeypatch):
@@ -577,7 +601,7 @@ def test_kernels_are_compiled_when_first_called(monkeypatch, dtype):
     module = cupy.RawModule
     monkeypatch.setattr(cupy, "RawModule", lambda **source: made.append(source) or module(**source))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    table = cuda_kernels(cupy, cupy.matmul)
+    table = cuda_kernels(Launcher(cupy), cupy.matmul)
     assert made == []
     counters = cupy.asarray(np.array([1]))
     for _ in range(2):

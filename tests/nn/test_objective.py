@@ -169,7 +169,7 @@ def test_bad_sample_weights(weights):
         ({"label_smoothing": "a"}, "label_smoothing: expected a number"),
         ({"num_classes": 1}, "num_classes: expected at least 2, got 1"),
         ({"num_classes": 0, "loss": "mse"}, "num_classes: expected 1 or more, got 0"),
-        ({"loss": "msee"}, "loss: expected one of softmax, svm, mse, bce; .*did you mean 'mse'"),
+        ({"loss": "msee"}, "loss: expected one of softmax, svm, mse, bce, poisson; .*did you mean 'mse'"),
     ],
 )
 def test_bad_options(options, message):
@@ -274,3 +274,18 @@ def test_a_model_from_before_there_was_a_scaling_keeps_its_units(tmp_path):
     np.testing.assert_array_equal(old.predict(X), model.predict(X))
     one = fcnet.Solver(old, data, update_rule="adam", num_epochs=1, verbose=False, preprocess="none")
     assert one.train()[0]["loss"] > 1e6
+
+
+def test_counts_are_predicted_in_their_units_by_the_poisson_loss(backend):
+    X = np.linspace(-1, 1, 40).reshape(-1, 1)
+    y = np.round(500 * np.exp(X[:, 0]))
+    data = fcnet.data.Dataset(X, y, X, y, targets="numbers")
+    model = fcnet.FullyConnectedNet([5], 1, 1, loss="poisson", dtype="float64", device=backend)
+    one = fcnet.Solver(model, data, num_epochs=1, verbose=False)
+    assert model.predict(X).mean() == pytest.approx(y.mean(), rel=1)  # before any step: the output's bias is log(mean)
+    one.train()
+    np.testing.assert_allclose(model.predict(X), np.exp(model.scores(X)[:, 0]))
+    rmse = np.sqrt(np.mean((model.predict(X) - y) ** 2))
+    assert one.best_val_metric == pytest.approx(rmse)
+    with pytest.raises(ValueError, match="y: expected counts or rates of 0 or more with loss 'poisson', got -1"):
+        model.loss(X, -np.ones(40))

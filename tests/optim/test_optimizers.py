@@ -99,12 +99,12 @@ def test_learning_rate_may_be_set_between_updates(name, make, host, backend):
     """Also for a recorded update, which reads it on the device."""
     params, grads = make()
     start = host(params["W1"]).ravel()
-    optimizer, program = Optimizer(name, params, {"learning_rate": 0.1}), StepRecorder(backend)
-    optimizer.update(grads, program)
+    optimizer, recorder = Optimizer(name, params, {"learning_rate": 0.1}), StepRecorder(backend)
+    optimizer.update(grads, recorder)
     after_one = host(params["W1"]).ravel()
     optimizer.learning_rate = 0
     assert optimizer.learning_rate == 0.0
-    program.repeat()
+    recorder.repeat()
     expected = after_one  # the decay too is times the rate
     if name == "momentum":  # the velocity goes on
         expected = after_one + 0.9 * (after_one - start)
@@ -112,7 +112,7 @@ def test_learning_rate_may_be_set_between_updates(name, make, host, backend):
         expected = after_one + 0.81 / 1.9 * (after_one - start)
     np.testing.assert_allclose(host(params["W1"]).ravel(), expected, rtol=1e-12)
     optimizer.learning_rate = 0.1
-    program.repeat()
+    recorder.repeat()
     assert (host(params["W1"]).ravel() != expected).all()
 
 
@@ -139,10 +139,10 @@ def test_repeating_a_recorded_update_is_updating(name, make, host, backend):
     params, grads = make()
     other = copy.deepcopy(params)
     recorded, direct = Optimizer(name, params), Optimizer(name, other)
-    program = StepRecorder(backend)
-    recorded.update(grads, program)
+    recorder = StepRecorder(backend)
+    recorded.update(grads, recorder)
     for _ in range(4):
-        program.repeat()
+        recorder.repeat()
     for _ in range(5):
         direct.update(grads)
     np.testing.assert_array_equal(host(params.flat), host(other.flat))
@@ -151,11 +151,11 @@ def test_repeating_a_recorded_update_is_updating(name, make, host, backend):
 
 def test_an_update_allocates_nothing_of_the_size_of_a_parameter(name, guard):
     params = ParamBuffer(guard, {"W": (50, 50), "b": (50,)}, "float32")
-    optimizer, program = Optimizer(name, params), StepRecorder(guard)
+    optimizer, recorder = Optimizer(name, params), StepRecorder(guard)
     grads = params.like()
-    optimizer.update(grads, program)
+    optimizer.update(grads, recorder)
     with guard.recording() as log, guard.no_waits():
-        program.repeat()
+        recorder.repeat()
     assert max((event.nbytes for event in log.allocations), default=0) <= 8
     assert log.uploads == []
 
@@ -334,9 +334,9 @@ def test_neighbours_with_one_factor_are_updated_by_one_call(backend):
     )
 
     def calls(**factors):
-        program = StepRecorder(backend)
-        Optimizer("sgd", params, multipliers=factors).update(params.like(), program)
-        return len(program.calls) - 1  # the last one counts the step
+        recorder = StepRecorder(backend)
+        Optimizer("sgd", params, multipliers=factors).update(params.like(), recorder)
+        return len(recorder.calls) - 1  # the last one counts the step
 
     assert calls() == 1
     assert calls(W1=0, W2=0, b1=0, b2=0) == 2  # the matrices above, and the vectors

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fcnet.optim import RULES
 from fcnet.runs import rundir
 from fcnet.runs.checkpoints import Checkpoints
 from fcnet.runs.rundir import RunDirectory
+from fcnet.training import checkpointing
 from fcnet.training.checkpointing import parse_every
 from fcnet.training.state import capture
 from tests.small import blobs, net
@@ -158,6 +160,23 @@ def half(step):
     return 0.5 if step > 1 else 1.0
 
 
+def test_a_captured_state_is_not_changed_by_the_steps_that_follow():
+    """It is written, or gone back to, later."""
+    solver, found = make(), []
+
+    def between():
+        state = capture(solver)
+        found.append(
+            (state, json.dumps(state.description), {name: part.tobytes() for name, part in state.tensors.items()})
+        )
+
+    solver._between_steps = between
+    solver.train()
+    for state, description, tensors in found:
+        assert json.dumps(state.description) == description
+        assert {name: part.tobytes() for name, part in state.tensors.items()} == tensors
+
+
 def test_functions_are_given_again_and_that_is_said(tmp_path):
     whole = make(schedule=half)
     whole.train()
@@ -252,19 +271,35 @@ def test_rolling_back_has_an_end():
     assert any("10 times" in note for note in caught.value.__notes__)
 
 
-def test_a_full_disk_is_said_and_the_training_goes_on(tmp_path, monkeypatch):
-    solver = make(tmp_path / "run", epochs=2)
-    real = Checkpoints.write
+@pytest.mark.parametrize("thread", ["begun", "none"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (RuntimeError("of a kind nobody thought of"), "RuntimeError: of a kind nobody thought of"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_what_fails_in_the_writers_thread_is_said_and_the_training_goes_on(error, told, thread, tmp_path, monkeypatch):
+    solver = make(tmp_path / "run", epochs=2, checkpoint_every=3)
+    monkeypatch.setattr(checkpointing, "SHARE", 1e9)
+    real, by = Checkpoints.write, []
 
-    def full(self, step, *rest):
+    def fail(self, step, *rest):
+        by.append(threading.current_thread())
         if step > 3:
-            raise OSError(28, "No space left on device")
+            raise error
         real(self, step, *rest)
 
-    monkeypatch.setattr(Checkpoints, "write", full)
-    solver._between_steps = lambda: solver.checkpoint() if solver.steps in (3, 4, 5) else None
-    with pytest.warns(TrainingWarning, match=r"could not be written \(No space left on device\); that of step 3 stays"):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Checkpoints, "write", fail)
+    if thread == "none":
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+    with pytest.warns(TrainingWarning, match=rf"could not be written \({told}\); that of step 3 stays"):
         solver.train()
+    assert (by[0] is threading.main_thread()) == (thread == "none")
     assert Checkpoints(tmp_path / "run" / "checkpoints").steps() == [3]
     assert rundir.is_finished(tmp_path / "run")
 
@@ -357,6 +392,21 @@ def test_a_forced_training_that_was_killed_goes_on_and_the_old_run_stays_until_t
     again = fcnet.Solver.resume(run, data=blobs(), verbose=False)
     assert again.steps == 4
     again.train()
+    assert len((run / "history.csv").read_text().splitlines()) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_forced_training_that_was_killed_when_all_was_written_takes_the_place(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    make(run, epochs=1).train()
+    new = make(run, epochs=3, force=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "_replace", lambda self: (_ for _ in ()).throw(Stop))
+        with pytest.raises(Stop):
+            new.train()
+    assert len((run / "history.csv").read_text().splitlines()) == 2
+    assert main(["resume", str(run)]) == 0
+    assert "finished, 3 epochs" in capsys.readouterr().out
     assert len((run / "history.csv").read_text().splitlines()) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

@@ -114,6 +114,27 @@ def test_of_two_trainings_to_one_folder_the_second_is_refused(tmp_path):
     fcnet.load(tmp_path / "run")
 
 
+def test_force_replaces_runs_only(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.toml").write_text("of another program\n")
+    with pytest.raises(FileExistsError, match=r"holds no run; choose another folder$"):
+        trained(tmp_path / "mine", force=True)
+    run = trained(tmp_path / "run").run.path
+    run.chmod(0o750)
+    before = contents(run)
+    (run / "figures").mkdir()
+    for here, out in ((run, "."), (run / "figures", "..")):  # a process would stand in a folder that is gone
+        monkeypatch.chdir(here)
+        with pytest.raises(FileExistsError, match=rf"current folder, .*\(cd {tmp_path}\)"):
+            trained(out, force=True)
+    (run / "figures").rmdir()
+    assert contents(run) == before
+    assert set(tmp_path.iterdir()) == {run, tmp_path / "mine"}
+    monkeypatch.chdir(tmp_path)
+    trained("run", force=True, seed=1)
+    assert run.stat().st_mode & 0o777 == 0o750
+
+
 def test_what_a_killed_training_left_is_taken_over(tmp_path):
     killed = solver(tmp_path / "run")
     killed.run.begin(killed.options())

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import PoissonRegressor
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -400,3 +401,18 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(MissingExtra, match=r"fcnet\.sklearn needs scikit-learn, which is not installed: pip install"):
         importlib.import_module("fcnet.sklearn")
+
+
+@quiet
+def test_poisson_regression_is_that_of_a_linear_model_and_begins_at_the_mean():
+    X = np.linspace(0, 1, 100).reshape(-1, 1)
+    y = np.random.default_rng(0).poisson(1000 * np.exp(X[:, 0]))
+    how = {"hidden_layer_sizes": (1,), "activation": "identity", "alpha": 0, "solver": "lbfgs", "tol": 1e-7}
+    one = FCNetRegressor("poisson", preprocess="standardize", random_state=0, **how).fit(X, y)
+    assert one.out_activation_ == "exp"
+    np.testing.assert_allclose(one.predict(X), PoissonRegressor(alpha=0, tol=1e-7).fit(X, y).predict(X), rtol=1e-4)
+    one = FCNetRegressor("poisson", max_iter=1, random_state=0).fit(X, y, X_val=X, y_val=y)
+    assert one.best_validation_score_ == pytest.approx(one.score(X, y))
+    assert one.score(X, y) > -5  # from predictions of 1 it would be some -30
+    with pytest.raises(ValueError, match="y: expected 0 or more with loss='poisson', got -1"):
+        one.fit(X, y * 0 - 1)

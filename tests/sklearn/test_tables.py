@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from fcnet.data import learn
 from fcnet.data.sparse import SparseRows
 from fcnet.sklearn import FCNetClassifier, FCNetRegressor
+from fcnet.sklearn.base import _learn
 
 FEW = {"hidden_layer_sizes": (9,), "max_iter": 60, "random_state": 0, "learning_rate_init": 0.02}
 
@@ -133,4 +135,15 @@ def test_sparse_rows_give_what_is_asked_for(monkeypatch):
     monkeypatch.setattr("fcnet.data.sparse.DENSE", 13)
     assert [(part.start, part.stop) for part, _ in rows.parts()] == [(at, at + 2) for at in range(0, 10, 2)]
     np.testing.assert_array_equal(np.concatenate([part for _, part in rows.parts()]), dense)
-    np.testing.assert_array_equal(np.concatenate(list(rows.columns()), axis=1), dense)
+    places, columns = zip(*rows.columns(), strict=True)
+    np.testing.assert_array_equal(np.concatenate(places), np.arange(6))
+    np.testing.assert_array_equal(np.concatenate(columns, axis=1), dense)
+
+
+def test_columns_that_are_mostly_zero_are_not_made_dense_for_their_quartiles():
+    for count in (1, 3, 4, 9, 40, 41):
+        table = sparse.random(count, 50, 0.2, "csr", random_state=1)
+        table.data -= 0.5
+        learned, dense = _learn("robust", SparseRows(table)), learn("robust", table.toarray())
+        np.testing.assert_array_equal((learned.shift, learned.scale), (dense.shift, dense.scale))
+    assert next(SparseRows(table).columns_by_quartiles())[1].shape[0] == 9

@@ -203,6 +203,14 @@ def test_any_real_dtype_is_kept_and_understood(backend, host, samples, kind):
         (lambda X, y: fcnet.KNearestNeighbors().fit(X, y).predict(X[:, 1:]), "X: expected 5 .*, as in fit, got 4"),
         (lambda X, y: fcnet.KNearestNeighbors().fit(X * np.nan, y), "X: expected finite numbers"),
         (lambda X, y: fcnet.KNearestNeighbors().fit(X * 1e200, y), "whose squared distances float64 can hold"),
+        (
+            lambda X, y: fcnet.KNearestNeighbors().fit(X * 1e-160, y),
+            "float64 can hold, .* by .*e-16.* multiply the data",
+        ),
+        (
+            lambda X, y: fcnet.pairwise_distances(X * 1e-20, X * 1e-20, dtype="float32"),
+            "X and Y: .* squared distances float32 can hold, .* multiply the data by a constant or use dtype='float64'",
+        ),
         (lambda X, y: fcnet.KNearestNeighbors().predict(X), r"expected fit\(X, y\) before this call"),
         (lambda X, y: fcnet.pairwise_distances(X, X[:, 1:]), "X: expected 4 .*, as in Y, got 5.*columns$"),
         (lambda X, y: fcnet.pairwise_distances(X, X, distance="l"), "distance: expected one of l1, l2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import re
 from html.parser import HTMLParser
 
@@ -167,3 +168,11 @@ def test_a_page_of_nothing_is_a_page():
     page = Page("a & b")
     page.table([], [])
     assert "a & b" in Reader(page.html()).text
+
+
+def test_epochs_are_counted_where_not_each_is_looked_at(tmp_path):
+    one = solver(blobs(50), num_epochs=7, out=tmp_path / "run")
+    one.epochs_per_evaluation = 3
+    assert "7 epochs, 7 steps;" in " ".join(written(one).text)
+    assert len(one.history) < 7
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == 7

@@ -68,6 +68,15 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e150, 1.0])
+def test_r2_of_numbers_of_any_size(scale, monkeypatch):
+    """Their squares vanish, or overflow."""
+    y, said = scale * np.array([1.0, 2.0, 3.0]), scale * np.array([1.0, 2.0, 2.0])
+    for library in (None, pytest.importorskip("sklearn.metrics")):
+        monkeypatch.setattr(judging, "_library", library)
+        assert judging.r2(y, said) == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(("loss", "outputs", "name"), CASES)
 def test_the_best_epoch_is_chosen_by_the_metric(loss, outputs, name, guard, references_only):
     check_best_epoch(loss, outputs, name, guard)

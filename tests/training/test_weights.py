@@ -63,6 +63,23 @@ def test_they_multiply_the_weights_of_samples_and_suit_labels():
         solver(numbers, net_options={"loss": "mse"}, class_weight="balanced")
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"class_weight": {0: 0, 1: 0, 2: 0}}, "a weight above 0 for a class of the training samples"),
+        ({"class_weight": {0: 1e300}}, r"weights that float32 can hold, .*, got 1e.300 as the largest"),
+        ({"scale": 1e-300}, r"sample_weight: .* got 1e-300 as the largest; divide them by their mean"),
+    ],
+)
+def test_weights_that_come_to_nothing_are_refused(how, message):
+    data = blobs(n=60)
+    if "scale" in how:
+        data = dataclasses.replace(data, sample_weight=np.full(len(data.X_train), how["scale"]))
+        how = {}
+    with pytest.raises(ValueError, match=message):
+        fcnet.Solver(net(data), data, **how)
+
+
 def test_they_are_options_of_the_command_line():
     assert solver(blobs(), class_weight="balanced").options()["class-weight"] == "balanced"
     assert solver(blobs(), class_weight={0: 2, "1": 0.5}).options()["class-weight"] == "0=2,1=0.5"

@@ -45,5 +45,5 @@ def number(value: Array) -> float:
 
 
 def zeros(like: Array, size: int) -> Array:
-    """(size,) zeros in the dtype and on the device of `like`."""
+    """Return (size,) zeros in the dtype and on the device of `like`."""
     return array_module(like).zeros((size,), dtype=like.dtype)

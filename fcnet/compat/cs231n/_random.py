@@ -12,7 +12,7 @@ MAX_SEED = 2**32 - 1  # of NumPy's legacy generator
 
 
 def generator(seed: int | None = None) -> Any:
-    """NumPy's global generator; with a seed one of its own, with the numbers that `np.random.seed(seed)` leads to.
+    """Return NumPy's global generator, or with a seed a new one that draws as after `np.random.seed(seed)`.
 
     Either has NumPy's `rand`, `randn` and `choice`.
 

@@ -49,6 +49,6 @@ def read(fname: str | os.PathLike[str], names: Iterable[str]) -> dict[str, np.nd
 
 
 def _path(fname: str | os.PathLike[str]) -> Path:
-    """NumPy adds the ending where it is missing."""
+    """Return the path to which NumPy adds the ending where it is missing."""
     name = os.fspath(fname)
     return FOLDER / (name if name.endswith(".npy") else f"{name}.npy")

@@ -23,15 +23,15 @@ def set_year(year: int | None) -> None:
 
 
 def known() -> bool:
-    """Whether a year was given."""
+    """Return whether a year was given."""
     return _year is not None
 
 
 def p_is_dropped() -> bool:
-    """Dropout's p is the share of units dropped, as in 2016 and 2017, not the probability to keep one."""
+    """Return whether dropout's p is the share of units to drop, as in 2016 and 2017, not the probability to keep."""
     return _year in (2016, 2017)
 
 
 def l2_strength(reg: float) -> float:
-    """fcnet's strength of the L2 term, which has a half, for assignment 1's: its term has none from 2017 on."""
+    """Return fcnet's strength of the L2 term, which has a half, for assignment 1's, which has none from 2017 on."""
     return reg if _year == 2016 else 2 * reg

@@ -31,7 +31,7 @@ def get_CIFAR10_data(
     *,
     cifar10_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """CIFAR-10, split by position: training images, those after them to validate, and test images.
+    """Return CIFAR-10, split by position: training images, those after them to validate, and test images.
 
     Args:
         num_training, num_validation, num_test: how many of each.
@@ -67,7 +67,7 @@ def get_CIFAR10_data(
 
 
 def load_CIFAR10(ROOT: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All of CIFAR-10 from the folder ROOT: X_train (50000, 32, 32, 3), y_train (50000,), then the test part.
+    """Load all of CIFAR-10 from the folder ROOT: X_train (50000, 32, 32, 3), y_train (50000,), then the test part.
 
     If the files are not there, they are taken from where `fcnet.data.load("cifar10")` looks, such as $FCNET_DATA, which
     is said. Raises FileNotFoundError or ValueError, for files that are not there or damaged.
@@ -77,7 +77,7 @@ def load_CIFAR10(ROOT: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _images(pixels: np.ndarray) -> np.ndarray:
-    """Rows of channel-first pixels as channel-last images."""
+    """Return rows of channel-first pixels as channel-last images."""
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).astype(np.float64)
 
 

@@ -28,7 +28,7 @@ ORIENTATIONS = 9
 def extract_features(
     imgs: np.ndarray, feature_fns: Sequence[Callable[[np.ndarray], np.ndarray]], verbose: bool = False
 ) -> np.ndarray:
-    """Every function's vector for every image, side by side: (N, F) float64.
+    """Return every function's vector for every image, side by side: (N, F) float64.
 
     Args:
         imgs: (N, H, W, C). feature_fns: functions of an image (H, W, C), of (H, W) if C is 1, that each give a vector
@@ -46,13 +46,13 @@ def extract_features(
 
 
 def rgb2gray(rgb: np.ndarray) -> np.ndarray:
-    """Brightness (...) of pixels (..., 3): 0.299 red + 0.587 green + 0.144 blue; further channels are left out."""
+    """Return the brightness (...) of pixels (..., 3): 0.299 red + 0.587 green + 0.144 blue, no further channels."""
     # Rounded as in the course, where equal neighbours give a gradient of exactly 0: `hog_feature` has an edge there.
     return np.dot(rgb[..., :3], GRAY)
 
 
 def hog_feature(im: np.ndarray) -> np.ndarray:
-    """Histogram of oriented gradients: for cells of 8 x 8 pixels the mean strength of edges in each of 9 directions.
+    """Return a histogram of oriented gradients: per cell of 8 x 8 pixels the mean strength of edges in 9 directions.
 
     For the brightness I: gx = I[i, j + 1] - I[i, j], gy = I[i + 1, j] - I[i, j], strength √(gx² + gy²), direction
     atan2(gy, gx + 1e-15) + 90°, of which only those between 0° and 180° count, in bins of 20°.
@@ -82,7 +82,7 @@ def hog_feature(im: np.ndarray) -> np.ndarray:
 def color_histogram_hsv(
     im: np.ndarray, nbin: int = 10, xmin: float = 0, xmax: float = 255, normalized: bool = True
 ) -> np.ndarray:
-    """How many pixels of im (H, W, 3) have their hue in each of nbin equal parts of xmin to xmax: (nbin,).
+    """Count the pixels of im (H, W, 3) whose hue is in each of nbin equal parts of xmin to xmax: (nbin,).
 
     The hue is that of HSV times xmax. normalized: shares of all pixels, which sum to 1; else numbers times the width
     of a bin, as in the course.
@@ -104,7 +104,7 @@ def color_histogram_hsv(
 def color_histogram(
     im: np.ndarray, nbin: int = 10, xmin: float = 0, xmax: float = 255, normalized: bool = True
 ) -> np.ndarray:
-    """How many values of each channel lie in each of nbin equal parts of xmin to xmax.
+    """Count the values of each channel in each of nbin equal parts of xmin to xmax.
 
     For im (H, W, C): (3 * nbin,), as `color_histogram_hsv` for each of the first three channels. For im (H, W):
     (nbin,), as densities if normalized, else as numbers.
@@ -120,7 +120,7 @@ def color_histogram(
 
 
 def color_histogram_cross(img: np.ndarray, nbin: int = 5, normalized: bool = True) -> np.ndarray:
-    """How many pixels of img (H, W, C) lie in each cell of colours: (nbin ** C,), densities if normalized.
+    """Count the pixels of img (H, W, C) in each cell of colours: (nbin ** C,), densities if normalized.
 
     Each channel's values, from its smallest to its largest in the image, are cut into nbin equal parts.
     """
@@ -128,7 +128,7 @@ def color_histogram_cross(img: np.ndarray, nbin: int = 5, normalized: bool = Tru
 
 
 def color_histogram_spatial(img: np.ndarray, levels: int = 3, nbin: int = 4) -> np.ndarray:
-    """`color_histogram_cross` of img (H, W, C) cut into 1 x 1, 2 x 2, ..., levels x levels pieces, side by side."""
+    """Return `color_histogram_cross` of img (H, W, C) cut into 1 x 1, ..., levels x levels pieces, side by side."""
     pieces = [
         piece
         for level in range(1, levels + 1)

@@ -27,7 +27,7 @@ Array = Any
 def eval_numerical_gradient(
     f: Callable[[Array], float], x: np.ndarray, verbose: bool = True, h: float = 1e-5
 ) -> np.ndarray:
-    """Gradient of the number f(x) in x (any shape), by central differences.
+    """Return the gradient of the number f(x) in x (any shape), by central differences.
 
     x is changed in place, an element at a time, and put back. verbose prints each element of the gradient.
     """
@@ -39,14 +39,14 @@ def eval_numerical_gradient(
 
 
 def eval_numerical_gradient_array(f: Callable[[Array], Array], x: np.ndarray, df: Array, h: float = 1e-5) -> np.ndarray:
-    """Gradient of sum(f(x) * df) in x (any shape), for an array f(x) and df of its shape."""
+    """Return the gradient of sum(f(x) * df) in x (any shape), for an array f(x) and df of its shape."""
     return numerical_gradient(f, _floating(x), df, h=h)
 
 
 def eval_numerical_gradient_blobs(
     f: Callable[..., object], inputs: Sequence[Any], output: Any, h: float = 1e-5
 ) -> list[np.ndarray]:
-    """Gradients of sum(output.vals * output.diffs) in the values of each of `inputs`.
+    """Return the gradients of sum(output.vals * output.diffs) in the values of each of `inputs`.
 
     Args:
         f: called as f(*inputs, output); it writes output.vals.
@@ -83,7 +83,7 @@ def grad_check_sparse(
 
 
 def rel_error(x: Array, y: Array) -> float:
-    """max |x - y| / max(1e-8, |x| + |y|) over the elements of x and y, of one shape; as in the notebooks."""
+    """Return max |x - y| / max(1e-8, |x| + |y|) over the elements of x and y, of one shape; as in the notebooks."""
     return relative_error(x, y)
 
 

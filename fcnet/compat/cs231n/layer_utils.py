@@ -20,14 +20,14 @@ __getattr__ = _install.without(UNITS_OF_IMAGES, "cs231n.layer_utils", globals())
 
 
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, tuple]:
-    """relu(x W + b) for x (N, d1, ..., dk), w (D, M), b (M,): out (N, M) and a cache."""
+    """Compute relu(x W + b) for x (N, d1, ..., dk), w (D, M), b (M,): out (N, M) and a cache."""
     a, fc_cache = layers.affine_forward(x, w, b)
     out, relu_cache = layers.relu_forward(a)
     return out, (fc_cache, relu_cache)
 
 
 def affine_relu_backward(dout: Array, cache: tuple) -> tuple[Array, Array, Array]:
-    """Gradients of `affine_relu_forward`: dx in the shape of x, dw (D, M), db (M,)."""
+    """Return the gradients of `affine_relu_forward`: dx in the shape of x, dw (D, M), db (M,)."""
     fc_cache, relu_cache = cache
     return layers.affine_backward(layers.relu_backward(dout, relu_cache), fc_cache)
 
@@ -35,7 +35,7 @@ def affine_relu_backward(dout: Array, cache: tuple) -> tuple[Array, Array, Array
 def affine_bn_relu_forward(
     x: Array, w: Array, b: Array, gamma: Array, beta: Array, bn_param: MutableMapping[str, Any]
 ) -> tuple[Array, tuple]:
-    """relu(batchnorm(x W + b)) for x (N, d1, ..., dk), w (D, M), b, gamma, beta (M,): out (N, M) and a cache.
+    """Compute relu(batchnorm(x W + b)) for x (N, d1, ..., dk), w (D, M), b, gamma, beta (M,): out (N, M), cache.
 
     bn_param: as `batchnorm_forward` takes it.
     """
@@ -46,7 +46,7 @@ def affine_bn_relu_forward(
 
 
 def affine_bn_relu_backward(dout: Array, cache: tuple) -> tuple[Array, Array, Array, Array, Array]:
-    """Gradients of `affine_bn_relu_forward`: dx in the shape of x, dw (D, M), db, dgamma and dbeta (M,)."""
+    """Return the gradients of `affine_bn_relu_forward`: dx in the shape of x, dw (D, M), db, dgamma and dbeta (M,)."""
     fc_cache, bn_cache, relu_cache = cache
     dnormed = layers.relu_backward(dout, relu_cache)
     da, dgamma, dbeta = layers.batchnorm_backward_alt(dnormed, bn_cache)

@@ -55,7 +55,7 @@ MODES = ("train", "test")
 
 
 def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-    """out = x W + b, with each sample of x as one row.
+    """Compute out = x W + b, with each sample of x as one row.
 
     Args:
         x: (N, d1, ..., dk) with d1 * ... * dk = D. w: (D, M). b: (M,).
@@ -71,7 +71,7 @@ def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, tuple[Array, Ar
 def affine_backward(
     dout: Array, cache: tuple[Array, Array, Array], *, need_dx: bool = True
 ) -> tuple[Array, Array, Array]:
-    """Gradients of `affine_forward`, from dout (N, M): dx in the shape of x, dw (D, M), db (M,).
+    """Return the gradients of `affine_forward`, from dout (N, M): dx in the shape of x, dw (D, M), db (M,).
 
     need_dx=False, which the course does not have, gives None for dx: the first layer of a network never needs it.
     """
@@ -82,28 +82,28 @@ def affine_backward(
 
 
 def _rows(x: Array) -> Array:
-    """(N, d1, ..., dk) as (N, D)."""
+    """Return (N, d1, ..., dk) as (N, D)."""
     return x.reshape(x.shape[0], prod(x.shape[1:])) if x.ndim else x
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
-    """max(x, 0) for x of any shape, and cache = x."""
+    """Compute max(x, 0) for x of any shape, and cache = x."""
     out, _ = F.relu_forward(*promoted("relu_forward", x=x))
     return out, x
 
 
 def relu_backward(dout: Array, cache: Array) -> Array:
-    """dx = dout where x > 0, else 0; cache is x."""
+    """Return dx = dout where x > 0, else 0; cache is x."""
     return F.relu_backward(*promoted("relu_backward", dout=dout, x=cache))
 
 
 def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """Softmax cross-entropy of scores x (N, C) for labels y (N,): the mean over the batch, and dx (N, C)."""
+    """Compute the softmax cross-entropy of scores x (N, C) for labels y (N,): the mean over the batch, dx (N, C)."""
     return _loss("softmax", x, y)
 
 
 def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """Multiclass hinge loss of scores x (N, C) for labels y (N,): the mean over the batch, and dx (N, C)."""
+    """Compute the multiclass hinge loss of scores x (N, C) for labels y (N,): the mean over the batch, dx (N, C)."""
     return _loss("svm", x, y)
 
 
@@ -111,19 +111,24 @@ def _loss(name: str, x: Array, y: Array) -> tuple[float, Array]:
     (x,) = promoted(f"{name}_loss", x=x)
     if x.ndim != 2:
         raise ValueError(f"{name}_loss: x: expected scores (N, C), got shape {x.shape}")
+    loss, dx = F.LOSSES[name](x, labels_for(f"{name}_loss", x, y))
+    return number(loss), dx
+
+
+def labels_for(function: str, x: Array, y: Any) -> Array:
+    """Return the labels of scores x (N, C) as a checked array. Raises TypeError or ValueError."""
     y = y if hasattr(y, "dtype") else np.asarray(y)
     try:
         check_labels("y", y, x.shape[1], x.shape[0])
     except (TypeError, ValueError) as error:  # its remedies name the array
-        raise type(error)(f"{name}_loss: {error}") from None
-    loss, dx = F.LOSSES[name](x, y)
-    return number(loss), dx
+        raise type(error)(f"{function}: {error}") from None
+    return y
 
 
 def batchnorm_forward(
     x: Array, gamma: Array, beta: Array, bn_param: MutableMapping[str, Any]
 ) -> tuple[Array, F.NormCache | None]:
-    """Batch normalisation with its options and running statistics in a dictionary.
+    """Compute batch normalisation with its options and running statistics in a dictionary.
 
     Args:
         x: (N, D). gamma, beta: (D,).
@@ -165,7 +170,7 @@ def _running(bn_param: Mapping[str, Any], name: str, x: Array) -> Array:
 
 
 def batchnorm_backward(dout: Array, cache: F.NormCache) -> tuple[Array, Array, Array]:
-    """Gradients of `batchnorm_forward` in train mode, step by step along its graph.
+    """Return the gradients of `batchnorm_forward` in train mode, step by step along its graph.
 
     Args:
         dout: (N, D). cache: from the forward pass.
@@ -182,7 +187,7 @@ def batchnorm_backward_alt(dout: Array, cache: F.NormCache) -> tuple[Array, Arra
 
 
 def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Mapping[str, Any]) -> tuple[Array, F.NormCache]:
-    """Layer normalisation, the same in training and testing.
+    """Compute layer normalisation, the same in training and testing.
 
     Args:
         x: (N, D). gamma, beta: (D,).
@@ -197,7 +202,7 @@ def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Mapping[str
 
 
 def layernorm_backward(dout: Array, cache: F.NormCache) -> tuple[Array, Array, Array]:
-    """Gradients of `layernorm_forward`: dx (N, D), dgamma and dbeta (D,)."""
+    """Return the gradients of `layernorm_forward`: dx (N, D), dgamma and dbeta (D,)."""
     return F.layernorm_backward(*_norm_arguments("layernorm_backward", dout, cache))
 
 
@@ -209,7 +214,7 @@ def _norm_arguments(function: str, dout: Array, cache: F.NormCache | None) -> tu
 
 
 def dropout_forward(x: Array, dropout_param: Mapping[str, Any]) -> tuple[Array, tuple[Mapping[str, Any], Array | None]]:
-    """Inverted dropout.
+    """Compute inverted dropout.
 
     Args:
         x: any shape.
@@ -244,7 +249,7 @@ def dropout_forward(x: Array, dropout_param: Mapping[str, Any]) -> tuple[Array, 
 
 
 def dropout_backward(dout: Array, cache: tuple[Mapping[str, Any], Array | None]) -> Array:
-    """dx = dout * mask after a forward pass in train mode, dout itself in test mode."""
+    """Return dx = dout * mask after a forward pass in train mode, dout itself in test mode."""
     _, mask = cache
     return dout if mask is None else F.dropout_backward(*promoted("dropout_backward", dout=dout, mask=mask))
 

@@ -22,22 +22,22 @@ Config = MutableMapping[str, Any]
 
 
 def sgd(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
-    """Stochastic gradient descent. config: learning_rate (1e-2)."""
+    """Update by stochastic gradient descent. config: learning_rate (1e-2)."""
     return _update("sgd", w, dw, config)
 
 
 def sgd_momentum(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
-    """Momentum. config: learning_rate (1e-2), momentum (0.9); state: velocity."""
+    """Update with momentum. config: learning_rate (1e-2), momentum (0.9); state: velocity."""
     return _update("momentum", w, dw, config)
 
 
 def rmsprop(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
-    """RMSProp. config: learning_rate (1e-2), decay_rate (0.99), epsilon (1e-8); state: cache."""
+    """Update by RMSProp. config: learning_rate (1e-2), decay_rate (0.99), epsilon (1e-8); state: cache."""
     return _update("rmsprop", w, dw, config)
 
 
 def adam(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
-    """Adam. config: learning_rate (1e-3), beta1 (0.9), beta2 (0.999), epsilon (1e-8); state: m, v, t.
+    """Update by Adam. config: learning_rate (1e-3), beta1 (0.9), beta2 (0.999), epsilon (1e-8); state: m, v, t.
 
     t counts updates; it is incremented before it is used.
     """
@@ -75,7 +75,7 @@ def _update(name: str, w: Array, dw: Array, config: Config | None) -> tuple[Arra
 
 
 def _array(value: Any) -> Array:
-    """Plain numbers and NumPy scalars as arrays: a parabola in one variable is a common first try."""
+    """Return plain numbers and NumPy scalars as arrays: a parabola in one variable is a common first try."""
     return np.asarray(value) if isinstance(value, int | float | np.generic) else value
 
 

@@ -71,7 +71,8 @@ class Solver:
         self.num_train_samples = kwargs.pop("num_train_samples", 1000)
         self.num_val_samples = kwargs.pop("num_val_samples", None)
         self.checkpoint_name = kwargs.pop("checkpoint_name", None)
-        self.print_every = positive_int("print_every", kwargs.pop("print_every", 10))
+        every = kwargs.pop("print_every", 10)  # -n is n, as t % -n is 0 as often
+        self.print_every = positive_int("print_every", -every if isinstance(every, int) and every < 0 else every)
         self.verbose = kwargs.pop("verbose", True)
         self._random = _random.generator(kwargs.pop("seed", None))
         if kwargs:
@@ -98,7 +99,7 @@ class Solver:
         self.optim_configs = {name: dict(self.optim_config) for name in self.model.params}
 
     def _step(self) -> None:
-        """One mini-batch, one update of every parameter."""
+        """Draw one mini-batch and update every parameter once."""
         rows = self._random.choice(self.X_train.shape[0], self.batch_size)
         loss, grads = self.model.loss(self.X_train[rows], self.y_train[rows])
         self.loss_history.append(loss)

@@ -14,7 +14,7 @@ Array = Any
 
 
 def visualize_grid(Xs: Array, ubound: float = 255.0, padding: int = 1) -> np.ndarray:
-    """Images Xs (N, H, W, C) in a square grid, row by row.
+    """Return images Xs (N, H, W, C) in a square grid, row by row.
 
     Each image is stretched to the range 0 to `ubound` (one of a single value becomes 0); `padding` empty pixels lie
     between them.
@@ -36,7 +36,7 @@ def visualize_grid(Xs: Array, ubound: float = 255.0, padding: int = 1) -> np.nda
 
 
 def vis_grid(Xs: Array) -> np.ndarray:
-    """Images Xs (N, H, W, C) in a square grid, row by row, stretched together to the range 0 to 1.
+    """Return images Xs (N, H, W, C) in a square grid, row by row, stretched together to the range 0 to 1.
 
     Below and to the right of each lies an empty pixel, as dark as the darkest.
 
@@ -51,7 +51,7 @@ def vis_grid(Xs: Array) -> np.ndarray:
 
 
 def vis_nn(rows: Sequence[Sequence[Array]]) -> np.ndarray:
-    """Rows of images (H, W, C), as many in each, stretched together to the range 0 to 1.
+    """Return rows of images (H, W, C), as many in each, stretched together to the range 0 to 1.
 
     Below and to the right of each lies a pixel of value 1 before the stretching, as in the course.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def own_generator(seed: Any) -> np.random.RandomState | None:
-    """None for None; for a number a generator of its own, which draws what the global one does after that seed.
+    """Return None for None; for a number a new generator that draws what the global one does after that seed.
 
     Args:
         seed: None, a number 0 to 2**32 - 1, or a RandomState, which is returned.

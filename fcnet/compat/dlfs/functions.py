@@ -39,18 +39,18 @@ def _array(x: Any) -> Array:
 
 
 def _each(function: str, x: Any, apply: Callable[[Array], Array]) -> Any:
-    """`apply` to every element; a number gives a number."""
+    """Apply `apply` to every element; a number gives a number."""
     (x,) = promoted(function, x=_array(x))
     return apply(x.reshape(-1)).reshape(x.shape)[()]
 
 
 def has_rows(t: Array, samples: int, classes: int) -> bool:
-    """Whether t holds a number for each class, (N, C) or for a single sample (C,), and not labels."""
+    """Return whether t holds a number for each class, (N, C) or for a single sample (C,), and not labels."""
     return t.size == samples * classes and (classes > 1 or t.ndim == 2)
 
 
 def labels_of(t: Any, samples: int, classes: int) -> Array:
-    """Labels (N,) of t: labels, or rows (N, C), one-hot or not, whose largest number says the class.
+    """Return labels (N,) of t: labels, or rows (N, C), one-hot or not, whose largest number says the class.
 
     A single sample's t may also be a number, or (C,).
     """
@@ -63,17 +63,17 @@ def labels_of(t: Any, samples: int, classes: int) -> Array:
 
 
 def identity_function(x: Array) -> Array:
-    """out = x."""
+    """Return out = x."""
     return x
 
 
 def step_function(x: Any) -> Any:
-    """out = 1 where x > 0, else 0, as integers."""
+    """Return out = 1 where x > 0, else 0, as integers."""
     return _each("step_function", x, lambda x: (x > 0).astype("int64"))
 
 
 def sigmoid(x: Any) -> Any:
-    """out = 1 / (1 + exp(-x)), which here overflows for no x."""
+    """Return out = 1 / (1 + exp(-x)), which here overflows for no x."""
     return _each("sigmoid", x, lambda x: F.sigmoid_forward(x)[0])
 
 
@@ -87,7 +87,7 @@ def sigmoid_grad(x: Any) -> Any:
 
 
 def relu(x: Any) -> Any:
-    """out = max(x, 0), integers for integers."""
+    """Return out = max(x, 0), integers for integers."""
     x = _array(x)
     return _each("relu", x, lambda floats: F.relu_forward(floats)[0].astype(x.dtype))
 
@@ -99,16 +99,18 @@ def relu_grad(x: Any) -> Any:
 
 
 def softmax(x: Any) -> Any:
-    """Probabilities p_c = exp(x_c) / Σ_k exp(x_k) along the last axis of x, (..., C), whose largest is taken off first.
+    """Return p_c = exp(x_c) / Σ_k exp(x_k) along the last axis of x, (..., C), whose largest is subtracted first.
 
     A number is the score of a single class, whose probability is 1.
     """
     (x,) = promoted("softmax", x=_array(x))
-    return F.softmax(x.reshape(-1, x.shape[-1] if x.ndim else 1)).reshape(x.shape)[()]
+    if x.ndim == 0:
+        return F.softmax(x.reshape(1)).reshape(())[()]
+    return F.softmax(x)
 
 
 def sum_squared_error(y: Any, t: Any) -> float:
-    """0.5 Σ (y - t)², the sum over all elements of y and t, which are of one shape, any.
+    """Return 0.5 Σ (y - t)², the sum over all elements of y and t, which are of one shape, any.
 
     Raises:
         ValueError: they are not, or hold nothing.
@@ -121,12 +123,12 @@ def sum_squared_error(y: Any, t: Any) -> float:
 
 
 def mean_squared_error(y: Any, t: Any) -> float:
-    """`sum_squared_error` by the name of the book's first printings: it is the same sum, and no mean."""
+    """Return `sum_squared_error`, called so in the book's first printings: it is the same sum, and no mean."""
     return sum_squared_error(y, t)
 
 
 def cross_entropy_error(y: Any, t: Any) -> float:
-    """mean_n -log(p + 1e-7), p the probability that y (N, C) or (C,) gives the class in t.
+    """Return mean_n -log(p + 1e-7), p the probability that y (N, C) or (C,) gives the class in t.
 
     Args:
         y: probabilities, as `softmax` gives them; scores are for `softmax_loss`.
@@ -146,5 +148,5 @@ def cross_entropy_error(y: Any, t: Any) -> float:
 
 
 def softmax_loss(X: Any, t: Any) -> float:
-    """`cross_entropy_error` of softmax(X), for scores X (N, C) or (C,)."""
+    """Return `cross_entropy_error` of softmax(X), for scores X (N, C) or (C,)."""
     return cross_entropy_error(softmax(X), t)

@@ -15,7 +15,7 @@ __all__ = ["np", "numerical_gradient", "numerical_gradient_2d"]
 
 
 def numerical_gradient(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndarray:
-    """Gradient of the number f(x) in x, of any shape, in x's dtype: (f(x + h) - f(x - h)) / 2h with h = 1e-4.
+    """Return the gradient of the number f(x) in x, any shape, in x's dtype: (f(x + h) - f(x - h)) / 2h, h = 1e-4.
 
     x is changed in place, an element at a time, and put back; so f may also read it without its argument. In an array
     of integers x + h and x - h are rounded towards 0, and so is the gradient, which is then wrong, as in the book: pass
@@ -35,5 +35,5 @@ def numerical_gradient(f: Callable[[np.ndarray], Any], x: np.ndarray) -> np.ndar
 
 
 def numerical_gradient_2d(f: Callable[[np.ndarray], Any], X: np.ndarray) -> np.ndarray:
-    """`numerical_gradient` of f at each row of X (N, D), or at X (D,) itself; f gets a single row."""
+    """Return `numerical_gradient` of f at each row of X (N, D), or at X (D,) itself; f gets a single row."""
     return numerical_gradient(f, X) if X.ndim == 1 else np.array([numerical_gradient(f, row) for row in X])

@@ -33,7 +33,7 @@ EPS = 10e-7  # as printed: 1e-6, not 1e-7
 
 
 def _rows(x: Array) -> Array:
-    """(N, d1, ..., dk) as (N, D)."""
+    """Return (N, d1, ..., dk) as (N, D)."""
     return x.reshape(x.shape[0], prod(x.shape[1:])) if x.ndim else x
 
 
@@ -61,7 +61,7 @@ class Affine:
         self.db: Array = None
 
     def forward(self, x: Array) -> Array:
-        """(N, M) of x (N, d1, ..., dk), whose samples are made rows of D = d1 * ... * dk."""
+        """Return (N, M) of x (N, d1, ..., dk), whose samples are made rows of D = d1 * ... * dk."""
         x, W, b = promoted("Affine", x=x, W=self.W, b=self.b)
         if x.ndim < 2 or prod(x.shape[1:]) != W.shape[0]:
             raise ValueError(
@@ -72,7 +72,7 @@ class Affine:
         return F.affine_forward(self.x, W, b)[0]
 
     def backward(self, dout: Array) -> Array:
-        """dx in the shape of x, from dout (N, M); sets dW and db."""
+        """Return dx in the shape of x, from dout (N, M); set dW and db."""
         shape = _seen(self, self.original_x_shape)
         dout, x, W, b = promoted("Affine", dout=dout, x=self.x, W=self.W, b=self.b)
         dx, self.dW, self.db = F.affine_backward(dout, (x, W, b))
@@ -93,7 +93,7 @@ class _Activation:
         return self.out
 
     def backward(self, dout: Array) -> Array:
-        """dx, from dout like x."""
+        """Return dx, from dout like x."""
         dout, out = promoted(type(self).__name__, dout=dout, out=_seen(self, self.out))
         return F.ACTIVATIONS[self.name].backward(dout, out)
 
@@ -198,7 +198,7 @@ class BatchNormalization:
         return zeros(x, x.shape[1]) if value is None else value.astype(x.dtype, copy=False)
 
     def backward(self, dout: Array) -> Array:
-        """dx in the shape of x; sets dgamma and dbeta."""
+        """Return dx in the shape of x; set dgamma and dbeta."""
         cache = _seen(self, self._cache)
         dout, *arrays = promoted("BatchNormalization", dout=dout, **cache._asdict())
         dx, self.dgamma, self.dbeta = F.batchnorm_backward(_rows(dout), F.NormCache(*arrays))
@@ -226,7 +226,7 @@ class Dropout:
         self._own = own_generator(seed)
 
     def forward(self, x: Array, train_flg: bool = True) -> Array:
-        """Like x, any shape: x * mask while training, x * (1 - dropout_ratio) when testing."""
+        """Return an array like x, any shape: x * mask while training, x * (1 - dropout_ratio) when testing."""
         (x,) = promoted("Dropout", x=x)
         if not train_flg:
             return F.plain_dropout_inference(x, 1 - self.dropout_ratio)
@@ -235,5 +235,5 @@ class Dropout:
         return out
 
     def backward(self, dout: Array) -> Array:
-        """dx = dout * mask."""
+        """Return dx = dout * mask."""
         return F.dropout_backward(*promoted("Dropout", dout=dout, mask=_seen(self, self.mask)))

@@ -105,7 +105,7 @@ class MultiLayerNet:
         self.layers[f"Activation_function{idx}"] = activation
 
     def predict(self, x: Array) -> Array:
-        """Scores (N, C) of x (N, d1, ..., dk), before softmax."""
+        """Return scores (N, C) of x (N, d1, ..., dk), before softmax."""
         return self._predict(x, False)
 
     def loss(self, x: Array, t: Array) -> float:

@@ -40,7 +40,7 @@ class MultiLayerNetExtend(MultiLayerNet):
         *,
         seed: Any = None,
     ) -> None:
-        """Arguments as in `MultiLayerNet`, and:
+        """Take the arguments of `MultiLayerNet`, and:
 
         Args:
             use_dropout, dropout_ration: whether to drop units, and the share to drop (the book's spelling).
@@ -67,7 +67,7 @@ class MultiLayerNetExtend(MultiLayerNet):
             self.layers[f"Dropout{idx}"] = Dropout(self._dropout_ratio, seed=self._own)
 
     def predict(self, x: Array, train_flg: bool = False) -> Array:
-        """Scores (N, C) of x (N, d1, ..., dk), before softmax."""
+        """Return scores (N, C) of x (N, d1, ..., dk), before softmax."""
         return self._predict(x, train_flg)
 
     def loss(self, x: Array, t: Array, train_flg: bool = False) -> float:

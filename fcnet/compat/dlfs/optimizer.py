@@ -41,7 +41,7 @@ class _Optimizer:
             setattr(self, name, None)
 
     def update(self, params: MutableMapping[str, Any], grads: Mapping[str, Any]) -> None:
-        """One update of every parameter.
+        """Update every parameter once.
 
         Args:
             params: arrays of floats, any shape, or numbers, or lists of them, by name.

@@ -92,7 +92,7 @@ class Trainer:
         self.test_acc_list: list[float] = []
 
     def train_step(self) -> None:
-        """One mini-batch, one update; at the beginning of an epoch also the accuracies."""
+        """Make one update on a mini-batch; at the beginning of an epoch compute the accuracies, too."""
         batch = generator(self._own).choice(self.train_size, self.batch_size)
         x, t = self.x_train[batch], self.t_train[batch]
         self.optimizer.update(self.network.params, self.network.gradient(x, t))
@@ -114,7 +114,7 @@ class Trainer:
         self._tell(f"=== epoch:{self.current_epoch}, train acc:{train_acc}, test acc:{test_acc} ===")
 
     def train(self) -> None:
-        """`max_iter` steps."""
+        """Make `max_iter` steps."""
         for _ in range(self.max_iter):
             self.train_step()
         if self.verbose:
@@ -127,7 +127,7 @@ class Trainer:
 
 
 def _arguments(rule: str, given: Mapping[str, float] | None) -> Mapping[str, float]:
-    """Those of the optimizer's class. Raises TypeError or ValueError naming one that it does not take."""
+    """Return the arguments of the optimizer's class. Raises TypeError or ValueError naming one it does not take."""
     if given is None:
         return {"lr": 0.01}
     if not isinstance(given, Mapping):

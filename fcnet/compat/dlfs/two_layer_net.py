@@ -25,7 +25,7 @@ class TwoLayerNet(MultiLayerNet):
     def __init__(
         self, input_size: int, hidden_size: int, output_size: int, weight_init_std: float = 0.01, *, seed: Any = None
     ) -> None:
-        """D, H and C, the standard deviation of the weights, and their seed, which is as in `MultiLayerNet`."""
+        """Take D, H and C, the standard deviation of the weights, and their seed, which is as in `MultiLayerNet`."""
         super().__init__(input_size, [hidden_size], output_size, weight_init_std=weight_init_std, seed=seed)
 
     def _add_hidden(self, idx: int, activation: Any) -> None:

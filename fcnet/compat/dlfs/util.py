@@ -37,7 +37,7 @@ def shuffle_dataset(x: np.ndarray, t: np.ndarray, *, seed: Any = None) -> tuple[
 
 
 def smooth_curve(x: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Each of the numbers x (n,) averaged with its neighbours: 11 of them, weighed by a Kaiser window of beta 2.
+    """Average each of the numbers x (n,) with its neighbours: 11 of them, weighed by a Kaiser window of beta 2.
 
     At its ends the curve is mirrored, so the result is (n,) too. Source: Saito, "Deep Learning from Scratch", 6.1.
 

@@ -47,7 +47,7 @@ class LayerStatistics:
 
 
 def activation_statistics(model: FullyConnectedNet, X: Array) -> list[LayerStatistics]:
-    """Statistics of each hidden layer's output, as in training but without dropout: batch norm by this batch.
+    """Return statistics of each hidden layer's output, as in training but without dropout: batch norm by this batch.
 
     Healthy layers have a similar spread each, few dead and few saturated units. A spread that shrinks from layer to
     layer means weights that start too small, many saturated units weights that start too large.

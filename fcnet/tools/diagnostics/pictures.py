@@ -17,7 +17,7 @@ COLUMNS = 5
 
 
 def lr_range_png(found: LrRange, title: str) -> bytes:
-    """Loss against learning rate, with the suggestion."""
+    """Draw loss against learning rate, with the suggestion."""
     figure, png = _figure(7, 4)
     axes = figure.subplots()
     axes.plot(found.rates, found.losses, linewidth=0.7, alpha=0.4, color="C0", label="loss of each step")

@@ -263,7 +263,7 @@ def check_overfit(solver: Solver, *, samples: int = 50, steps: int = 1000, verbo
     X, y = few(solver, samples)
     data = dataclasses.replace(solver.data, X_train=X, y_train=y, X_val=X, y_val=y, X_test=None, y_test=None)
     trial = _small_solver(solver, data, steps)
-    numbers = trial.model.config["loss"] == "mse"
+    numbers = trial.model.objective.of_values
     target = ALMOST if numbers else 1.0
     score, loss = 0.0, math.inf
     title = f"overfitting {counted(len(X), 'sample')}"
@@ -309,9 +309,9 @@ def _small_solver(solver: Solver, data: Dataset, steps: int) -> Solver:
 
 
 def _score(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> float:
-    """`Overfit.score` of these samples."""
+    """Return `Overfit.score` of these samples."""
     predicted, loss = model.predict(X), model.config["loss"]
-    if loss == "mse":
+    if model.objective.of_values:
         y = y.reshape(predicted.shape).astype(np.float64)
         squares = float((y**2).sum())
         varied = float(((y - y.mean(axis=0)) ** 2).sum())
@@ -324,7 +324,7 @@ def _score(model: FullyConnectedNet, X: np.ndarray, y: np.ndarray) -> float:
 
 
 def check_gradients(model: FullyConnectedNet, X: Array, y: Array) -> Gradients:
-    """Numerical against analytic gradients in float64, frozen layers included, at two distances of the differences.
+    """Compare numerical and analytic gradients in float64, frozen layers included, at two distances of differences.
 
     A ReLU that changes its side within one distance seldom does within the smaller one, and a gradient of nearly 0 is
     measured better at the larger; a wrong gradient is wrong at both.
@@ -364,7 +364,7 @@ def check(solver: Solver, *, overfit_steps: int = 1000, verbose: bool = False) -
 
 
 def few(solver: Solver, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` training samples (or all, if there are fewer), the same at every call; the classes take turns."""
+    """Return `count` training samples (or all, if fewer), the same at every call; the classes take turns."""
     X, y = solver.data.X_train, solver.data.y_train
     order = host_generator(solver.seed, Purpose.DATA).permutation(len(X))
     if y.ndim == 1 and y.dtype.kind in "iu":

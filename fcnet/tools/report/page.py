@@ -63,16 +63,16 @@ class Page:
         """Add a table of cells, each darkened by its share, 0 to 1."""
         lines = []
         for name, cells in rows:
-            told = "".join(
+            shades = "".join(
                 f'<td class="n" style="background: rgb(59 125 216 / {0.7 * share:.2f}); padding: .15rem .6rem">'
                 f"{_plain(text)}</td>"
                 for text, share in cells
             )
-            lines.append(f"<tr><td>{_plain(name)}</td>{told}</tr>")
+            lines.append(f"<tr><td>{_plain(name)}</td>{shades}</tr>")
         self._raw_table(header, lines, range(1, len(header)))
 
     def _table(self, header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int]) -> None:
-        """Rows of HTML."""
+        """Return rows of HTML."""
         lines = []
         for row in rows:
             cells = (
@@ -103,5 +103,5 @@ class Page:
 
 
 def _plain(text: str) -> str:
-    """Text as HTML shows it, without signs that have no shape or turn the line around."""
+    """Return text as HTML shows it, without signs that have no shape or turn the line around."""
     return escape(in_line(text), quote=True)

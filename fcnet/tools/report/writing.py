@@ -57,7 +57,7 @@ def report_html(
     page.heading("Training")
     page.note(_how_it_went(solver))
     page.picture(curves_png(solver.record()) if curves is None else curves, "loss and metric over the epochs")
-    (_errors_of_numbers if solver.model.loss_name == "mse" else _errors_of_classes)(page, solver, said[part], part)
+    (_errors_of_numbers if solver.model.objective.of_values else _errors_of_classes)(page, solver, said[part], part)
     left = max(seconds * IMPORTANCE, seconds - (time.perf_counter() - started))
     _importance(page, solver, min(left, seconds * 0.8))
     page.heading("Settings")
@@ -68,7 +68,7 @@ def report_html(
 
 
 def seconds_of_predictions(solver: Solver) -> float:
-    """About how long a report's predictions take, but for the importance of columns."""
+    """Estimate how long a report's predictions take, but for the importance of columns."""
     times = []
     for X, y in _held_out(solver).values():
         for _ in range(2):  # the first may compile
@@ -115,14 +115,14 @@ def _figures(page: Page, solver: Solver, said: Mapping[str, Outcome], scores: Sc
     if scores is not None:
         count = len(scores.figures)
         page.heading(f"Cross-validation, {counted(count, 'fold')}")
-        told = [[f"fold {at}", *map(_number, row)] for at, row in enumerate(scores.figures.tolist(), start=1)]
-        told += [["mean", *map(_number, scores.mean)], ["standard deviation", *map(_number, scores.deviation)]]
-        page.table(["", *(metric.title for metric in scores.metrics)], told, numbers=[1, 2])
+        rows = [[f"fold {at}", *map(_number, row)] for at, row in enumerate(scores.figures.tolist(), start=1)]
+        rows += [["mean", *map(_number, scores.mean)], ["standard deviation", *map(_number, scores.deviation)]]
+        page.table(["", *(metric.title for metric in scores.metrics)], rows, numbers=[1, 2])
         page.note("Each fold was the test part of a network that was trained on the others; that of all rows was kept.")
     by_output = said["test" if "test" in said else "val"].outputs()
     if model.objective.numeric and len(by_output) > 1:
         figures = [Figure("rmse", "rmse", lambda one: judging.rmse(one.y, one.predicted), True)]
-        if model.loss_name != "mse":
+        if not model.objective.of_values:
             figures = []
         figures += [figure for key, figure in figures_of(model.objective).items() if key != "f1_macro"]
         page.table(
@@ -168,11 +168,11 @@ def _data(page: Page, solver: Solver) -> None:
 
 
 def _how_it_went(solver: Solver) -> str:
-    epochs = counted(len(solver.history), "epoch")
-    told = f"{epochs}, {counted(solver.steps, 'step')}"
+    epochs = int(solver.history[-1]["epoch"]) if solver.history else 0  # not a row for each
+    text = f"{counted(epochs, 'epoch')}, {counted(solver.steps, 'step')}"
     if solver.best_val_metric is not None:
-        told += f"; the best epoch by validation {solver.metric.title} is {solver.best_epoch}, whose weights were kept"
-    return told
+        text += f"; the best epoch by validation {solver.metric.title} is {solver.best_epoch}, whose weights were kept"
+    return text
 
 
 def _errors_of_numbers(page: Page, solver: Solver, said: Outcome, part: str) -> None:

@@ -86,7 +86,7 @@ def parameters_png(rows: Sequence[Row], space: Space, maximize: bool, metric: st
 
 
 def _far(rows: Sequence[Row], finished: Sequence[Row], maximize: bool) -> list[Row]:
-    """Those worse than the median of the finished ones by more than `SPANS` times what the best is better."""
+    """Return those worse than the median of the finished ones by more than `SPANS` times what the best is better."""
     values = [r.value for r in finished if r.value is not None and math.isfinite(r.value)]
     if not values:
         return []
@@ -98,7 +98,7 @@ def _far(rows: Sequence[Row], finished: Sequence[Row], maximize: bool) -> list[R
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Of an axis for these, with a margin."""
+    """Return the limits of an axis for these values, with a margin."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = 0.06 * (high - low)
     return low - margin, high + margin
@@ -125,5 +125,5 @@ def _log_axis(axes: Any, what: Range) -> None:
 
 
 def _place(what: Any, value: Any) -> float:
-    """Where a value stands on its axis."""
+    """Return where a value stands on its axis."""
     return what.values.index(value) if isinstance(what, Choices) else value

@@ -82,11 +82,11 @@ class Plan:
         return Path(self.storage.removeprefix("sqlite:///")) if is_local(self.storage) else None
 
     def trial_folder(self, number: int) -> Path:
-        """Where the run of a trial goes; numbers are unique in a study."""
+        """Return where the run of a trial goes; numbers are unique in a study."""
         return self.out / "trials" / f"{number:04d}"
 
     def stage(self, slot: int) -> int:
-        """Which of the stages, coarse to fine, the trial in this slot belongs to."""
+        """Return which of the stages, coarse to fine, the trial in this slot belongs to."""
         return slot * (self.refine + 1) // self.trials
 
     def grid_size(self) -> int:
@@ -189,7 +189,7 @@ def saved(plan: Plan) -> dict[str, Any]:
 
 
 def is_local(storage: str) -> bool:
-    """Whether it is a file."""
+    """Return whether a storage is a file."""
     return "://" not in storage or storage.startswith("sqlite://")
 
 

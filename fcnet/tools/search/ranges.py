@@ -40,7 +40,7 @@ class Range:
         return list(dict.fromkeys([self.low, *inner, self.high]))  # the ends to the bit
 
     def narrowed(self, best: Sequence[float]) -> Range:
-        """Half as wide, on the range's own scale, around the median of these values, and inside the range."""
+        """Return a range half as wide, on its own scale, around the median of these values, inside this range."""
         low, high = self._scaled(self.low), self._scaled(self.high)
         quarter = (high - low) / 4
         ordered = sorted(self._scaled(value) for value in best)
@@ -68,7 +68,7 @@ class Choices:
         return "|".join(self.texts)
 
     def grid(self) -> list[str]:
-        """All of them, by the texts that name them in the study."""
+        """Return all choices, by the texts that name them in the study."""
         return list(self.texts)
 
 
@@ -171,5 +171,5 @@ def _choices(where: str, values: list[Any]) -> Choices:
 
 
 def _text(value: Any) -> str:
-    """Like `spelled`, but to the last digit: it names a choice."""
+    """Return a value as `spelled` does, but to the last digit: it names a choice."""
     return repr(value) if isinstance(value, float) else spelled(value)

@@ -71,7 +71,7 @@ def ranked(rows: Iterable[Row], maximize: bool) -> list[Row]:
 
 
 def values_text(values: dict[str, Any]) -> str:
-    """ "lr 0.0012, hidden 200,100"."""
+    """Return values as text: "lr 0.0012, hidden 200,100"."""
     return ", ".join(f"{flag(name)} {spelled(value)}" for name, value in values.items())
 
 
@@ -101,7 +101,7 @@ def table(rows: Sequence[Row], metric: str, maximize: bool, top: int) -> str:
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """All trials as CSV with a header, by number."""
+    """Return all trials as CSV with a header, by number."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = list(dict.fromkeys(name for r in rows for name in r.values))

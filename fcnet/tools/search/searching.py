@@ -140,7 +140,7 @@ def run(plan: Plan, *, shown: bool, tell: Callable[[str], None]) -> Result:
 
 
 def _check_out(plan: Plan) -> None:
-    """Whether the folder is free, or this study's, and the one for the storage there.
+    """Check that the folder is free, or this study's, and the one for the storage exists.
 
     Raises:
         FileExistsError, NotADirectoryError, FileNotFoundError: as the message says.
@@ -166,7 +166,7 @@ def _claim_out(plan: Plan) -> None:
 
 
 def _has_run(best: Row) -> bool:
-    """Whether the run of this trial is here."""
+    """Return whether the run of this trial is here."""
     return best.run is not None and (Path(best.run) / FILE_NAME).is_file()
 
 

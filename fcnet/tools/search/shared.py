@@ -81,7 +81,7 @@ class Shared:
         self.maximize = self.study.direction == optuna.study.StudyDirection.MAXIMIZE
 
     def _wait_until_described(self) -> None:
-        """Another process may just be making the study; if it was killed at that, this one describes it."""
+        """Wait if another process is just making the study; if it was killed at that, describe it here."""
         for _ in range(_ATTEMPTS):
             if "fcnet" in self.study.user_attrs or self._all():
                 return
@@ -112,7 +112,7 @@ class Shared:
         return self.study.get_trials(deepcopy=False)
 
     def _counted(self) -> list[Any]:
-        """All trials but those that came to nothing."""
+        """Return all trials but those that came to nothing."""
         return [
             t
             for t in self._all()
@@ -212,7 +212,7 @@ class Shared:
 
 
 def _is_dead(trial: Any) -> bool:
-    """Whether nobody works at it any more: the process is not there, or is this one, or was not heard of for long."""
+    """Return whether nobody works at it any more: its process is gone, is this one, or has been silent for long."""
     host, pid = trial.user_attrs.get("owner", [None, None])
     if host == platform.node() and os.name == "posix":
         if pid == os.getpid():  # a process makes one trial at a time, and this one asks for the next
@@ -231,7 +231,7 @@ def _is_dead(trial: Any) -> bool:
 
 
 def _storage(where: str) -> Any:
-    """Optuna's storage at a URL or in a journal. Raises OSError or ValueError."""
+    """Return Optuna's storage at a URL or in a journal. Raises OSError or ValueError."""
     optuna = need_optuna()
     if "://" not in where:
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock

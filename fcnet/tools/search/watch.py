@@ -17,7 +17,7 @@ class Watch:
     """A bar over the trials of a study, by whatever process they are made; a context manager."""
 
     def __init__(self, shared: Shared, *, shown: bool, tell: Callable[[str], None]) -> None:
-        """`shown` asks for a bar, which appears only on a terminal; `tell` gets a line for each trial that ends."""
+        """Begin to watch: `shown` asks for a bar, only on a terminal; `tell` gets a line for each trial that ends."""
         self._shared = shared
         self._tell = tell
         self._over = {r.number for r in shared.rows() if r.is_over}

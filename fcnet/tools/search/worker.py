@@ -172,7 +172,7 @@ def _run(
 
 
 def _without_figure(solver: Solver) -> str:
-    """Why a training that came to its end has no validation figure to be compared by."""
+    """Return why a finished training has no validation figure to be compared by."""
     if solver.best_val_metric is None:
         return f"{solver.update_rule} made no iteration: {solver.message}"
     return f"the validation {solver.metric.title} was not finite in any epoch"

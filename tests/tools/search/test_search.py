@@ -97,7 +97,7 @@ def test_the_test_part_decides_nothing():
     assert told(results[0]) == told(results[1]) == told(results[2])
 
 
-@pytest.mark.parametrize("storage", ["s.db", "s.journal", "sqlite:///s.sqlite"])
+@pytest.mark.parametrize("storage", ["s.journal", "sqlite:///s.sqlite"])
 def test_a_study_goes_on_and_trials_are_the_total(storage):
     whole = fcnet.search(LR, blobs(), trials=3, out="whole", **QUICK)
     first = fcnet.search(LR, blobs(), trials=2, out="a", storage=storage, **QUICK)

@@ -14,7 +14,7 @@ from fcnet.validation import finite_real
 def linear_loss(
     loss: Callable[[Array, Array], tuple[float, Array]], W: Array, X: Array, y: Array, reg: float
 ) -> tuple[float, Array]:
-    """`loss` (one of the course's layers) of scores X W, plus reg Σ W² (half of it in 2016), and its gradient."""
+    """Return `loss` (one of the course's) of scores X W, plus reg Σ W² (in 2016 half of it), and the gradient."""
     W, X = promoted("loss", W=W, X=X)
     if W.ndim != 2 or X.ndim != 2 or X.shape[1] != W.shape[0]:
         raise ValueError(f"W, X: expected (D, C) and (N, D), got shapes {W.shape} and {X.shape}")

@@ -10,13 +10,14 @@ import numpy as np
 
 import fcnet
 import fcnet.functional as F
-from fcnet.backends import array_module
+from fcnet.backends import backend_of
 from fcnet.backends.caches import EPS, MOMENTUM
+from fcnet.backends.step import Remembered, Run, layout
 from fcnet.compat import _install
 from fcnet.compat.cs231n import _random, _saved, _year, layer_utils, layers
-from fcnet.compat.cs231n._arrays import Array, number
+from fcnet.compat.cs231n._arrays import Array, number, promoted
 from fcnet.compat.cs231n.layer_utils import *
-from fcnet.validation import check_input, finite_real
+from fcnet.validation import check_fits, check_input, finite_real, labels_within
 
 __all__ = ["FullyConnectedNet", "TwoLayerNet"]
 __all__ += layer_utils.__all__
@@ -80,6 +81,7 @@ class FullyConnectedNet:
             if dropout_keep_ratio != 1:
                 raise ValueError("dropout_keep_ratio, dropout: expected one of them, got both; leave one out")
             dropout_keep_ratio = _keep_ratio(dropout, use_batchnorm)
+        self._remembered = Remembered()
         start = fcnet.FullyConnectedNet(
             hidden_dims,
             input_dim,
@@ -115,8 +117,8 @@ class FullyConnectedNet:
             first = {"mode": "train"} if normalization == "batchnorm" else {}
             self.bn_params = [dict(first) for _ in hidden_dims]
 
-    def loss(self, X: Array, y: Array | None = None) -> Any:
-        """Scores without labels, loss and gradients with them.
+    def loss(self, X: Array, y: Any = None) -> Any:
+        """Return the scores without labels; with labels, the loss and the gradients.
 
         Args:
             X: (N, d1, ..., dk) with d1 * ... * dk = D, of any real dtype; computed with in `dtype`.
@@ -129,61 +131,84 @@ class FullyConnectedNet:
         Raises:
             ValueError, TypeError: X or y do not fit the network, or hold NaN, infinities or unknown labels.
         """
-        check_input("X", X, self.params["W1"].shape[0], self.dtype)
-        mode = "test" if y is None else "train"
+        train = y is not None
+        if train and not hasattr(y, "dtype"):
+            y = np.asarray(y)
+        reg = self.reg if train else 0.0
+        shapes = layout(X, y, *self.params.values()) if train else layout(X, *self.params.values())
+        key = None if shapes is None else (train, reg != 0, self.dtype, shapes)
+        known = key in self._remembered  # then all but the numbers has been looked at
+        if known:
+            check_fits("X", X, self.dtype)
+            params = self.params
+        else:
+            check_input("X", X, self.params["W1"].shape[0], self.dtype)
         if self.use_dropout:
-            self.dropout_param["mode"] = mode
+            self.dropout_param["mode"] = "train" if train else "test"
         if self.normalization == "batchnorm":
             for bn_param in self.bn_params:
-                bn_param["mode"] = mode
-        scores, caches = self._forward(X.astype(self.dtype, copy=False))
-        if y is None:
+                bn_param["mode"] = "train" if train else "test"
+        x = X.astype(self.dtype, copy=False)
+        if not known:
+            x, *values = promoted("loss", X=x, **self.params)
+            params = dict(zip(self.params, values, strict=True))
+            if any(params[name] is not value for name, value in self.params.items()):
+                key = None  # what is converted is converted each time
+        run = self._remembered.run(key)
+        scores, caches = self._forward(run, params, x.reshape(len(x), -1))
+        if not train:
+            self._remembered.keep(key, run)
             return scores
-        data_loss, dscores = layers.softmax_loss(scores, y)
-        return self._regularized(data_loss, self._backward(dscores, caches))
+        if not (known and y.ndim == 1 and labels_within(y, scores.shape[1])):
+            y = layers.labels_for("softmax_loss", scores, y)
+        loss, dscores = run(F.softmax_loss, scores, y)
+        grads = self._backward(run, dscores, caches)
+        value = self._regularized(run, params, loss, grads) if reg else number(loss)
+        self._remembered.keep(key, run)
+        return value, grads
 
-    def _forward(self, out: Array) -> tuple[Array, list[dict[str, Any]]]:
-        """Scores (N, C) of inputs (N, ...), and the caches of each layer by what made them."""
+    def _forward(self, run: Run, params: dict[str, Array], out: Array) -> tuple[Array, list[dict[str, Any]]]:
+        """Return scores (N, C) of inputs (N, D), and the caches of each layer by what made them."""
         caches: list[dict[str, Any]] = []
         for i in range(1, self.num_layers + 1):
             cache: dict[str, Any] = {}
-            out, cache["affine"] = layers.affine_forward(out, self.params[f"W{i}"], self.params[f"b{i}"])
+            out, cache["affine"] = run(F.affine_forward, out, params[f"W{i}"], params[f"b{i}"])
             if i < self.num_layers:
                 if self.normalization is not None:
                     forward = getattr(layers, f"{self.normalization}_forward")
-                    scale = self.params[f"gamma{i}"], self.params[f"beta{i}"]
+                    scale = params[f"gamma{i}"], params[f"beta{i}"]
                     out, cache["norm"] = forward(out, *scale, self.bn_params[i - 1])
-                out, cache["relu"] = layers.relu_forward(out)
+                out, cache["relu"] = run(F.relu_forward, out, out=out)
                 if self.use_dropout:
                     out, cache["dropout"] = layers.dropout_forward(out, self.dropout_param)
             caches.append(cache)
         return out, caches
 
-    def _backward(self, dout: Array, caches: list[dict[str, Any]]) -> dict[str, Array]:
+    def _backward(self, run: Run, dout: Array, caches: list[dict[str, Any]]) -> dict[str, Array]:
         """Return the gradient of the data loss in every parameter, from that in the scores."""
         grads: dict[str, Array] = {}
-        for i, cache in reversed(list(enumerate(caches, 1))):
+        for i in range(len(caches), 0, -1):
+            cache = caches[i - 1]
             if "dropout" in cache:
                 dout = layers.dropout_backward(dout, cache["dropout"])
             if "relu" in cache:
-                dout = layers.relu_backward(dout, cache["relu"])
+                dout = run(F.relu_backward, dout, cache["relu"])
             if "norm" in cache:
                 # For batch norm the simplified formula: the step-by-step one gives the same and takes longer.
                 name = "batchnorm_backward_alt" if self.normalization == "batchnorm" else "layernorm_backward"
                 dout, grads[f"gamma{i}"], grads[f"beta{i}"] = getattr(layers, name)(dout, cache["norm"])
-            dout, grads[f"W{i}"], grads[f"b{i}"] = layers.affine_backward(dout, cache["affine"], need_dx=i > 1)
+            dout, grads[f"W{i}"], grads[f"b{i}"] = run(F.affine_backward, dout, cache["affine"], need_dx=i > 1)
         return {name: grads[name] for name in self.params}
 
-    def _regularized(self, data_loss: float, grads: dict[str, Array]) -> tuple[float, dict[str, Array]]:
-        if not self.reg:
-            return data_loss, grads
-        total = array_module(grads["W1"]).asarray(data_loss, dtype="float64")
+    def _regularized(self, run: Run, params: dict[str, Array], loss: Array, grads: dict[str, Array]) -> float:
+        """Return the loss with the L2 term, in float64, and add its gradient to that of every weight matrix."""
+        backend = backend_of(loss)
+        if loss.dtype != "float64":
+            loss = backend.asarray(number(loss), dtype="float64")
         for i in range(1, self.num_layers + 1):
-            dw = grads[f"W{i}"]
-            w, flat = self.params[f"W{i}"].reshape(-1).astype(dw.dtype, copy=False), dw.reshape(-1)
-            F.l2_penalty(w, self.reg, total, flat, array_module(w).empty_like(w))
-            grads[f"W{i}"] = flat.reshape(dw.shape)
-        return number(total), grads
+            w = params[f"W{i}"].reshape(-1)
+            run(F.l2_penalty, w, self.reg, loss, grads[f"W{i}"].reshape(-1), backend.xp.empty_like(w))
+        return float(backend.to_numpy(loss))
 
     def to_fcnet(self, device: str = "auto") -> fcnet.FullyConnectedNet:
         """Return a copy as fcnet's own network, which trains on either device and is fast.
@@ -251,5 +276,5 @@ class TwoLayerNet(FullyConnectedNet):
         weight_scale: float = 1e-3,
         reg: float = 0.0,
     ) -> None:
-        """Arguments as in `FullyConnectedNet`, with one hidden layer of width hidden_dim."""
+        """Take the arguments of `FullyConnectedNet`, with one hidden layer of width hidden_dim."""
         super().__init__([hidden_dim], input_dim, num_classes, reg=reg, weight_scale=weight_scale, dtype=np.float64)

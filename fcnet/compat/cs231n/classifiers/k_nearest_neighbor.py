@@ -37,7 +37,7 @@ class KNearestNeighbor:
         self.X_train, self.y_train = X, y
 
     def predict(self, X: Array, k: int = 1, num_loops: int = 0) -> Array:
-        """Labels (N,) for X (N, d1, ..., dk), by the k nearest; num_loops (0, 1 or 2) says which distances to call."""
+        """Return labels (N,) of X (N, d1, ..., dk), by the k nearest; num_loops: which distances to call, 0, 1 or 2."""
         distances = {
             0: self.compute_distances_no_loops,
             1: self.compute_distances_one_loop,
@@ -48,7 +48,7 @@ class KNearestNeighbor:
         return self.predict_labels(distances[num_loops](X), k)
 
     def compute_distances_no_loops(self, X: Array) -> Array:
-        """dists (N, M) float64: the L2 distance of each sample X (N, d1, ..., dk) to each training sample."""
+        """Return dists (N, M) float64: the L2 distance of each sample X (N, d1, ..., dk) to each training sample."""
         if self.X_train is None:
             raise ValueError("KNearestNeighbor: expected train(X, y) before this call, it knows no samples yet")
         return pairwise_distances(X, self.X_train)

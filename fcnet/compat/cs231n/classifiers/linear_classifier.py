@@ -46,7 +46,7 @@ class LinearClassifier:
         batch_size: int = 200,
         verbose: bool = False,
     ) -> list[float]:
-        """Gradient descent on mini-batches drawn with replacement; a second call goes on from the weights there are.
+        """Train by gradient descent on mini-batches drawn with replacement; a second call continues from the weights.
 
         Args:
             X: (n, D). y: labels (n,) from 0; at the first call the largest says how many classes there are.
@@ -109,7 +109,7 @@ class LinearSVM(LinearClassifier):
     """A linear classifier with the multiclass hinge loss, `svm_loss_vectorized`."""
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
-        """As `svm_loss_vectorized(W, X_batch, y_batch, reg)`."""
+        """Return `svm_loss_vectorized(W, X_batch, y_batch, reg)`."""
         return linear_svm.svm_loss_vectorized(self.W, X_batch, y_batch, reg)
 
 
@@ -117,5 +117,5 @@ class Softmax(LinearClassifier):
     """A linear classifier with the softmax loss, `softmax_loss_vectorized`."""
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
-        """As `softmax_loss_vectorized(W, X_batch, y_batch, reg)`."""
+        """Return `softmax_loss_vectorized(W, X_batch, y_batch, reg)`."""
         return softmax.softmax_loss_vectorized(self.W, X_batch, y_batch, reg)

@@ -24,11 +24,11 @@ class TwoLayerNet(fc_net.TwoLayerNet):
     """
 
     def __init__(self, input_size: int, hidden_size: int, output_size: int, std: float = 1e-4) -> None:
-        """D, H and C, and the standard deviation of the initial weights; biases start at 0."""
+        """Take D, H and C, and the standard deviation of the initial weights; biases start at 0."""
         super().__init__(input_size, hidden_size, output_size, weight_scale=std)
 
     def loss(self, X: Array, y: Array | None = None, reg: float = 0.0) -> Any:
-        """Scores (N, C) of X (N, D) without labels; with y (N,) the loss, and the gradients by the names of params."""
+        """Return scores (N, C) of X (N, D) without labels; with y (N,) loss and gradients by the names of params."""
         self.reg = _year.l2_strength(reg)
         return super().loss(X, y)
 
@@ -45,7 +45,7 @@ class TwoLayerNet(fc_net.TwoLayerNet):
         batch_size: int = 200,
         verbose: bool = False,
     ) -> dict[str, list[float]]:
-        """Gradient descent on mini-batches drawn with replacement.
+        """Train by gradient descent on mini-batches drawn with replacement.
 
         Args:
             X, X_val: (n, D). y, y_val: labels (n,).

@@ -12,7 +12,7 @@ __all__ = ["np", "softmax_loss_naive", "softmax_loss_vectorized"]
 
 
 def softmax_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
-    """loss = mean_n -log softmax(s)_{y_n} + reg Σ W², s = X W; the L2 term has no half (in 2016 it has).
+    """Return loss = mean_n -log softmax(s)_{y_n} + reg Σ W², s = X W, and its gradient; in 2016 half the L2 term.
 
     Args and returns: as `svm_loss_vectorized`. Source: CS231n, assignment 1.
     """

@@ -39,7 +39,7 @@ Part = tuple[np.ndarray, np.ndarray]
 
 
 def load_mnist(normalize: bool = True, flatten: bool = True, one_hot_label: bool = False) -> tuple[Part, Part]:
-    """All of MNIST in the files' order: (x_train, t_train), (x_test, t_test), of 60000 and 10000 images.
+    """Load all of MNIST in the files' order: (x_train, t_train), (x_test, t_test), of 60000 and 10000 images.
 
     Args:
         normalize: pixels as float32 in 0..1; False: as uint8 in 0..255.
@@ -61,7 +61,7 @@ def download_mnist() -> None:
 
 
 def init_mnist() -> None:
-    """`download_mnist`; the book makes one file of the four after that, here they are read as they are."""
+    """Call `download_mnist`; the book makes one file of the four after that, here they are read as they are."""
     download_mnist()
 
 
@@ -73,7 +73,7 @@ def _part(images: Path, labels: Path, normalize: bool, flatten: bool, one_hot_la
 
 
 def _files() -> dict[str, Path]:
-    """Images and labels to train, images and labels to test."""
+    """Return images and labels to train, images and labels to test."""
     for folder in BOOK_FOLDERS:
         found = catalogue.files_in(folder, "mnist")
         if len(found) == len(catalogue.wanted_files("mnist")):

@@ -1,0 +1,192 @@
+"""A recorded step with products in bfloat16, in which a matrix that they read is rounded once, where it is made.
+
+As recorded, each product rounds its operands itself: a hidden layer's output, its gradient and the weights are read
+twice as float32, and written twice as bfloat16. Here they are kept as bfloat16 until their memory is written again, and
+what nothing else reads is not written as float32 at all. The bits are those of the recorded calls, except that a unit
+of a hidden layer counts as off where its output is less than half the smallest bfloat16, 2^-134.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fcnet.backends.cuda import narrow
+from fcnet.backends.cuda.affine import AffineKernels
+from fcnet.backends.cuda.hidden import HiddenKernels
+from fcnet.backends.cuda.launch import Launcher
+from fcnet.backends.device import Array, Call
+
+FORWARD, BACKWARD = "bias_activation_dropout_forward", "bias_activation_dropout_backward"
+#: Calls that write to nothing but their outputs; after any other, nothing is taken to be as it was.
+FOLLOWED = {
+    *("matmul", "matmul_backward", "affine_forward", "affine_backward", FORWARD, BACKWARD, "next_batch", "gather"),
+    *("smooth_labels", "weighted_loss", "softmax_loss", "svm_loss", "mse_loss", "bce_loss"),
+}
+
+
+class RoundedOnce:
+    """Rewrites the calls of a step."""
+
+    def __init__(self, launcher: Launcher, gemm: Callable[[], Any], run_concurrently: Callable[..., None]) -> None:
+        """`gemm` gives the current thread's `Gemm`; `run_concurrently` as in `AffineKernels`."""
+        self._cupy, self._gemm = launcher.cupy, gemm
+        self._hidden = HiddenKernels(launcher)
+        self._affine = AffineKernels(launcher, self.multiply, run_concurrently)
+        self._buffers: dict[tuple[int, int], Array] = {}  # by the float32 array's address and size
+        self._valid: list[tuple[Array, Array]] = []  # a float32 array, and what it is rounded
+
+    def __call__(self, calls: Sequence[Call]) -> list[Call]:
+        """Return calls that leave the same in all that is read of float32, in fewer passes over memory."""
+        backward = [call for i, call in enumerate(calls) if self._rounds_gradient(call, calls[i + 1 :])]
+        made: list[Call] = []
+        for i, call in enumerate(calls):
+            if self._multiplies(call):
+                made += self._with_rounded_operands(call)
+                self._forget(call)
+            elif call in backward:
+                made.append(self._backward_of(call))
+            elif call.name == FORWARD and self._rounds_output(call, calls[i + 1 :], backward):
+                made.append(self._forward_of(call))
+            else:
+                made.append(call)
+                self._forget(call)
+        return made
+
+    # Which calls
+
+    def _multiplies(self, call: Call) -> bool:
+        """Whether this call rounds what it multiplies; layers of few outputs are multiplied in full precision."""
+        if call.name not in ("matmul", "matmul_backward", "affine_forward", "affine_backward"):
+            return False
+        x, w = _operands(call)[-2:]
+        return call.arguments["precision"] == "bf16" and not (call.name.startswith("affine") and narrow.taken(x, w))
+
+    def _served(self, call: Call) -> bool:
+        return isinstance(getattr(call.func, "__self__", None), HiddenKernels)
+
+    def _rounds_gradient(self, call: Call, later: Sequence[Call]) -> bool:
+        """Whether this is a hidden layer's backward pass whose gradient only products read."""
+        return call.name == BACKWARD and self._served(call) and self._only_multiplied(call.arguments["dz"], later)
+
+    def _rounds_output(self, call: Call, later: Sequence[Call], backward: Sequence[Call]) -> bool:
+        """Whether this is a hidden layer's forward pass whose output only products and such a backward pass read."""
+        return self._served(call) and self._only_multiplied(_output(call), later, backward)
+
+    def _only_multiplied(self, array: Array, later: Sequence[Call], backward: Sequence[Call] = ()) -> bool:
+        """Whether `array`, until it is written again, is read only as a product's operand, or as the output of the
+        layer whose gradient one of `backward` makes.
+        """
+        for call in later:
+            read = [name for name, value in call.arguments.items() if name not in call.outputs and _in(array, value)]
+            if self._multiplies(call):
+                if read and not any(_same(array, x) for x in _operands(call)):
+                    return False
+                if call.name == "affine_backward" and _same(array, call.arguments["dout"]):
+                    return False  # its sum, the bias's gradient, is taken in float32
+            elif read and not (read == ["cache"] and call in backward and _same(array, call.arguments["cache"].hidden)):
+                return False
+            if any(_in(array, call.arguments[name]) for name in call.outputs):
+                return True
+        return True
+
+    # What becomes of them
+
+    def _with_rounded_operands(self, call: Call) -> list[Call]:
+        given = call.arguments
+        rounding: list[Call] = []
+        operands = [self._rounded(x, rounding) for x in _operands(call)]
+        if call.name == "matmul":
+            x, w = operands
+            return [*rounding, _call(self.multiply, ["out"], x=x, w=w, out=given["out"])]
+        if call.name == "affine_forward":
+            x, w = operands
+            return [*rounding, _call(self._affine.affine_forward, ["out"], x=x, w=w, b=given["b"], out=given["out"])]
+        dout, x, w = operands
+        results = {name: given[name] for name in ("dx", "dw") if given[name] is not None}
+        needed = {"need_dx": given["need_dx"]}
+        made = [*rounding, _call(self._affine.matmul_backward, results, dout=dout, x=x, w=w, **needed, **results)]
+        if call.name == "affine_backward":
+            made.append(_call(self._affine.bias_gradient, ["db"], dout=given["dout"], db=given["db"]))
+        return made
+
+    def _forward_of(self, call: Call) -> Call:
+        given, out = call.arguments, _output(call)
+        rounded = self._made(out)
+        arguments = {name: given[name] for name in ("z", "b", "keep_ratio", "rng")}
+        return _call(self._hidden.bias_relu, ["out"], out=rounded, **arguments)
+
+    def _backward_of(self, call: Call) -> Call:
+        given, cache = call.arguments, call.arguments["cache"]
+        hidden = next((rounded for array, rounded in self._valid if _same(array, cache.hidden)), cache.hidden)
+        self._forget(call)
+        results = {"dz": self._made(given["dz"]), "db": given["db"]}
+        arguments = {"dout": given["dout"], "hidden": hidden, "scale": cache.scale}
+        return _call(self._hidden.bias_relu_backward, results, **results, **arguments)
+
+    def multiply(self, x: Array, w: Array, out: Array, precision: str | None = None) -> Array:
+        """Compute out = x @ w, of bfloat16's bits; `precision` is what they have."""
+        return self._gemm().of_rounded(x, w, out)
+
+    def round_to_bf16(self, x: Array, out: Array) -> None:
+        """Fill `out` with the bits of x, rounded."""
+        self._gemm().rounded(x, out)
+
+    # What is valid
+
+    def _rounded(self, x: Array, rounding: list[Call]) -> Array:
+        """Return x as bfloat16's bits; if it has to be made, `rounding` gets the call."""
+        for array, rounded in self._valid:
+            if _same(array, x):
+                return rounded
+        rounded = self._made(x)
+        rounding.append(_call(self.round_to_bf16, ["out"], x=x, out=rounded))
+        return rounded
+
+    def _made(self, x: Array) -> Array:
+        """Return the array that x is rounded to from the next call on."""
+        key = x.data.ptr, x.size
+        if key not in self._buffers:
+            self._buffers[key] = self._cupy.empty(x.size, np.uint16)
+        rounded = self._buffers[key].reshape(x.shape)
+        self._valid = [pair for pair in self._valid if not _in(x, pair[0])]
+        self._valid.append((x, rounded))
+        return rounded
+
+    def _forget(self, call: Call) -> None:
+        """Forget what this call writes to."""
+        written = [call.arguments[name] for name in call.outputs]
+        self._valid = [(x, r) for x, r in self._valid if call.name in FOLLOWED and not any(_in(x, w) for w in written)]
+
+
+def _call(function: Callable[..., Any], outputs: Any, **arguments: Any) -> Call:
+    call = Call(function, **arguments)
+    call.outputs = frozenset(outputs)
+    return call
+
+
+def _operands(call: Call) -> list[Array]:
+    """Return the matrices that are multiplied, x and the weights last."""
+    if call.name == "affine_backward":
+        return [call.arguments["dout"], *call.arguments["cache"][:2]]
+    return [call.arguments[name] for name in ("dout", "x", "w") if name in call.arguments]
+
+
+def _output(call: Call) -> Array:
+    given = call.arguments
+    return given["hidden"] if given["out"] is None else given["out"]
+
+
+def _same(x: Array, y: Array) -> bool:
+    return x.data.ptr == y.data.ptr and x.shape == y.shape
+
+
+def _in(x: Array, value: Any) -> bool:
+    """Whether `value`, or an array in it, shares memory with x."""
+    if isinstance(value, tuple | list):
+        return any(_in(x, part) for part in value)
+    if not hasattr(value, "data") or not hasattr(value, "nbytes") or not hasattr(value.data, "ptr"):
+        return False
+    return x.data.ptr < value.data.ptr + value.nbytes and value.data.ptr < x.data.ptr + x.nbytes
