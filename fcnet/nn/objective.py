@@ -27,7 +27,7 @@ def kind_of_targets(loss: str) -> str:
 def loss_scale(loss: str, outputs: int) -> float:
     """Return what a loss is multiplied by to be a sample's negative log-likelihood, but for a constant.
 
-    That is ½ Σ_k (s_k - y_k)² for numbers, the cross-entropy for classes; of several labels or counts the sum of theirs.
+    That is ½ Σ_k (s_k - y_k)² for numbers, the cross-entropy for classes; of several labels or counts, the sum.
     """
     return {"mse": outputs / 2, "bce": float(outputs), "poisson": float(outputs)}.get(loss, 1.0)
 
