@@ -59,7 +59,7 @@ class Function:
         return self.kernel(backend_of(*args), *args, **kwargs) or self.reference
 
     def served(self, *args: Any, **kwargs: Any) -> Callable[..., Any]:
-        """As `choose`, for calls to come on arguments alike: neither checks them, nor asks for their backend."""
+        """Choose as `choose` does; what is returned is for arguments of the same layout, which it does not check."""
         if self.check is not None:
             self.check(*args, **kwargs)
         backend = backend_of(*args)

@@ -44,23 +44,24 @@ direct = Direct()
 
 
 class Remembered:
-    """How a function makes its calls at once, on arguments alike: what serves each is chosen the first time.
+    """Makes the calls of a function like `direct`, but chooses what serves each of them once per layout of arguments.
 
-    Nothing is checked again, nor asked for its device, which is most of what calls on a few numbers cost. Results are
-    new arrays, as of `direct`.
+    Later calls on arguments of the same layout are neither checked nor asked for their device, which is most of the
+    cost of calls on a few numbers. Results are new arrays, as from `direct`.
     """
 
     def __init__(self) -> None:
         self._served: dict[Hashable, tuple[Callable[..., Any], ...]] = {}
 
     def __contains__(self, key: Hashable | None) -> bool:
-        """Whether a call of the function with this key has been made to its end."""
+        """Return whether a call of the function with this key has been completed."""
         return key in self._served
 
     def run(self, key: Hashable | None) -> Run:
-        """Return what makes the calls, in order, of one call of the function.
+        """Return the `Run` that makes the calls of one call of the function, in order.
 
-        key: all that decides which calls it makes, and the `layout` of the arrays that go into them; None: unknown.
+        Args:
+            key: all that decides which calls it makes, and the `layout` of their arrays; None: unknown.
         """
         if key is None:
             return direct
@@ -68,14 +69,14 @@ class Remembered:
         return _Choosing() if served is None else _Recalled(served)
 
     def keep(self, key: Hashable | None, run: Run) -> None:
-        """Remember what served the calls of one that has come to its end."""
+        """Remember what served the calls of a function call that is complete."""
         if isinstance(run, _Choosing):
             if len(self._served) >= MOST_REMEMBERED:
                 self._served.clear()
             self._served[key] = tuple(run.served)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Remembered, ()  # a copy begins anew
+        return Remembered, ()  # a copy starts empty
 
 
 class _Choosing(Direct):
@@ -97,7 +98,7 @@ class _Recalled(Direct):
 
 
 def layout(*arrays: Array) -> Hashable | None:
-    """Return what checks and kernels look at in arrays, whatever numbers they hold; None: not all are NumPy's own."""
+    """Return what checks and kernels depend on, dtype, shape and strides; None unless all are arrays of NumPy."""
     if set(map(type, arrays)) != ON_HOST:
         return None
     return tuple([(a.dtype, a.shape, a.strides) for a in arrays])

@@ -30,8 +30,8 @@ from fcnet.training.checkpointing import Checkpointing, Every
 
 GOAL = 0.02  # of the time
 DEFAULT_S, SHARE = 60.0, checkpointing.SHARE
-TURNS, TURN_S = 15, 0.4  # a turn takes at least that, and LONGER times a checkpoint
-LONGER = 2.0
+TURN_S, LONGER = 0.05, 3.0  # a turn takes at least that, and so many times a checkpoint
+NET_S, TURNS = 15.0, (9, 201)  # of all turns of a net; the least and the most of them
 
 
 class Trial:
@@ -70,12 +70,12 @@ class Trial:
         return seconds
 
 
-def measure(workload: Workload, turns: int) -> Row:
-    """Return the row of a net."""
+def measure(workload: Workload, seconds: float) -> Row:
+    """Return the row of a net, to which about so many seconds go."""
     with tempfile.TemporaryDirectory(prefix="fcnet-checkpoints-", dir=".") as folder:
         trial = Trial(workload, Path(folder))
         added, costs = [], []
-        trial.turn(with_one=True)
+        turns = int(np.clip(seconds / 2 / trial.turn(with_one=True), *TURNS))
         for number in range(turns):
             first = number % 2 == 0
             one, other = trial.turn(with_one=first), trial.turn(with_one=not first)
@@ -87,6 +87,7 @@ def measure(workload: Workload, turns: int) -> Row:
     return {
         "name": workload.name,
         "net": workload.describe(),
+        "turns": turns,
         "mb": round(size / 1e6, 2),
         "alone_s": round(trial.seconds, 4),
         "beside_s": round(cost, 4),
@@ -97,13 +98,13 @@ def measure(workload: Workload, turns: int) -> Row:
     }
 
 
-def record(workloads: Sequence[Workload], turns: int, threads: int) -> Record:
+def record(workloads: Sequence[Workload], seconds: float, threads: int) -> Record:
     """Measure all of them."""
-    found: dict[str, Any] = describe("cpu", threads) | {"turns": turns, "rows": []}
+    found: dict[str, Any] = describe("cpu", threads) | {"rows": []}
     checkpointing.SHARE = math.inf  # in this process one is written whenever it is asked for
     for workload in workloads:
         say(f"{workload.name}: {workload.describe()}")
-        found["rows"].append(measure(workload, turns))
+        found["rows"].append(measure(workload, seconds))
     return found
 
 
@@ -113,20 +114,21 @@ def markdown(found: Record) -> str:
     for row in found["rows"]:
         low, middle, high = (f"{1e3 * value:.1f}" for value in row["added_s"])
         cells.append(
-            [f"`{row['name']}`", f"{row['mb']:.1f}", f"{1e3 * row['beside_s']:.0f}", f"{middle} ({low} to {high})",
+            [f"`{row['name']}`", str(row["turns"]), f"{row['mb']:.1f}", f"{1e3 * row['beside_s']:.0f}",
+             f"{middle} ({low} to {high})",
              f"{row['share']:.3%}", f"{row['share_most_often']:.2%}",
              "reached" if max(row["share"], row["share_most_often"]) <= GOAL else "missed"]
         )  # fmt: skip
     lines = [
         *heading(f"What checkpoints cost, {found['date']}", found),
         "",
-        f"Medians and quartiles of {found['turns']} turns, with a checkpoint and without. Goal: at most {GOAL:.0%} of",
-        "the time, at the default of one in 60 s, and where they come as often as they may (`--checkpoint-every 1`).",
+        f"Medians and quartiles of turns with a checkpoint and without. Goal: at most {GOAL:.0%} of the time, at the",
+        "default of one in 60 s, and where they come as often as they may (`--checkpoint-every 1`).",
         "",
         *table(
-            ["net", "MB", "written in, ms", "adds, ms", "of the time, each 60 s", "as often as they may", ""],
+            ["net", "turns", "MB", "written in, ms", "adds, ms", "of the time, each 60 s", "as often as they may", ""],
             cells,
-            left=(0, 6),
+            left=(0, 7),
         ),
     ]
     return "\n".join(lines) + "\n"
@@ -142,7 +144,7 @@ def _plan(options: argparse.Namespace) -> Callable[[], Record]:
     names = options.workloads.split(",")
     if odd := [name for name in names if name not in known]:
         raise ValueError(f"--workloads: expected some of {', '.join(known)}; got {odd[0]}")
-    return lambda: record([known[name] for name in names], 3 if options.quick else TURNS, options.threads)
+    return lambda: record([known[name] for name in names], 1.0 if options.quick else NET_S, options.threads)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

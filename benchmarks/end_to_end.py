@@ -139,7 +139,7 @@ def ratio(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def record(device: str, threads: int, commit: str | None = None, **how: Any) -> dict[str, Any]:
-    """All of the JSON file; `commit`, if given, is taken for git's answer; `how` as in `measure`."""
+    """Return all of the JSON file; a given `commit` replaces git's answer; `how` as in `measure`."""
     made = describe(device, threads, commit)
     made |= {"rows_of_data": how.get("rows", ROWS), "epochs": how.get("epochs", EPOCHS)}
     made["rounds"] = how.get("rounds", ROUNDS)

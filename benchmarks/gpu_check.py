@@ -70,7 +70,7 @@ def parity(device: str, clock: Clock, keep: Keep) -> dict[str, Any]:
 
 
 def chosen_workloads(device: str, only: Sequence[str]) -> list[Workload]:
-    """Those named; all if none is. Raises ValueError for a name that there is not."""
+    """Return the workloads named, all if none is. Raises ValueError for a name that there is not."""
     known = workloads_for(device)
     return [known[name] for name in command.chosen("--workloads", only or list(known), list(known))]
 

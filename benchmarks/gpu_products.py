@@ -128,7 +128,7 @@ class Fused(NamedTuple):
 
 
 def epilogues(case: Case) -> list[Fused]:
-    """Those that belong to a product; the one that saves most first."""
+    """Return the epilogues that belong to a product, the one that saves most first."""
     own = case.storage
     if case.way == "dw":
         return [Fused("bgrada", "float32", "float32")]
@@ -176,7 +176,7 @@ class Bench:
         return out
 
     def stored(self, x: Any, storage: str) -> Any:
-        """x itself, or rounded to the bits of bfloat16."""
+        """Return x itself, or rounded to the bits of bfloat16."""
         if storage == "float32":
             return x
         out = self.cupy.empty(x.shape, np.uint16)
@@ -193,8 +193,8 @@ class Bench:
     def empty(self, shape: tuple[int, ...], storage: str) -> Any:
         return self.cupy.empty(shape, np.uint16 if storage == "bf16" else np.float32)
 
-    def spoil(self, x: Any) -> None:
-        """NaN everywhere."""
+    def poison(self, x: Any) -> None:
+        """Fill an array with NaN."""
         x.data.memset(255, x.nbytes)
 
     def copied(self, x: Any) -> Any:
@@ -204,7 +204,7 @@ class Bench:
         return out
 
     def differing(self, a: Any, b: Any) -> int:
-        """Words of 32 bits that are not the same."""
+        """Count the words of 32 bits that are not the same."""
         count = self.cupy.zeros(1, np.uint32)
         self.launch("differing", (1024,), (THREADS,), count, a, b, np.int64(a.nbytes // 4))
         return int(count.get()[0])
@@ -228,7 +228,7 @@ class Bench:
         return graph, pool
 
     def milliseconds(self, graph: Any, launches: int) -> float:
-        """Of so many launches, by the device's clock."""
+        """Return the duration of so many launches, by the device's clock."""
         events = self.cupy.cuda
         begin, end = events.Event(), events.Event()
         begin.record()
@@ -241,7 +241,7 @@ class Bench:
     def race(
         self, contenders: Mapping[str, Callable[[int], object]], until: float = 0, calls: int = CALLS
     ) -> dict[str, float]:
-        """Microseconds a call of each that can be captured: the median of rounds in which all take turns.
+        """Return microseconds per call of each that can be captured: the median of rounds in which all take turns.
 
         At least one round is made; no other begins when less than `until` seconds are left.
         """
@@ -266,7 +266,7 @@ class Bench:
 
 
 def host(x: Any) -> np.ndarray:
-    """On the host, in float32."""
+    """Return an array on the host, in float32."""
     found = x.get()
     return (found.astype(np.uint32) << 16).view(np.float32) if found.dtype == np.uint16 else found
 
@@ -343,11 +343,11 @@ def difference(found: np.ndarray, expected: np.ndarray, scale: float) -> float:
 
 
 def steady(bench: Bench, call: Callable[[int], object], outputs: Sequence[Any]) -> bool:
-    """Whether runs give the same bits in all outputs, which begin spoilt."""
+    """Return whether runs give the same bits in all outputs, which begin as NaN."""
     copies = []
     for run in range(RUNS):
         for out in outputs:
-            bench.spoil(out)
+            bench.poison(out)
         call(0)
         if not run:
             copies = [bench.copied(out) for out in outputs]
@@ -484,7 +484,7 @@ def expected(bench: Bench, data: Data, epilogue: str) -> tuple[np.ndarray, np.nd
 
 
 def mask_fits(data: Data, mask: Any, out: Any) -> bool:
-    """Whether the bits that are set are those of the positive results."""
+    """Return whether the bits that are set are those of the positive results."""
     for line in data.lines:
         bits = np.unpackbits(mask[line].get(), bitorder="little")[: data.case.columns]
         if np.any(bits.astype(bool) != (host(out[line]) > 0)):
@@ -618,13 +618,13 @@ class Layer:
         product(algorithm, a.data.ptr, b.data.ptr, out.data.ptr, bench.workspace.data.ptr, bench.stream)
 
     def fused(self, _: int) -> None:
-        """Three products; the gradient of the layer above comes masked, from its own."""
+        """Make three products; the gradient of the layer above comes masked, from its own."""
         self.make("forward", self.x, self.w, self.h)
         self.make("dw", self.x, self.given, self.dw)
         self.make("dx", self.given, self.w, self.dx)
 
     def separate(self, _: int) -> None:
-        """Three products and two passes over bfloat16."""
+        """Make three products and two passes over bfloat16."""
         rows, width = (np.int32(n) for n in self.h.shape)
         self.make("forward", self.x, self.w, self.h)
         grid = -(-self.h.shape[1] // (8 * 128)), -(-self.h.shape[0] // 2)
@@ -681,12 +681,12 @@ class Sweep(NamedTuple):
     variant: str
     moved: int
     call: Callable[[int], object]
-    outputs: tuple  # begin spoilt
+    outputs: tuple  # begin poisoned
     right: Callable[[], bool]
 
 
 def adams(bench: Bench) -> Iterator[Sweep]:
-    """Adam over one large buffer."""
+    """Time Adam over one large buffer."""
     size = ADAM_SIZE
     names = ("adam_1x1", "adam_1x4", "adam_2x1", "adam_2x2", "adam_4x1", "adam_4x2", "adam_4x1_once")
     rounded = ("adam_1x4_bf16", "adam_4x1_bf16", "adam_4x2_bf16")
@@ -713,7 +713,7 @@ def adams(bench: Bench) -> Iterator[Sweep]:
 
 
 def _elements(name: str) -> int:
-    """Of a thread: the product of the numbers in a kernel's name."""
+    """Return the elements of a thread: the product of the numbers in a kernel's name."""
     vector, rows = name.split("_")[1].split("x")
     return int(vector) * int(rows)
 
@@ -740,7 +740,7 @@ def adam_is_right(bench: Bench, name: str, threads: int) -> bool:
 
 
 def forwards(bench: Bench) -> Iterator[Sweep]:
-    """relu(z + b) over a matrix."""
+    """Time relu(z + b) over a matrix."""
     shape = HEIGHT, WIDTH
     z, bias = bench.normal(shape, 1), bench.normal((WIDTH,), 2, 0.1)
     answer, out = bench.cupy.empty_like(z), bench.cupy.empty_like(z)
@@ -772,7 +772,7 @@ def _same(bench: Bench, a: Any, b: Any) -> bool:
 
 
 def _near(a: Any, b: Any) -> bool:
-    """Two matrices of bfloat16, in a few rows."""
+    """Return whether two matrices of bfloat16 are near each other, in a few rows."""
     lines = 0, a.shape[0] // 2, a.shape[0] - 1
     return all(np.allclose(host(a[line]), host(b[line]), rtol=2**-6, atol=2**-6) for line in lines)
 
@@ -788,7 +788,7 @@ def backward(
 
 
 def backwards(bench: Bench) -> Iterator[Sweep]:
-    """dz = dout where out > 0, and its column sums, over a matrix."""
+    """Time dz = dout where out > 0, and its column sums, over a matrix."""
     shape = HEIGHT, WIDTH
     dout, hidden = bench.normal(shape, 1), bench.normal(shape, 2, zeros=NEGATIVE)
     answer, dz = bench.cupy.empty_like(dout), bench.cupy.empty_like(dout)
@@ -833,7 +833,7 @@ def sweep(bench: Bench, variants: Iterable[Sweep], content: dict[str, Any]) -> N
             content["left_out"].append(f"{variant.kernel} {variant.variant} and what follows it")
             return
         for output in variant.outputs:
-            bench.spoil(output)
+            bench.poison(output)
         variant.call(0)
         right = bool(variant.right())
         us = bench.race({"": variant.call}, calls=5)[""]
@@ -849,7 +849,7 @@ def sweep(bench: Bench, variants: Iterable[Sweep], content: dict[str, Any]) -> N
 
 
 def attempt(content: dict[str, Any], name: str, call: Callable[[], object]) -> None:
-    """One piece; one that raises is told of in its place."""
+    """Run one piece; report one that raises in its place."""
     try:
         call()
     except Exception as error:  # whatever it is: the machine is lent for minutes, the other pieces count
@@ -858,7 +858,7 @@ def attempt(content: dict[str, Any], name: str, call: Callable[[], object]) -> N
 
 
 def measure_products(bench: Bench, content: dict[str, Any], net: str, precision: str, keep: Keep) -> None:
-    """Every product of a net in one precision, and its epilogues."""
+    """Measure every product of a net in one precision, and its epilogues."""
     for case in cases(net, NETS[net], precision):
         data: Data | None = None
         gc.collect()
@@ -907,7 +907,7 @@ def measure(bench: Bench, content: dict[str, Any], chosen: Sequence[str], keep: 
 
 
 def product_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Plain products: fcnet's beside cuBLASLt's."""
+    """Return the table of products without epilogue: fcnet's beside cuBLASLt's."""
     lines = [
         "| product | rows x inner x columns | result | baseline us | best us | rank | first us | TFLOP/s |",
         "|---|---|---|--:|--:|--:|--:|--:|",
@@ -921,7 +921,7 @@ def product_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def epilogue_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Epilogues beside the product and the pass."""
+    """Return the table of epilogues beside the product and the pass."""
     lines = [
         "| product with | result, bias | tried | right | best us | rank | product + pass us | pass us |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
@@ -935,7 +935,7 @@ def epilogue_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def sweep_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Of each kernel fcnet's own and the best variants."""
+    """Return the table of each kernel: fcnet's own and the best variants."""
     lines = ["| kernel | variant | us | GB/s | right |", "|---|---|--:|--:|---|"]
     for kernel in dict.fromkeys(row["kernel"] for row in rows):
         for kind in ("fcnet", "float32", "bf16"):
@@ -972,7 +972,7 @@ def step_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _costs(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
-    """Of one product with the pass that follows it in fcnet."""
+    """Return the cost of one product with the pass that follows it in fcnet."""
     plain = [row for row in rows if row["epilogue"] == "none"]
     others = [row for row in rows if row["epilogue"] != "none"]
     now = min((row["baseline_us"] for row in plain), default=0.0)

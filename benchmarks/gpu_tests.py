@@ -25,7 +25,7 @@ WRITING_S = 15.0  # in which pytest, interrupted, writes what it found
 
 
 def run_tests(arguments: Sequence[str] = (), limit_s: float | None = None) -> dict[str, Any]:
-    """How many tests ran, failed, were skipped, and which failed; after `limit_s` seconds pytest is interrupted."""
+    """Run tests; return how many ran, failed, were skipped, and which failed. pytest is interrupted after `limit_s`."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "junit.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={result}", *arguments]
@@ -67,7 +67,7 @@ def _exit_code(command: Sequence[str], limit_s: float | None) -> int | None:
 
 
 def run_groups(clock: Clock, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """All tests that need a GPU, group after group, by several processes where pytest-xdist is installed."""
+    """Run all tests that need a GPU, group after group, by several processes where pytest-xdist is installed."""
     many = importlib.util.find_spec("xdist") is not None
     count = min(PROCESSES, machine.cores())
     hands = ["-n", str(count), "--dist", "worksteal", "-p", "no:benchmark"] if many else []

@@ -85,7 +85,7 @@ class Net:
         return (self.inputs, *self.hidden, 10)
 
     def offsets(self) -> dict[str, list[int]]:
-        """Where each layer's tensors lie in the flat buffers."""
+        """Return where each layer's tensors lie in the flat buffers."""
         model, layers = self.expected.model, range(len(self.hidden) + 2)
         found = model.params.spans() | (model.state.spans() if self.norm else {})
         names = {"W": "W", "B": "b", "GAMMA": "gamma", "BETA": "beta", "MEAN": "running_mean", "VAR": "running_var"}
@@ -142,7 +142,7 @@ class Variant:
         return {"loss": float(np.abs(losses / self.net.losses - 1).max()), "weights": float(weights)}
 
     def microseconds(self, steps: int, launches: int) -> float:
-        """Of a step, in launches of so many."""
+        """Return the duration of a step, in launches of so many."""
         self.rewind()
         begin, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
         begin.record()
@@ -154,7 +154,7 @@ class Variant:
 
 
 def candidates(net: Net, blocks: int, shared: int, most: int) -> list[Plan]:
-    """For each number of threads and of rows a row block takes, the best few plans by the model."""
+    """Return the best few plans by the model, for each number of threads and of rows a row block takes."""
     kept: list[Plan] = []
     for threads in (256, 512):
         how = {"norm": int(net.norm), "threads": threads}
@@ -165,7 +165,7 @@ def candidates(net: Net, blocks: int, shared: int, most: int) -> list[Plan]:
 
 
 def compiled(folder: Path, jobs: list[tuple[str, str]], arch: str) -> Iterator[tuple[str, Path | str]]:
-    """Each source by its name: the cubin, or what the compiler said."""
+    """Return for each source by its name the cubin, or what the compiler said."""
 
     def compile_one(job: tuple[str, str]) -> tuple[str, Path | str]:
         name, text = job
@@ -180,7 +180,7 @@ def compiled(folder: Path, jobs: list[tuple[str, str]], arch: str) -> Iterator[t
 
 
 def phases(variant: Variant) -> dict[str, dict[str, float]]:
-    """Cycles of each phase in one step: the median over the row blocks, and over the tile blocks."""
+    """Return cycles of each phase in one step: the median over the row blocks, and over the tile blocks."""
     variant.rewind()
     variant.launch(STEPS)
     pointer = variant.module.get_global("marks")
@@ -194,7 +194,7 @@ def phases(variant: Variant) -> dict[str, dict[str, float]]:
 
 
 def measure(cupy: Any, keep: Any, most: int) -> None:
-    """All variants of both nets, each kept as soon as it is known."""
+    """Measure all variants of both nets, each kept as soon as it is known."""
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     blocks, shared = properties["multiProcessorCount"], properties["sharedMemPerBlockOptin"] - 1024
     arch = f"sm_{cupy.cuda.Device().compute_capability}"

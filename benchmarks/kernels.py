@@ -18,7 +18,7 @@ class Kernels:
     """What the worker does."""
 
     def measure(self, grid: str, op: str, device: str, commit: str | None) -> dict[str, Any]:
-        """One op on all sizes of a grid (see grids.toml): what `benchmarks.run.record` gives."""
+        """Measure one op on all sizes of a grid (see grids.toml), as `benchmarks.run.record` does."""
         check_needed(NEEDED[:-1])  # no picture is drawn
         return record(Grid.load(grid, ops=[op], devices=[device]), commit)
 

@@ -34,7 +34,7 @@ def child_environment() -> dict[str, str]:
 
 
 def head(devices: Sequence[str], commit: str | None = None, prefix: str = "") -> dict[str, Any]:
-    """Date, commit and machine: the first fields of a record. `commit`, if given, is taken for git's answer.
+    """Return date, commit and machine, the first fields of a record; a given `commit` replaces git's answer.
 
     To be called before the run, whose own load comes after it. A machine that is busy is said, after `prefix`.
     """

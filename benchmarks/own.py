@@ -33,7 +33,7 @@ class Own(Training):
     """What the worker of one workload does."""
 
     def start(self, workload: Mapping[str, Any]) -> dict[str, Any]:
-        """Construct and make the first step, whose calls are kept: how long that took."""
+        """Construct the training and make the first step, whose calls are kept; return how long that took."""
         self._workload = made = Workload.from_dict(workload)
         data, weights = draw(made), initial(made)
         start = time.perf_counter()
@@ -46,7 +46,7 @@ class Own(Training):
         return {"construct_s": round(constructed - start, 3), "first_step_s": round(done - start, 3)}
 
     def at_a_time(self, counts: Sequence[int], steps: int) -> dict[str, float]:
-        """Microseconds a step where so many are asked for, by their number, before the device is waited for."""
+        """Return microseconds per step by the number of steps that are asked for before the device is waited for."""
         found = {}
         for count in counts:
             turns = max(1, steps // count)
@@ -62,7 +62,7 @@ class Own(Training):
         return {"loss": self.peer.losses(1)[0], "about": self.peer.about}
 
     def profile(self) -> list[dict[str, Any]]:
-        """Each recorded call alone. The last thing to ask: the training is not the same afterwards."""
+        """Time each recorded call alone; comes last, as the training is not the same afterwards."""
         return calls.profile(get_backend(self._device), self.calls)
 
 

@@ -60,7 +60,7 @@ def compare(name: str, got: np.ndarray, want: np.ndarray, limit: float, against:
 def prove(
     problem: Problem, backend: Backend, step: Step, call: Arguments, answer: Host, columns: np.ndarray, limit: float
 ) -> Host:
-    """Run the step once on spoiled outputs and compare; the results on the host, whole, by name.
+    """Run the step once on poisoned outputs and compare; the results on the host, whole, by name.
 
     Raises:
         WrongResult: a result is wrong, missing or not written everywhere.

@@ -79,7 +79,7 @@ def _key(row: report.Row) -> tuple:
 
 @contextlib.contextmanager
 def _no_worker() -> Iterator[None]:
-    """Within, pytest-benchmark does not take this process for one of pytest-xdist's workers, where it times nothing."""
+    """Keep pytest-benchmark from taking this process for a worker of pytest-xdist, where it times nothing."""
     worker = os.environ.pop("PYTEST_XDIST_WORKER", None)
     try:
         yield

@@ -14,12 +14,12 @@ COMMAND = [sys.executable, "-m", "tests.command"]
 
 
 def environment(**others: str) -> dict[str, str]:
-    """The environment of `COMMAND`, in any folder."""
+    """Return the environment of `COMMAND`, in any folder."""
     return os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "FCNET_NUMBA": "0"} | others
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command without its pictures, which can no longer be drawn in this process."""
+    """Return the command without its pictures, which can no longer be drawn in this process."""
     from fcnet.cli import main, train
     from fcnet.runs import rundir
 

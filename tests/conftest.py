@@ -66,7 +66,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_collection_finish():
-    """The thousands of tests stay: no collection of garbage, of which some tests ask for many, looks at them again."""
+    """Freeze the thousands of tests for the garbage collector, which some tests call often."""
     gc.collect()
     gc.freeze()
 
@@ -111,20 +111,20 @@ def no_curves(monkeypatch):
 
 @pytest.fixture
 def curves(no_curves, monkeypatch):
-    """Runs with their pictures."""
+    """Let runs draw their pictures."""
     monkeypatch.setattr(rundir, "curves_png", CURVES)
 
 
 @pytest.fixture
 def report(no_curves, monkeypatch):
-    """Runs with their reports."""
+    """Let runs write their reports."""
     for command in (train, resume):
         monkeypatch.setattr(command, "write_report", WRITE_REPORT)
 
 
 @pytest.fixture
 def cpu_kernels():
-    """The CPU with its Numba kernels, which it has by itself; this makes sure of it."""
+    """Make sure that the CPU has its Numba kernels, as it has by default."""
     loaded = loader.load()
     if loaded.broken:
         pytest.fail(f"broken CPU kernels: {loaded.status}")
@@ -145,14 +145,14 @@ def backend(request):
 
 @pytest.fixture
 def guard():
-    """The guard device, with an empty log."""
+    """Return the guard device, with an empty log."""
     GUARD.log.clear()
     return GUARD
 
 
 @pytest.fixture
 def xp(backend):
-    """The array module of `backend`."""
+    """Return the array module of `backend`."""
     return backend.xp
 
 
@@ -164,7 +164,7 @@ def dtype(request):
 
 @pytest.fixture
 def rng(request):
-    """A generator of the test's own: the same numbers for each device, dtype, process and day."""
+    """Return a generator of the test's own: the same numbers for each device, dtype, process and day."""
     name = f"{request.module.__name__}.{request.node.originalname}"
     return np.random.default_rng(zlib.crc32(name.encode()))
 

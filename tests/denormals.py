@@ -14,7 +14,7 @@ def count(array: np.ndarray) -> int:
 
 
 def small(dtype: str) -> np.ndarray:
-    """Normal numbers of both signs up to four times the smallest one, which decay to denormals soon, and both zeros."""
+    """Return normal numbers of both signs up to four times the smallest, which soon decay to denormals, and zeros."""
     sizes = np.array([1, 1 + 2**-20, 1.25, 1.5, 2 - 2**-20, 2, 3, 4, 0]) * float(np.finfo(dtype).smallest_normal)
     return np.concatenate([sizes, -sizes]).astype(dtype)
 

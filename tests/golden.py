@@ -89,7 +89,7 @@ def data(kind: str) -> fcnet.data.Dataset:
 
 
 def bits(name: str) -> dict[str, str]:
-    """What a net's losses, parameters and running statistics are after each of STEPS, and what it then predicts."""
+    """Return a net's losses, parameters and running statistics after each of STEPS, and its predictions then."""
     net, how, kind = NETS[name]
     ds = data(kind)
     outputs = 10 if ds.targets == "classes" else ds.y_train.shape[1]

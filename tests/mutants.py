@@ -57,7 +57,7 @@ class Mutant:
 
 
 def read_list() -> list[Mutant]:
-    """The mutants of mutants.toml."""
+    """Return the mutants of mutants.toml."""
     listed = tomllib.loads(LIST.read_text("utf-8"))
     return [
         Mutant(f"{file}:{number}", file, old, new)
@@ -67,7 +67,7 @@ def read_list() -> list[Mutant]:
 
 
 def files_of(tree: Path) -> list[Path]:
-    """What git knows of a tree and what it does not ignore, relative to it."""
+    """Return what git knows of a tree and what it does not ignore, relative to it."""
     command = ["git", "-C", str(tree), "ls-files", "-co", "--exclude-standard", "-z"]
     names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
     kept = (name for name in set(names) if name and not name.startswith(f"{MAPS}/"))
@@ -75,7 +75,7 @@ def files_of(tree: Path) -> list[Path]:
 
 
 def state_of(tree: Path) -> str:
-    """A digest of the tree's files, but for those of this program."""
+    """Return a digest of the tree's files, but for those of this program."""
     total = hashlib.sha256()
     for file in files_of(tree):
         if file.name not in (LIST.name, "mutants.py", "mutants_plugin.py") and (tree / file).is_file():
@@ -84,7 +84,7 @@ def state_of(tree: Path) -> str:
 
 
 def copy_tree(tree: Path, to: Path) -> None:
-    """A copy with a repository of its own, which some tests ask."""
+    """Make a copy with a repository of its own, which some tests ask."""
     for file in files_of(tree):
         (to / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(tree / file, to / file, follow_symlinks=False)
@@ -93,7 +93,7 @@ def copy_tree(tree: Path, to: Path) -> None:
 
 
 def environment(copy: Path, **others: str) -> dict[str, str]:
-    """The environment of pytest in a copy."""
+    """Return the environment of pytest in a copy."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "FCNET_MUTANTS"))}
     return plain | {"PYTHONPATH": f"{copy}{os.pathsep}{HERE}", "OPENBLAS_NUM_THREADS": "1"} | others
 
@@ -170,7 +170,7 @@ def keep_map(made: Map, path: Path) -> None:
 
 
 def read_map(path: Path) -> Map:
-    """A map as `keep_map` wrote it."""
+    """Return a map as `keep_map` wrote it."""
     read = json.loads(path.read_text("utf-8"))
     names = list(read["tests"])
     lines = {
@@ -180,7 +180,7 @@ def read_map(path: Path) -> Map:
 
 
 def chosen_tests(mutant: Mutant, source: str, known: Map) -> list[list[str]]:
-    """The tests of a mutant in order, in parts: the tests of the nearest files, then those of the others."""
+    """Return the tests of a mutant in order, in parts: the tests of the nearest files, then those of the others."""
     if not mutant.file.endswith(".py"):
         names = {name for name in known.tests if name.partition("::")[0] in known.cuda}
     else:

@@ -62,7 +62,7 @@ NUMBERS = {
 
 
 def forward(name, x, pieces=2):
-    """The activation of this name, of an array of any shape; maxout takes pieces * M columns and gives M."""
+    """Return the activation of this name, of an array of any shape; maxout takes pieces * M columns and gives M."""
     x = np.asarray(x, dtype=np.float64)
     if name == "maxout":
         groups = _groups(x, pieces)
@@ -86,7 +86,7 @@ def backward(name, dout, x, pieces=2):
 
 
 def _groups(x, pieces):
-    """The values of each unit's pieces: piece p of unit m is column p M + m."""
+    """Return the values of each unit's pieces: piece p of unit m is column p M + m."""
     width = x.shape[-1] // pieces
     for row in x.reshape(-1, x.shape[-1]).tolist():
         for unit in range(width):

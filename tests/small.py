@@ -22,12 +22,12 @@ def blobs(n: int = 130, d: int = 6, c: int = 3, seed: int = 0, dtype: str = "flo
 
 
 def net(data: fcnet.data.Dataset, device: Any = "cpu", hidden: tuple[int, ...] = (8, 7), **options: Any):
-    """A network for a data set."""
+    """Return a network for a data set."""
     return fcnet.FullyConnectedNet(list(hidden), data.input_dim, data.num_classes, device=device, **options)
 
 
 def solver(data: fcnet.data.Dataset, device: Any = "cpu", *, net_options: dict | None = None, **options: Any):
-    """A quiet Solver with a network of its own, plain: ten epochs of SGD at a constant rate."""
+    """Return a quiet Solver with a network of its own, plain: ten epochs of SGD at a constant rate."""
     plain: dict[str, Any] = {"update_rule": "sgd", "num_epochs": 10, "verbose": False}
     if options.get("update_rule") not in ("lbfgs", "bfgs"):
         plain["batch_size"] = 100

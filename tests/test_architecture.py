@@ -60,7 +60,7 @@ def for_each(paths):
 
 
 def part(path):
-    """The room that a file stands in: a folder or a module directly under fcnet/."""
+    """Return the room that a file stands in: a folder or a module directly under fcnet/."""
     return "backends" if path in BACKENDS else path.relative_to(ROOT / "fcnet").parts[0].split(".")[0]
 
 
@@ -193,7 +193,7 @@ def test_device_code_does_not_import_numpy(path):
 
 
 def names_of_xp(path):
-    """What a file calls of an array module: xp.NAME, backend.xp.NAME, array_module(...).NAME."""
+    """Return what a file calls of an array module: xp.NAME, backend.xp.NAME, array_module(...).NAME."""
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Attribute):
             of = node.value

@@ -186,8 +186,9 @@ def test_a_member_that_is_no_array_is_not_taken_into_memory(tmp_path):
         ("hidden = " + "[" * 3000 + "]" * 3000, "nested"),
         ("epochs = " + "9" * 5000, "thousands of digits"),
         ("epochs = " + "9" * 4000, "64 bits"),
+        ("lr = " + "9" * 400, "a float holds"),
     ],
-    ids=["deep", "long", "large"],
+    ids=["deep", "long", "large", "beyond floats"],
 )
 def test_strange_toml_is_one_line(text, word, tmp_path, capsys):
     (tmp_path / "a.toml").write_text(text)

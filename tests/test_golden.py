@@ -13,7 +13,7 @@ NET = "relu, adam"
 
 @pytest.fixture
 def file(tmp_path, monkeypatch):
-    """A record of one net, made here."""
+    """Return a record of one net, made here."""
     monkeypatch.setattr(golden, "NETS", {NET: golden.NETS[NET]})
     path = tmp_path / "golden.json"
     assert golden.main(["record", "--file", str(path), "--commit", "abc"]) == 0

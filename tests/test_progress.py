@@ -33,7 +33,7 @@ class Terminal(io.StringIO):
 
 
 def eighty_columns(monkeypatch):
-    """Standard error as such a terminal; not a fixture, for pytest sets it anew before the test itself."""
+    """Return standard error as such a terminal; no fixture, as pytest replaces it before the test itself."""
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("LINES", "24")

@@ -1,7 +1,7 @@
-"""Activations that act element by element, ReLU apart: of each its function and its derivative, one line each.
+"""Element-wise activations other than ReLU, for the kernels of fused hidden layers: each function and its derivative.
 
-The formulas, and what the backward pass is handed, are those of `fcnet.functional.activation`: one array (the output,
-or the derivative, ...) or, for the gated ones, two.
+The formulas are those of `fcnet.functional.activation`, as is what the forward pass keeps for the backward pass: one
+array (the output, the derivative, ...), or two for the gated activations.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from fcnet.backends.cpu.vectormath import exp, expm1, log1p_of_share, tanh
 
 NAMES = ("leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu", "softplus", "identity")
 LEAKY_RELU, ELU, SIGMOID, TANH, GELU, SILU, SOFTPLUS, IDENTITY = range(len(NAMES))
-OF_OUTPUT = ("sigmoid", "tanh", "identity")  # whose derivative is one of the output
-GATED = ("gelu", "silu")  # which keep two arrays
+OF_OUTPUT = ("sigmoid", "tanh", "identity")  # whose derivative is a function of the output
+GATED = ("gelu", "silu")  # keep two arrays
 
 _f = np.float32
 ZERO, ONE, THREE, LEAK, NEAR = map(_f, (0, 1, 3, 0.01, 20))
@@ -29,12 +29,12 @@ def sigmoid(x):
 
 @compiled
 def activate(kind, x, first, second):
-    """Make of x, a vector, its activation, and fill what the backward pass reads; what is not kept may be x."""
-    if kind == LEAKY_RELU:
+    """Apply an activation to the vector x in place; fill `first` and `second`, what it keeps (else they may be x)."""
+    if kind == LEAKY_RELU:  # first = 1 where x > 0, else 0.01; x = x first
         for i in range(x.size):
             first[i] = ONE if x[i] > ZERO else LEAK
             x[i] *= first[i]
-    elif kind == ELU:
+    elif kind == ELU:  # first = exp(min(x, 0)) - 1; x = x where x > 0, else first
         for i in range(x.size):
             value = x[i]
             below = expm1(ZERO if value > ZERO else value)
@@ -46,7 +46,7 @@ def activate(kind, x, first, second):
     elif kind == TANH:
         for i in range(x.size):
             x[i] = tanh(x[i])
-    elif kind == GELU:
+    elif kind == GELU:  # h = 2 √(2/π) (x + 0.044715 x³); first = x h' = 3 h - 4 √(2/π) x; second = σ(h); x = x second
         for i in range(x.size):
             near = NEAR if x[i] > NEAR else x[i]
             near = -NEAR if near < -NEAR else near
@@ -54,12 +54,12 @@ def activate(kind, x, first, second):
             first[i] = (near * GELU_SLOPE + h) * THREE
             second[i] = sigmoid(h)
             x[i] *= second[i]
-    elif kind == SILU:
+    elif kind == SILU:  # first = x; second = σ(x); x = x second
         for i in range(x.size):
             first[i] = x[i]
             second[i] = sigmoid(x[i])
             x[i] *= second[i]
-    elif kind == SOFTPLUS:
+    elif kind == SOFTPLUS:  # first = σ(x); x = max(x, 0) + log(1 + exp(-|x|))
         for i in range(x.size):
             value = x[i]
             power = exp(-abs(value))
@@ -69,19 +69,19 @@ def activate(kind, x, first, second):
 
 @compiled
 def descend(kind, dx, first, second):
-    """Multiply dx, a vector, by the derivative."""
-    if kind in (LEAKY_RELU, SOFTPLUS):
+    """Multiply the vector dx by the activation's derivative a', in place."""
+    if kind in (LEAKY_RELU, SOFTPLUS):  # a' = first
         for i in range(dx.size):
             dx[i] *= first[i]
-    elif kind == ELU:
+    elif kind == ELU:  # a' = first + 1
         for i in range(dx.size):
             dx[i] *= first[i] + ONE
-    elif kind == SIGMOID:
+    elif kind == SIGMOID:  # a' = (1 - out) out, first = out
         for i in range(dx.size):
             dx[i] *= (ONE - first[i]) * first[i]
-    elif kind == TANH:
+    elif kind == TANH:  # a' = 1 - out², first = out
         for i in range(dx.size):
             dx[i] *= ONE - first[i] * first[i]
-    elif kind in (GELU, SILU):
+    elif kind in (GELU, SILU):  # a' = σ(h) (1 + x h' (1 - σ(h))), first = x h', second = σ(h)
         for i in range(dx.size):
             dx[i] *= ((ONE - second[i]) * first[i] + ONE) * second[i]

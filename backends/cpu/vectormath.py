@@ -1,7 +1,7 @@
-"""exp, expm1, log1p and tanh of float32 in plain arithmetic, without a branch: a loop over them works on whole vectors.
+"""exp, expm1, log1p and tanh of float32 in plain arithmetic without branches, so that loops over them are vectorised.
 
-A call of the C library's takes one number at a time. Of other dtypes they are NumPy's functions, which Numba compiles
-to such calls. Errors in float32 are below 3 units in the last place (tests/kernels/test_vectormath.py).
+The C library's functions take one number at a time, and Numba compiles NumPy's functions to calls of them; these are
+used for other dtypes only. Errors in float32 are below 3 units in the last place (tests/kernels/test_vectormath.py).
 
 With k the whole number nearest x / ln 2 and r = x - k ln 2, |r| <= ln 2 / 2: exp(x) = 2^k exp(r) (Cody and Waite,
 "Software Manual for the Elementary Functions", 1980). ln 2 is taken in two parts, so that k times the first is exact.
@@ -58,7 +58,7 @@ def _power_of_two(typing, exponent):
 
 
 ZERO, HALF, ONE, TWO = map(_single, (0, 0.5, 1, 2))
-ROUND = _single(1.5 * 2**23)  # a number this large has no fraction: what is added to it is rounded
+ROUND = _single(1.5 * 2**23)  # numbers of this size have no fraction, so adding it rounds
 ROUND_BITS = np.int32(np.array(ROUND).view(np.int32))
 PER_LN2, LN2_HIGH = _single(1 / np.log(2)), _single(0.693359375)  # the latter has 9 bits
 LN2_LOW = _single(np.log(2) - 0.693359375)
@@ -82,7 +82,7 @@ def _reduced(x):
 
 @compiled
 def _within(x, least, most):
-    """Return x held within these; NaN stays NaN."""
+    """Return x clipped to these bounds; NaN stays NaN."""
     x = most if x > most else x
     return least if x < least else x
 
@@ -90,7 +90,7 @@ def _within(x, least, most):
 @compiled
 def _exp(x):
     k, tail = _reduced(_within(x, LEAST, MOST))
-    half = np.int32(k >> 1)  # in two factors: 2^k itself may be no normal number
+    half = np.int32(k >> 1)  # in two factors: 2^k itself may not be a normal number
     return (tail + ONE) * _power_of_two(half) * _power_of_two(np.int32(k - half))
 
 
@@ -139,7 +139,7 @@ def log1p_of_share(x):
 
 
 def _serve(function: Callable[[Any], Any], single: Callable[[Any], Any]) -> None:
-    """Let compiled code that calls the function get `single` for a float32, and NumPy's for others."""
+    """Have compiled code call `single` for float32 in place of the function, and NumPy's for other dtypes."""
 
     @overload(function, jit_options={"error_model": "numpy"}, inline="never")
     def choose(x):

@@ -1,9 +1,9 @@
-"""A recorded step with products in bfloat16, in which a matrix that they read is rounded once, where it is made.
+"""Rewrite a recorded step whose products are in bfloat16 so that each matrix is rounded only once, where it is made.
 
 As recorded, each product rounds its operands itself: a hidden layer's output, its gradient and the weights are read
-twice as float32, and written twice as bfloat16. Here they are kept as bfloat16 until their memory is written again, and
-what nothing else reads is not written as float32 at all. The bits are those of the recorded calls, except that a unit
-of a hidden layer counts as off where its output is less than half the smallest bfloat16, 2^-134.
+twice as float32 and written twice as bfloat16. In the rewritten step their bfloat16 copies are kept until the matrices
+change, and a matrix that only products read is not written as float32 at all. The bits are those of the recorded calls,
+except that a hidden unit counts as off where its output is below half the smallest bfloat16, 2^-134.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fcnet.backends.cuda.launch import Launcher
 from fcnet.backends.device import Array, Call
 
 FORWARD, BACKWARD = "bias_activation_dropout_forward", "bias_activation_dropout_backward"
-#: Calls that write to nothing but their outputs; after any other, nothing is taken to be as it was.
+#: Calls that write to nothing but their outputs; after any other call, all copies are considered outdated.
 FOLLOWED = {
     *("matmul", "matmul_backward", "affine_forward", "affine_backward", FORWARD, BACKWARD, "next_batch", "gather"),
     *("smooth_labels", "weighted_loss", "softmax_loss", "svm_loss", "mse_loss", "bce_loss"),
@@ -31,15 +31,15 @@ class RoundedOnce:
     """Rewrites the calls of a step."""
 
     def __init__(self, launcher: Launcher, gemm: Callable[[], Any], run_concurrently: Callable[..., None]) -> None:
-        """`gemm` gives the current thread's `Gemm`; `run_concurrently` as in `AffineKernels`."""
+        """Keep what the calls use: `gemm` returns this thread's `Gemm`; `run_concurrently` as in `AffineKernels`."""
         self._cupy, self._gemm = launcher.cupy, gemm
         self._hidden = HiddenKernels(launcher)
         self._affine = AffineKernels(launcher, self.multiply, run_concurrently)
         self._buffers: dict[tuple[int, int], Array] = {}  # by the float32 array's address and size
-        self._valid: list[tuple[Array, Array]] = []  # a float32 array, and what it is rounded
+        self._valid: list[tuple[Array, Array]] = []  # float32 arrays with their rounded copies
 
     def __call__(self, calls: Sequence[Call]) -> list[Call]:
-        """Return calls that leave the same in all that is read of float32, in fewer passes over memory."""
+        """Return calls with the same results, as far as anything reads them, in fewer passes over memory."""
         backward = [call for i, call in enumerate(calls) if self._rounds_gradient(call, calls[i + 1 :])]
         made: list[Call] = []
         for i, call in enumerate(calls):
@@ -58,7 +58,7 @@ class RoundedOnce:
     # Which calls
 
     def _multiplies(self, call: Call) -> bool:
-        """Whether this call rounds what it multiplies; layers of few outputs are multiplied in full precision."""
+        """Return whether this call multiplies in bfloat16; layers of few outputs are multiplied in full precision."""
         if call.name not in ("matmul", "matmul_backward", "affine_forward", "affine_backward"):
             return False
         x, w = _operands(call)[-2:]
@@ -68,16 +68,17 @@ class RoundedOnce:
         return isinstance(getattr(call.func, "__self__", None), HiddenKernels)
 
     def _rounds_gradient(self, call: Call, later: Sequence[Call]) -> bool:
-        """Whether this is a hidden layer's backward pass whose gradient only products read."""
+        """Return whether this is a hidden layer's backward pass whose gradient only products read."""
         return call.name == BACKWARD and self._served(call) and self._only_multiplied(call.arguments["dz"], later)
 
     def _rounds_output(self, call: Call, later: Sequence[Call], backward: Sequence[Call]) -> bool:
-        """Whether this is a hidden layer's forward pass whose output only products and such a backward pass read."""
+        """Return whether this is a hidden layer's forward pass whose output only products and `backward` read."""
         return self._served(call) and self._only_multiplied(_output(call), later, backward)
 
     def _only_multiplied(self, array: Array, later: Sequence[Call], backward: Sequence[Call] = ()) -> bool:
-        """Whether `array`, until it is written again, is read only as a product's operand, or as the output of the
-        layer whose gradient one of `backward` makes.
+        """Return whether `array`, until it is written again, is read only by products and by the calls `backward`.
+
+        Products read it as an operand, `backward` as the output of their layer.
         """
         for call in later:
             read = [name for name, value in call.arguments.items() if name not in call.outputs and _in(array, value)]
@@ -92,7 +93,7 @@ class RoundedOnce:
                 return True
         return True
 
-    # What becomes of them
+    # The calls in their place
 
     def _with_rounded_operands(self, call: Call) -> list[Call]:
         given = call.arguments
@@ -127,17 +128,17 @@ class RoundedOnce:
         return _call(self._hidden.bias_relu_backward, results, **results, **arguments)
 
     def multiply(self, x: Array, w: Array, out: Array, precision: str | None = None) -> Array:
-        """Compute out = x @ w, of bfloat16's bits; `precision` is what they have."""
+        """Compute out = x @ w from the bits of bfloat16 matrices; `precision` is ignored."""
         return self._gemm().of_rounded(x, w, out)
 
     def round_to_bf16(self, x: Array, out: Array) -> None:
-        """Fill `out` with the bits of x, rounded."""
+        """Fill `out` with the bits of x rounded to bfloat16."""
         self._gemm().rounded(x, out)
 
-    # What is valid
+    # The rounded copies
 
     def _rounded(self, x: Array, rounding: list[Call]) -> Array:
-        """Return x as bfloat16's bits; if it has to be made, `rounding` gets the call."""
+        """Return the rounded copy of x; if it has to be made, the call is added to `rounding`."""
         for array, rounded in self._valid:
             if _same(array, x):
                 return rounded
@@ -146,7 +147,7 @@ class RoundedOnce:
         return rounded
 
     def _made(self, x: Array) -> Array:
-        """Return the array that x is rounded to from the next call on."""
+        """Return the array for a rounded copy of x, valid from the next call on."""
         key = x.data.ptr, x.size
         if key not in self._buffers:
             self._buffers[key] = self._cupy.empty(x.size, np.uint16)
@@ -156,7 +157,7 @@ class RoundedOnce:
         return rounded
 
     def _forget(self, call: Call) -> None:
-        """Forget what this call writes to."""
+        """Forget the copies of arrays that this call writes to."""
         written = [call.arguments[name] for name in call.outputs]
         self._valid = [(x, r) for x, r in self._valid if call.name in FOLLOWED and not any(_in(x, w) for w in written)]
 
@@ -168,7 +169,7 @@ def _call(function: Callable[..., Any], outputs: Any, **arguments: Any) -> Call:
 
 
 def _operands(call: Call) -> list[Array]:
-    """Return the matrices that are multiplied, x and the weights last."""
+    """Return the matrices that a call multiplies; the last two are x and the weights."""
     if call.name == "affine_backward":
         return [call.arguments["dout"], *call.arguments["cache"][:2]]
     return [call.arguments[name] for name in ("dout", "x", "w") if name in call.arguments]
@@ -184,7 +185,7 @@ def _same(x: Array, y: Array) -> bool:
 
 
 def _in(x: Array, value: Any) -> bool:
-    """Whether `value`, or an array in it, shares memory with x."""
+    """Return whether `value`, or an array in it, shares memory with x."""
     if isinstance(value, tuple | list):
         return any(_in(x, part) for part in value)
     if not hasattr(value, "data") or not hasattr(value, "nbytes") or not hasattr(value.data, "ptr"):

@@ -270,7 +270,7 @@ def take_turns(
 
 
 def _lost(taken: dict[str, list[float]], name: str, losing: float | None) -> bool:
-    """Whether one more round would tell nothing new."""
+    """Return whether one more round would tell nothing new."""
     ours = taken.get("fcnet")
     return bool(losing and ours and taken[name] and taken[name][-1] > losing * ours[-1])
 

@@ -96,7 +96,7 @@ class Prediction:
         np.save(path, np.asarray(self.predict(self.X)).astype(np.int64))
 
     def measure_memory(self) -> dict[str, Any]:
-        """Peak memory of predicting all rows, above what is there before (after a first small prediction)."""
+        """Return the peak memory of predicting all rows, above that after a first small prediction."""
         self.predict(self.X[:CHUNK])
         give_back()
         before, exact = resident(), reset_peak()

@@ -79,7 +79,7 @@ def _ratios(record: Record) -> Iterable[str]:
 
 
 def _both_times(record: Record, workloads: Iterable[Workload]) -> Iterable[str]:
-    """Of each net timed twice: the best framework's time over fcnet's, and NumPy's, at first and later on."""
+    """Return of each net timed twice the best framework's time over fcnet's, and NumPy's, at first and later."""
     names = [workload.name for workload in workloads]
     both = [name for name in names if f"{name}-later" in names]
     if not both:
@@ -97,7 +97,7 @@ def _both_times(record: Record, workloads: Iterable[Workload]) -> Iterable[str]:
 
 
 def _paces(record: Record) -> Iterable[str]:
-    """How long fcnet's steps take in the course of a training, a hundred at a time."""
+    """Return how long fcnet's steps take in the course of a training, a hundred at a time."""
     rows = []
     for row in record["rows"]:
         if paces := row.get("paces_us"):
@@ -112,7 +112,7 @@ def _paces(record: Record) -> Iterable[str]:
 
 
 def _of_ceiling(record: Record) -> Iterable[str]:
-    """On a GPU: what share of its best speed a step's products reach, and fcnet's memory there."""
+    """Return what share of its best speed a step's products reach on a GPU, and fcnet's memory there."""
     if "ceiling" not in record:
         return
     found = record["ceiling"]

@@ -84,7 +84,7 @@ class Training:
         return {"choice": self.peer.choice, "about": self.peer.about}
 
     def first_losses(self, count: int) -> dict[str, Any]:
-        """Of this very net; how long the first step took, if that is not known."""
+        """Return the losses of this very net, and how long the first step took, if that is not known."""
         first = time.perf_counter()
         losses = self.peer.losses(1)
         self.peer.synchronize()
@@ -102,7 +102,7 @@ class Training:
         return found
 
     def run(self, steps: int, warm: int) -> float:
-        """Seconds that so many steps took, after some that are not counted."""
+        """Return the seconds that so many steps took, after some that are not counted."""
         self.peer.many(warm)
         self.peer.synchronize()
         gc.collect()

@@ -14,6 +14,7 @@ import numpy as np
 from fcnet.data.columns import columns_of, is_frame, is_table
 from fcnet.data.labels import class_names, encode, encode_as, plain_labels
 from fcnet.data.plan import Plan
+from fcnet.data.targets import MOST_CLASSES
 from fcnet.errors import DataNotice, counted
 
 
@@ -59,7 +60,7 @@ def targets_of(name: str, y: Any) -> Any:
         y = y.to_numpy()
     elif isinstance(y, list | tuple):
         y = np.array(y, dtype=object) if y and isinstance(y[0], str) else np.asarray(y)
-    if not isinstance(y, np.ndarray) or y.dtype.kind != "O" or y.ndim > 2:
+    if not isinstance(y, np.ndarray) or y.dtype.kind not in "Of" or y.ndim > 2:
         return y
     values = y.ravel().tolist()
     absent = [at for at, value in enumerate(values) if _is_absent(value)]
@@ -68,6 +69,8 @@ def targets_of(name: str, y: Any) -> Any:
             f"{name}: expected targets without gaps; got {counted(len(absent), 'missing value')}, the first at "
             f"{absent[0]}; leave those rows out"
         )
+    if y.dtype.kind == "f":
+        return y
     kinds = {type(value) for value in values}
     if kinds <= {bool, np.bool_}:
         return y.astype(bool)
@@ -101,12 +104,18 @@ def codes_of(
     Whole numbers from 0 of which at least half occur are codes already, and so are rows (N, C); so is anything with
     `classes` given that is no text. Labels 1 and 2, -1 and 1, True and False, and texts are numbered in their order.
 
-    Raises ValueError for a label that y_train does not have.
+    Raises ValueError for a label that y_train does not have, and for whole numbers that are probably no labels.
     """
     first = parts["y_train"]
     if not isinstance(first, np.ndarray) or first.ndim != 1 or not first.size or not _are_labels(first, classes):
         return dict(parts), classes
     values = np.unique(plain_labels("y_train", first))
+    if values.dtype.kind in "iu" and len(values) > MOST_CLASSES:
+        raise ValueError(
+            f"y_train: expected codes 0 to C - 1, or labels of at most {MOST_CLASSES} classes; got {len(values)} "
+            f"different whole numbers, {values[0]} to {values[-1]}; values to predict need loss 'mse' and "
+            "targets='numbers'; so many classes need labels of text, such as y.astype(str)"
+        )
     if len(values) < 2:  # which is said of the label as it is given
         return dict(parts), classes
     codes = {}

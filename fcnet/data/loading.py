@@ -327,7 +327,9 @@ def _held_out(
 def _check_classes(where: str, values: np.ndarray, classes: Sequence[str] | None) -> None:
     if len(values) == 1:
         only = str(values[0]) if classes is None else classes[int(values[0])]
-        raise ValueError(f"{where}: expected at least 2 classes; got only label {only!r}; give samples of every class")
+        raise ValueError(
+            f"{where}: expected at least 2 classes; got only label {shown(only)}; give samples of every class"
+        )
 
 
 def _npz(path: Path, split_seed: int, classes: Sequence[str] | None, targets: str | None) -> Dataset:

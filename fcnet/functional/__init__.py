@@ -2,6 +2,9 @@
 
 They take arrays of one device, (..., N, D) with features last, and return arrays of that device. Keyword outputs named
 as the results (`out=`, `dx=`, `dw=`) are filled if given; nothing else that the caller owns is modified.
+
+These are the references. Kernels that replace them on a device stand in files of the same names in `backends/cpu` and
+`backends/cuda`; docs/kernels.md lists, function by function, its kernels, its test and its speed.
 """
 
 from fcnet.functional import activation, loss

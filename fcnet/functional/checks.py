@@ -1,6 +1,6 @@
-"""Argument checks shared by the functional layers: what was expected, what came, what to do.
+"""Argument checks that the functions share; their errors say what was expected, what was given and what to do.
 
-They run in direct calls and when a step is planned; a planned step does not repeat them.
+They run in direct calls and when a step is recorded; a recorded step does not repeat them.
 """
 
 from __future__ import annotations

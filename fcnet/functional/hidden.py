@@ -1,9 +1,10 @@
 """Fused hidden layers: what follows the matrix product, as one function forward and one backward.
 
-Composed of the small functions, so there is no formula of its own here. A device kernel may replace a whole function
-and pass over the activations once instead of once per part.
+They are composed of the small functions of `affine`, `norm`, `activation` and `dropout`; no formula is here. A kernel
+may replace such a function as a whole, and pass over the activations once instead of once per part: see
+backends/cpu/hidden.py and backends/cuda/hidden.cu.
 
-Shapes: z (..., N, M), what the product x W gave; b, gamma, beta (..., M). With maxout of k pieces, these have k M
+Shapes: z (..., N, M), the product x W; b, gamma, beta (..., M). With maxout of k pieces, these have k M
 columns, and out has M.
 """
 

@@ -3,8 +3,8 @@
 Shapes: scores (..., N, C), N batch, C classes or outputs. Targets y of the classification losses are integer labels
 (..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Those of `NUMERIC` are (..., N, C).
 
-Each formula is a function of the rows, `_NAME_rows`; what the loss does with them (a mean, or a weighted one) is
-written once.
+Each formula is a function `_NAME_rows`, which returns the losses and gradients of single rows; their mean, or weighted
+mean, is taken in one place.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def softmax_loss(
 ) -> tuple[Array, Array]:
     """Compute the softmax cross-entropy: loss = mean_n -Σ_c t_c log p_c, p = softmax(scores).
 
-    The largest score of each row is taken off first, so that no exponential overflows. Source: both courses.
+    The largest score of each row is subtracted first, so that no exponential overflows. Source: both courses.
 
     Args:
         scores: (..., N, C). y: labels (..., N) or probabilities t (..., N, C), each row summing to 1.
@@ -272,10 +272,10 @@ def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tu
 
 
 class Loss(NamedTuple):
-    """A loss: called, it is its function.
+    """A loss; calling it calls its function.
 
     function: (scores, y) -> the batch's mean loss and its gradient. rows: (scores, y, dscores) -> each row's loss and
-    gradient. metric: what a network that is trained by it is judged by. targets: what it is for, for people.
+    gradient. metric: the figure by which networks trained with it are judged. targets: what it is for, as text.
     numeric: whether the targets are numbers (N, C), not the labels of classes.
     """
 
@@ -286,7 +286,7 @@ class Loss(NamedTuple):
     numeric: bool = False
 
     def __call__(self, scores: Array, y: Array, **outputs: Array | None) -> tuple[Array, Array]:
-        """Return what `function` gives."""
+        """Call `function`."""
         return self.function(scores, y, **outputs)
 
 
@@ -300,7 +300,7 @@ LOSSES = {
 }
 #: The losses whose targets are numbers (N, C), not the labels of classes.
 NUMERIC = tuple(name for name, loss in LOSSES.items() if loss.numeric)
-#: What a network is judged by, by its loss: accuracy = right classes / N; label accuracy = right labels / (N C);
+#: The metric of networks by their loss: accuracy = right classes / N; label accuracy = right labels / (N C);
 #: rmse = sqrt(Σ (s - y)² / (N C)).
 METRICS = {name: loss.metric for name, loss in LOSSES.items()}
 
@@ -326,8 +326,8 @@ def weighted_loss(
 ) -> tuple[Array, Array]:
     """Return a loss with weights: loss = mean_n w_n l_n, where l_n is what `name` gives for sample n alone.
 
-    The sum is divided by N, not by the sum of the weights: a sample weighs the same whatever else is in its batch, and
-    weights of 1 give the loss itself.
+    The sum is divided by N, not by the sum of the weights: so a sample's weight does not depend on the rest of its
+    batch, and weights of 1 give the loss itself.
 
     Args:
         scores, y: as the loss `name` (in `LOSSES`) takes them.
@@ -388,7 +388,7 @@ def smooth_labels(
 def softmax(backend: Backend, scores: Array, *, out: Array | None = None) -> Array:
     """Return probabilities p_c = exp(s_c) / Σ_k exp(s_k), (..., C), over the last axis; `out` may be scores itself.
 
-    The largest score is taken off first. Source: both courses.
+    The largest score is subtracted first. Source: both courses.
     """
     xp = backend.xp
     shifted = xp.subtract(scores, scores.max(axis=-1, keepdims=True), out=out)

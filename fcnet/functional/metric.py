@@ -1,4 +1,4 @@
-"""Metrics: how good predictions are, in figures for people; added up on the device, over any number of batches.
+"""Metrics: figures of how good predictions are, added up on the device over any number of batches.
 
 Shapes: scores (N, C), N batch, C classes or outputs; targets as the loss has them.
 """

@@ -4,6 +4,8 @@ Batch norm takes μ and σ² over the N rows of a batch, per feature (Ioffe and 
 features of a row (Ba, Kiros and Hinton, 2016). Variances are biased (divided by N or D). With P a projection that
 removes from a gradient its mean and its part along x̂, both backward passes are dx = P(γ dout) / sqrt(σ² + ε).
 
+In training, kernels replace not these functions but the fused hidden layers of `hidden.py` that contain them.
+
 Shapes: x (..., N, D), gamma and beta (..., D).
 """
 

@@ -1,4 +1,4 @@
-"""Penalties on the weights: what they add to the loss, and to its gradient.
+"""Penalties on the weights: L1 and L2, added to the loss and to its gradient.
 
 Shapes: (P,) flat, every penalised weight matrix of a network in one array, and B for scratch.
 """
@@ -14,7 +14,7 @@ Array = Any
 
 
 def _blocks(weights: Array, dweights: Array, work: Array) -> Iterable[tuple[Array, Array, Array]]:
-    """Return blocks of the weights and of their gradient, each with as much of the scratch."""
+    """Return blocks of the weights and of their gradient, each with scratch of its size."""
     size = work.size
     if weights.size == size:
         return [(weights, dweights, work)]

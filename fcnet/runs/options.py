@@ -502,7 +502,10 @@ def typed(where: str, value: Any, kind: type) -> Any:
         if all(isinstance(part, str | int | float) and not isinstance(part, bool) for part in parts):
             return ",".join(map(str, parts))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where}: expected a number that a float holds, got {shown(value)}") from None
     if kind is tuple and isinstance(value, list) and all(isinstance(part, str) for part in value):
         return value
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

@@ -142,7 +142,7 @@ class RunDirectory:
         return any(_is_whole(path) for path in temporaries(self.path / FILE_NAME))
 
     def _holds_run(self) -> bool:
-        """Whether fcnet made what is there: a training that ended, was cut short or is at work."""
+        """Return whether fcnet made what is there: a training that ended, was interrupted or is running."""
         return (
             any((self.path / name).exists() for name in (MARKER, FILE_NAME, REPLACES))
             or ((self.path / CONFIG).exists() and _is_unfinished(self.path / CONFIG))

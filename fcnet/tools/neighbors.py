@@ -28,6 +28,8 @@ from fcnet.validation import check_input, check_labels, one_of, positive_int
 DISTANCES = ("l1", "l2")
 MEMORY = 2**28  # bytes that the work on top of the data may take: 256 MiB
 CLOSE = 256  # times the largest error: a squared distance below is computed by differences
+LOST = 16  # the most that an expansion may be shorter than what it is made of, if nothing else is done about it
+LEAST = 1e-30  # squared distances from here on are far from the smallest numbers of float32
 UNSURE = 64  # samples looked up at a time by differences
 QUERIES = 1024  # samples looked up at a time, where memory allows
 
@@ -37,8 +39,8 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
 
     l1: Σ_d |x_d - y_d|.  l2: √Σ_d (x_d - y_d)², by the expansion |x|² + |y|² - 2 x·y, one matrix product.
 
-    The expansion loses digits where two points are much closer to each other than to the origin. So the mean of Y
-    (roughly) is taken off both first, and where a squared distance is not well above its possible error,
+    The expansion loses digits where two points are much closer to each other than to the origin. If any are, the mean
+    of Y (roughly) is taken off both first, and where a squared distance is not well above its possible error,
     (D + 2) eps (|x|² + |y|²) measured from that mean, it is computed by differences. Whole numbers, such as pixels, are
     exact in float64: the same bits on every device.
 
@@ -59,6 +61,10 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
     backend = backend_of(X, Y)
     backend.use()
     X, Y = X.reshape(len(X), -1), Y.reshape(len(Y), -1)
+    if distance == "l2" and X.dtype == Y.dtype == dtype:
+        squares = _squares_of_far_apart(backend, X, Y)
+        if squares is not None:
+            return backend.xp.sqrt(squares, out=squares)
     metric = _Metric(backend, distance, dtype, _origin(backend, Y), MEMORY)
     metric.check_spread("X and Y", X, Y)
     exact = metric.expands_exactly(X, Y)
@@ -341,6 +347,23 @@ class _Metric:
     def finish(self, out: Array) -> Array:
         """Return the distances, of what `between` gives; in place."""
         return self.backend.xp.sqrt(out, out=out) if self.distance == "l2" else out
+
+
+def _squares_of_far_apart(backend: Backend, X: Array, Y: Array) -> Array | None:
+    """Return |x|² + |y|² - 2 x·y of all rows, (n, m), where few digits are lost by it; None: more may be.
+
+    Its error is at most (D + 2) eps (|x|² + |y|²), so (D + 2) eps LOST of what it is, if that is no less than the
+    longest |x|² + |y|² over LOST.
+    """
+    xp = backend.xp
+    x, y = xp.sum(X * X, axis=1), xp.sum(Y * Y, axis=1)
+    longest = xp.max(x) + xp.max(y)
+    out = backend.gemm(X * -2.0, Y.T)
+    xp.add(out, x[:, None], out=out)
+    xp.add(out, y[None, :], out=out)
+    longest = xp.maximum(longest, LOST * LEAST)  # squares that vanish are for `check_spread` to refuse
+    far = xp.less_equal(longest, xp.min(out) * LOST)
+    return out if backend.to_numpy(far) else None
 
 
 def _origin(backend: Backend, samples: Array) -> Array:

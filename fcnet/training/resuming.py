@@ -18,6 +18,7 @@ from fcnet.runs.checkpoints import FOLDER
 from fcnet.runs.container import unpack
 from fcnet.runs.options import IN_PYTHON
 from fcnet.runs.rundir import CONFIG, RunDirectory, is_finished
+from fcnet.training.batches import per_epoch
 from fcnet.training.device_data import as_dataset
 from fcnet.training.state import Absent, State, arguments_of, check_data, differences, environment, put_back
 
@@ -56,6 +57,8 @@ def standing(path: str | Path) -> Standing:
         raise ValueError(f"{path}: the checkpoint does not hold together ({error})") from None
 
 
+LITTLE = 0.1  # of the first learning rate
+
 #: Options that no bit depends on, or whose change is reported elsewhere.
 _FREE = {"data", "data-dir", "device", "checkpoint-every", "keep", "checkpoints", "on-nonfinite", IN_PYTHON}
 
@@ -89,6 +92,8 @@ def resumed(
             raise ValueError(
                 f"{path}: the checkpoint does not hold together ({type(error).__name__}: {error})"
             ) from error
+        if extend:
+            _warn_of_the_end(solver)
         solver.num_epochs += extend
         if run.config is not None:
             run.config = {**run.config, "epochs": solver.num_epochs}
@@ -181,6 +186,26 @@ def _loaded(options: Mapping[str, Any], loss: str) -> Dataset:
                 "fcnet.Solver.resume(path, data=...)"
             ) from error
         raise
+
+
+def _warn_of_the_end(solver: Solver) -> None:
+    """Warn where more epochs would not train: the training ended by itself, or its schedule has little left."""
+    if solver.converged:
+        _warn(f"extend: {solver.update_rule} has converged, so nothing is added")
+    elif solver._out_of_patience():
+        _warn(
+            f"extend: the best epoch was {solver.best_epoch} of {solver.epoch}, with a patience of {solver.patience}, "
+            f"so nothing is added; train anew with a patience of more than {solver.patience}"
+        )
+    elif solver.full_batch is None and solver.updates.schedule is not None:
+        updates = solver.updates
+        end = solver.num_epochs * per_epoch(solver.model, len(solver.data.X_train), solver.batch_size)
+        if (factor := updates.schedule(end)) <= LITTLE:
+            _warn(
+                f"extend: the schedule was made for {solver.num_epochs} epochs; those that are added have the learning "
+                f"rate {factor * updates.first_learning_rate:.3g}; for a rate that falls later, train anew with more "
+                "epochs"
+            )
 
 
 def _warn(text: str) -> None:

@@ -28,7 +28,7 @@ class OutOfMemoryError(MemoryError):
 def fake_cupy(
     count: int = 1, driver: int = 12090, runtime: int = 12090, processors: int = 0, shared: int = 1 << 18
 ) -> types.ModuleType:
-    """A module like cupy on a machine with `count` GPUs.
+    """Return a module like cupy on a machine with `count` GPUs.
 
     With `processors` they have cooperative launches, a resident block for each, of up to `shared` bytes.
 
@@ -320,7 +320,7 @@ def fake_cupy(
 
 
 def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
-    """What `Gemm` calls of cuBLAS, column-major as the real one, on NumPy memory; `log` has the calls."""
+    """Return what `Gemm` calls of cuBLAS, column-major as the real one, on NumPy memory; `log` has the calls."""
     log = []
 
     def called(name, work=lambda *_: None):
@@ -339,7 +339,7 @@ def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
         return np.lib.stride_tricks.as_strided(memory, (rows, columns), (memory.itemsize, stride * memory.itemsize))
 
     def tf32(x):
-        """Rounded to 11 significant bits, as the tensor cores take float32."""
+        """Return x rounded to 11 significant bits, as the tensor cores take float32."""
         mantissa, exponent = np.frexp(x)
         return np.ldexp(np.round(mantissa * 2048) / 2048, exponent).astype(np.float32)
 

@@ -49,7 +49,7 @@ def overwrite(file):
 
 @pytest.fixture
 def function(tmp_path, monkeypatch):
-    """A function in a file of its own, beside which it is cached."""
+    """Return a function in a file of its own, beside which it is cached."""
     (tmp_path / "small.py").write_text("def double(x):\n    return x + x\n")
     spec = importlib.util.spec_from_file_location("small", tmp_path / "small.py")
     module = importlib.util.module_from_spec(spec)

@@ -314,7 +314,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) + 2 * (not same))
 
 
 def ends_quietly(code):
-    """A process of its own runs this and says nothing."""
+    """Run this in a process of its own, which prints nothing."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True, text=True, timeout=HANGS,

@@ -33,7 +33,7 @@ def op(calls, monkeypatch):
 
     @accelerated("out", "cache", check=check)
     def shifted(backend, x, by=1.0, *, out=None):
-        """The readable one."""
+        """Return the readable one."""
         calls.append("reference")
         return backend.xp.add(x, by, out=out), x
 
@@ -164,7 +164,7 @@ def test_a_formula_without_a_backend_is_refused():
 def test_it_looks_like_the_function(op):
     assert isinstance(op, Op)
     assert REGISTRY["shifted"] is op
-    assert (op.__name__, op.__doc__) == ("shifted", "The readable one.")
+    assert (op.__name__, op.__doc__) == ("shifted", "Return the readable one.")
     assert list(inspect.signature(op).parameters) == ["x", "by", "out"]
     assert "shifted" in repr(op)
 

@@ -31,7 +31,7 @@ ROWS, INPUTS, HIDDEN, OUTPUTS = 51, 7, (9, 5), 3
 
 @pytest.fixture
 def device(monkeypatch):
-    """The stand-in for a GPU that keeps 16 blocks resident."""
+    """Return the stand-in for a GPU that keeps 16 blocks resident."""
     cupy = fake_cupy(processors=16)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     library = fake_cublas(cupy)
@@ -73,7 +73,7 @@ def solver(device, samples, net, freeze=0, **options):
 
 
 def assert_same_training(device, samples, net, **options):
-    """The kernel makes the steps, and they give the CPU's losses, weights and running statistics."""
+    """Check that the kernel makes the steps, and that they give the CPU's losses, weights and running statistics."""
     found, expected = (solver(where, samples, dict(net), **options) for where in (device, "cpu"))
     for steps in (1, 3, STEPS - 4):
         found.step(steps)
@@ -88,7 +88,7 @@ def assert_same_training(device, samples, net, **options):
 
 
 def rarely(*values):
-    """A case that is left out but with -m slow: each compiles a kernel of its own for some seconds."""
+    """Return a case that runs with -m slow only: each compiles a kernel of its own for some seconds."""
     return pytest.param(*values, marks=pytest.mark.slow)
 
 

@@ -85,7 +85,7 @@ def assert_near(there, here):
 
 
 def launches(cupy):
-    """The steps of each launch of the kernel so far."""
+    """Return the steps of each launch of the kernel so far."""
     return [int(entry[-1][3]) for entry in cupy.fake.log if entry[:2] == ("launch", "train_steps")]
 
 
@@ -199,7 +199,7 @@ class TestFirstStep:
 
 class TestDiverging:
     def trained(self, device, start, then):
-        """A training whose rate is set after its first epoch, where its loss is best."""
+        """Return a training whose rate is set after its first epoch, where its loss is best."""
         one = linear(device, num_epochs=3, optim_config={"learning_rate": start})
         if then:
             one.after_epoch = lambda: setattr(one.optimizer, "learning_rate", then)
@@ -224,7 +224,7 @@ class TestDiverging:
 class TestWhoTakesIt:
     @pytest.fixture
     def graphs(self, monkeypatch):
-        """The calls that graphs were made of, which are made in turn instead."""
+        """Return the calls that graphs were made of, which are made in turn instead."""
         made = []
         monkeypatch.setattr(graph, "compile", lambda _, calls, ways: made.append(calls) or CallSequence(calls))
         return made
@@ -328,7 +328,7 @@ class TestWhoTakesIt:
 
 
 def altered(calls, name, **arguments):
-    """The calls, one of them with other arguments."""
+    """Return the calls, one of them with other arguments."""
     changed = []
     for call in calls:
         if call.name == name:

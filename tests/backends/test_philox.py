@@ -43,14 +43,14 @@ def philox_words(key, counter, count):
 
 
 def expected_bits(key, layer, step, net, size):
-    """What `random_bits` promises, number by number."""
+    """Return what `random_bits` promises, number by number."""
     words = philox_words(key, (1, layer, step, net), -(-size // 4))
     return [words[i // 4] >> 16 * (i % 4) & 0xFFFF for i in range(size)]
 
 
 @pytest.fixture(scope="module")
 def cuda_bits():
-    """The kernel philox_bits on the CPU: cuda_bits(key, layer, step, net, size, offset=0, threads=32)."""
+    """Return the kernel philox_bits on the CPU: cuda_bits(key, layer, step, net, size, offset=0, threads=32)."""
     kernel = CpuKernel(source("philox"), "philox_bits")
 
     def run(key, layer, step, net, size, offset=0, threads=32):

@@ -22,7 +22,7 @@ NO_DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient fo
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with one CuPy wheel, a driver for CUDA 12.9, nothing probed; machine(cupy) loads a CuPy."""
+    """Return a machine with one CuPy wheel, a driver for CUDA 12.9, nothing probed; machine(cupy) loads a CuPy."""
     monkeypatch.setattr(MODULE, "_found", None)
     monkeypatch.setattr(MODULE, "_driver_number", lambda: 12090)
     monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: {"cupy": ["cupy-cuda12x"]})
@@ -40,7 +40,7 @@ def raises(error):
 
 
 def package(folder, text):
-    """A package called cupy in `folder`."""
+    """Return a package called cupy in `folder`."""
     (folder / "cupy").mkdir()
     (folder / "cupy" / "__init__.py").write_text(text)
 

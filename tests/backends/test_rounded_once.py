@@ -43,12 +43,12 @@ def device(cupy, monkeypatch):
 
 @pytest.fixture
 def in_turn(monkeypatch):
-    """Calls are made in turn: what NumPy makes of them the stand-in does not capture."""
+    """Make calls in turn: the stand-in does not capture what NumPy computes."""
     monkeypatch.setattr(graph, "compile", lambda cupy, calls, strategies: CallSequence(calls))
 
 
 def trained(device, steps=4, classes=CLASSES, **options):
-    """A Solver after so many steps."""
+    """Return a Solver after so many steps."""
     net = {"hidden_dims": [12, 12, 8], "input_dim": 6, "num_classes": classes, "precision": "bf16"} | options
     model = fcnet.FullyConnectedNet(**net, device=device)
     solver = fcnet.Solver(model, blobs(n=120, c=classes, dtype="float32"), batch_size=60, verbose=False)

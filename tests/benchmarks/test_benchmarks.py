@@ -66,7 +66,7 @@ def python(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """A run over all the kernels at two sizes: its folder and what it printed."""
+    """Return a run over all the kernels at two sizes: its folder and what it printed."""
     out = tmp_path_factory.mktemp("bench") / "deep" / "results"
     done = python("-m", "benchmarks.run", *SMALL, "--devices", "cpu", "--out", str(out))
     assert done.returncode == 0, done.stdout + done.stderr

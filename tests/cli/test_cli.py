@@ -32,7 +32,7 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture
 def table(tmp_path):
-    """A CSV file of blobs with text labels; returns its path."""
+    """Write a CSV file of blobs with text labels; return its path."""
     data = blobs(n=150)
     path = tmp_path / "flowers.csv"
     names = ["rose", "tulip", "oak, old"]
@@ -56,7 +56,7 @@ def run(*arguments: object, capsys) -> tuple[int, str, str]:
 
 
 def fails(*arguments: object, capsys) -> str:
-    """The one line of a command that ends with exit code 2."""
+    """Return the one line of a command that ends with exit code 2."""
     code, out, err = run(*arguments, capsys=capsys)
     assert code == 2, out + err
     assert err.startswith("fcnet: error: ")
@@ -322,7 +322,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 
 
 def shell(command, folder, **how):
-    """A command line of the shell, where "fcnet" is the command of these sources."""
+    """Return a command line of the shell, where "fcnet" is the command of these sources."""
     return subprocess.run(
         ["bash", "-c", f'fcnet() {{ {shlex.join(COMMAND)} "$@"; }}; {command}'],
         cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=HANGS, **how,

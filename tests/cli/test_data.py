@@ -48,14 +48,14 @@ def fails(*arguments, capsys) -> str:
 
 @pytest.fixture
 def rows():
-    """A header, and 150 rows of blobs: six numbers and a name."""
+    """Return a header, and 150 rows of blobs: six numbers and a name."""
     data = blobs(n=150)
     return [COLUMNS, *([*x, NAMES[y]] for x, y in zip(data.X_train.tolist(), data.y_train, strict=True))]
 
 
 @pytest.fixture
 def trained(rows, capsys):
-    """A run in `run` that was trained on d.csv; returns what evaluate says about it."""
+    """Return what evaluate says of a run in `run` that was trained on d.csv."""
     write("d.csv", rows)
     train = ["train", "--data", "d.csv", "--target", "kind", "--out", "run", "--lr", "0.01", "--hidden", "8"]
     call(*train, "--epochs", "20", "--quiet", capsys=capsys)
@@ -64,7 +64,7 @@ def trained(rows, capsys):
 
 @pytest.fixture
 def trained_npz(capsys):
-    """A run in `run` that was trained on d.npz."""
+    """Train a run in `run` on d.npz."""
     data = blobs()
     np.savez("d.npz", X=data.X_train, y=data.y_train)
     call("train", "--data", "d.npz", "--out", "run", "--lr", "0.01", "--hidden", "8", "--quiet", capsys=capsys)
@@ -72,7 +72,7 @@ def trained_npz(capsys):
 
 
 def table(text):
-    """The rows by class that evaluate printed."""
+    """Return the rows by class that evaluate printed."""
     return {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:5]}
 
 

@@ -30,7 +30,7 @@ def run(*arguments: object, capsys) -> tuple[int, str, str]:
 
 
 def is_picture(path) -> bool:
-    """A PNG of a sensible size."""
+    """Check that this is a PNG of a sensible size."""
     data = path.read_bytes()
     width, height = struct.unpack(">II", data[16:24])
     return data.startswith(b"\x89PNG") and 300 < width < 3000 and 200 < height < 3000

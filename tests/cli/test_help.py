@@ -31,7 +31,7 @@ TRAINING = ("train", "check", "lr-range", "search")  # the commands that take tr
 
 
 def printed(*arguments: str, capsys, code: int | None = None) -> str:
-    """What a command prints that only tells something; `code` None: it ends with SystemExit 0, as argparse does."""
+    """Return what a command prints; `code` None: it ends with SystemExit 0, as argparse does."""
     if code is None:
         with pytest.raises(SystemExit) as ended:
             main(arguments)

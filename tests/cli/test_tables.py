@@ -53,7 +53,7 @@ def write(name, table, sep=","):
 
 @pytest.fixture
 def trained(capsys):
-    """A run on t.csv; what was said."""
+    """Train a run on t.csv; return what was said."""
     write("t.csv", [NAMES, *rows()])
     code, out, err = run("train", "--data", "t.csv", "--target", "label", "--out", "run", *QUICK, capsys=capsys)
     assert code == 0, err

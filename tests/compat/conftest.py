@@ -13,7 +13,7 @@ NAMES = ("cs231n", "common", "dataset", "two_layer_net")
 
 @pytest.fixture(autouse=True)
 def beginning():
-    """What the courses' code reads and changes of the whole process: the global generator and the course's year."""
+    """Restore what the courses' code changes in the process: the global generator and the course's year."""
     np.random.seed(231)
     yield
     _year.set_year(None)

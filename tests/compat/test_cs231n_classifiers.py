@@ -176,7 +176,7 @@ def test_linear_classifiers_refuse():
 
 
 def toy():
-    """The notebook's: the global generator seeded with 0 for the weights, with 1 for the samples."""
+    """Seed the global generator as the notebook does, with 0 for the weights, with 1 for the samples."""
     np.random.seed(0)
     net = TwoLayerNet(4, 10, 3, std=1e-1)
     np.random.seed(1)

@@ -13,7 +13,7 @@ X = np.arange(12.0).reshape(3, 4) / 10
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """An empty working directory; the folder below it that the course saves to."""
+    """Go to an empty working directory; return the folder below it that the course saves to."""
     monkeypatch.chdir(tmp_path)
     return tmp_path / "cs231n" / "saved"
 

@@ -187,7 +187,7 @@ def test_the_courses_own_folder_is_found(cifar_folder, tmp_path, monkeypatch):
 
 @pytest.fixture
 def under_fcnet_data(cifar_folder, tmp_path, monkeypatch):
-    """The files lie where `fcnet fetch` puts them; the working directory has none."""
+    """Put the files where `fcnet fetch` does; the working directory has none."""
     folder, train, test = cifar_folder
     monkeypatch.setenv("FCNET_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -25,7 +25,7 @@ def idx(array):
 
 @pytest.fixture
 def mnist(tmp_path, monkeypatch):
-    """A book's folder with a chapter to work in and four small files; what is in them."""
+    """Make a book's folder with a chapter to work in and four small files; return their content."""
     rng = np.random.default_rng(0)
     digits = rng.integers(256, size=(10, 28, 28))
     folder, parts = tmp_path / "dataset", {}

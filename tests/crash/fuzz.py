@@ -68,7 +68,7 @@ def _table(path):
 
 
 def _samples(csv):
-    """What `fcnet predict` reads, with the plan of a table."""
+    """Return what `fcnet predict` reads, with the plan of a table."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Path(folder, "a.csv").write_bytes(csv)
@@ -117,7 +117,7 @@ TOKENS = (
 
 
 def mutated(whole, chance):
-    """The file with one to eight changes: bits, bytes, cuts, doublings, swaps, and what readers choke on."""
+    """Return the file with one to eight changes: bits, bytes, cuts, doublings, swaps, and what readers choke on."""
     data = bytearray(whole)
     for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
         at = chance.randrange(len(data) + 1)
@@ -144,7 +144,7 @@ class Hangs(Exception):
 
 
 def inputs(count, seed):
-    """A mutated input for a reader each: it is read, or refused in one line."""
+    """Give each reader a mutated input, which it must read or refuse in one line."""
     chance = random.Random(seed)
     found = corpus()
     names = [name for name, (_, _, _, share) in found.items() for _ in range(share)]
@@ -177,7 +177,7 @@ def _in_use():
 
 
 def tried(read, path, content, name):
-    """What went wrong with this content, or None."""
+    """Return what went wrong with this content, or None."""
     path.write_bytes(content)
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:

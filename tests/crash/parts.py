@@ -59,7 +59,7 @@ def kills(count, seed):
 
 
 def _whole(out, kind):
-    """The bits of a training that nobody kills, and the seconds that it takes, of two of them."""
+    """Return the bits of a training that is not killed, and the seconds that it takes, of two trainings."""
     told = []
     for number in range(2):
         started = time.perf_counter()
@@ -103,7 +103,7 @@ def _go_on(out, kind=PLAIN):
 
 
 def _stage(out):
-    """What a process that was killed had come to, as its folder tells."""
+    """Return what a process that was killed had come to, as its folder tells."""
     beside = out.with_name(f".{out.name}.new")
     folder = beside if (beside / rundir.REPLACES).exists() else out
     if not (folder / rundir.CONFIG).exists():
@@ -242,7 +242,7 @@ def calls(count, seed):
 
 
 def _with_checkpoints(at):
-    """A training whose checkpoints are written by its own thread, so that their calls can be counted."""
+    """Return a training whose checkpoints are written by its own thread, so that their calls can be counted."""
     threading.Thread.start = no_thread
     training(at, checkpoint_every=7).train()
 
@@ -287,7 +287,7 @@ def _is_model(path, had):
 
 def _is_run(expected):
     def check(path, had):
-        """What is there is a whole run, the old or the new one, and the new one can be had with its bits."""
+        """Check that a whole run is there, the old or the new one, and that the new one can be had with its bits."""
         if had:
             try:
                 fcnet.load(path)
@@ -391,7 +391,7 @@ def _believed(place, data, kind, what):
 
 
 def full(count, seed):
-    """A training on a disk that is too small, in memory if one can be mounted: the last good one stays.
+    """Train on a disk that is too small, in memory if one can be mounted: the last good checkpoint stays.
 
     What is there goes on where there is room, with the bits of a training that always had it.
     """

@@ -40,14 +40,14 @@ def _levels(path, rows):
 
 
 def _foreign(path, size):
-    """An npz with members that are no arrays, of zeros: a thousandth of their size when packed."""
+    """Return an npz with members that are no arrays, of zeros: a thousandth of their size when packed."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("X", "y"):
             archive.writestr(name, bytes(size))
 
 
 def _promising(path, size):
-    """An npz whose header promises far more than there is."""
+    """Return an npz whose header promises far more than there is."""
     head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({size * 1000},), }}".encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("X.npy", "y.npy"):

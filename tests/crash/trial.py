@@ -27,7 +27,7 @@ DATA = blobs(n=60)
 
 
 def training(out=None, force=False, epochs=4, net_options=None, **options):
-    """A training of 24 steps with all that has a state: batch norm, dropout, moments, a schedule, best parameters."""
+    """Return a training of 24 steps with every kind of state: batch norm, dropout, moments, schedule, best weights."""
     model = net(DATA, **{"normalization": "batchnorm", "dropout_keep_ratio": 0.8} | (net_options or {}))
     how = {"update_rule": "adam", "schedule": "cosine", "batch_size": 10, "num_epochs": epochs, "verbose": False}
     return fcnet.Solver(model, DATA, out=out, force=force, **{"checkpoint_every": 1} | how | options)
@@ -74,7 +74,7 @@ KINDS = {
 
 
 def of_a_table(folder):
-    """A training on a table: its model has a plan."""
+    """Return a training on a table: its model has a plan."""
     rows = "".join(f"{i % 7}.5,{'abc'[i % 3]},2024-0{1 + i % 9}-11,{'yes' if i % 2 else 'no'}\n" for i in range(60))
     (folder / "a.csv").write_text(f"size,kind,day,bought\n{rows}")
     with warnings.catch_warnings():
@@ -86,7 +86,7 @@ def of_a_table(folder):
 
 
 def resumed(out, kind=PLAIN):
-    """The training in a folder, to go on; begun again if it was killed before its first checkpoint."""
+    """Return the training in a folder, to continue; begun again if it was killed before its first checkpoint."""
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(kind.threads)
     try:
         return fcnet.Solver.resume(out, data=DATA, verbose=False)

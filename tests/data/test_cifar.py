@@ -39,7 +39,7 @@ def python2_string(data):
 
 
 def python2_pickle(X, y):
-    """What Python 2 and an old NumPy wrote, byte by byte: cPickle protocol 2, byte strings, numpy.core."""
+    """Return what Python 2 and an old NumPy wrote, byte by byte: cPickle protocol 2, byte strings, numpy.core."""
     s = python2_string
     shape = b"M" + struct.pack("<H", X.shape[0]) + b"M" + struct.pack("<H", X.shape[1]) + b"\x86"
     dtype = (

@@ -235,3 +235,19 @@ def test_importing_is_cheap():
 def test_the_public_names_are_there():
     for name in fcnet.data.__all__:
         assert getattr(fcnet.data, name) is not None
+
+
+@pytest.mark.parametrize("y", [np.arange(60) * 3, np.arange(60) + 1.0], ids=["prices", "from 1, as floats"])
+def test_whole_numbers_of_many_values_are_no_classes_by_accident(y):
+    X = np.ones((60, 2))
+    with pytest.raises(ValueError, match="y_train: expected codes 0 to C - 1, or labels of at most 50 classes; got 60"):
+        Dataset(X, y, X, y)
+    assert Dataset(X, y.astype(str), X, y.astype(str)).num_classes == 60  # as the message says
+    assert Dataset(X, np.arange(60), X, np.arange(60)).num_classes == 60
+    assert Dataset(X, y, X, y, targets="numbers").num_classes == 1
+
+
+def test_gaps_in_a_series_of_targets_are_said():
+    y = pandas.Series([1, None, 2], dtype="Int64")
+    with pytest.raises(ValueError, match="y_train: expected targets without gaps; got 1 missing value, the first at 1"):
+        Dataset(np.ones((3, 2)), y, np.ones((3, 2)), y)

@@ -32,7 +32,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path):
-    """A folder and the URL under which it is served; `server.asked` lists the requests."""
+    """Return a folder and the URL under which it is served; `server.asked` lists the requests."""
     folder = tmp_path / "served"
     folder.mkdir()
     handler = functools.partial(Handler, directory=str(folder))

@@ -13,7 +13,7 @@ from tests.small import blobs
 
 
 def numbered(n=40, targets="classes"):
-    """A data set whose inputs are the numbers of its rows."""
+    """Return a data set whose inputs are the numbers of its rows."""
     X = np.arange(n, dtype=float)[:, None]
     y = np.r_[[0] * (n - 9), [1] * 8, 2] if targets == "classes" else X[:, 0]
     return Dataset(X[10:], y[10:], X[:5], y[:5], X[5:10], y[5:10], targets=targets)

@@ -90,7 +90,7 @@ def test_a_seed_repeats_an_experiment(name):
 
 @pytest.fixture
 def setups(monkeypatch):
-    """The keywords of the networks and solvers that an experiment makes, in order."""
+    """Return the keywords of the networks and solvers that an experiment makes, in order."""
     made = []
 
     class Net(training.FullyConnectedNet):

@@ -49,7 +49,7 @@ def draw(kind, rng, shape=(6, 5), activation="relu"):
 
 
 def parts_forward(kind, activation, z, vectors, keep, rng, **options):
-    """The same by one small function after the other; returns what the backward pass needs as well."""
+    """Compute the same by one small function after the other; return what the backward pass needs as well."""
     h, norm, mask = F.add_bias(z, vectors[0]), None, None
     if kind != "bias":
         h, norm = KINDS[kind](h, *vectors[1:], **options)

@@ -194,7 +194,7 @@ def inside(array: GuardArray) -> np.ndarray:
 
 
 def new(what: str, data: np.ndarray) -> GuardArray:
-    """A freshly allocated device array."""
+    """Return a freshly allocated device array."""
     LOG.allocations.append(Event(what, data.nbytes))
     return GuardArray(data)
 
@@ -204,7 +204,7 @@ def _from_pickle(data: np.ndarray) -> GuardArray:
 
 
 def operand(function: str, value: Any) -> Any:
-    """What NumPy gets for an operand; Python numbers stay weak in promotion, host arrays are refused."""
+    """Return what NumPy gets for an operand; Python numbers stay weak in promotion, host arrays are refused."""
     if isinstance(value, GuardArray):
         return inside(value)
     if type(value) in (bool, int, float):
@@ -264,7 +264,7 @@ def _integer(value: Any) -> int:
 
 
 def check_range(function: str, operands: list[Any]) -> None:
-    """A Python integer must fit the integer arrays it meets; CuPy would wrap it around."""
+    """Check that a Python integer fits the integer arrays it meets; CuPy would wrap it around."""
     kinds = [o.dtype for o in operands if isinstance(o, np.ndarray)]
     if kinds and all(kind.kind in "iu" for kind in kinds):
         info = np.iinfo(np.result_type(*kinds))

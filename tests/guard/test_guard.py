@@ -15,7 +15,7 @@ HOST = np.arange(6.0).reshape(2, 3)
 
 @pytest.fixture
 def a(guard):
-    """A device array (2, 3), float64; the log is empty."""
+    """Return a device array (2, 3), float64; the log is empty."""
     array = guard.asarray(HOST)
     guard.log.clear()
     return array

@@ -209,7 +209,7 @@ def build_folder() -> Path:
 
 
 def built(text: str, *flags: str) -> ctypes.CDLL:
-    """The library of this C++ source. Processes that test at once share it, and so do those that come later."""
+    """Return the library of this C++ source, which all processes that test share, now and later."""
     compiler = shutil.which("g++")
     if compiler is None:
         lacking("g++ is not installed: the CUDA source cannot be run on the CPU")

@@ -183,7 +183,7 @@ static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsi
 
 
 def emulated(code: str) -> str:
-    """The source with `SYNC` in place of sync.cu."""
+    """Return the source with `SYNC` in place of sync.cu."""
     before, _, rest = code.partition('#line 1 "sync.cu"')
     _, found, after = rest.partition('#line 1 "')
     assert found, "expected sync.cu and a file behind it in the source"

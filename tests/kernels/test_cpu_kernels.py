@@ -151,7 +151,7 @@ def chosen(op, *args, **kwargs):
 
 
 def kernels_of(program):
-    """The modules whose kernels a compiled step calls or plays."""
+    """Yield the modules whose kernels a compiled step runs, by calls or thunks."""
     for part in program.calls:
         entries = getattr(part, "thunks", None)
         yield from [part.func.__module__] if entries is None else [e.thunk._function.__module__ for e in entries]

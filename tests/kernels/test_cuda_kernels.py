@@ -106,7 +106,7 @@ class TestNarrow:
         return {"out": x @ w + b, "dx": dout @ w.T, "dw": x.T @ dout, "db": dout.sum(axis=0)}
 
     def guarded(self, cupy, shape, dtype, offset=0):
-        """An array full of NaN, and the memory that it lies in; with an offset it begins at no multiple of 16 bytes."""
+        """Return an array full of NaN, and its memory; with an offset it begins at no multiple of 16 bytes."""
         size = int(np.prod(shape))
         memory = cupy.empty(size + 64, dtype)
         memory[...] = np.nan

@@ -57,7 +57,7 @@ def test_only_these_are_served(tables):
 
 
 def layouts(array):
-    """The same values in every layout that a kernel may meet."""
+    """Return the same values in every layout that a kernel may meet."""
     wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), 7, array.dtype)
     wide[..., ::2] = array
     yield "contiguous", array

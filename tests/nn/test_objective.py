@@ -15,7 +15,7 @@ N, D = 60, 4
 
 
 def numbers(outputs=2, seed=0, kind="mse", flat=False):
-    """A data set of numbers that a linear function of X gives, or of labels on or off."""
+    """Return a data set of numbers that a linear function of X gives, or of labels on or off."""
     rng = np.random.default_rng(seed)
     w = rng.standard_normal((D, outputs))
     parts = {}
@@ -144,7 +144,7 @@ def test_targets_that_do_not_suit(loss, y, message):
 
 
 def _unchecked(X, y):
-    """A Dataset that has let anything through, to see what the Solver says."""
+    """Return a Dataset that has let anything through, to see what the Solver says."""
     data = object.__new__(fcnet.data.Dataset)
     for name, value in {"X_train": X, "y_train": y, "X_val": X, "y_val": y, "X_test": None, "y_test": None}.items():
         object.__setattr__(data, name, value)

@@ -21,7 +21,7 @@ def buffer(backend, dtype):
 
 
 def filled(buffer):
-    """The buffer with other values in every tensor, none zero."""
+    """Return the buffer with other values in every tensor, none zero."""
     for number, (name, shape) in enumerate(SHAPES.items(), 1):
         buffer[name] = np.full(shape, float(number))
     return buffer

@@ -16,7 +16,7 @@ from tests.small import blobs, net, solver
 
 @pytest.fixture
 def source():
-    """A trained network with preprocessing and running statistics."""
+    """Return a trained network with preprocessing and running statistics."""
     one = solver(blobs(), preprocess="standardize", num_epochs=3, net_options={"normalization": "batchnorm"})
     one.train()
     return one.model

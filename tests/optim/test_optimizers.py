@@ -41,7 +41,7 @@ def make(backend, rng):
 
 
 def expected_after(optimizer, key, before, steps):
-    """The oracle's values of a tensor; only matrices decay, which an oracle of its own may know."""
+    """Return the oracle's values of a tensor; only matrices decay, which an oracle of its own may know."""
     config = dict(optimizer.config)
     oracle = oracles.RULES[optimizer.rule]
     if oracle.decays:

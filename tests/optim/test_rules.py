@@ -136,7 +136,7 @@ DECAYING = sorted(name for name in HYPER if RULES[name].moments and name != "ada
 
 
 def decayed(setup, gradient, steps):
-    """The moments' bytes after each of these steps, none of which may leave a denormal."""
+    """Return the moments' bytes after each of these steps, none of which may leave a denormal."""
     found = []
     for number in range(steps):
         setup.step(gradient)

@@ -121,6 +121,22 @@ def test_a_run_made_longer_is_one_that_was_to_be_so_long(tmp_path):
     assert "epochs = 5" in (tmp_path / "run" / "config.toml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"schedule": "cosine"}, "the schedule was made for 3 epochs; those that are added have the learning rate 0;"),
+        (
+            {"patience": 1, "update_rule": "sgd", "optim_config": {"learning_rate": 1e-9}},
+            "with a patience of more than 1",
+        ),
+    ],
+)
+def test_an_extension_that_would_not_train_is_said(options, told, tmp_path):
+    make(tmp_path / "run", **options).train()
+    with pytest.warns(TrainingWarning, match=told):
+        fcnet.Solver.resume(tmp_path / "run", data=blobs(), extend=2, verbose=False)
+
+
 # What was changed
 
 
@@ -225,7 +241,7 @@ def test_a_callback_that_raises_keeps_the_best_model(tmp_path):
 
 
 def diverging(out, **options):
-    """A training whose loss is not finite in its second epoch, with the rate that it begins with."""
+    """Return a training whose loss is not finite in its second epoch, with the rate that it begins with."""
     solver = make(out, update_rule="sgd", optim_config={"learning_rate": 0.1}, epochs=4, **options)
     real = solver._record_epoch
 

@@ -21,7 +21,7 @@ from tests.small import blobs, net
 
 
 def trained(out, epochs=2, seed=0, force=False):
-    """A solver that has trained into the folder `out`; its run is written."""
+    """Return a solver that has trained into the folder `out`; its run is written."""
     made = solver(out, epochs, seed, force)
     made.train()
     return made
@@ -39,7 +39,7 @@ def contents(folder):
 
 
 def full_at(monkeypatch, number):
-    """The disk is full from the so-manieth file on."""
+    """Let the disk be full from the given file on."""
     count = 0
     real = os.fsync
 

@@ -88,7 +88,7 @@ def test_what_is_left_out_is_said(frame):
 
 
 def words(rows, width, seed=0):
-    """A matrix as of counted words: `width` columns, some of which tell the class."""
+    """Return a matrix as of counted words: `width` columns, some of which tell the class."""
     rng = np.random.default_rng(seed)
     y = np.arange(rows) % 2
     at = rng.integers(width // 2, size=(rows, 8)) * 2 + y[:, None]

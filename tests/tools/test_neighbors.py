@@ -20,7 +20,7 @@ def slow_distance(a, b, distance):
 
 
 def slow_neighbors(x, known, k, distance):
-    """Indices of the k nearest; Python's sort of pairs puts equal distances in the order of their indices."""
+    """Return the indices of the k nearest; Python's sort of pairs orders equal distances by index."""
     return [i for _, i in sorted((slow_distance(x, row, distance), i) for i, row in enumerate(known))[:k]]
 
 

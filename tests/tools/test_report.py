@@ -106,7 +106,7 @@ def test_every_loss_has_a_report(loss):
 
 class TestImportance:
     def data(self, n=200):
-        """A class that b decides, and c a little; a and d have nothing to do with it."""
+        """Return a class that b decides, and c a little; a and d have nothing to do with it."""
         rng = np.random.default_rng(0)
         table = {
             "a": rng.standard_normal(n), "b": rng.choice(["x", "y", "z"], n), "c": rng.standard_normal(n),

@@ -11,7 +11,7 @@ from tests.small import blobs, net, solver
 
 
 def plain(n: int, **options) -> fcnet.Solver:
-    """A Solver that is told nothing but the options."""
+    """Return a Solver that is told nothing but the options."""
     data = blobs(n)
     return fcnet.Solver(net(data), data, verbose=False, **options)
 

@@ -27,7 +27,7 @@ def rule(request):
 
 
 def whole_loss(one):
-    """The loss over all training samples, of the network as it is."""
+    """Return the loss over all training samples, of the network as it is."""
     return one.model.loss(one.data.X_train, one.data.y_train)[0]
 
 
@@ -243,7 +243,7 @@ def test_the_network_is_where_scipy_says_not_where_it_last_looked(monkeypatch):
 
 
 def numbers(size, scaled=True, **options):
-    """A Solver for targets of this size, which a random network has nothing to do with."""
+    """Return a Solver for targets of this size, which a random network has nothing to do with."""
     rng = np.random.default_rng(1)
     X, y = rng.standard_normal((60, 3)), size * (1 + 0.5 * rng.standard_normal(60))
     data = fcnet.data.Dataset(X, y, X[:20], y[:20], targets="numbers")

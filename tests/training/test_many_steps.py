@@ -75,7 +75,7 @@ class TestDeviceThatMakesManySteps:
 
     @pytest.fixture
     def made(self, monkeypatch):
-        """The steps that each program was asked for, with their rates."""
+        """Return the steps that each program was asked for, with their rates."""
         made = []
 
         def compiled(self, calls, put_back=None):

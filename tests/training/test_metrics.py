@@ -17,7 +17,7 @@ from tests.tolerances import assert_close
 
 
 def rows(loss, outputs=1, n=90):
-    """A data set for a loss: noisy, so that no figure is perfect."""
+    """Return a data set for a loss: noisy, so that no figure is perfect."""
     rng = np.random.default_rng(outputs)
     X = rng.standard_normal((n, 4))
     y = X @ rng.standard_normal((4, outputs)) + rng.standard_normal((n, outputs))
@@ -34,7 +34,7 @@ PARTS = {"train": slice(50), "val": slice(50, 90)}
 
 
 def by_hand(name, model, X, y):
-    """The figure from what the network says in public."""
+    """Return the figure from what the network says in public."""
     said = model.predict(X)
     if model.loss_name in ("mse", "bce"):
         columns = zip(*(array.reshape(len(y), -1).T for array in (y, said, model.scores(X))), strict=True)

@@ -35,7 +35,7 @@ class TestLearningRates:
         return fcnet.Solver(model, data, verbose=False, **options)
 
     def rates(self, one, multiplier=1.0):
-        """The rate of the last step of each epoch, from what it did to the weights, and that in the history."""
+        """Return the rate of the last step of each epoch, from what it did to the weights, and that in the history."""
         used, make_steps = {}, one._make_steps
 
         def measured(most):

@@ -44,5 +44,5 @@ def no_picture(monkeypatch):
 
 @pytest.fixture
 def drawn(no_picture, monkeypatch):
-    """Searches with their picture."""
+    """Let searches draw their picture."""
     monkeypatch.setattr(searching, "parameters_png", PICTURE)

@@ -37,7 +37,7 @@ def axes(drawn, monkeypatch):
 
 
 def heights(one, labels):
-    """The values at which dots of these kinds stand, and those of the marks at the edge."""
+    """Return the values at which dots of these kinds stand, and those of the marks at the edge."""
     kinds = {dots.get_label(): [float(y) for _, y in dots.get_offsets()] for dots in one.collections}
     shown = sorted({y for label, ys in kinds.items() if label in labels for y in ys})
     return shown, [y for label, ys in kinds.items() if "beyond the edge" in label for y in ys]

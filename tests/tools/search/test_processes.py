@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def start(before, *arguments):
-    """The command in a process of its own, after these lines of Python; without pictures."""
+    """Return the command in a process of its own, after these lines of Python; without pictures."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FCNET_NUMBA": "0"}
     head = "import os, signal, sys, time, fcnet, optuna\nfrom fcnet.cli import main\nsys.modules['matplotlib'] = None\n"
     return subprocess.Popen(

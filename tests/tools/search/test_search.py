@@ -22,12 +22,12 @@ optuna = pytest.importorskip("optuna")
 
 
 def told(result):
-    """What came of the trials but for times and places."""
+    """Return what came of the trials but for times and places."""
     return [(r.stage, r.state, r.value, r.best_epoch, r.epochs, r.values) for r in result.trials]
 
 
 def fails(*arguments, capsys):
-    """The one line of a command that ends with exit code 2."""
+    """Return the one line of a command that ends with exit code 2."""
     code, out, err = command(*arguments, capsys=capsys)
     assert code == 2, out + err
     assert err.startswith("fcnet: error: ")
