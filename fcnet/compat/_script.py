@@ -38,4 +38,4 @@ def run_script(parser: argparse.ArgumentParser, options: argparse.Namespace, ins
     if not sys.flags.safe_path:  # else Python has put nothing there to be replaced
         sys.path[0] = str(script.resolve().parent)
     install()
-    runpy.run_path(options.script, run_name="__main__")
+    runpy.run_path(str(script.absolute()), run_name="__main__")  # as __file__ is, beside which scripts look for files

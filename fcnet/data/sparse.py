@@ -54,7 +54,7 @@ class SparseRows:
     def columns_by_quartiles(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """As `columns`, with shorter ones of the same quartiles and extremes for those that are mostly zero."""
         csc = self.csr.tocsc()
-        zero = csc.getnnz(axis=0) < len(self) / 4  # then so are the quartiles
+        zero = np.diff(csc.indptr) < len(self) / 4  # then so are the quartiles
         places = np.flatnonzero(zero)
         if len(places):
             short = np.zeros((9, len(places)), dtype=self.dtype)

@@ -40,7 +40,9 @@ def find_model(path: str | Path) -> Path:
     path = _path(path)
     if path.is_dir():
         if not (path / FILE_NAME).exists():
-            raise FileNotFoundError(f"{path}: expected a run directory with {FILE_NAME}, found none in it")
+            is_begun = (path / "config.toml").exists()
+            hint = f" yet; the training is at work, or fcnet resume {path} goes on with it" if is_begun else ""
+            raise FileNotFoundError(f"{path}: expected a run directory with {FILE_NAME}, found none in it{hint}")
         path = path / FILE_NAME
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; expected a model saved by fcnet, such as {FILE_NAME}")

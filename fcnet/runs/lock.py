@@ -42,8 +42,13 @@ class Lock:
                 os.close(self._descriptor)
                 raise
             os.close(self._descriptor)  # its owner took it away while it was opened here
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
+        try:
+            with naming(self.path):
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
+        except BaseException:  # a full disk
+            self.release()
+            raise
 
     def _read(self) -> dict[str, object] | None:
         """Return who says that they hold the lock."""

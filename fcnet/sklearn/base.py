@@ -47,6 +47,7 @@ LOG_LENGTH = 1024  # losses kept on the device before they are read
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
 ALPHA = 1e-4  # "auto" where somebody says how long the training is: scikit-learn's
 STOPS_EARLY_FROM = 10_000  # rows, for early_stopping="auto"
+MOST_REPEATS = 100  # of a row, on average, where weights are counts: rows of those of populations would fill memory
 
 
 class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
@@ -477,6 +478,6 @@ def _learn(kind: str, X: Any) -> Preprocessing:
 
 
 def _repeats(weights: np.ndarray) -> np.ndarray:
-    """Return row numbers, each as often as its weight says; where those are not whole numbers, once."""
-    whole = (weights == np.floor(weights)).all()
-    return np.repeat(np.arange(len(weights)), weights.astype(int) if whole else 1)
+    """Return row numbers, each as often as its weight says; once, where those are no small whole numbers."""
+    counts = (weights == np.floor(weights)).all() and weights.sum() <= MOST_REPEATS * len(weights)
+    return np.repeat(np.arange(len(weights)), weights.astype(int) if counts else 1)

@@ -273,7 +273,7 @@ def test_a_script_is_run_with_the_course_installed(tmp_path):
     command = [sys.executable, "-m", "fcnet.compat.cs231n", "--year", "2017", "scripts/script.py", "--year", "x"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent.parent)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["__main__ ['scripts/script.py', '--year', 'x'] 5", "True"]
+    assert done.stdout.splitlines() == [f"__main__ ['{folder / 'script.py'}', '--year', 'x'] 5", "True"]
     assert done.returncode == 1
     assert f"ModuleNotFoundError: cs231n.fast_layers: {REASON}" in done.stderr
 

@@ -266,7 +266,7 @@ def test_a_script_is_run_with_install_ahead_of_it(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split("\n") == [
-        "__main__ ['script.py', '--depth', '3'] script.py",
+        f"__main__ ['{tmp_path / 'script.py'}', '--depth', '3'] {tmp_path / 'script.py'}",
         "fcnet.compat.dlfs.two_layer_net found fcnet.compat.dlfs.layers",
         "",
     ]

@@ -90,6 +90,24 @@ def test_a_full_disk_at_the_begin_leaves_no_folder(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_too_full_for_the_lock_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    new = solver(tmp_path / "run")
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match=r"No space left on device.*run/\.lock"):
+        new.train()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_model_says_what_it_is(tmp_path):
+    begun = solver(tmp_path / "run")
+    begun.run.begin(begun.options())
+    with pytest.raises(FileNotFoundError, match=r"found none in it yet; .* or fcnet resume .*run goes on with it"):
+        fcnet.load(tmp_path / "run")
+
+
 def test_a_picture_that_fails_costs_nothing(tmp_path, monkeypatch):
     def fail(_):
         raise RuntimeError("no fonts")

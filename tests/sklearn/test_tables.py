@@ -119,9 +119,21 @@ def test_sparse_rows_are_learned_as_dense_ones(options):
     one, other = FCNetClassifier(**how).fit(X, y), FCNetClassifier(**how).fit(X.toarray(), y)
     np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X.toarray()), rtol=2e-3)
     np.testing.assert_array_equal(one.predict(X.tocsc()), one.predict(X.tocoo()))
+    np.testing.assert_array_equal(FCNetClassifier(**how).fit(sparse.coo_array(X), y).predict(X), one.predict(X))
     weights = np.arange(150) % 3
     one, other = (FCNetClassifier(**how).fit(rows, y, weights) for rows in (X, X.toarray()))
     np.testing.assert_allclose(one.predict_proba(X), other.predict_proba(X), rtol=2e-3)
+
+
+@pytest.mark.parametrize("size", [190_000.0, 1e300])
+def test_weights_of_populations_are_no_numbers_of_rows(size):
+    X, y = words(30, 40)
+    weights = size * (1 + np.arange(30) % 3)
+    tracemalloc.start()
+    FCNetClassifier(**FEW).fit(X, y, weights)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * size * 2  # row numbers alone would take 8 bytes for each
 
 
 def test_sparse_rows_give_what_is_asked_for(monkeypatch):
