@@ -21,6 +21,7 @@ from fcnet.data.npz import read_npz
 from fcnet.data.restricted_pickle import load_dict
 from fcnet.errors import printable
 from tests.data.test_fetch import mnist, root, server  # noqa: F401 (fixtures)
+from tests.needed import HANGS
 
 ROOT = Path(__file__).parent.parent
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
@@ -30,7 +31,7 @@ def python(*arguments, path=(), **environment):
     places = os.pathsep.join([*map(str, path), str(ROOT)])
     return subprocess.run(
         [sys.executable, *arguments],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=HANGS,
         env=os.environ | {"PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"} | environment,
     )  # fmt: skip
 

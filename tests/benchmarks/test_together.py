@@ -81,9 +81,9 @@ def test_all_are_built_at_once_and_timed_alone(tmp_path, monkeypatch):
 
 
 def test_with_dropout_a_second_net_is_proved():
-    here = [CONTENDERS[name] for name in ("fcnet", "naive", "gemm")]
+    here = [CONTENDERS[name] for name in ("fcnet", "naive")]
     (rows,), _ = rows_of([DROPPED], [*here, contender(NoDropout)])
-    assert all("median_us" in rows[name] for name in ("fcnet", "naive", "gemm"))
+    assert all("median_us" in rows[name] for name in ("fcnet", "naive"))
     assert rows["fcnet"]["loss_difference"] < 1e-5
     assert rows["NoDropout"]["refused"] == "wrong result: dropout changes nothing"
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fcnet.data import KINDS, Preprocessing, checks, learn
+from fcnet.data.preprocessing import inverse_of
 
 RNG = np.random.default_rng(0)
 FLOATS = (RNG.standard_normal((50, 4)) * [1, 10, 0.1, 1000] + [0, 5, -3, 1e6]).astype(np.float32)
@@ -101,6 +102,18 @@ def test_whatever_varies_gets_a_std_of_1(values, kind):
     expected = [float(value) / std for value in exact]
     np.testing.assert_allclose((Z - Z[0])[:4], expected, rtol=1e-9)
     assert Z.std() == pytest.approx(1, rel=1e-9)
+
+
+def test_the_mean_is_exact_to_the_last_bit():
+    """The sum alone is off by a hundred times as much here."""
+    bit = np.spacing(0.1)
+    X = np.column_stack([0.1 + bit * (np.arange(1000) % 3), np.ones(1000)])
+    exact = sum(map(Fraction, X[:, 0].tolist())) / 1000
+    assert abs(Fraction(float(learn("center", X).shift[0])) - exact) <= Fraction(float(bit))
+
+
+def test_a_std_whose_inverse_is_infinite_is_that_of_a_constant():
+    np.testing.assert_array_equal(inverse_of(np.array([1e-310, 2.0, 0.0])), [1, 0.5, 1])
 
 
 def test_units_do_not_matter():

@@ -480,6 +480,15 @@ def test_runs_of_0_1_0_are_read_with_the_word_that_they_cannot_be_checked_whole(
     assert "cannot be checked whole" in told.err
 
 
+def test_a_changed_tensor_of_0_1_0_is_refused(tmp_path):
+    """Its checksums are of the tensors alone; the last byte of the file is in one of them."""
+    saved = bytearray((FIXTURES / "run-0.1.0" / "model.safetensors").read_bytes())
+    saved[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(saved)
+    with pytest.raises(ValueError, match=r"tensor \S+ was changed since it was saved \(SHA-256\)"):
+        fcnet.load(tmp_path / "model.safetensors", device="cpu")
+
+
 def test_a_killed_run_of_0_1_0_begins_again(tmp_path, monkeypatch, capsys):
     run = tmp_path / "killed"
     run.mkdir()

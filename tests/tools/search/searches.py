@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fcnet.cli import main
 
-QUICK = {"hidden": [6], "epochs": 4, "verbose": False}
+QUICK = {"hidden": [6], "epochs": 2, "verbose": False}
 LR = {"lr": "1e-3:1:log"}
 CLI = ["search", "--data", "spirals", "--hidden", "6", "--epochs", "3", "--vary", "lr=1e-3:1:log"]
 

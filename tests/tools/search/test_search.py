@@ -196,7 +196,7 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(sampler, monkeypatch
 
     def interrupt(self, most):
         calls.append(None)
-        if len(calls) == 10:  # a step an epoch, 4 epochs a trial
+        if len(calls) == 6:  # a step an epoch, 2 epochs a trial
             raise KeyboardInterrupt
         return make(self, most)
 
