@@ -66,10 +66,12 @@ $(BIN)/python:
 	  { echo "python3 -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf $(VENV); exit 2; }
 
 $(VENV)/.train: pyproject.toml | $(BIN)/python
+	@echo "installing fcnet and what it needs into $(VENV) (800 MB): some minutes, in silence if all goes well"
 	$(PIP) -e '.[fast,sklearn,plot,data]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing fcnet and its tools into $(VENV) (1 GB or more): some minutes, in silence if all goes well"
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.train
 

@@ -13,6 +13,8 @@ import numpy as np
 from fcnet.backends.cpu import loader
 from fcnet.backends.device import ALIGNMENT, Array, Backend, CallSequence, Kernel, Memory, recorded
 
+SNAPSHOT = 1 << 20  # bytes of what a step changes; in a larger net rows do not go through all layers at once
+
 
 @cache
 def _below_one(dtype: np.dtype) -> np.floating:
@@ -100,13 +102,34 @@ class NumpyBackend(Backend):
         words = philox.random_raw(-(-size // 4)).astype("<u8", copy=False)
         return words.view(np.uint16)[:size].reshape(shape)
 
+    def snapshot(self, arrays: Sequence[Array]) -> Callable[[], None] | None:
+        """See `Backend`: of nets that are small enough to be taken through a step some rows at a time."""
+        if not self.kernels or sum(array.nbytes for array in arrays) > SNAPSHOT:
+            return None
+        copies = [array.copy() for array in arrays]
+
+        def put_back() -> None:
+            for array, copy in zip(arrays, copies, strict=True):
+                array[...] = copy
+
+        return put_back
+
     def first_call(self, kernel: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         return loader.first_call(kernel, *args, **kwargs)
 
     def compile(
         self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
     ) -> Callable[[], Any]:
-        return loader.compile(recorded(calls)) if self.kernels else CallSequence(recorded(calls))
+        calls = recorded(calls)
+        if not self.kernels:
+            return CallSequence(calls)
+        shorter = None if put_back is None else loader.shortened(calls)
+        if put_back is None or shorter is None:
+            return loader.compile(calls)
+        step = loader.compile(shorter)
+        put_back()
+        step()
+        return step
 
     def memory(self) -> Memory:
         page = _sysconf("SC_PAGE_SIZE")

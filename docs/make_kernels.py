@@ -51,7 +51,10 @@ by `make docs`.
 - **Numba** is the CPU with Numba, `backends/cpu/`; without Numba the CPU runs the references. **CUDA** is
   `backends/cuda/`, call by call or in a CUDA graph. One further kernel makes whole training steps of small nets, with
   all losses, update rules and element-wise activations: [persistent.cu](../backends/cuda/persistent.cu), tested in
-  [test_persistent_kinds.py](../tests/backends/test_persistent_kinds.py), measured in [gpu.md](gpu.md).
+  [test_persistent_kinds.py](../tests/backends/test_persistent_kinds.py), measured in [gpu.md](gpu.md). On the CPU a
+  large batch goes through a small net's layers and back some rows at a time, from the first product to the last
+  gradient: [row_blocks.py](../backends/cpu/row_blocks.py), proved in
+  [test_row_blocks.py](../tests/backends/test_row_blocks.py), measured as `matrix` by `python -m benchmarks.compare`.
 - **In a step**: training does not call this function, but a fused one that contains it, and that one has a kernel.
 - **Proof**: the test runs on NumPy, on Numba, on a device that refuses hidden copies (`tests/guard/`) and, with a GPU,
   on CuPy and CUDA. [test_cuda_kernels.py](../tests/kernels/test_cuda_kernels.py) runs the CUDA sources on the CPU, too.

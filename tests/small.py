@@ -26,11 +26,18 @@ def net(data: fcnet.data.Dataset, device: Any = "cpu", hidden: tuple[int, ...] =
     return fcnet.FullyConnectedNet(list(hidden), data.input_dim, data.num_classes, device=device, **options)
 
 
-def solver(data: fcnet.data.Dataset, device: Any = "cpu", *, net_options: dict | None = None, **options: Any):
+def solver(
+    data: fcnet.data.Dataset,
+    device: Any = "cpu",
+    *,
+    hidden: tuple[int, ...] = (8, 7),
+    net_options: dict | None = None,
+    **options: Any,
+):
     """Return a quiet Solver with a network of its own, plain: ten epochs of SGD at a constant rate."""
     plain: dict[str, Any] = {"update_rule": "sgd", "num_epochs": 10, "verbose": False}
     if options.get("update_rule") not in ("lbfgs", "bfgs"):
         plain["batch_size"] = 100
         if not options.keys() & {"lr_decay", "schedule_config"}:
             plain["schedule"] = "constant"
-    return fcnet.Solver(net(data, device, **(net_options or {})), data, **(plain | options))
+    return fcnet.Solver(net(data, device, hidden, **(net_options or {})), data, **(plain | options))

@@ -1,4 +1,4 @@
-"""Element-wise activations other than ReLU, for the kernels of fused hidden layers: each function and its derivative.
+"""Element-wise activations for the kernels of hidden layers: each function and its derivative, as loops over a vector.
 
 The formulas are those of `fcnet.functional.activation`, as is what the forward pass keeps for the backward pass: one
 array (the output, the derivative, ...), or two for the gated activations.
@@ -11,9 +11,9 @@ import numpy as np
 from fcnet.backends.cpu.jit import compiled
 from fcnet.backends.cpu.vectormath import exp, expm1, log1p_of_share, tanh
 
-NAMES = ("leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu", "softplus", "identity")
-LEAKY_RELU, ELU, SIGMOID, TANH, GELU, SILU, SOFTPLUS, IDENTITY = range(len(NAMES))
-OF_OUTPUT = ("sigmoid", "tanh", "identity")  # whose derivative is a function of the output
+KINDS = ("leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu", "softplus", "identity", "relu")
+LEAKY_RELU, ELU, SIGMOID, TANH, GELU, SILU, SOFTPLUS, IDENTITY, RELU = range(len(KINDS))
+OF_OUTPUT = ("sigmoid", "tanh", "identity", "relu")  # whose derivative is a function of the output
 GATED = ("gelu", "silu")  # keep two arrays
 
 _f = np.float32
@@ -65,6 +65,9 @@ def activate(kind, x, first, second):
             power = exp(-abs(value))
             first[i] = (power if value < ZERO else ONE) / (ONE + power)
             x[i] = (ZERO if value < ZERO else value) + log1p_of_share(power)
+    elif kind == RELU:
+        for i in range(x.size):
+            x[i] = ZERO if x[i] <= ZERO else x[i]  # NaN stays NaN
 
 
 @compiled
@@ -85,3 +88,6 @@ def descend(kind, dx, first, second):
     elif kind in (GELU, SILU):  # a' = σ(h) (1 + x h' (1 - σ(h))), first = x h', second = σ(h)
         for i in range(dx.size):
             dx[i] *= ((ONE - second[i]) * first[i] + ONE) * second[i]
+    elif kind == RELU:
+        for i in range(dx.size):
+            dx[i] = dx[i] if first[i] > ZERO else ZERO

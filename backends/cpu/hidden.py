@@ -326,7 +326,7 @@ def bias_activation_dropout_backward(dout, cache, *, dz=None, db=None):
         _relu_backward(dz, cache.hidden, cache.scale, db)
     else:
         mask = cache.mask if cache.needs_mask else _NO_MASK
-        _activation_backward(dz, *_kept(cache.activation_cache), mask, db, kinds.NAMES.index(cache.activation))
+        _activation_backward(dz, *_kept(cache.activation_cache), mask, db, kinds.KINDS.index(cache.activation))
     return dz, db
 
 
@@ -343,7 +343,7 @@ def _other_forward(
         kept = cache.activation_cache
     else:
         kept = GatedCache(np.empty_like(x), np.empty_like(x)) if activation in kinds.GATED else np.empty_like(x)
-    _bias_activation(x, b, *_kept(kept), kinds.NAMES.index(activation))
+    _bias_activation(x, b, *_kept(kept), kinds.KINDS.index(activation))
     mask = None
     result = x
     if dropped:
@@ -443,7 +443,7 @@ class _Layout(Layout):
     """Layers without normalisation have kernels for more activations than ReLU."""
 
     def activates(self, activation: str, z: Any) -> bool:
-        return activation in kinds.NAMES and z.dtype == np.float32
+        return activation in kinds.KINDS and z.dtype == np.float32
 
 
 _ON = _Layout()

@@ -75,6 +75,15 @@ def compile(calls: Sequence[Call]) -> Callable[[], Any]:
     return compiled_step.compile(calls)
 
 
+def shortened(calls: Sequence[Call]) -> list[Call] | None:
+    """Return the calls with those of a small net on many rows replaced by one, of other bits; None: there are none."""
+    if "matmul" not in load().kernels:  # rows go through the same library
+        return None
+    from fcnet.backends.cpu import row_blocks
+
+    return row_blocks.shortened(calls)
+
+
 def _look() -> Loaded:
     switch = os.environ.get(SWITCH, "").strip()
     if switch.lower() in OFF:

@@ -27,7 +27,7 @@ from fcnet.backends.cpu.jit import Jit, callback, compiling, trace_loop, traces
 
 MOST = 16  # threads; more have not been measured
 WORTH = 400_000  # operations of a job; for less, waking a sleeping worker costs more than it gains
-SPINS = 20000  # looks for work before a worker goes to sleep, about 0.3 ms
+SPINS = 60000  # looks for work before a worker goes to sleep, 1 ms: an epoch's shuffle may come between two jobs
 
 # The shared words: 64 bits each, seen by all threads; each counter has a cache line of its own.
 LEFT, DONE, TASK, JOB = 0, 8, 16, 24

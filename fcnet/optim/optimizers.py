@@ -39,8 +39,8 @@ class Optimizer:
 
         Args:
             config: hyperparameters by name, such as {"learning_rate": 1e-3}; those left out take the defaults.
-            weight_decay: see `fcnet.optim.limits.decay_weights`; None: the rule's own, 0 for most.
-            multipliers: factors on the learning rate by the parameter's name, such as {"W1": 0.1, "b1": 0.1}; 1 for
+            weight_decay: see `fcnet.optim.limits.decay_weights`; None: the rule's default, mostly 0.
+            multipliers: factors of the learning rate by the parameter's name, such as {"W1": 0.1, "b1": 0.1}; 1 for
                 those left out. A parameter with 0 is frozen: no update, no decay, its moments stay.
 
         Raises:

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: functions of the step t (0 for the first), giving a factor on the initial rate.
+"""Learning-rate schedules: functions of the step t (0 for the first) that return a factor of the initial rate.
 
-They compose: `followed` puts one behind another, `each_epoch` lets one count epochs. Any function of the step is a
-schedule too.
+They compose: `followed` puts one after another, `each_epoch` makes one count epochs. Any function of the step is a
+schedule, too.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ def cosine(t: float, *, total: float, floor: float = 0.0) -> float:
 
 
 def flat_cosine(t: int, *, total: int, floor: float = 0.02) -> float:
-    """factor = 1 for t ≤ total / 2; then floor + (1 - floor) (1 + cos(π (2 t / total - 1))) / 2, floor from total on.
+    """Return 1 for t ≤ total / 2; then floor + (1 - floor) (1 + cos(π (2 t / total - 1))) / 2, floor from total on.
 
-    What is learned fast at a high rate settles at a low one, whenever the training ends. Source: Hu et al., "MiniCPM",
-    2024 (warmup, stable, decay); Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
-    Durations", 2024.
+    A network learns fast at a high rate and settles at a low one, whenever the training ends.
+
+    Source: Hu et al., "MiniCPM", 2024 (warmup, stable, decay); Haegele et al., "Scaling Laws and Compute-Optimal
+    Training Beyond Fixed Training Durations", 2024.
     """
     return 1.0 if 2 * t <= total else cosine(t - total / 2, total=total / 2, floor=floor)
 

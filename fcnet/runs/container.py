@@ -1,8 +1,8 @@
-"""The one kind of file that models and checkpoints are: safetensors, a description in JSON, one digest over all of it.
+"""The file format of models and checkpoints: safetensors with a description in JSON and one digest over all of it.
 
 What is read back is what was written, or a ValueError: the digest is over the description's text and over the name,
 dtype, shape and bytes of every tensor. A file that should have a digest and has none is damaged. Files of fcnet 0.1.0,
-format 1, have a SHA-256 for each tensor's bytes only: they are read, and whoever reads them is told.
+format 1, have a SHA-256 for each tensor's bytes only: they are read, with a warning.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A run directory: everything about one training, under one name.
 
-config.toml         what `fcnet train --config` needs to do the same again
-checkpoints/        the last states of the training, from which `fcnet resume` goes on
+config.toml         what `fcnet train --config` needs to repeat the training
+checkpoints/        the last states of the training, from which `fcnet resume` continues
 model.safetensors   the best parameters, preprocessing, classes
 history.csv         a row per epoch
 curves.png          loss and accuracies, if matplotlib is there
-run.json            put there last: it says how the training ended, so without it that is not known
+run.json            written last: it says how the training ended, which is unknown without it
 
-While a training is at work `.lock` is there, locked. A run that is to replace another is made beside it, in .NAME.new,
+While a training runs, `.lock` exists and is locked. A run that is to replace another is made beside it, in .NAME.new,
 and takes its place by one rename.
 """
 

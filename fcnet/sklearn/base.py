@@ -280,12 +280,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         }
 
     def _network(self, inputs: Inputs, targets: Array, *, first: bool) -> FullyConnectedNet:
-        """Return the network to train: a new one, the one so far, or one made of `coefs_` that somebody set."""
+        """Return the network to train: a new one, the one so far, or one made of `coefs_` that were set."""
         if first or not hasattr(self, "_fitted"):
             model = self._new_network(inputs)
             if first:
                 self._learn_scales(model, inputs, targets)
-            else:  # as for weights that somebody set, which are meant for inputs and targets as they come
+            else:  # weights that were set, which are for unprocessed inputs and targets
                 for number, (w, b) in enumerate(zip(self.coefs_, self.intercepts_, strict=True), 1):
                     model.params[f"W{number}"], model.params[f"b{number}"] = np.asarray(w), np.asarray(b)
             self._fitted = Fitted(model)

@@ -42,7 +42,7 @@ class Inputs:
 
     @property
     def dtype(self) -> np.dtype:
-        """What is computed in if nobody says: that of floating inputs, else float64."""
+        """The default dtype of computations: that of floating inputs, else float64."""
         return self.X.dtype if self.X.dtype in FLOATS else np.dtype("float64")
 
     def some(self, rows: np.ndarray) -> Inputs:

@@ -40,7 +40,7 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
     l1: Σ_d |x_d - y_d|.  l2: √Σ_d (x_d - y_d)², by the expansion |x|² + |y|² - 2 x·y, one matrix product.
 
     The expansion loses digits where two points are much closer to each other than to the origin. If any are, the mean
-    of Y (roughly) is taken off both first, and where a squared distance is not well above its possible error,
+    of Y (roughly) is subtracted from both first, and where a squared distance is not well above its possible error,
     (D + 2) eps (|x|² + |y|²) measured from that mean, it is computed by differences. Whole numbers, such as pixels, are
     exact in float64: the same bits on every device.
 

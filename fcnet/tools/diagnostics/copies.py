@@ -13,7 +13,7 @@ UNREGULARISED = {"dropout_keep_ratio": 1.0, "reg": 0.0, "reg_l1": 0.0}
 
 
 def quietly() -> np.errstate:
-    """Return a context for trials that may diverge: that a loss overflows is seen, and reported, by whoever tries."""
+    """Return a context for trials that may diverge: NumPy does not warn, as the caller reports an overflow."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
