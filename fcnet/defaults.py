@@ -1,8 +1,8 @@
 """The defaults of a training, in one place for `Solver`, data sets, command line and estimators.
 
-`fcnet.compat` has those of its courses. Chosen among thirteen well-known recipes by their mean scores on fifteen small
-tables, three folds each, of which none stood out (0.756 to 0.765); after Holzmüller, Grinsztajn and Steinwart, "Better
-by Default: Strong Pre-Tuned MLPs and Boosted Trees on Tabular Data" (RealMLP), 2024, arXiv 2407.04491.
+`fcnet.compat` keeps its courses' own. How they were chosen: benchmarks/README.md; after Holzmüller, Grinsztajn and
+Steinwart, "Better by Default: Strong Pre-Tuned MLPs and Boosted Trees on Tabular Data" (RealMLP), 2024, arXiv
+2407.04491.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ STEPS = 1000
 EPOCHS = 20
 #: If no number of epochs is given, it ends early when the best epoch is this share of all epochs ago.
 PATIENCE = 0.3
+#: If neither a change of the rate nor the number of epochs is given, L2 / 2 Σ W² is added to the sum of all samples'
+#: losses. As those are likelihoods, it stands for a normal distribution of variance 1 / L2 that all weights come from.
+L2 = 3.0
+#: The training of an estimator is over when loss, or score of held-out rows, gets no better by so much for some epochs.
+TOLERANCE = 1e-3
 #: Of two equal validation figures the later one is better if its loss is below this share of the other's.
 LESS = 0.99
 #: The network is evaluated after each epoch, or, where epochs are only a step or two, about every so many steps,
@@ -44,6 +49,18 @@ def epochs(steps_per_epoch: int) -> int:
     (1000, 143, 20)
     """
     return max(EPOCHS, math.ceil(STEPS / steps_per_epoch))
+
+
+def reg(weight: float, scale: float) -> float:
+    """Return the strength of the L2 penalty beside the mean loss of samples that weigh so much together.
+
+    Args:
+        weight: their number, or the sum of their weights. scale: of the loss (`fcnet.nn.objective.loss_scale`).
+
+    >>> reg(300, 1.0)
+    0.01
+    """
+    return L2 / (weight * scale)
 
 
 def patience(epochs: int) -> int:

@@ -24,7 +24,7 @@ from fcnet.nn.init import initial_weights, weight_std
 from fcnet.nn.layers import Hidden, Output, hidden_activations
 from fcnet.nn.objective import Objective
 from fcnet.nn.params import ParamBuffer
-from fcnet.nn.penalties import NonNegative, add_penalties
+from fcnet.nn.penalties import NonNegative, add_penalties, is_said
 from fcnet.runs.checkpoint import find_model, read_model, write_model
 from fcnet.validation import check_finite, check_input, check_weights, finite_real, one_of, positive_int, step_number
 
@@ -66,7 +66,7 @@ class FullyConnectedNet:
         normalization: str | None = None,
         dropout_keep_ratio: float = 1.0,
         dropout: str = "inverted",
-        reg: float = 0.0,
+        reg: float | None = None,
         reg_l1: float = 0.0,
         weight_scale: float | None = None,
         init: str | None = None,
@@ -91,7 +91,8 @@ class FullyConnectedNet:
             dropout_keep_ratio: probability to *keep* a hidden unit; 1 for no dropout.
             dropout: "inverted" (in training, units that are kept are scaled by 1 / dropout_keep_ratio) or "plain" (in
                 evaluation, all units are scaled by dropout_keep_ratio instead).
-            reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss.
+            reg: L2 strength: 0.5 * reg * Σ W² over every weight matrix is added to the loss. None: 0, unless a `Solver`
+                that is given neither epochs nor a change of the rate sets its own (`fcnet.defaults`).
             reg_l1: L1 strength: reg_l1 * Σ |W| over every weight matrix is added to the loss.
             weight_scale: standard deviation of the initial weights.
             init: "zeros", "normal", "xavier" or "he". With neither this nor weight_scale, the scheme that suits the
@@ -121,7 +122,9 @@ class FullyConnectedNet:
             )
         if not self.hidden_dims:
             check_without_hidden(activation, maxout_pieces, normalization, keep_ratio)
-        self.reg, self.reg_l1 = reg, reg_l1
+        if reg is not None:
+            self.reg = reg
+        self.reg_l1 = reg_l1
         self.dtype = dtype_of(dtype)
         self.seed = check_seed(seed)
         usual = [F.activation_named("activation", name).init for name in activations]
@@ -245,7 +248,7 @@ class FullyConnectedNet:
             "num_classes": self.num_classes,
             "loss": self.loss_name,
             "label_smoothing": self.objective.label_smoothing,
-            "reg": self.reg,
+            "reg": self.reg if is_said(self, "reg") else None,
             "reg_l1": self.reg_l1,
             "dtype": self.dtype.name,
             "seed": self.seed,

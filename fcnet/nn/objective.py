@@ -24,6 +24,14 @@ def kind_of_targets(loss: str) -> str:
     return "numbers" if loss in F.NUMERIC else "classes"
 
 
+def loss_scale(loss: str, outputs: int) -> float:
+    """Return what a loss is multiplied by to be a sample's negative log-likelihood, but for a constant.
+
+    That is ½ Σ_k (s_k - y_k)² for numbers, the cross-entropy for classes; of several labels or counts, the sum.
+    """
+    return {"mse": outputs / 2, "bce": float(outputs), "poisson": float(outputs)}.get(loss, 1.0)
+
+
 @dataclass(frozen=True)
 class Objective:
     """A loss by name, the number of classes or outputs C, and label smoothing (0: none).

@@ -11,16 +11,24 @@ from fcnet.validation import nonnegative_real
 
 
 class NonNegative:
-    """An attribute that holds a finite number of 0 or more; setting another raises ValueError or TypeError."""
+    """An attribute that holds a finite number of 0 or more; setting another raises ValueError or TypeError.
+
+    One that nobody set is 0, see `is_said`.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
     def __get__(self, instance: Any, owner: type) -> float:
-        return instance.__dict__[self.name]
+        return instance.__dict__.get(self.name, 0.0)
 
     def __set__(self, instance: Any, value: object) -> None:
         instance.__dict__[self.name] = nonnegative_real(self.name, value)
+
+
+def is_said(instance: Any, name: str) -> bool:
+    """Whether somebody set this attribute."""
+    return name in instance.__dict__
 
 
 def add_penalties(

@@ -162,7 +162,12 @@ class TrainOptions:
     label_smoothing: float = option(
         REGULARISATION, 0.0, float, "share of each softmax target spread evenly over the classes"
     )
-    reg: float = option(REGULARISATION, 0.0, float, "L2 strength")
+    reg: float | None = option(
+        REGULARISATION,
+        None,
+        float,
+        f"L2 strength (default: without --epochs {defaults.L2:g} / training samples, else 0)",
+    )
     reg_l1: float = option(REGULARISATION, 0.0, float, "L1 strength")
     init: str | None = option(
         START,

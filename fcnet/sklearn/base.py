@@ -29,6 +29,7 @@ from fcnet.data.sparse import SparseRows
 from fcnet.errors import counted
 from fcnet.functional import ACTIVATIONS
 from fcnet.nn.model import NORMALIZATIONS, FullyConnectedNet
+from fcnet.nn.objective import loss_scale
 from fcnet.optim import RULES
 from fcnet.progress import write
 from fcnet.sklearn import mapping, training
@@ -44,6 +45,7 @@ from fcnet.training.updates import UpdateStep
 
 LOG_LENGTH = 1024  # losses kept on the device before they are read
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
+ALPHA = 1e-4  # "auto" where somebody says how long the training is: scikit-learn's
 STOPS_EARLY_FROM = 10_000  # rows, for early_stopping="auto"
 MOST_REPEATS = 100  # of a row, on average, where weights are counts: rows of those of populations would fill memory
 
@@ -55,7 +57,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({*ACTIVATIONS, *mapping.ACTIVATIONS}), list, tuple],
         "solver": [StrOptions({*RULES, *FULL_BATCH})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
+        "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
@@ -215,10 +217,10 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
     ) -> None:
         count = len(inputs)
         batch = self._batch_size(count)
-        scale = mapping.loss_scale(self._loss_name, self._outputs)
+        scale = loss_scale(self._loss_name, self._outputs)
         model = self._network(inputs, targets, first=first)
         mean = 1.0 if weights is None else float(weights.mean())
-        model.reg = self.alpha / (scale * batch * mean)
+        model.reg = self._reg(batch * mean, count * mean, scale, incremental=incremental)
         relative = None if weights is None else weights / mean
         split = device_split(model, inputs.X, targets, relative)
         validation = None if val is None else self._validation(model, *val)
@@ -238,6 +240,17 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         followed.end()
         if not ended and not incremental:
             training.warn_of_the_end(self, most)
+
+    def _reg(self, batch: float, all_rows: float, scale: float, *, incremental: bool) -> float:
+        """Return fcnet's strength of the L2 penalty, of what a batch and all rows weigh."""
+        if self.alpha != "auto":
+            return self.alpha / (scale * batch)
+        return defaults.reg(all_rows, scale) if self._is_own(incremental) else ALPHA / (scale * batch)
+
+    def _is_own(self, incremental: bool) -> bool:
+        """Whether it is fcnet that says how long the training is, and how the learning rate changes."""
+        own = self.max_iter == "auto" and self.schedule == "auto" and self.learning_rate == "constant"
+        return own and not incremental
 
     def _batch_size(self, count: int) -> int:
         if self.solver in FULL_BATCH:
@@ -405,8 +418,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         """Return the schedule of the rate; "auto" is fcnet's own where fcnet sets the number of epochs, too."""
         if self.schedule != "auto":
             return self.schedule
-        own = self.max_iter == "auto" and self.learning_rate == "constant" and not incremental
-        return defaults.SCHEDULE if own else None
+        return defaults.SCHEDULE if self._is_own(incremental) else None
 
     def _parameters(self) -> dict[str, list[np.ndarray]]:
         """Return weights and biases of the network so far, on the host."""

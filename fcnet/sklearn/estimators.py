@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import check_is_fitted
 
 import fcnet.functional as F
+from fcnet import defaults
 from fcnet.backends import Array, backend_of
 from fcnet.sklearn.base import Base
 from fcnet.sklearn.inputs import Inputs, device_of, imported
@@ -52,7 +53,9 @@ class FCNetClassifier(ClassifierMixin, Base):
     Args:
         hidden_layer_sizes: widths of the hidden layers. activation: of them, "relu", "tanh", "logistic", "identity" or
             another of fcnet's, or one for each.
-        solver: "adam", "sgd", "lbfgs", or another of fcnet's rules. alpha: strength of the L2 penalty.
+        solver: "adam", "sgd", "lbfgs", or another of fcnet's rules.
+        alpha: strength of the L2 penalty, alpha / 2b Σ W² beside the mean loss of a batch of b rows; "auto": 3 b / n of
+            n rows, so that it counts the less the more there are, in a `fit` with max_iter="auto", else 0.0001.
         batch_size: rows of a mini-batch; "auto": min(200, n).
         learning_rate: of "sgd", "constant", "invscaling" (learning_rate_init / (rows seen + 1)^power_t) or "adaptive"
             (a fifth each time the training does not get on). learning_rate_init: the first one.
@@ -98,7 +101,7 @@ class FCNetClassifier(ClassifierMixin, Base):
         activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",
-        alpha: float = 0.0001,
+        alpha: float | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
         learning_rate_init: float = 0.001,
@@ -106,7 +109,7 @@ class FCNetClassifier(ClassifierMixin, Base):
         max_iter: int | str = "auto",
         shuffle: bool = True,
         random_state: Any = None,
-        tol: float = 1e-4,
+        tol: float = defaults.TOLERANCE,
         verbose: bool = False,
         warm_start: bool = False,
         momentum: float = 0.9,
@@ -355,7 +358,7 @@ class FCNetRegressor(RegressorMixin, Base):
         activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",
-        alpha: float = 0.0001,
+        alpha: float | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
         learning_rate_init: float = 0.001,
@@ -363,7 +366,7 @@ class FCNetRegressor(RegressorMixin, Base):
         max_iter: int | str = "auto",
         shuffle: bool = True,
         random_state: Any = None,
-        tol: float = 1e-4,
+        tol: float = defaults.TOLERANCE,
         verbose: bool = False,
         warm_start: bool = False,
         momentum: float = 0.9,

@@ -6,8 +6,8 @@ With n rows that count W together and batches of B rows, scikit-learn minimises,
 
 Here b is that of a whole batch, B W / n, always. A row's loss is ½ Σ_k (s_k - y_k)² for numbers, the cross-entropy for
 classes, and the sum of the labels' cross-entropies for several labels; fcnet's own losses are those divided by the
-`loss_scale`. So gradients are scikit-learn's divided by it, which the learning rate of rules that are linear in the
-gradient makes up for, and epsilon for the others.
+`fcnet.nn.objective.loss_scale`. So gradients are scikit-learn's divided by it, which the learning rate of rules that
+are linear in the gradient makes up for, and epsilon for the others.
 """
 
 from __future__ import annotations
@@ -19,11 +19,6 @@ from fcnet.optim import RULES
 
 ACTIVATIONS = {"logistic": "sigmoid"}  # scikit-learn's names where fcnet has others
 _LINEAR = ("sgd", "momentum", "nesterov")  # rules whose step is proportional to the gradients so far
-
-
-def loss_scale(loss: str, outputs: int) -> float:
-    """Return what fcnet's loss is multiplied by to be scikit-learn's."""
-    return {"mse": outputs / 2, "bce": float(outputs), "poisson": float(outputs)}.get(loss, 1.0)
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> list[int]:

@@ -56,7 +56,10 @@ class Validation:
         """Return what is added up for the score: the weight of the right rows, or the squared errors (K,)."""
         xp = self.model.backend.xp
         if self.model.objective.of_values:
-            errors = xp.subtract(*self.model.objective.judged(self.model.backend, scores, y), dtype="float64")
+            objective = self.model.objective
+            # R² does not depend on the units: scaled targets stay scaled, as `_weighted_spread` has them.
+            pair = (scores, y) if objective.scales else objective.judged(self.model.backend, scores, y)
+            errors = xp.subtract(*pair, dtype="float64")
             squares = errors * errors
             return xp.sum(squares if weights is None else squares * weights.reshape(-1, 1), axis=0)
         if self.model.loss_name == "bce":

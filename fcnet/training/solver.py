@@ -24,7 +24,8 @@ from fcnet.data import Dataset, learn
 from fcnet.errors import DivergedError, counted
 from fcnet.functional import Metric
 from fcnet.nn.model import FullyConnectedNet
-from fcnet.nn.objective import kind_of_targets
+from fcnet.nn.objective import kind_of_targets, loss_scale
+from fcnet.nn.penalties import is_said
 from fcnet.optim import RULES
 from fcnet.progress import Progress
 from fcnet.runs.container import pack
@@ -136,7 +137,9 @@ class Solver(Steps):
             max_norm: largest norm of each unit's incoming weights, enforced after each step.
             batch_size: N; None: 200, or all samples if there are fewer. An epoch's last batch may be shorter, so that
                 every sample is seen once. With batch norm a lone last sample joins the batch before.
-            num_epochs: when `train` stops; None: enough epochs for 1,000 steps, and at least 20.
+            num_epochs: when `train` stops; None: enough epochs for 1,000 steps, and at least 20. With neither this nor
+                `schedule` nor `lr_decay`, a `reg` that the network was not given becomes that of `fcnet.defaults`,
+                unless weights decay.
             seed: of the shuffles.
             verbose: show a progress bar on a terminal; elsewhere, as in a notebook or a log, print a line per epoch on
                 standard error: of many epochs about a hundred, and one a minute if they are long.
@@ -216,7 +219,7 @@ class Solver(Steps):
             self.run = as_run_directory(out, force=force)
 
         self.preprocess = self.data.preprocess if preprocess is None else preprocess
-        self._tell_model_of_data()
+        self._tell_model_of_data(penalty=falling and not (updates and updates.optimizer.weight_decay))
         with model.backend.allocating(), np.errstate(over="ignore"):  # a target that float32 cannot hold is one more
             self._parts = DeviceData(model, self.data, weights)
             train = self._parts.train
@@ -286,9 +289,11 @@ class Solver(Steps):
             check_weights(name, weights, len(weights), model.dtype)
         return weights
 
-    def _tell_model_of_data(self) -> None:
-        """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs."""
+    def _tell_model_of_data(self, *, penalty: bool) -> None:
+        """Set on the model what it lacks: preprocessing, scaling of targets, names of classes and inputs, a penalty."""
         model, data = self.model, self.data
+        if penalty and not is_said(model, "reg"):
+            model.reg = defaults.reg(len(data.X_train), loss_scale(model.loss_name, model.num_classes))
         if data.classes is not None and not model.objective.numeric and len(data.classes) != model.num_classes:
             raise ValueError(
                 f"num_classes: expected {len(data.classes)}, the classes of the data, got {model.num_classes}; "

@@ -64,7 +64,7 @@ def test_the_version(capsys):
 
 def test_defaults_that_say_something_are_shown(capsys):
     text = " ".join(printed("train", "--help", capsys=capsys).split())
-    assert "L2 strength (default: 0.0)" in text
+    assert "L1 strength (default: 0.0)" in text
     assert "dropout masks (default: 0)" in text
     assert "flags take precedence" in text
 

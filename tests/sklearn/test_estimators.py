@@ -194,6 +194,21 @@ def test_it_warns_when_scikit_learn_would(options, warned, solver):
         assert [w.category for w in caught] == [ConvergenceWarning] * warned, kind
 
 
+@quiet
+def test_the_penalty_of_its_own():
+    """3 / 2n Σ W², of n rows or rows that weigh so much, where nobody says how long; else scikit-learn's 0.0001."""
+
+    def reg(one):
+        return one._fitted.model.reg
+
+    X, y = load_iris(return_X_y=True)
+    assert reg(FCNetClassifier(tol=1.0).fit(X, y)) == pytest.approx(3 / 150)
+    assert reg(FCNetClassifier(tol=1.0, batch_size=50).fit(X, y)) == pytest.approx(3 / 150)
+    assert reg(FCNetClassifier(tol=1.0).fit(X, y, np.full(150, 2.0))) == pytest.approx(3 / 300)
+    assert reg(FCNetClassifier(max_iter=1).fit(X, y)) == pytest.approx(1e-4 / 150)
+    assert reg(FCNetClassifier().partial_fit(X, y, classes=[0, 1, 2])) == pytest.approx(1e-4 / 150)
+
+
 def test_held_out_rows_say_when_to_stop():
     X, y = load_breast_cancer(return_X_y=True)
     one = FCNetClassifier(early_stopping=True, random_state=0, max_iter=300).fit(X, y)
@@ -240,7 +255,7 @@ def test_every_parameter_of_scikit_learn_is_there():
         own, other = mine().get_params(), theirs().get_params()
         assert other.keys() <= own.keys()
         differing = {name for name in other if own[name] != other[name]}
-        assert differing == {"max_iter", "early_stopping"}
+        assert differing == {"max_iter", "early_stopping", "alpha", "tol"}
         told = (Path(__file__).parents[2] / "docs" / "sklearn.md").read_text("utf-8")
         assert [name for name in own.keys() - other.keys() | differing if f"`{name}" not in told] == []
 

@@ -65,3 +65,27 @@ def test_the_rate_stays_for_half_of_the_length_and_then_falls():
     assert rates[:11] == [1] * 11
     assert np.all(np.diff(rates[10:]) < 0)
     assert defaults.SCHEDULE == "flat_cosine"
+
+
+def test_the_penalty_counts_the_less_the_more_samples_there_are_and_only_where_nobody_says():
+    assert plain(150).model.reg == pytest.approx(0.02)
+    assert plain(150, num_epochs=9).model.reg == 0  # a training whose length is given is as it is told
+    assert plain(150, schedule="constant").model.reg == 0
+    assert plain(150, weight_decay=0.1).model.reg == 0
+    assert plain(150, update_rule="adamw").model.reg == 0
+    for said in (0.0, 0.5):
+        data = blobs(150)
+        one = fcnet.Solver(net(data, reg=said), data, verbose=False)
+        assert (one.model.reg, one.model.config["reg"]) == (said, said)
+    assert net(blobs()).config["reg"] is None
+
+
+@pytest.mark.parametrize(("loss", "reg"), [("mse", 0.02), ("bce", 0.01)])
+def test_the_penalty_is_as_strong_beside_each_loss(loss, reg):
+    """The mean over two outputs of squares (s - y)² is Σ ½ (s - y)², of labels half the sum of cross-entropies."""
+    rng = np.random.default_rng(0)
+    parts = {f"X_{part}": rng.standard_normal((150, 4)) for part in ("train", "val")}
+    y = (rng.standard_normal((150, 2)) > 0).astype("float64")
+    data = fcnet.data.Dataset(**parts, y_train=y, y_val=y, targets="numbers")
+    model = fcnet.FullyConnectedNet([3], 4, 2, loss=loss, device="cpu")
+    assert fcnet.Solver(model, data, verbose=False).model.reg == pytest.approx(reg)
