@@ -51,8 +51,8 @@ class Workload:
         activation: "relu" or "tanh". numeric: the targets are numbers, one for each output, and the loss their mean
             squared error.
         before: steps that are made before the first round, for what a training is like later on.
-        defaults: fcnet is told nothing of its training but the batch; the others have the data preprocessed as fcnet
-            does, and its Adam.
+        defaults: fcnet is told nothing of its training but the batch, and no penalty; the others have the data
+            preprocessed as fcnet does, and its Adam.
     """
 
     name: str

@@ -30,7 +30,6 @@ def solver(
     data: fcnet.data.Dataset,
     device: Any = "cpu",
     *,
-    hidden: tuple[int, ...] = (8, 7),
     net_options: dict | None = None,
     **options: Any,
 ):
@@ -40,4 +39,4 @@ def solver(
         plain["batch_size"] = 100
         if not options.keys() & {"lr_decay", "schedule_config"}:
             plain["schedule"] = "constant"
-    return fcnet.Solver(net(data, device, hidden, **(net_options or {})), data, **(plain | options))
+    return fcnet.Solver(net(data, device, **(net_options or {})), data, **(plain | options))

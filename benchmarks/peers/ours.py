@@ -30,6 +30,7 @@ class Ours(Peer):
             dropout_keep_ratio=workload.keep,
             dtype="float32",
             precision=workload.precision,
+            reg=0,  # no penalty by default, since the others have none
             seed=SEED,
             device=device,
         )

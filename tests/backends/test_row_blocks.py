@@ -36,7 +36,7 @@ def trained(steps=3, *, hidden=(8, 7), weighted=False, **options):
             targets="numbers", preprocess="none",
         )  # fmt: skip
     how = {"class_weight": {0: 0.5, 1: 1.0, 2: 2.0}} if weighted else {}
-    one = solver(data, update_rule="adam", batch_size=ROWS, hidden=hidden, net_options=options, **how)
+    one = solver(data, update_rule="adam", batch_size=ROWS, net_options={"hidden": hidden} | options, **how)
     one.step(steps)
     return one
 

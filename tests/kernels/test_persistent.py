@@ -57,7 +57,7 @@ class Training:
         if net.bytes:
             X = rng.integers(0, 256, X.shape).astype("uint8")
         y = rng.integers(0, 5, len(X))
-        model = fcnet.FullyConnectedNet(net.hidden, 20, 5, device="cpu", **net.options)
+        model = fcnet.FullyConnectedNet(net.hidden, 20, 5, device="cpu", **{"reg": 0} | net.options)
         self.solver = one = fcnet.Solver(
             model, {"X_train": X, "y_train": y, "X_val": X[:9], "y_val": y[:9]}, update_rule="adam", batch_size=rows,
             verbose=False, preprocess="standardize" if net.bytes else "none",
@@ -113,7 +113,7 @@ def compiled(name: str) -> tuple[Plan, GridKernel]:
         (20, *net.hidden, 5), net.rows, *net.tiles, norm=int(normalised), regularized="reg" in net.options,
         x_type="unsigned char" if net.bytes else "float", threads=64,
     )  # fmt: skip
-    model = fcnet.FullyConnectedNet(net.hidden, 20, 5, device="cpu", **net.options)
+    model = fcnet.FullyConnectedNet(net.hidden, 20, 5, device="cpu", **{"reg": 0} | net.options)
     spans = model.params.spans() | (model.state.spans() if normalised else {})
     names = {"W": "W", "B": "b", "GAMMA": "gamma", "BETA": "beta", "MEAN": "running_mean", "VAR": "running_var"}
     layers = range(1, plan.layers + 1)

@@ -191,8 +191,8 @@ def test_the_mean_over_many_masks_is_the_evaluation(dropout):
 
 
 @pytest.mark.parametrize(("options", "count", "message"), [
-    ({}, 5, "mc_samples and dropout_keep_ratio: expected a network with dropout for mc_samples=5"),
-    ({"hidden": ()}, 5, "mc_samples and dropout_keep_ratio"),
+    ({}, 5, "mc_samples: expected a network with dropout for 5 samples, got one that drops no unit"),
+    ({"hidden": ()}, 5, "mc_samples: expected a network with dropout"),
     ({"dropout_keep_ratio": 0.5}, 0, "mc_samples: expected 1 or more, got 0"),
     ({"dropout_keep_ratio": 0.5, "loss": "svm"}, 2, "predict_proba: expected a network with loss"),
 ])  # fmt: skip

@@ -127,7 +127,7 @@ def test_full_batch_methods_weigh_samples(backend, monkeypatch):
         (np.zeros(130), "not all 0"),
         (np.full(130, np.nan), "sample_weight"),
         (np.array(["a"] * 130), "sample_weight: expected numbers"),
-        ([1.0] * 130, "sample_weight"),
+        ([1.0] * 129, r"sample_weight: expected 130 numbers, one for each sample of X_train; got \(129,\)"),
     ],
 )
 def test_bad_weights_are_refused(weights, message):
