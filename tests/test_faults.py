@@ -322,3 +322,14 @@ def test_control_characters_are_shown_not_sent(tmp_path, capsys):
     told = capsys.readouterr()
     assert "\\x1b" in told.err
     assert printable(told.err + told.out) == told.err + told.out
+
+
+def test_parquet_with_bytes_that_are_no_text_is_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    cells = pyarrow.array([b"b\xff", b"c"] * 4).cast(pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.utf8(), len(cells), cells.buffers())
+    parquet.write_table(pyarrow.table({"x": list(range(8)), "kind": text}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: expected a Parquet file; got a damaged or other one"):
+        fcnet.data.load(tmp_path / "a.parquet", target="kind")

@@ -45,6 +45,7 @@ def read_table(path: Path, reading: Reading | None = None, as_text: AsText = lam
         raise MissingExtra(f"reading {path.name}", "pyarrow", "data") from None
     try:
         frame = parquet.read_table(path)
+        frame.validate(full=True)  # bytes that are no text among others
     except (ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # not of the content, as Arrow's own are
             raise
