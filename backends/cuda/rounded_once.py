@@ -42,6 +42,7 @@ class RoundedOnce:
         """Return calls with the same results, as far as anything reads them, in fewer passes over memory."""
         backward = [call for i, call in enumerate(calls) if self._rounds_gradient(call, calls[i + 1 :])]
         made: list[Call] = []
+        self._valid = []  # nothing is known of what happens between steps
         for i, call in enumerate(calls):
             if self._multiplies(call):
                 made += self._with_rounded_operands(call)
@@ -115,6 +116,7 @@ class RoundedOnce:
 
     def _forward_of(self, call: Call) -> Call:
         given, out = call.arguments, _output(call)
+        self._forget(call)
         rounded = self._made(out)
         arguments = {name: given[name] for name in ("z", "b", "keep_ratio", "rng")}
         return _call(self._hidden.bias_relu, ["out"], out=rounded, **arguments)
@@ -152,7 +154,6 @@ class RoundedOnce:
         if key not in self._buffers:
             self._buffers[key] = self._cupy.empty(x.size, np.uint16)
         rounded = self._buffers[key].reshape(x.shape)
-        self._valid = [pair for pair in self._valid if not _in(x, pair[0])]
         self._valid.append((x, rounded))
         return rounded
 

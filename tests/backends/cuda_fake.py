@@ -15,6 +15,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from fcnet.backends import select
+from fcnet.backends.cupy_backend import CupyBackend
 from tests.kernels.cuda_cpu import CpuKernel
 from tests.kernels.cuda_grid import GridKernel
 
@@ -363,3 +365,13 @@ def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
         cublasSetWorkspace_v2=called("workspace"),
         cublasGemmEx=called("gemm", gemm_ex),
     )
+
+
+def fake_backend(cupy: types.ModuleType, library: SimpleNamespace, monkeypatch) -> CupyBackend:
+    """Return the backend of the first GPU of `cupy`, which must be in sys.modules, with its products by `library`."""
+    monkeypatch.setattr("fcnet.backends.cupy_backend.library", lambda: library)
+    backend = CupyBackend(0)
+    # The stand-in's arrays are NumPy's too, which no GPU's are: they would be taken for the CPU's.
+    owner = select.array_owner
+    monkeypatch.setattr(select, "array_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
+    return backend

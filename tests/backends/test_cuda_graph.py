@@ -12,13 +12,12 @@ import pytest
 
 import fcnet
 from fcnet import functional as F
-from fcnet.backends import select
 from fcnet.backends.cuda import graph
 from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.graph import Captured
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.device import Call, CallSequence
-from tests.backends.cuda_fake import fake_cublas, fake_cupy
+from tests.backends.cuda_fake import fake_backend, fake_cublas, fake_cupy
 from tests.small import blobs
 
 
@@ -30,19 +29,13 @@ def cupy(monkeypatch):
 
 
 @pytest.fixture
-def cublas(cupy, monkeypatch):
-    library = fake_cublas(cupy)
-    monkeypatch.setattr("fcnet.backends.cupy_backend.library", lambda: library)
-    return library
+def cublas(cupy):
+    return fake_cublas(cupy)
 
 
 @pytest.fixture
 def device(cupy, cublas, monkeypatch):
-    backend = CupyBackend(0)
-    # The stand-in's arrays are NumPy's too, which no GPU's are: they would be taken for the CPU's.
-    owner = select.array_owner
-    monkeypatch.setattr(select, "array_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
-    return backend
+    return fake_backend(cupy, cublas, monkeypatch)
 
 
 BATCH = 16  # of the 34 rows below: two whole batches, and one of two rows

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import fcnet
-from fcnet.backends import cupy_backend, select
 from fcnet.backends.cuda import persistent_step
 from fcnet.backends.cuda.sources import ACTIVATIONS
 from fcnet.data import Dataset
 from fcnet.functional.activation import activation_named
-from tests.backends.cuda_fake import fake_cublas, fake_cupy
+from tests.backends.cuda_fake import fake_backend, fake_cublas, fake_cupy
 from tests.kernels.cuda_cpu import CpuKernel
 
 #: A kernel that applies activation.cu to each number.
@@ -34,12 +33,8 @@ def device(monkeypatch):
     """Return the stand-in for a GPU that keeps 16 blocks resident."""
     cupy = fake_cupy(processors=16)
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    library = fake_cublas(cupy)
-    monkeypatch.setattr(cupy_backend, "library", lambda: library)
     monkeypatch.setattr(persistent_step, "THREADS", 64)
-    backend, owner = cupy_backend.CupyBackend(0), select.array_owner
-    monkeypatch.setattr(select, "array_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
-    return backend
+    return fake_backend(cupy, fake_cublas(cupy), monkeypatch)
 
 
 def data(targets="labels", weighted=False, outputs=OUTPUTS):

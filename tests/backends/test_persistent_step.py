@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 
 import fcnet
-from fcnet.backends import select
 from fcnet.backends.cuda import graph, persistent_step
 from fcnet.backends.cuda.persistent_step import PersistentStep
 from fcnet.backends.cuda.recognize import Unfit, read
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.device import CallSequence
 from fcnet.optim import RULES
-from tests.backends.cuda_fake import fake_cublas, fake_cupy
+from tests.backends.cuda_fake import fake_backend, fake_cublas, fake_cupy
 from tests.small import blobs
 
 
@@ -33,13 +32,7 @@ def cupy(monkeypatch):
 
 @pytest.fixture
 def device(cupy, monkeypatch):
-    library = fake_cublas(cupy)
-    monkeypatch.setattr("fcnet.backends.cupy_backend.library", lambda: library)
-    backend = CupyBackend(0)
-    # The stand-in's arrays are NumPy's too, which no GPU's are: they would be taken for the CPU's.
-    owner = select.array_owner
-    monkeypatch.setattr(select, "array_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
-    return backend
+    return fake_backend(cupy, fake_cublas(cupy), monkeypatch)
 
 
 def arrays_of(data, change=lambda X: X):

@@ -12,12 +12,10 @@ import pytest
 
 import fcnet
 from fcnet import functional as F
-from fcnet.backends import select
 from fcnet.backends.cuda import graph, rounded_once
 from fcnet.backends.cuda.graph import Captured
-from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.device import Call, CallSequence
-from tests.backends.cuda_fake import fake_cublas, fake_cupy
+from tests.backends.cuda_fake import fake_backend, fake_cublas, fake_cupy
 from tests.small import blobs
 
 CLASSES = 40  # more than layers have that are made in full precision
@@ -32,13 +30,7 @@ def cupy(monkeypatch):
 
 @pytest.fixture
 def device(cupy, monkeypatch):
-    library = fake_cublas(cupy)
-    monkeypatch.setattr("fcnet.backends.cupy_backend.library", lambda: library)
-    backend = CupyBackend(0)
-    # The stand-in's arrays are NumPy's too, which no GPU's are: they would be taken for the CPU's.
-    owner = select.array_owner
-    monkeypatch.setattr(select, "array_owner", lambda a: backend if isinstance(a, cupy.ndarray) else owner(a))
-    return backend
+    return fake_backend(cupy, fake_cublas(cupy), monkeypatch)
 
 
 @pytest.fixture
@@ -125,6 +117,8 @@ def test_an_array_that_an_unknown_call_may_write_is_rounded_again(device, cupy):
     names = [call.name for call in rewritten([product, product, Call(print), product])]
     rounding = ["round_to_bf16"] * 2
     assert names == [*rounding, "multiply", "multiply", "print", *rounding, "multiply"]
+    names = [call.name for call in rewritten([product, recorded_product(x=w, w=w, out=x), product])]
+    assert names == [*rounding, "multiply", "multiply", "round_to_bf16", "multiply"]
 
 
 def recorded_product(**arrays):
