@@ -1,7 +1,7 @@
 """Inputs that Atheris makes, guided by which lines of a reader they reach: `python -m tests.crash.guided READER ...`.
 
-Readers are those of `fuzz.corpus`; what follows is libFuzzer's, such as -runs=100000. It ends with an error at the first
-input that is neither read nor refused, and keeps that input in the working directory. Needs `pip install atheris`.
+Readers are those of `fuzz.corpus`; what follows is libFuzzer's, such as -runs=100000. It ends with an error at the
+first input that is neither read nor refused, and keeps that input in the working directory. It needs Atheris.
 """
 
 from __future__ import annotations
