@@ -12,8 +12,8 @@ import numpy as np
 from fcnet.backends.device import Array
 from fcnet.backends.registry import REGISTRY
 
-# Powers of two between a gradient's limit and the root of the largest number, by what a rule makes of the squares: their
-# mean is never above the largest one, their sum may have 2^32 terms of the limit.
+# Powers of two between a gradient's limit and the root of the largest number, by what a rule makes of the squares: a
+# mean is never above the largest of them, a sum may have 2^32 terms of the limit.
 MEAN_OF_SQUARES, SUM_OF_SQUARES = 1, 16
 
 

@@ -6,8 +6,8 @@ from one pass to the next. `learning_rate` and `step` (updates made before this 
 element on the device: a recorded step reads them there.
 
 Rules that square the gradient limit it first, element by element (`fcnet.backends.rules.gradient_limit`): the square
-of 1e20 overflows in float32, and an infinite moment would hold its weight still for good, without a word. A gradient that
-is not finite gives a weight that is not.
+of 1e20 overflows in float32, and an infinite moment would hold its weight still for good, without a word. A gradient
+that is not finite gives a weight that is not.
 
 What decays is flushed to 0 below the smallest normal number of its dtype (`fcnet.backends.flush`): the moments of a
 weight whose gradient has become 0 would stay denormal for good, and a CPU takes a hundred cycles for each of those.
