@@ -618,25 +618,23 @@ __device__ __forceinline__ Dropout dropout_of(const Job& job, int l, i64 step)
 }
 
 // Sums over the eight threads that share a task: of COUNT values (a multiple of 4) that each has parts of, each thread
-// gets COUNT / 8, those from `first_of_eight` on (one, as its neighbour, if COUNT is 4).
-template <int COUNT>
+// gets COUNT / 8, those from `first_of_eight` on (one, as its neighbour, if COUNT is 4). A step a call, LANE 4, 2, 1, on
+// LEFT of the values: as a loop over steps the compiler would choose between addresses, and keep them in local memory.
+template <int LANE = 4, int LEFT = 0, int COUNT>
 __device__ __forceinline__ void sum_over_eight(float (&v)[COUNT])
 {
-    const int part = threadIdx.x % 8;
+    constexpr int HALF = (LEFT ? LEFT : COUNT) / 2;
+    const bool upper = threadIdx.x & LANE;
+    if constexpr (HALF) {
 #pragma unroll
-    for (int step = 0; step < 3; ++step) {
-        const int lane = 4 >> step, left = COUNT >> step;
-        if (left > 1) {
-#pragma unroll
-            for (int i = 0; i < left / 2; ++i) {
-                const bool upper = part & lane;
-                const float sent = upper ? v[i] : v[i + left / 2];
-                v[i] = (upper ? v[i + left / 2] : v[i]) + from_lane(sent, lane);
-            }
-        } else {
-            v[0] += from_lane(v[0], lane);
+        for (int i = 0; i < HALF; ++i) {
+            const float low = v[i], high = v[i + HALF];
+            v[i] = (upper ? high : low) + from_lane(upper ? low : high, LANE);
         }
+    } else {
+        v[0] += from_lane(v[0], LANE);
     }
+    if constexpr (LANE > 1) sum_over_eight<LANE / 2, most(1, HALF)>(v);
 }
 
 template <int COUNT>
