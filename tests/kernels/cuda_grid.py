@@ -34,6 +34,7 @@ static float from_lane(float value, int bit) { return from_thread(value, threadI
 static float from_first(float value) { return from_thread(value, 0); }
 static ulonglong2 load_relaxed(const ulonglong2* from) { return *from; }
 static void store_relaxed(ulonglong2* to, ulonglong2 value) { *to = value; }
+static void store_relaxed(unsigned long long* to, unsigned long long value) { *to = value; }
 // A copy is made at any time until it is waited for: by some threads at once, by the others at the last moment, and of
 // these some have read before what the others read then.
 static void copy(float* to, const float* from, int count, bool there)
