@@ -562,6 +562,18 @@ __device__ __forceinline__ void clear_exchange(const Job& job, int block)
     for (int e = threadIdx.x; e < HIDDEN_COLUMNS; e += THREADS_) store_relaxed(mine + e, make_ulonglong2(0, 0));
 }
 
+// f(i) for each i below COUNT, by one thread.
+template <int COUNT, class F>
+__device__ __forceinline__ void each_of(F f)
+{
+    if constexpr (COUNT <= THREADS_) {
+        if ((int)threadIdx.x < COUNT) f((int)threadIdx.x);
+    } else {
+#pragma unroll 1
+        for (int i = threadIdx.x; i < COUNT; i += THREADS_) f(i);
+    }
+}
+
 __device__ __forceinline__ u64 word_of(float one, float two, unsigned tag)
 {
     unsigned second = __float_as_uint(two);
@@ -598,6 +610,13 @@ struct Shares {
     static constexpr int HALVES = fours(M) / 2, LANES = least(HALVES, THREADS_);
     static constexpr int COUNT = least(THREADS_ / LANES, ROW_BLOCKS), EACH = parts_of(ROW_BLOCKS, COUNT);
     static constexpr int AT_ONCE = parts_of(EACH, parts_of(EACH, 13));  // words that a thread asks for at once
+
+    // From a thread's first word to its word number i; past the last block: to the first.
+    static __device__ __forceinline__ int step(int share, int i)
+    {
+        const bool there = (i + 1) * COUNT <= ROW_BLOCKS || share + i * COUNT < ROW_BLOCKS;
+        return there ? i * COUNT * HALVES : 0;
+    }
 };
 
 template <int M, class Sum, class Finish>
@@ -606,51 +625,58 @@ __device__ __forceinline__ void merge_all(const Job& job, int place, unsigned ta
     using Of = Shares<M>;
     SHARED_FLOATS(shared);
     float4* parts = reinterpret_cast<float4*>(shared + PARTS_AT);
-    const ulonglong2* from = job.exchange + place * ROW_BLOCKS / 2;
+    const int rows = job.rows, lane = threadIdx.x % Of::LANES, share = threadIdx.x / Of::LANES;
+    const ulonglong2* from = job.exchange + place * ROW_BLOCKS / 2 + least(share, Of::COUNT - 1) * Of::HALVES;
     if (EXCHANGE == COUNTED) {
         arrive(job.sync + EXCHANGED);
         await(job.sync + EXCHANGED, (tag + 1) * ROW_BLOCKS);
     }
-    const int lane = threadIdx.x % Of::LANES, share = threadIdx.x / Of::LANES;
 #pragma unroll 1
     for (int pass = 0; pass < Of::HALVES; pass += Of::LANES) {
-        const int half = least(pass + lane, Of::HALVES - 1);
+        const ulonglong2* first = from + least(pass + lane, Of::HALVES - 1);
         if (share < Of::COUNT) {
             Sum sum[2] = {};
-#pragma unroll 1
-            for (int first = 0; first < Of::EACH; first += Of::AT_ONCE) {
+#pragma unroll
+            for (int chunk = 0; chunk < Of::EACH; chunk += Of::AT_ONCE) {
                 ulonglong2 words[Of::AT_ONCE];
 #pragma unroll
-                for (int i = 0; i < Of::AT_ONCE; ++i)
-                    words[i] = load_relaxed(from + least(share + (first + i) * Of::COUNT, ROW_BLOCKS - 1) * Of::HALVES + half);
+                for (int i = 0; i < Of::AT_ONCE; ++i) words[i] = load_relaxed(first + Of::step(share, chunk + i));
                 for (bool all = EXCHANGE != DIRECT; !all;) {
                     all = true;
 #pragma unroll
-                    for (int i = 0; i < Of::AT_ONCE; ++i)
-                        if (!is_of(words[i].x, tag) || !is_of(words[i].y, tag)) {
-                            all = false;
-                            words[i] = load_relaxed(from + least(share + (first + i) * Of::COUNT, ROW_BLOCKS - 1) * Of::HALVES + half);
-                        }
+                    for (int i = 0; i < Of::AT_ONCE; ++i) {
+                        const bool late = !is_of(words[i].x, tag) | !is_of(words[i].y, tag);
+                        if (late) words[i] = load_relaxed(first + Of::step(share, chunk + i));
+                        all &= !late;
+                    }
                     if (!all) pause();
                 }
+                const auto add = [&](int i, int its) {
+                    sum[0].add(one_of(words[i].x), two_of(words[i].x), its, chunk + i == 0);
+                    sum[1].add(one_of(words[i].y), two_of(words[i].y), its, chunk + i == 0);
+                };
+                if (Of::EACH * Of::COUNT == ROW_BLOCKS && rows == ROW_BLOCKS * R) {  // as nearly always
 #pragma unroll
-                for (int i = 0; i < Of::AT_ONCE; ++i) {
-                    const int other = share + (first + i) * Of::COUNT;
-                    const int rows = other < ROW_BLOCKS ? rows_of(job, other) : 0;
-                    sum[0].add(one_of(words[i].x), two_of(words[i].x), rows, first + i == 0);
-                    sum[1].add(one_of(words[i].y), two_of(words[i].y), rows, first + i == 0);
+                    for (int i = 0; i < Of::AT_ONCE; ++i) add(i, chunk + i < Of::EACH ? R : 0);
+                } else {
+#pragma unroll
+                    for (int i = 0; i < Of::AT_ONCE; ++i) {
+                        const int other = share + (chunk + i) * Of::COUNT;
+                        add(i, other < ROW_BLOCKS ? most(0, least(R, rows - other * R)) : 0);
+                    }
                 }
             }
             parts[2 * (share * Of::LANES + lane)] = sum[0].part();
             parts[2 * (share * Of::LANES + lane) + 1] = sum[1].part();
         }
         __syncthreads();
-        for (int e = threadIdx.x; e < 2 * Of::LANES && 2 * pass + e < M; e += THREADS_) {
+        each_of<2 * Of::LANES>([&](int e) {
+            if (2 * pass + e >= M) return;
             Sum total = {};
 #pragma unroll
             for (int i = 0; i < Of::COUNT; ++i) total.merge(parts[2 * i * Of::LANES + e], i == 0);
             finish(2 * pass + e, total);
-        }
+        });
         __syncthreads();
     }
 }
@@ -691,7 +717,7 @@ __device__ __noinline__ void merge_statistics(int block, int l, int column, int 
     SHARED_FLOATS(shared);
     float* merged = shared + MERGED + column;
     const int valid = rows_of(job, block);
-    for (int j = threadIdx.x; j < sent<M>(); j += THREADS_) {
+    each_of<sent<M>()>([&](int j) {
         const Rows v = *reinterpret_cast<const Rows*>(shared + z + least(j, M - 1) * R);
         float mean = 0, squares = 0;
 #pragma unroll
@@ -700,7 +726,7 @@ __device__ __noinline__ void merge_statistics(int block, int l, int column, int 
 #pragma unroll
         for (int r = 0; r < R; ++r) if (r < valid) squares += (v.v[r] - mean) * (v.v[r] - mean);
         send<M>(job, column, block, j, mean, squares, tag);
-    }
+    });
     if constexpr (EXCHANGE != RELAYED) {
         const float share = 1.0f / job.rows;
         merge_all<M, Moments>(job, column, tag + (EXCHANGE == COUNTED ? l - FROZEN - 1 : 0), [&](int j, const Moments& total) {
@@ -730,12 +756,12 @@ __device__ __noinline__ void merge_statistics(int block, int l, int column, int 
             if (lane == 0) store_relaxed(results + 2 * j, tagged_pair(shift, mean, tag));
             if (lane == 1) store_relaxed(results + 2 * j + 1, tagged_pair(inverse, variance, tag));
         }
-        for (int e = threadIdx.x; e < 2 * M; e += THREADS_) {
+        each_of<2 * M>([&](int e) {
             float one[1], two[1];
             receive(results + e, 0, 0, tag, one, two);
             float* to = merged + e / 2 + e % 2 * 2 * HIDDEN_COLUMNS;
             to[0] = one[0], to[HIDDEN_COLUMNS] = two[0];
-        }
+        });
         __syncthreads();
     }
 }
@@ -747,8 +773,9 @@ __device__ __noinline__ void merge_sums(int block, int l, int column, int two, u
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     const int place = HIDDEN_COLUMNS + column;
-    for (int j = threadIdx.x; j < sent<M>(); j += THREADS_)
+    each_of<sent<M>()>([&](int j) {
         send<M>(job, place, block, j, j < M ? shared[two + j] : 0.0f, j < M ? shared[two + M + j] : 0.0f, tag);
+    });
     if constexpr (EXCHANGE != RELAYED) {
         merge_all<M, Sums>(job, place, tag + (EXCHANGE == COUNTED ? EXCHANGES / 2 + LAYERS - 1 - l : 0), [&](int j, const Sums& total) {
             shared[two + j] = total.one, shared[two + M + j] = total.two;
@@ -767,11 +794,11 @@ __device__ __noinline__ void merge_sums(int block, int l, int column, int two, u
             first = sum_of_warp(first), second = sum_of_warp(second);
             if (lane == 0) store_relaxed(results + j, tagged_pair(first, second, tag));
         }
-        for (int j = threadIdx.x; j < M; j += THREADS_) {
+        each_of<M>([&](int j) {
             float one[1], other[1];
             receive(results + j, 0, 0, tag, one, other);
             shared[two + j] = one[0], shared[two + M + j] = other[0];
-        }
+        });
         __syncthreads();
     }
 }
@@ -1176,7 +1203,7 @@ __device__ __noinline__ void backward(int block, int l, int column, int weights,
     if constexpr (NORM == 1) {
         constexpr int two = SUMS;
         const float* normal = shared + NORMAL + column * R;
-        for (int j = threadIdx.x; j < K; j += THREADS_) {
+        each_of<K>([&](int j) {
             const Rows x = *reinterpret_cast<const Rows*>(normal + j * R);
             float sum = 0, product = 0;
 #pragma unroll
@@ -1185,7 +1212,7 @@ __device__ __noinline__ void backward(int block, int l, int column, int weights,
                 if (r < valid) sum += d, product += d * x.v[r];
             }
             shared[two + j] = sum, shared[two + K + j] = product;
-        }
+        });
         merge_sums<K>(block, l, column, two, tag);  // each thread sends what it has just written
         float* merged = shared + MERGED + column;
         const float share = 1.0f / job.rows;
