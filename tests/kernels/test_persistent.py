@@ -21,7 +21,7 @@ BATCHNORM = {"normalization": "batchnorm"}
 ALL = "R=4, batch norm, dropout, L2"
 WIDE = "R=8, more columns of layer 1 than parts of sums have room for otherwise"
 NETS = ["R=1, one buffer, batch norm", "R=2, no hidden layer, L2", ALL, "R=8, one buffer, bytes, dropout", WIDE]
-EXCHANGED = [f"{name}; {exchange}" for name in (ALL, NETS[0]) for exchange in EXCHANGES]
+EXCHANGED = [f"{name}; {how}" for name in (ALL, NETS[0]) for how in EXCHANGES if how != EXCHANGE]
 NETS += EXCHANGED
 
 #: The kernel's own idea of what `Plan` computes.
@@ -43,7 +43,9 @@ def net_of(name: str) -> SimpleNamespace:
         "R=8, one buffer, bytes, dropout": ([13, 9, 7], {"dropout_keep_ratio": 0.7}, 11, (8, 7, 12, 5, 6, 1)),
         WIDE: ([160, 5], {}, 11, (8, 40, 12, 5, 30, 2)),
     }[name]  # fmt: skip
-    return SimpleNamespace(hidden=hidden, options=options, rows=rows, tiles=tiles, bytes="bytes" in name, exchange=exchange or EXCHANGE)
+    return SimpleNamespace(
+        hidden=hidden, options=options, rows=rows, tiles=tiles, bytes="bytes" in name, exchange=exchange or EXCHANGE
+    )
 
 
 class Training:
@@ -143,7 +145,7 @@ def test_the_kernel_trains_as_the_solver_on_the_cpu(name):
     assert_as_the_solver(Training(name).launch(STEPS), STEPS)
 
 
-@pytest.mark.parametrize(("name", "rows"), [*((ALL, rows) for rows in (3, 5, 9)), *((f"{ALL}; {how}", 3) for how in EXCHANGES)])
+@pytest.mark.parametrize(("name", "rows"), [(ALL, 3), (ALL, 5), (ALL, 9), *((name, 3) for name in EXCHANGED[:2])])
 def test_a_batch_may_have_fewer_rows_than_the_plan(name, rows):
     """In parts of blocks, and with blocks that have none."""
     assert_as_the_solver(Training(name, rows).launch(STEPS), STEPS)
@@ -159,7 +161,7 @@ def test_the_order_in_which_blocks_run_and_the_number_of_launches_change_no_bit(
 
 
 @pytest.mark.parametrize("odd", [np.inf, np.nan])
-@pytest.mark.parametrize("name", [*NETS[:3], *EXCHANGED[:3]])
+@pytest.mark.parametrize("name", [*NETS[:3], *EXCHANGED[:2]])
 def test_a_loss_that_is_not_finite_ends_the_updates_and_not_the_counting(name, odd):
     before, one = Training(name).launch(2), Training(name)
     rows = one.solver.batch_size
