@@ -104,6 +104,24 @@ def layout(*arrays: Array) -> Hashable | None:
     return tuple([(a.dtype, a.shape, a.strides) for a in arrays])
 
 
+def filling_again(function: Function, serve: Callable[..., Any], result: Any, *args: Any, **kwargs: Any) -> Call:
+    """Return the call of a function, made by `serve`, that fills the arrays of its `result` again."""
+    results = result if len(function.results) > 1 else (result,)
+    given_back = {
+        name: value
+        for name, value in zip(function.results, results, strict=True)
+        if name in function.outputs and value is not None
+    }
+    keywords = kwargs | given_back
+    call = Call(serve, *args, **keywords)
+    call.name = function.formula.__name__
+    bound = function.signature.bind(*args, **keywords)
+    bound.apply_defaults()
+    call.arguments = bound.arguments
+    call.outputs = function.outputs & keywords.keys()
+    return call
+
+
 class StepRecorder:
     """Makes calls and records them; `repeat` makes them again.
 
@@ -130,19 +148,7 @@ class StepRecorder:
             result, notes = function.formula(backend, *args, **kwargs), None
         else:
             result, notes = backend.first_call(kernel, *args, **kwargs)
-        results = result if len(function.results) > 1 else (result,)
-        given_back = {
-            name: value
-            for name, value in zip(function.results, results, strict=True)
-            if name in function.outputs and value is not None
-        }
-        keywords = kwargs | given_back
-        call = Call(kernel or partial(function.formula, backend), *args, **keywords)
-        call.name = function.formula.__name__
-        bound = function.signature.bind(*args, **keywords)
-        bound.apply_defaults()
-        call.arguments = bound.arguments
-        call.outputs = function.outputs & keywords.keys()
+        call = filling_again(function, kernel or partial(function.formula, backend), result, *args, **kwargs)
         call.notes = notes
         self.calls.append(call)
         return result

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.problem import Arguments
 from fcnet.backends import Array, Backend, Op
-from fcnet.backends.device import Call, CallSequence
+from fcnet.backends.device import CallSequence
+from fcnet.backends.step import filling_again
 
 
 class Step(NamedTuple):
@@ -23,12 +24,9 @@ class Step(NamedTuple):
 
 def _with_outputs(function: Callable, op: Op, call: Arguments) -> Step:
     args, kwargs = call
-    result = function(*args, **kwargs)
-    results = result if len(op.results) > 1 else (result,)
-    named = dict(zip(op.results, results, strict=True))
-    given_back = {name: value for name, value in named.items() if name in op.outputs and value is not None}
-    filled = {name: value for name, value in named.items() if name in op.outputs and hasattr(value, "dtype")}
-    return Step(Call(function, *args, **(kwargs | given_back)), filled)
+    again = filling_again(op, function, function(*args, **kwargs), *args, **kwargs)
+    filled = {name: again.arguments[name] for name in op.results if name in again.outputs}
+    return Step(again, {name: value for name, value in filled.items() if hasattr(value, "dtype")})
 
 
 def reference(backend: Backend, op: Op, call: Arguments) -> Step:

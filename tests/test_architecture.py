@@ -217,6 +217,16 @@ EXTRAS = {
 }
 
 
+def test_no_test_imports_what_may_be_skipped():
+    """A module that is skipped for want of a package cannot be imported either: whoever imports it fails."""
+    texts = {path: path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    skipped = {path for path, text in texts.items() if re.search(r"^(\w+ = )?pytest\.importorskip\(", text, re.M)}
+    assert ROOT / "tests" / "data" / "test_fetch.py" in skipped
+    for path, text in texts.items():
+        names = re.findall(r"^from (tests\.\S+) import", text, re.M)
+        assert not {ROOT / f"{name.replace('.', '/')}.py" for name in names} & skipped, relative(path)
+
+
 def test_importing_fcnet_imports_no_extra():
     """Nor tqdm and safetensors, which every installation has: they wait until they are needed."""
     code = "import sys, fcnet; fcnet.Solver; print(*sys.modules)"

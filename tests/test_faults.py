@@ -16,11 +16,10 @@ import pytest
 
 import fcnet
 from fcnet.cli import main
-from fcnet.data import catalogue, cifar, fetch, fetching
+from fcnet.data import catalogue, cifar
 from fcnet.data.npz import read_npz
 from fcnet.data.restricted_pickle import load_dict
 from fcnet.errors import printable
-from tests.data.test_fetch import mnist, root, server  # noqa: F401 (fixtures)
 from tests.needed import HANGS
 
 ROOT = Path(__file__).parent.parent
@@ -207,63 +206,6 @@ def test_long_numbers_are_one_short_line(digits, tmp_path, capsys):
     assert error.count("\n") == 1
     assert len(error) < 300
     assert "expected an integer" in error
-
-
-# F10, F6: fetching
-
-
-def test_fetching_has_a_bound(server, mnist, root, monkeypatch):  # noqa: F811
-    first = next(iter(mnist))
-    monkeypatch.setattr(fetching, "_MORE", 0)
-    monkeypatch.setitem(catalogue.SOURCES["mnist"].sizes, first, 10_000)
-    with pytest.raises(ValueError, match="expected at most 10000 bytes, got more"):
-        fetch("mnist", mirror=server.url, progress=False)
-    assert not root.exists()
-
-
-def test_fetching_has_an_end(server, mnist, root, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(fetching, "_TIMEOUT", -1e9)
-    monkeypatch.setattr("pooch.HTTPDownloader", _without_timeout(__import__("pooch").HTTPDownloader))
-    with pytest.raises(ConnectionError, match="slower than 10 kB a second"):
-        fetch("mnist", mirror=server.url, progress=False)
-    assert not root.exists()
-
-
-def _without_timeout(downloader):
-    return lambda timeout, **how: downloader(**how)
-
-
-def test_nothing_is_unpacked_on_the_way(server, mnist, root):  # noqa: F811
-    """A server that offers gzip is asked for the bytes as they are."""
-    asked = []
-    handler = server.RequestHandlerClass.func
-    do_get = handler.do_GET
-
-    def get(self):
-        asked.append(self.headers["Accept-Encoding"])
-        do_get(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(handler, "do_GET", get)
-        fetch("mnist", mirror=server.url, progress=False)
-    assert set(asked) == {"identity"}
-
-
-@pytest.mark.parametrize("place", ["127.0.0.1:9", "no-such-host.invalid"])
-def test_passwords_are_not_told(place, mnist, root, capsys):  # noqa: F811
-    assert main(["fetch", "mnist", "--mirror", f"http://me:hush@{place}/data"]) == 2
-    error = capsys.readouterr().err
-    assert place.split(":")[0] in error
-    assert "hush" not in error
-    assert "me:" not in error
-
-
-def test_what_killed_fetches_left_is_removed(server, mnist, root):  # noqa: F811
-    left = root / "mnist" / ".fetch-abc"
-    left.mkdir(parents=True)
-    (left / "part").write_bytes(b"half")
-    fetch("mnist", mirror=server.url, progress=False)
-    assert sorted(path.name for path in (root / "mnist").iterdir()) == sorted(mnist)
 
 
 # F12: signals, terminals

@@ -15,6 +15,7 @@ from fcnet import functional as F
 from fcnet.backends.cuda import graph
 from fcnet.backends.cuda.checksum import Checksums
 from fcnet.backends.cuda.graph import Captured
+from fcnet.backends.cuda.persistent_step import PersistentStep
 from fcnet.backends.cupy_backend import CupyBackend
 from fcnet.backends.device import Call, CallSequence
 from tests.backends.cuda_fake import fake_backend, fake_cublas, fake_cupy
@@ -273,16 +274,25 @@ class TestFallingBack:
         assert len(cupy.fake.streams) == 1
 
 
+MAXOUT = {"activation": "maxout", "normalization": "batchnorm", "dropout_keep_ratio": 0.7}
+SEVERAL = {"activation": ["relu", "tanh"], "normalization": "layernorm", "reg": 0.1}
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("options", NETS, ids=str)
-def test_gpu_steps_are_captured(options):
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [(NETS[0], PersistentStep), (NETS[1], PersistentStep), *((net, Captured) for net in (NETS[3], MAXOUT, SEVERAL))],
+    ids=str,
+)
+def test_gpu_steps_are_one_kernel_or_captured(options, kind):
     steps = TestSteps()
     there, here = steps.solver("cuda:0", options), steps.solver("cpu", options)
     for _ in range(12):
         there.step(), here.step()
     for program in there._compiled_steps.values():
-        assert isinstance(program, Captured)
-        assert program.rejected == {}  # both strategies can be captured, and the faster one is sound
+        assert isinstance(program, kind)
+        if kind is Captured:
+            assert program.rejected == {}  # both strategies can be captured, and the faster one is sound
     np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-3)
 
 

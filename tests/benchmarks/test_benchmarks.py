@@ -14,6 +14,7 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import REGISTRY, Kernel, get_backend, select
 from fcnet.backends.numpy_backend import NumpyBackend
+from tests.backends.cuda_fake import fake_backend, fake_cublas, fake_cupy
 from tests.needed import HANGS
 
 pytest.importorskip("pytest_benchmark")
@@ -307,6 +308,15 @@ def test_variants_that_a_device_lacks_are_passed_over(other, references_only):
     found = proof.prepare("affine_forward", 4, 8, grid.contenders())
     assert list(found) == [CPU, ("other:0", "reference"), ("other:0", "captured")]
     assert not any(contender.refusal for contender in found.values())
+
+
+def test_a_device_records_a_call_as_it_records_a_steps(monkeypatch):
+    """With the names of its arguments, by which products are recognised."""
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
+    device = fake_backend(sys.modules["cupy"], fake_cublas(sys.modules["cupy"]), monkeypatch)
+    monkeypatch.setitem(select._made, device.name, device)
+    found = proof.prepare("affine_forward", 4, 8, [CPU, (device.name, "fused"), (device.name, "captured")])
+    assert [contender.refusal for contender in found.values()] == ["", "", ""]
 
 
 def test_the_clock_waits_for_the_device(other):
