@@ -302,8 +302,9 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
     for (int pass = 0; pass < MICRO; pass += LANES) {
         const int lane = (int)threadIdx.x % LANES, micro = pass + lane, split = (int)threadIdx.x / LANES;
         if (micro < MICRO && split < SPLITS) {
-            const float* xs = shared + x + 4 * (micro / JM);
-            const float* ws = shared + TILE_W + 4 * (micro % JM);
+            // Neighbours take neighbouring rows of the same columns: a weight that all of a warp read costs half.
+            const float* xs = shared + x + 4 * (micro % ROW_QUADS);
+            const float* ws = shared + TILE_W + 4 * (micro / ROW_QUADS);
             float sum[4][4] = {};  // column, row
 #pragma unroll 4
             for (int k = split; k < K1; k += SPLITS) {
@@ -324,9 +325,12 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
         __syncthreads();
 #pragma unroll 1
         for (int e = threadIdx.x; e < 4 * LANES; e += THREADS_) {
-            // Neighbours write neighbouring columns.
-            const int c = e % 4, at = e / 4, micro = pass + at, j = 4 * (micro % JM) + c;
-            if (micro >= MICRO || j >= J1 || j0 + j >= width(1)) continue;
+            // In one pass neighbours write neighbouring columns.
+            constexpr bool ONE = MICRO == LANES;
+            const int quad = ONE ? e / (4 * JM) : (pass + e / 4) % ROW_QUADS;
+            const int four = ONE ? e / 4 % JM : (pass + e / 4) / ROW_QUADS;
+            const int c = e % 4, at = four * ROW_QUADS + quad - pass, j = 4 * four + c;
+            if (four >= JM || j >= J1 || j0 + j >= width(1)) continue;
             float4 total = {0, 0, 0, 0};
 #pragma unroll
             for (int s = 0; s < SPLITS; ++s) {
@@ -337,7 +341,7 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
                 const float bias = shared[TILE_BIAS + j];
                 total.x += bias, total.y += bias, total.z += bias, total.w += bias;
             }
-            write_partial(to, total, micro / JM, j0 + j);
+            write_partial(to, total, quad, j0 + j);
         }
         if (pass + LANES < MICRO) __syncthreads();
     }
