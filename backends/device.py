@@ -180,6 +180,13 @@ class Backend(ABC):
         """
         return True
 
+    def may_exceed(self, x: Array, limit: float, *, work: Array) -> bool:
+        """Return whether an element of x may be finite and beyond ±limit; True where finding out would wait.
+
+        `work` is scratch like x.
+        """
+        return True
+
     def zeros(self, size: int, dtype: Any) -> Array:
         """Return a vector of zeros that begins on a boundary of ALIGNMENT bytes."""
         return self.xp.zeros(size, dtype=dtype)

@@ -60,6 +60,15 @@ class NumpyBackend(Backend):
             return True
         return False
 
+    def may_exceed(self, x: Array, limit: float, *, work: Array) -> bool:
+        # One pass, where limiting makes three: NumPy can report that a product overflows.
+        try:
+            with np.errstate(over="raise"):
+                np.multiply(x, np.finfo(x.dtype).max / x.dtype.type(limit), out=work)
+        except FloatingPointError:
+            return True
+        return False
+
     def zeros(self, size: int, dtype: Any) -> Array:
         item = np.dtype(dtype).itemsize
         raw = np.zeros(size + ALIGNMENT // item, dtype)  # longer, so that the front may be cut off

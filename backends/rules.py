@@ -1,4 +1,4 @@
-"""What the kernels of update rules share: the arguments of a rule by their role, whatever their names."""
+"""What the kernels of update rules share: the arguments of a rule by their role; the limit of a squared gradient."""
 
 from __future__ import annotations
 
@@ -7,8 +7,24 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fcnet.backends.device import Array
 from fcnet.backends.registry import REGISTRY
+
+# Powers of two between a gradient's limit and the root of the largest number, by what a rule makes of the squares: a
+# mean is never above the largest of them, a sum may have 2^32 terms of the limit.
+MEAN_OF_SQUARES, SUM_OF_SQUARES = 1, 16
+
+
+@cache
+def gradient_limit(dtype: np.dtype, headroom: int) -> float:
+    """Return L = 2^(e/2 - headroom) for numbers below 2^e, to which a gradient is limited before it is squared.
+
+    >>> gradient_limit(np.dtype("float32"), MEAN_OF_SQUARES) == 2.0**63
+    True
+    """
+    return 2.0 ** (np.finfo(dtype).maxexp // 2 - headroom)
 
 
 class Roles(NamedTuple):

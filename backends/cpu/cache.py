@@ -25,12 +25,13 @@ _clean: set[Path] = set()
 
 
 def _sources() -> list[Path]:
-    return sorted(Path(__file__).parent.glob("*.py"))
+    here = Path(__file__).parent
+    return [*sorted(here.glob("*.py")), here.parent / "rules.py"]  # whose numbers are compiled into kernels
 
 
 @lru_cache
 def digest() -> str:
-    """Return a digest of the contents of all files in this folder, whose functions are compiled into each other.
+    """Return a digest of the contents of all files of kernels, whose functions are compiled into each other.
 
     Numba compares the time stamp of a function's own file only, and copied files may have that of another version.
     """

@@ -1,7 +1,8 @@
 """The Numba kernels of update rules, each one pass over the flat buffers, as `fcnet.optim.rules` defines them.
 
 The threads of `pool` share a pass over many parameters, span by span. A rule's arrays are w, dw and up to two moments;
-its scalars have the dtype of w. Moments are flushed to 0 below the smallest normal number.
+its scalars have the dtype of w. Moments are flushed to 0 below the smallest normal number, gradients that are
+squared limited before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fcnet.backends.cpu.compiled_step import integer, integers, real, thunk_of, 
 from fcnet.backends.cpu.denormals import flushed, smallest_normal
 from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_python
 from fcnet.backends.device import Kernel
-from fcnet.backends.rules import RuleKernel, roles_of
+from fcnet.backends.rules import MEAN_OF_SQUARES, RuleKernel, gradient_limit, roles_of
 
 SPAN = 8192  # the fewest elements a thread takes: some microseconds' work
 
@@ -25,14 +26,22 @@ _run_pieces = pool.run_pieces.compiled
 RULES = ("sgd", "momentum", "rmsprop", "adam", "lion")  # those with a kernel
 SGD, MOMENTUM, RMSPROP, ADAM, LION = range(len(RULES))
 
+SINGLE, DOUBLE = (gradient_limit(np.dtype(name), MEAN_OF_SQUARES) for name in ("float32", "float64"))
+
 # The job in the shared words, as offsets from pool.JOB: the rule, bytes per element, elements in all and in a span, the
 # addresses of four arrays, and six scalars as float64, which holds any float32.
 RULE, ITEM, COUNT, LENGTH, ARRAYS, SCALARS = 0, 1, 2, 3, 4, 8
 
 
 @compiled
+def limited(value, limit):
+    """Return a gradient limited to ±limit; NaN if it is not finite."""
+    return (limit if value > limit else -limit if value < -limit else value) - (value - value)
+
+
+@compiled
 def _apply(rule, w, dw, m, v, s):
-    normal = smallest_normal(w)
+    normal, limit = smallest_normal(w), w.dtype.type(SINGLE if w.itemsize == 4 else DOUBLE)
     if rule == SGD:  # w -= η dw
         rate = s[0]
         for i in range(w.size):
@@ -45,13 +54,15 @@ def _apply(rule, w, dw, m, v, s):
     elif rule == RMSPROP:  # cache = ρ cache + (1 - ρ) dw²; w -= η dw / (sqrt(cache) + ε)
         rate, rho, one_minus_rho, epsilon, cache = s[0], s[1], s[2], s[3], m
         for i in range(w.size):
-            cache[i] = flushed(rho * cache[i] + one_minus_rho * (dw[i] * dw[i]), normal)
-            w[i] -= rate * (dw[i] / (np.sqrt(cache[i]) + epsilon))
+            g = limited(dw[i], limit)
+            cache[i] = flushed(rho * cache[i] + one_minus_rho * (g * g), normal)
+            w[i] -= rate * (g / (np.sqrt(cache[i]) + epsilon))
     elif rule == ADAM:  # m = β₁ m + (1 - β₁) dw; v = β₂ v + (1 - β₂) dw²; w -= α m / (sqrt(v) + ε')
         alpha, beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon = s
         for i in range(w.size):
-            m[i] = flushed(beta1 * m[i] + one_minus_beta1 * dw[i], normal)
-            v[i] = flushed(beta2 * v[i] + one_minus_beta2 * (dw[i] * dw[i]), normal)
+            g = limited(dw[i], limit)
+            m[i] = flushed(beta1 * m[i] + one_minus_beta1 * g, normal)
+            v[i] = flushed(beta2 * v[i] + one_minus_beta2 * (g * g), normal)
             w[i] -= alpha * (m[i] / (np.sqrt(v[i]) + epsilon))
     elif rule == LION:  # w -= η sign(β₁ m + (1 - β₁) dw); m = β₂ m + (1 - β₂) dw
         rate, beta1, beta2, one_minus_beta2 = s[0], s[1], s[3], s[4]

@@ -9,6 +9,18 @@
 #define UPDATE_RULE(name, Struct)
 #endif
 
+// dw limited to ±L, so that its square does not overflow; NaN if it is not finite. L: see `gradient_limit` in
+// backends/rules.py, with its headroom of the mean or the sum of squares that a rule makes.
+const int MEAN_OF_SQUARES = 1, SUM_OF_SQUARES = 16;
+
+template <int HEADROOM>
+__device__ __forceinline__ real limited(real dw)
+{
+    const real limit = (real)(sizeof(real) == sizeof(float) ? 1.8446744073709552e19 : 1.3407807929942597e154)
+                       / (real)(1 << HEADROOM);
+    return add(dw > limit ? limit : dw < -limit ? -limit : dw, -add(dw, -dw));
+}
+
 struct Sgd {
     static const int MOMENTS = 0;
     real rate;
@@ -61,8 +73,9 @@ struct Adagrad {
     }
     __device__ __forceinline__ void apply(real& w, real& c, real&, real dw) const
     {
-        c = add(c, mul(dw, dw));
-        w = add(w, -mul(dw / add(sqrt(c), epsilon), rate));
+        const real g = limited<SUM_OF_SQUARES>(dw);
+        c = add(c, mul(g, g));
+        w = add(w, -mul(g / add(sqrt(c), epsilon), rate));
     }
 };
 UPDATE_RULE(adagrad, Adagrad)
@@ -77,8 +90,9 @@ struct Rmsprop {
     }
     __device__ __forceinline__ void apply(real& w, real& c, real&, real dw) const
     {
-        c = flushed(add(mul(c, rho), mul(mul(dw, dw), rest)));
-        w = add(w, -mul(dw / add(sqrt(c), epsilon), rate));
+        const real g = limited<MEAN_OF_SQUARES>(dw);
+        c = flushed(add(mul(c, rho), mul(mul(g, g), rest)));
+        w = add(w, -mul(g / add(sqrt(c), epsilon), rate));
     }
 };
 UPDATE_RULE(rmsprop, Rmsprop)
@@ -106,8 +120,9 @@ struct Adam {
     }
     __device__ __forceinline__ void apply(real& w, real& m, real& v, real dw) const
     {
-        m = flushed(add(mul(m, beta1), mul(dw, rest1)));
-        v = flushed(add(mul(v, beta2), mul(mul(dw, dw), rest2)));
+        const real g = limited<MEAN_OF_SQUARES>(dw);
+        m = flushed(add(mul(m, beta1), mul(g, rest1)));
+        v = flushed(add(mul(v, beta2), mul(mul(g, g), rest2)));
         w = add(w, -mul(m / add(sqrt(v), epsilon_hat), alpha));
     }
 };

@@ -5,6 +5,10 @@ scratch (B,) of the same dtype: the update is made B elements at a time, so that
 from one pass to the next. `learning_rate` and `step` (updates made before this one) may be numbers or arrays of one
 element on the device: a recorded step reads them there.
 
+Rules that square the gradient limit it first, element by element (`fcnet.backends.rules.gradient_limit`): the square
+of 1e20 overflows in float32, and an infinite moment would hold its weight still for good, without a word. A gradient
+that is not finite gives a weight that is not.
+
 What decays is flushed to 0 below the smallest normal number of its dtype (`fcnet.backends.flush`): the moments of a
 weight whose gradient has become 0 would stay denormal for good, and a CPU takes a hundred cycles for each of those.
 """
@@ -15,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fcnet.backends import Backend, accelerated, flush
-from fcnet.backends.rules import roles
+from fcnet.backends.rules import MEAN_OF_SQUARES, SUM_OF_SQUARES, gradient_limit, roles
 
 Array = Any
 
@@ -25,6 +29,28 @@ def _blocks(work: Array, *arrays: Array) -> Iterator[tuple[Array, ...]]:
     for start in range(0, arrays[0].size, size):
         block = [array[start : start + size] for array in arrays]
         yield (work[: block[0].size], *block)
+
+
+def _limited_blocks(
+    backend: Backend, work: Array, headroom: int, w: Array, dw: Array, *moments: Array
+) -> Iterator[tuple[Array, ...]]:
+    """Yield blocks with min(max(dw, -L), L) - (dw - dw) in place of dw: NaN where dw is not finite.
+
+    Where nothing exceeds L that is dw itself; else half of the scratch holds it.
+    """
+    xp, limit = backend.xp, gradient_limit(dw.dtype, headroom)
+    for block in _blocks(work, w, dw, *moments):
+        if not backend.may_exceed(block[2], limit, work=block[0]):
+            yield block
+            continue
+        half = max(1, block[0].size // 2)
+        room = block[0][half:] if block[0].size > 1 else xp.empty((1,), dtype=w.dtype)
+        for t, w_, dw_, *moments_ in _blocks(block[0][:half], *block[1:]):
+            limited = room[: t.size]
+            xp.maximum(dw_, -limit, out=limited)
+            xp.minimum(limited, limit, out=limited)
+            xp.subtract(limited, xp.subtract(dw_, dw_, out=t), out=limited)
+            yield t, w_, limited, *moments_
 
 
 def _scalar(backend: Backend, w: Array, value: Any) -> Array:
@@ -111,11 +137,13 @@ def adagrad(
 ) -> Array:
     """Update by AdaGrad: c += dw²; w -= η dw / (sqrt(c) + ε).
 
+    dw is limited to ±2^48 first (float64: ±2^496), so that c stays finite.
+
     Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods", 2011; ε as in CS231n.
     """
     xp = backend.xp
     rate = _scalar(backend, w, learning_rate)
-    for t, w_, dw_, c_ in _blocks(work, w, dw, cache):
+    for t, w_, dw_, c_ in _limited_blocks(backend, work, SUM_OF_SQUARES, w, dw, cache):
         xp.multiply(dw_, dw_, out=t)
         xp.add(c_, t, out=c_)
         xp.sqrt(c_, out=t)
@@ -140,12 +168,13 @@ def rmsprop(
 ) -> Array:
     """Update by RMSProp: c = ρ c + (1 - ρ) dw²; w -= η dw / (sqrt(c) + ε).
 
-    Source: Tieleman and Hinton, 2012; ε as in CS231n.
+    dw is limited to ±2^63 first (float64: ±2^511), so that c stays finite.
 
+    Source: Tieleman and Hinton, 2012; ε as in CS231n.
     """
     xp = backend.xp
     rate = _scalar(backend, w, learning_rate)
-    for t, w_, dw_, c_ in _blocks(work, w, dw, cache):
+    for t, w_, dw_, c_ in _limited_blocks(backend, work, MEAN_OF_SQUARES, w, dw, cache):
         xp.multiply(dw_, dw_, out=t)
         xp.multiply(t, 1 - decay_rate, out=t)
         xp.multiply(c_, decay_rate, out=c_)
@@ -180,6 +209,8 @@ def adam(
     algorithm, CS231n, PyTorch), not to sqrt(v) (Keras, scikit-learn). Computed as
     w -= α m / (sqrt(v) + ε') with α = η sqrt(1 - β₂ᵗ) / (1 - β₁ᵗ) and ε' = ε sqrt(1 - β₂ᵗ), which is the same.
 
+    dw is limited to ±2^63 first (float64: ±2^511), so that v stays finite.
+
     Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015.
     """
     xp = backend.xp
@@ -187,7 +218,7 @@ def adam(
     root = xp.sqrt(1 - beta2**t)
     alpha = _scalar(backend, w, learning_rate * root / (1 - beta1**t))
     epsilon_hat = _scalar(backend, w, epsilon * root)
-    for tmp, w_, dw_, m_, v_ in _blocks(work, w, dw, m, v):
+    for tmp, w_, dw_, m_, v_ in _limited_blocks(backend, work, MEAN_OF_SQUARES, w, dw, m, v):
         xp.multiply(m_, beta1, out=m_)
         xp.multiply(dw_, 1 - beta1, out=tmp)
         xp.add(m_, tmp, out=m_)

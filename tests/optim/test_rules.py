@@ -180,6 +180,38 @@ def test_what_is_not_finite_stays_so(name, backend, dtype):
         assert value[2] > 0
 
 
+SQUARING = ["adagrad", "adam", "rmsprop"]
+
+
+@pytest.mark.parametrize("name", SQUARING, indirect=True)
+@pytest.mark.corner(backend=combinations.WITH_KERNELS)
+def test_gradients_whose_squares_overflow_move_weights_as_smaller_ones_do(name, backend, dtype):
+    """The size of a constant gradient does not matter to these rules; PyTorch's and optax's stop for good."""
+    largest = float(np.finfo(dtype).max)
+    w, sizes = np.linspace(-1, 1, 6), np.array([largest, -largest, largest / 3, -(largest**0.75), largest**0.6, 1e12])
+    setup, reference = Setup(backend, name, w, dtype), Setup(get_backend("cpu"), name, w, dtype)
+    reference.update = RULES[name].update.reference
+    for _ in range(5):
+        setup.step(sizes)
+        reference.step(sizes)
+    expected = oracles.RULES[name].after(w, [np.sign(sizes) * 1e12] * 5, learning_rate=RATE, **HYPER[name])
+    assert_close(setup.value, expected, dtype, "update")
+    for got, want in zip([setup.w, *setup.moments], [reference.w, *reference.moments], strict=True):
+        got, want = backend.to_numpy(got), np.asarray(want)
+        assert np.all(np.isfinite(got))
+        assert_close(got, want.astype(np.float64), dtype, "elementwise")
+
+
+@pytest.mark.parametrize("name", SQUARING, indirect=True)
+@pytest.mark.parametrize("beside", [1.0, 1e30])
+@pytest.mark.corner(backend=combinations.WITH_KERNELS)
+def test_a_gradient_that_is_not_finite_shows_in_its_weight(beside, name, backend, dtype):
+    setup = Setup(backend, name, np.ones(4), dtype)
+    with np.errstate(invalid="ignore"):
+        setup.step([np.inf, -np.inf, np.nan, beside])
+    assert np.isfinite(setup.value).tolist() == [False, False, False, True]
+
+
 def test_it_minimises_a_quadratic(name, backend, dtype):
     target = np.linspace(-2, 2, 9)
     hyper = {key: value for key, value in RULES[name].defaults.items() if key != "learning_rate"}
