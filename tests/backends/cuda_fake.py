@@ -45,8 +45,8 @@ def fake_cupy(
     fake = SimpleNamespace(log=[], pending=[], done=0, current=0, limit=1 << 30, free=5 << 30, resident=1)
 
     class Device:
-        def __init__(self, index):
-            self.id = index
+        def __init__(self, index=None):
+            self.id = fake.current if index is None else index
             self.compute_capability = "90"
             self.outer = []
 
@@ -172,6 +172,9 @@ def fake_cupy(
     class RawModule:
         def __init__(self, code, enable_cooperative_groups=False, options=()):
             self.code, self.cooperative = code, enable_cooperative_groups
+
+        def compile(self):
+            """Do nothing: kernels are compiled when they are asked for."""
 
         def get_function(self, name):
             if self.cooperative:
