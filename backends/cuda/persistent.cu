@@ -441,10 +441,11 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(3);
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(4);
-        stop = __ldcg(job.sync + STOP) != 0;
+        const unsigned stopped = load_relaxed(job.sync + STOP);  // asked for before the copies, needed after them
         load_columns<J1>(TILE_D, job.dz, j0, width(1));
         copies_done<0>();
         MARK(5);
+        stop = stopped != 0;
         if (stop) break;
         const Rate r = *rate;
         const float reg = (float)job.reg, lasso = (float)job.l1;
@@ -1586,7 +1587,7 @@ __device__ __forceinline__ int row_block(int block)
         if (block == 0 && s) log_loss(s - 1, slot);  // of which all parts are known
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(18);
-        const bool stop = __ldcg(job.sync + STOP) != 0;
+        const unsigned stop = load_relaxed(job.sync + STOP);
         if (tiles_of(block)) stage(job, 0);
         copies_done<0>();
         MARK(19);
