@@ -110,6 +110,10 @@ struct Job {
 #ifndef MARK
 #define MARK(place)
 #endif
+// It also varies for how many fours of rows a gradient's operands are read before the first is used.
+#ifndef AHEAD
+#define AHEAD 1
+#endif
 
 enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, EXCHANGED = 160, SYNC_WORDS = 192 };  // a line each
 
@@ -189,7 +193,7 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
         if (micro < MICRO && split < SPLITS) {
             const int k = micro % KM, j = micro / KM;
             float sum[4][4] = {};
-#pragma unroll 1
+#pragma unroll AHEAD
             for (int q = split; q < ROW_QUADS; q += SPLITS) {
                 float4 x[4], y[4];
 #pragma unroll
