@@ -18,7 +18,8 @@ from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
 
 THREADS = 256  # of a block; a power of two
 ROWS_OF_BLOCK = (1, 2, 4, 8)
-SYNC_WORDS, RATE_FLOATS = 160, 12  # persistent.cu
+EXCHANGE = "relayed"  # of batch norm's sums
+SYNC_WORDS, RATE_FLOATS = 192, 12  # persistent.cu
 
 #: `struct Job` of persistent.cu: addresses first.
 JOB = np.dtype(
@@ -40,6 +41,7 @@ JOB = np.dtype(
     ],
     align=True,
 )
+EXCHANGES = ("relayed", "direct", "counted")  # in the order of persistent.cu
 LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
 NUMERIC = ("mse", "bce")  # take float32 targets (count, C); the others take int64 labels
 
@@ -59,6 +61,7 @@ class Plan:
         frozen: how many layers, the lowest ones, are frozen.
         activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
         smoothed: whether there is label smoothing; weighted: a weight for each sample.
+        exchange: how row blocks exchange batch norm's sums, one of `EXCHANGES`.
     """
 
     widths: tuple[int, ...]
@@ -81,6 +84,7 @@ class Plan:
     loss: str = "softmax"
     smoothed: bool = False
     weighted: bool = False
+    exchange: str = EXCHANGE
     threads: int = THREADS
 
     @property
@@ -139,7 +143,7 @@ class Plan:
         """Return how many floats every block needs: for the job, and for partial sums."""
         first = _fours(self.widths[1]) * self.rows_of_block * self.first_parts
         powers = _fours((self.widths[-1] + 1) * self.rows_of_block)
-        sums = max(16 * self.threads, 2 * _fours(max(self.widths[1:])), first, powers)
+        sums = max(16 * self.threads, 2 * _fours(max(self.widths[1:])) + 8 * self.threads, first, powers)
         return _fours(JOB.itemsize // 4) + sums
 
     def _tile_floats(self) -> int:
@@ -208,6 +212,7 @@ class Plan:
             "LOSS": LOSSES.index(self.loss),
             "SMOOTHING": int(self.smoothed),
             "WEIGHTED": int(self.weighted),
+            "EXCHANGE": EXCHANGES.index(self.exchange),
             "THREADS_": self.threads,
             "SHARED_BYTES": self.shared,
             "VECTORS_AT": min(offsets["B_AT"][1:]),

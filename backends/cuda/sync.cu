@@ -28,6 +28,11 @@ __device__ __forceinline__ void store_relaxed(ulonglong2* to, ulonglong2 value)
     asm volatile("st.relaxed.gpu.global.v2.u64 [%0], {%1, %2};" : : "l"(to), "l"(value.x), "l"(value.y) : "memory");
 }
 
+__device__ __forceinline__ void store_relaxed(unsigned long long* to, unsigned long long value)
+{
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" : : "l"(to), "l"(value) : "memory");
+}
+
 __device__ __forceinline__ void pause() {}
 
 // All that the block's threads wrote before is seen by whoever awaits it.

@@ -321,7 +321,9 @@ class TestUnits:
 
 
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
-@pytest.mark.parametrize("shape", [(1, 2), (3, 1), (5, 3), (70, 10), (33, 70), (1500, 7), (2100, 33)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 2), (3, 1), (5, 3), (70, 10), (256, 10), (33, 70), (1100, 2), (1500, 7), (2100, 33)], ids=str
+)
 def test_losses(name, shape, rng, kernels, up, dtype):
     scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
     expected = F.LOSSES[name.removesuffix("_loss")].function.reference(scores.astype(np.float64), y)
