@@ -224,14 +224,17 @@ class CupyBackend(Backend):
         return put_back
 
     def compile(
-        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+        self,
+        calls: Sequence[Callable[[], Any]],
+        put_back: Callable[[], None] | None = None,
+        most_rows: int | None = None,
     ) -> Callable[[], Any]:
         """See `Backend`: launches of the persistent kernel for a small net, otherwise one CUDA graph.
 
         If neither is possible, the calls themselves are returned, with a RuntimeWarning.
         """
         calls = recorded(calls)
-        persistent = self._persistent(calls, put_back)
+        persistent = self._persistent(calls, put_back, most_rows or 0)
         if persistent is not None:
             return persistent
         with self._device:
@@ -248,7 +251,9 @@ class CupyBackend(Backend):
             step.keep(self._own_gemm(), getattr(self._local, "side_stream_made", None))
         return step
 
-    def _persistent(self, calls: Sequence[Call], put_back: Callable[[], None] | None) -> PersistentStep | None:
+    def _persistent(
+        self, calls: Sequence[Call], put_back: Callable[[], None] | None, most_rows: int
+    ) -> PersistentStep | None:
         """Return the step as launches of the persistent kernel, after the first launch.
 
         If net or device do not fit, return None; `not_persistent` then says why.
@@ -258,7 +263,7 @@ class CupyBackend(Backend):
             try:
                 if put_back is None:
                     raise Unfit("what a step changes is too large to be put back")
-                net, plan = plan_for(self.xp, calls, self.index)
+                net, plan = plan_for(self.xp, calls, self.index, most_rows)
                 step = PersistentStep(self.xp, net, plan, self.index, self.upload)
             except Unfit as why:
                 self.not_persistent = str(why)
