@@ -27,7 +27,7 @@ from benchmarks import machine
 from benchmarks.command import Parser
 from fcnet.backends import Status, probe
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import EXCHANGE, EXCHANGES, JOB, Plan, plans
+from fcnet.backends.cuda.persistent import EXCHANGE, EXCHANGES, JOB, ROWS_OF_BLOCK, THREADS, Plan, plans
 from fcnet.backends.cuda.sources import source
 from fcnet.files import write_atomically
 
@@ -179,12 +179,12 @@ def candidates(net: Net, blocks: int, shared: int) -> dict[str, Plan]:
     sums, threads and rows of a block, the best tiles by the model; of two rows and four, the second best, too."""
     found: dict[str, Plan] = {}
     for exchange in sorted(EXCHANGES, key=EXCHANGE.__ne__) if net.norm else [EXCHANGE]:
-        for threads in (256, 512) if net.many else (256,):
+        for threads in sorted((256, 512), key=THREADS.__ne__) if net.many else (THREADS,):
             how = {"norm": int(net.norm), "threads": threads, "exchange": exchange}
             fitting = list(plans(net.widths, net.batch, blocks=blocks, shared=shared, **how))
-            for rows in (2, 4):
+            for rows in sorted((2, 4), key=ROWS_OF_BLOCK.index):
                 best = [plan for plan in fitting if plan.rows_of_block == rows]
-                for number, plan in enumerate(best[: 2 if net.many and threads == 256 else 1]):
+                for number, plan in enumerate(best[: 2 if net.many and threads == THREADS else 1]):
                     name = f"{net.name} {exchange}, {rows} rows, {threads} threads" + (
                         ", other tiles" if number else ""
                     )
