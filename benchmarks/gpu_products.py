@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import command, cublaslt
-from benchmarks.cublaslt import BFLOAT16, FLOAT32, Algorithm, Lt, LtError, Problem, Product
+from benchmarks import command
+from benchmarks.epilogues import mask_row, with_epilogue
 from benchmarks.gpu_check import Clock, head
 from benchmarks.run import HERE
 from fcnet.backends import Status, get_backend, probe
 from fcnet.backends.caches import relu_cache
-from fcnet.backends.cuda import gemm
+from fcnet.backends.cuda import cublaslt, gemm
+from fcnet.backends.cuda.cublaslt import BFLOAT16, FLOAT32, Algorithm, Lt, LtError, Problem, Product
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.launch import Launcher
 from fcnet.files import write_atomically
@@ -185,7 +186,7 @@ class Bench:
 
     def mask(self, x: Any) -> Any:
         """Return the bits of x > 0, as cuBLASLt has them."""
-        row = cublaslt.mask_row(x.shape[1])
+        row = mask_row(x.shape[1])
         out = self.cupy.empty((x.shape[0], row // 8), np.uint8)
         self.each("pack_mask", out.size, out, x, np.int64(x.shape[0]), np.int32(x.shape[1]), np.int32(row))
         return out
@@ -499,7 +500,7 @@ def fused(bench: Bench, case: Case, data: Data, wanted: Fused) -> dict[str, Any]
     made = epilogue in ("drelu_bgrad", "bgrada")  # the gradient of a bias
     vector = bench.empty((case.columns,), kind) if made else data.biases[kind]
     mask = bench.mask(data.hidden)  # which a forward pass fills anew
-    product = Product(
+    product = with_epilogue(
         bench.lt, case.problem(result), epilogue,
         bias=vector.data.ptr if "bias" in epilogue or made else 0, bias_type=KINDS[kind],
         mask=mask.data.ptr if "aux" in epilogue or "drelu" in epilogue else 0,
@@ -605,7 +606,7 @@ class Layer:
     def _product(self, case: Case, epilogue: str, vector: Any, mask: Any, fuse: bool) -> tuple[Product, Algorithm]:
         epilogue, result = epilogue if fuse else "none", "float32" if case.way == "dw" else self.own
         plain = epilogue == "none"
-        product = Product(
+        product = with_epilogue(
             self.bench.lt, case.problem(result), epilogue, bias=0 if plain else vector.data.ptr,
             mask=0 if plain else mask.data.ptr, bias_type=KINDS[self.own],
         )  # fmt: skip

@@ -1,18 +1,20 @@
-"""Variants of the persistent kernel on a GPU, in one go of two minutes: `python -m benchmarks.gpu_variants --out DIR`.
+"""Variants of the persistent kernel on a GPU, in one go of a minute: `python -m benchmarks.gpu_variants --out DIR`.
 
-For small nets: how many rows a row block takes, how the first layer's weights are cut into tiles, how many threads a
-block has. Each variant is compiled by nvcc, all at once; its first steps are compared with the CPU's; then it is timed,
-many steps a launch and one. Of the fastest, the time of each phase of a step is read from the clock of its blocks.
+For small nets: how the row blocks exchange batch norm's sums, how many rows each takes, how many threads a block has,
+how the first layer's weights are cut into tiles. All are compiled at once; each variant's first steps are compared with
+the CPU's; then it is timed, many steps a launch and one, and at the end again, in turns. Of some the time of each phase
+of a step is read from the clock of their blocks. The file is written anew after each variant.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -25,11 +27,12 @@ from benchmarks import machine
 from benchmarks.command import Parser
 from fcnet.backends import Status, probe
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import JOB, ROWS_OF_BLOCK, Plan, plans
+from fcnet.backends.cuda.persistent import EXCHANGE, EXCHANGES, JOB, ROWS_OF_BLOCK, THREADS, Plan, plans
 from fcnet.backends.cuda.sources import source
 from fcnet.files import write_atomically
 
-PROOF, STEPS, LAUNCHES = 5, 150, 7
+PROOF, STEPS, LAUNCHES, ROUNDS = 5, 150, 3, 7
+FAR = 1e-3  # from the CPU's first losses, relative: the kernel is wrong
 ROWS = 100 * (STEPS + PROOF + 5)
 MARKS = 24
 #: What comes before each mark of a step in persistent.cu, of a tile block and of a row block.
@@ -46,13 +49,26 @@ __device__ long long marks[256 * {MARKS}];
 """
 
 
+#: In front of the source where a gradient's operands are read sooner.
+SOONER = "#define AHEAD 2\n"
+
+
 class Net:
     """A net as the table of whole steps has it, on random data, trained by Adam."""
 
     def __init__(
-        self, name: str, inputs: int, hidden: Sequence[int], norm: bool, keep: float, batch: int = 100
+        self,
+        name: str,
+        inputs: int,
+        hidden: Sequence[int],
+        norm: bool,
+        keep: float,
+        batch: int = 100,
+        many: bool = False,
     ) -> None:
+        """`many`: whether threads and tiles are varied, too."""
         self.name, self.inputs, self.hidden, self.norm, self.keep, self.batch = name, inputs, hidden, norm, keep, batch
+        self.many = many
         rng = np.random.default_rng(0)
         self.X = rng.standard_normal((ROWS, inputs), dtype=np.float32)
         self.y = rng.integers(0, 10, ROWS)
@@ -61,6 +77,7 @@ class Net:
         for _ in range(PROOF):
             self.expected.step()
         self.losses = np.array(self.expected.loss_history)
+        self.there: dict[str, Any] = {}  # on the device, for all variants
 
     def _solver(self) -> fcnet.Solver:
         how = {"normalization": "batchnorm" if self.norm else None, "dropout_keep_ratio": self.keep}
@@ -103,8 +120,9 @@ class Variant:
         self.module, self.kernel = module, module.get_function("train_steps")
         self.kernel.max_dynamic_shared_size_bytes = plan.shared
         self.arrays = {name: cupy.zeros(size, kind) for name, (size, kind) in plan.buffers().items()}
-        self.arrays |= {
-            "x": cupy.asarray(net.X), "y": cupy.asarray(net.y), "counters": cupy.zeros(2, "int64"),
+        net.there = net.there or {"x": cupy.asarray(net.X), "y": cupy.asarray(net.y)}
+        self.arrays |= net.there | {
+            "counters": cupy.zeros(2, "int64"),
             "step": cupy.zeros(1, "int64"), "rates": cupy.full(1, 1e-3), "losses": cupy.zeros(1024, "float32"),
         }  # fmt: skip
         self.arrays |= {name: cupy.asarray(value) for name, value in net.start[0].items()}
@@ -139,7 +157,10 @@ class Variant:
         expected = self.net.expected
         losses = self.arrays["losses"][:PROOF].get()
         weights = np.abs(self.arrays["params"].get() - expected.model.params.flat).max()
-        return {"loss": float(np.abs(losses / self.net.losses - 1).max()), "weights": float(weights)}
+        far = float(np.abs(losses / self.net.losses - 1).max())
+        if not far < FAR:
+            raise ArithmeticError(f"losses {losses.tolist()}, not {self.net.losses.tolist()}")
+        return {"loss": far, "weights": float(weights)}
 
     def microseconds(self, steps: int, launches: int) -> float:
         """Return the duration of a step, in launches of so many."""
@@ -153,27 +174,38 @@ class Variant:
         return self.cupy.cuda.get_elapsed_time(begin, end) * 1e3 / steps / launches
 
 
-def candidates(net: Net, blocks: int, shared: int, most: int) -> list[Plan]:
-    """Return the best few plans by the model, for each number of threads and of rows a row block takes."""
-    kept: list[Plan] = []
-    for threads in (256, 512):
-        how = {"norm": int(net.norm), "threads": threads}
-        found = list(plans(net.widths, net.batch, blocks=blocks, shared=shared, **how))
-        for rows in ROWS_OF_BLOCK:
-            kept += [plan for plan in found if plan.rows_of_block == rows][:most]
-    return kept
+def candidates(net: Net, blocks: int, shared: int) -> dict[str, Plan]:
+    """Return plans by what is varied, the one that training would take first: for each way of exchanging batch norm's
+    sums, threads and rows of a block, the best tiles by the model; of two rows and four, the second best, too."""
+    found: dict[str, Plan] = {}
+    for exchange in sorted(EXCHANGES, key=EXCHANGE.__ne__) if net.norm else [EXCHANGE]:
+        for threads in sorted((256, 512), key=THREADS.__ne__) if net.many else (THREADS,):
+            how = {"norm": int(net.norm), "threads": threads, "exchange": exchange}
+            fitting = list(plans(net.widths, net.batch, blocks=blocks, shared=shared, **how))
+            for rows in sorted((2, 4), key=ROWS_OF_BLOCK.index):
+                best = [plan for plan in fitting if plan.rows_of_block == rows]
+                for number, plan in enumerate(best[: 2 if net.many and threads == THREADS else 1]):
+                    name = f"{net.name} {exchange}, {rows} rows, {threads} threads" + (
+                        ", other tiles" if number else ""
+                    )
+                    found[name] = plan
+    return found
 
 
 def compiled(folder: Path, jobs: list[tuple[str, str]], arch: str) -> Iterator[tuple[str, Path | str]]:
     """Return for each source by its name the cubin, or what the compiler said."""
+    from cupy.cuda import nvrtc
 
     def compile_one(job: tuple[str, str]) -> tuple[str, Path | str]:
         name, text = job
-        path = folder / f"{name}.cu"
-        path.write_text(text, "utf-8")
-        command = ["nvcc", f"-arch={arch}", "-std=c++17", "-cubin", "-Xptxas", "-v", "-o", f"{path}bin", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return name, Path(f"{path}bin") if done.returncode == 0 else done.stderr[-500:]
+        program = nvrtc.createProgram(text, "persistent.cu", (), ())
+        try:
+            nvrtc.compileProgram(program, (f"-arch={arch}", "-std=c++17"))
+        except nvrtc.NVRTCError:
+            return name, nvrtc.getProgramLog(program)[-500:]
+        path = folder / f"{name}.cubin"
+        path.write_bytes(nvrtc.getCUBIN(program) + b"\0")  # whose last byte CuPy takes for the end of a string
+        return name, path
 
     with ThreadPoolExecutor(16) as pool:
         yield from pool.map(compile_one, jobs)
@@ -193,43 +225,58 @@ def phases(variant: Variant) -> dict[str, dict[str, float]]:
     return found
 
 
-def measure(cupy: Any, keep: Any, most: int) -> None:
-    """Measure all variants of both nets, each kept as soon as it is known."""
+def measure(cupy: Any, content: dict[str, Any], keep: Callable[[], None], until: float) -> None:
+    """Measure the variants of all nets, as far as there is time; `keep` after each."""
     properties = cupy.cuda.runtime.getDeviceProperties(0)
     blocks, shared = properties["multiProcessorCount"], properties["sharedMemPerBlockOptin"] - 1024
-    arch = f"sm_{cupy.cuda.Device().compute_capability}"
     nets = [
+        Net("cifar", 3072, [100] * 3, norm=True, keep=0.8, many=True),
         Net("mnist", 784, [100] * 4, norm=False, keep=1.0),
-        Net("cifar", 3072, [100] * 3, norm=True, keep=0.8),
         Net("digits", 64, [100, 100], norm=True, keep=1.0),
     ]
+    work = {name: (net, plan) for net in nets for name, plan in candidates(net, blocks, shared).items()}
+    texts = [(name, head_of(net, plan)) for name, (net, plan) in work.items()]
+    ours = [
+        name for name, (net, plan) in work.items() if net.many and plan.exchange == "direct" and "other" not in name
+    ]
+    sooner = [*ours, *(name for name, (net, _) in work.items() if not net.norm)]
+    for name in sooner:
+        work[f"{name}, read sooner"] = work[name]
+        texts.append((f"{name}, read sooner", SOONER + head_of(*work[name])))
+    clocked = [next(iter(work)), *ours]
+    texts += [(f"{name}, clocked", CLOCKED + head_of(*work[name])) for name in clocked]
+    timed: list[tuple[dict[str, Any], Variant]] = []
     with tempfile.TemporaryDirectory() as folder:
-        work = {f"{net.name}-{i}": (net, plan) for net in nets
-                for i, plan in enumerate(candidates(net, blocks, shared, most))}  # fmt: skip
-        texts = [(name, head_of(net, plan)) for name, (net, plan) in work.items()]
-        start = time.perf_counter()
-        variants: dict[str, list[tuple[float, Variant]]] = {}
-        for name, cubin in compiled(Path(folder), texts, arch):
-            net, plan = work[name]
-            row: dict[str, Any] = {"net": net.name, "plan": described(plan)}
+        cubins = compiled(Path(folder), texts, f"sm_{cupy.cuda.Device().compute_capability}")
+        for name, cubin in cubins:
+            of = name.removesuffix(", clocked")
+            row: dict[str, Any] = {"name": name, "net": work[of][0].name, "plan": described(work[of][1])}
+            content["phases" if of != name else "variants"].append(row)
+            if time.monotonic() > until:
+                row["error"] = "no time was left"
+                continue
             try:
                 if isinstance(cubin, str):
                     raise RuntimeError(cubin)
-                variant = Variant(cupy, net, plan, cubin)
+                content["running"] = name
+                keep()
+                variant = Variant(cupy, *work[of], cubin)
                 row["proof"] = variant.proof()
-                row["us"] = [variant.microseconds(STEPS, 1) for _ in range(LAUNCHES)]
-                row["us_single"] = variant.microseconds(1, STEPS)
-                variants.setdefault(net.name, []).append((median(row["us"]), variant))
+                if of != name:
+                    row["cycles"] = phases(variant)
+                else:
+                    row["us"] = [variant.microseconds(STEPS, 1) for _ in range(LAUNCHES)]
+                    row["us_single"] = variant.microseconds(1, STEPS)
+                    timed.append((row, variant))
             except Exception as error:  # the others count
                 row["error"] = f"{type(error).__name__}: {error}"
-            keep("variants", row)
-        print(f"variants: {time.perf_counter() - start:.0f} s", flush=True)
-        best = {net.name: min(variants[net.name], key=lambda v: v[0])[1] for net in nets if net.name in variants}
-        texts = [(f"{name}-clocked", CLOCKED + head_of(variant.net, variant.plan)) for name, variant in best.items()]
-        for variant, (_, cubin) in zip(best.values(), compiled(Path(folder), texts, arch), strict=True):
-            clocked = Variant(cupy, variant.net, variant.plan, Path(cubin))
-            row = {"net": variant.net.name, "plan": described(variant.plan), "cycles": phases(clocked)}
-            keep("phases", row)
+            content["running"] = None
+            keep()
+    for _ in range(ROUNDS):
+        for row, variant in timed:
+            if time.monotonic() < until:
+                row.setdefault("us_in_turns", []).append(variant.microseconds(STEPS, 1))
+    keep()
 
 
 def head_of(net: Net, plan: Plan) -> str:
@@ -240,7 +287,7 @@ def head_of(net: Net, plan: Plan) -> str:
 def described(plan: Plan) -> dict[str, Any]:
     """Return the plan and what follows from it."""
     derived = {name: getattr(plan, name) for name in ("row_blocks", "tile_blocks", "k_slices", "later_tiles", "shared")}
-    names = ("rows_of_block", "j1", "k1", "j2", "k2", "x_buffers", "threads")
+    names = ("exchange", "rows_of_block", "j1", "k1", "j2", "k2", "x_buffers", "threads")
     return {name: getattr(plan, name) for name in names} | derived
 
 
@@ -248,23 +295,26 @@ def table(content: dict[str, Any]) -> str:
     """Return what was found, for people."""
     lines = []
     for row in content["variants"]:
-        plan = " ".join(f"{name}={value}" for name, value in row["plan"].items())
         if "error" in row:
-            lines.append(f"{row['net']} FAILED {row['error'][:300]} {plan}")
+            lines.append(f"{row['name']}: FAILED {row['error'][:300]}")
         else:
             proof = " ".join(f"{name} {value:.1e}" for name, value in row["proof"].items())
-            lines.append(f"{row['net']} {median(row['us']):.2f} us, alone {row['us_single']:.1f} us; {proof}; {plan}")
+            turns = row.get("us_in_turns", row["us"])
+            lines.append(
+                f"{row['name']}: {median(turns):.2f} us ({min(turns):.2f} to {max(turns):.2f}), "
+                f"alone {row['us_single']:.1f}; {proof}"
+            )
     for row in content["phases"]:
-        for kind, cycles in row["cycles"].items():
-            lines.append(f"{row['net']} {kind}: " + ", ".join(f"{n} {c:.0f}" for n, c in cycles.items()))
+        for kind, cycles in row.get("cycles", {"FAILED": {}}).items():
+            lines.append(f"{row['name']} {kind}: " + ", ".join(f"{n} {c:.0f}" for n, c in cycles.items()))
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit code: 0 all measured; 1 a variant failed; 2 no GPU can be used."""
+    """Return the exit code: 0 all measured; 1 a variant failed; 2 no GPU can be used; 3 one did not end in time."""
     parser = Parser(prog="benchmarks.gpu_variants", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=Path("."), help="where the JSON goes")
-    parser.add_argument("--most", type=int, default=2, help="of each number of threads and rows")
+    parser.add_argument("--out", type=Path, default=Path("."), help="where gpu-variants.json goes")
+    parser.add_argument("--limit", type=float, default=60, help="seconds after which no further variant is begun")
     options = parser.parse_args(arguments)
     found = probe()
     if found.status is not Status.OK:
@@ -275,17 +325,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     content: dict[str, Any] = {
         "date": machine.today(),
         "machine": machine.describe(["cpu", "cuda:0"]),
+        "running": None,
         "variants": [],
         "phases": [],
     }
     options.out.mkdir(parents=True, exist_ok=True)
 
-    def keep(name: str, row: dict[str, Any]) -> None:
-        content[name].append(row)
+    def keep() -> None:
         write_atomically(options.out / "gpu-variants.json", json.dumps(content, indent=1) + "\n")
 
-    measure(cupy, keep, options.most)
+    def give_up() -> None:
+        print(f"gpu-variants: {content['running']} did not end in time", file=sys.stderr, flush=True)
+        os._exit(3)  # a kernel whose blocks wait for ever cannot be stopped otherwise
+
+    start = time.monotonic()
+    watch = threading.Timer(options.limit + 10, give_up)
+    watch.daemon = True
+    watch.start()
+    measure(cupy, content, keep, start + options.limit)
+    watch.cancel()
     print(table(content))
+    print(f"{time.monotonic() - start:.0f} s")
     return int(any("error" in row for row in content["variants"]))
 
 

@@ -2,6 +2,10 @@
 
 Eager and captured steps use the same handle and the same workspace, so they give the same bits. Called through ctypes:
 `cublasGemmEx` has kept its signature since CUDA 11.
+
+Large products in tf32 on a Hopper GPU are made by the algorithm and in the layout that were measured to be fastest
+there (docs/gpu.md): cuBLAS's own choice for x w takes a fifth longer, and for xᵀ dz, whose operands both have the
+summed index outermost, a quarter longer than transposing x first.
 """
 
 from __future__ import annotations
@@ -11,15 +15,20 @@ from typing import Any
 
 import numpy as np
 
+from fcnet.backends.cuda.cublaslt import BFLOAT16, FLOAT32, INPLACE, WORKSPACE, Algorithm, Lt, LtError, Problem, Product
 from fcnet.backends.cuda.sources import source
 from fcnet.backends.device import Array
 
-WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, and more than older devices need
-_FLOAT32, _BFLOAT16 = 0, 14  # cudaDataType
-_REAL = {"f": (_FLOAT32, 68), "d": (1, 70)}  # dtype -> cudaDataType, cublasComputeType
+_REAL = {"f": (FLOAT32, 68), "d": (1, 70)}  # dtype -> cudaDataType, cublasComputeType
 _FAST_TF32 = 77  # cublasComputeType: float32 operands, rounded on their way into the tensor cores
 THREADS = 256  # per block of the kernel that rounds to bfloat16
 _DEFAULT_ALGORITHM = -1
+LARGE = 2048  # each side of a product at least, for what follows
+HOPPER = "90"  # compute capability
+#: What the fastest algorithm in tf32 has, which is among the first `ALGORITHMS`.
+PREFERRED = {"tile": 24, "cluster": 5}
+ALGORITHMS = 8  # that cuBLASLt is asked for
+SIDE = 32  # a block of the kernel that transposes has SIDE x SIDE / 4 threads
 _NAMES = ("lib{}.so.13", "lib{}.so.12", "{}64_13.dll", "{}64_12.dll")
 
 
@@ -61,7 +70,9 @@ class Gemm:
         self._handle = handle
         self._workspace = cupy.empty(WORKSPACE, np.uint8)  # kept as long as any graph may use it
         self._stream: int | None = None
-        self._round: Any = None
+        self._module: Any = None  # of convert.cu
+        self._lt: Lt | None = None
+        self._chosen: dict[Problem, tuple[Product, Algorithm] | None] = {}
         self._scalars = {code: (np.ones(1, code), np.zeros(1, code)) for code in _REAL}
 
     def _declare(self) -> None:
@@ -104,16 +115,27 @@ class Gemm:
         if real == "f" and precision == "bf16":
             return self.of_rounded(self.rounded(a), self.rounded(b), out)
         kind, compute = _REAL[real]
-        return self._multiply(a, b, out, kind, _FAST_TF32 if real == "f" and precision == "tf32" else compute)
+        if real == "f" and precision == "tf32":
+            compute = _FAST_TF32
+            if not a.flags.c_contiguous and self._large(a, b):
+                a = self.transposed(a)
+        return self._multiply(a, b, out, kind, compute)
 
     def of_rounded(self, a: Array, b: Array, out: Array) -> Array:
         """Compute a @ b of bfloat16's bits, uint16 (N, K) by (K, M), into `out` (N, M) float32."""
-        return self._multiply(a, b, out, _BFLOAT16, _REAL["f"][1])
+        return self._multiply(a, b, out, BFLOAT16, _REAL["f"][1])
 
     def _multiply(self, a: Array, b: Array, out: Array, kind: int, compute: int) -> Array:
         real = out.dtype.char
         of_result = _REAL[real][0]
-        self._follow(self.cupy.cuda.get_current_stream().ptr)
+        stream = self.cupy.cuda.get_current_stream().ptr
+        if compute == _FAST_TF32 and a.flags.c_contiguous and self._large(a, b):
+            chosen = self._choose(a, b)
+            if chosen is not None:
+                product, algorithm = chosen
+                product(algorithm, a.data.ptr, b.data.ptr, out.data.ptr, self._workspace.data.ptr, stream)
+                return out
+        self._follow(stream)
         one, zero = (scalar.ctypes.data for scalar in self._scalars[real])
         (rows, inner), columns = a.shape, b.shape[1]
         # cuBLAS is column-major: a row-major matrix is the transpose to it, so it is given bᵀ aᵀ = (a b)ᵀ.
@@ -125,21 +147,59 @@ class Gemm:
         )  # fmt: skip
         return out
 
+    def _large(self, a: Array, b: Array) -> bool:
+        """Return whether this is, in tf32, one of the products that were measured."""
+        if min(*a.shape, b.shape[1]) < LARGE:
+            return False
+        return str(self.cupy.cuda.Device(a.device.id).compute_capability) == HOPPER
+
+    def _choose(self, a: Array, b: Array) -> tuple[Product, Algorithm] | None:
+        """Return the product in tf32 with its preferred algorithm; None if cuBLASLt does not offer that."""
+        rows, inner = a.shape
+        problem = Problem(
+            rows, inner, b.shape[1], False, not b.flags.c_contiguous, FLOAT32, FLOAT32, _FAST_TF32
+        )  # fmt: skip
+        if problem not in self._chosen:
+            self._chosen[problem] = None
+            try:
+                if self._lt is None:
+                    self._lt = Lt(library("cublasLt"))
+                product = Product(self._lt, problem)
+                offered = product.algorithms(ALGORITHMS)
+            except (OSError, LtError):  # cuBLAS's own choice is there all the same
+                return None
+            for algorithm in offered:
+                has = algorithm.configuration
+                if has["reduction"] != INPLACE and has.items() >= PREFERRED.items():
+                    self._chosen[problem] = product, algorithm
+                    break
+        return self._chosen[problem]
+
     def ready(self, other: Gemm | None) -> None:
-        """Adopt what `other` has compiled, so that nothing is loaded while a graph is captured."""
+        """Adopt what `other` has compiled and chosen, so that nothing is loaded while a graph is captured."""
         if other is not None:
-            self._round = other._round
+            self._module, self._lt, self._chosen = other._module, other._lt, other._chosen
 
     def rounded(self, x: Array, out: Array | None = None) -> Array:
         """Return the bits of x rounded to bfloat16, uint16, in the same order in memory; `out` is contiguous, as x."""
         if not x.flags.c_contiguous:
             return self.rounded(x.T).T
-        if self._round is None:
-            self._round = self.cupy.RawModule(code=source("convert")).get_function("to_bf16")
         if out is None:
             out = self.cupy.empty(x.shape, np.uint16)
-        self._round((-(-x.size // THREADS),), (THREADS,), (out, x, np.int64(x.size)))
+        self._kernel("to_bf16")((-(-x.size // THREADS),), (THREADS,), (out, x, np.int64(x.size)))
         return out
+
+    def transposed(self, x: Array) -> Array:
+        """Return a C-contiguous copy of x, the transpose of a contiguous matrix."""
+        out = self.cupy.empty(x.shape, x.dtype)
+        (rows, columns), sides = x.shape, (-(-x.shape[0] // SIDE), -(-x.shape[1] // SIDE))
+        self._kernel("transpose")(sides, (SIDE, SIDE // 4), (out, x.T, np.int32(columns), np.int32(rows)))
+        return out
+
+    def _kernel(self, name: str) -> Any:
+        if self._module is None:
+            self._module = self.cupy.RawModule(code=source("convert"))
+        return self._module.get_function(name)
 
     def _follow(self, stream: int) -> None:
         if stream != self._stream:

@@ -86,14 +86,16 @@ __device__ __forceinline__ void bias_relu_gradient(
     real sum = 0;
     if (m < width)
         for (int top = threadIdx.y; top < rows; top += EACH * SIDE) {
-            real value[EACH];
-            for (int k = 0; k < EACH; ++k) {
-                const i64 i = (i64)(top + k * SIDE) * width + m;
-                value[k] = top + k * SIDE < rows && out[i] > 0 ? dout[i] * scale : (real)0;
+            real gradient[EACH], output[EACH];
+            for (int k = 0; k < EACH; ++k) {  // all are asked for before the first is needed
+                const bool there = top + k * SIDE < rows;
+                const i64 i = (i64)(there ? top + k * SIDE : top) * width + m;
+                gradient[k] = dout[i], output[k] = there ? (real)out[i] : (real)0;
             }
             for (int k = 0; k < EACH && top + k * SIDE < rows; ++k) {
-                dz[(i64)(top + k * SIDE) * width + m] = value[k];
-                sum += value[k];
+                const real value = output[k] > 0 ? gradient[k] * scale : (real)0;
+                dz[(i64)(top + k * SIDE) * width + m] = value;
+                sum += value;
             }
         }
     sum = sum_of_column(sum, shared);

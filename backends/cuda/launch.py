@@ -1,15 +1,18 @@
 """Compile and launch the CUDA kernels.
 
-All sources together make one module for float32 and one for float64, compiled when its first kernel is called.
+The first kernel that is called with float32 compiles the modules of all of them for it, at the same time: one after
+another they take longer than many a training. The same with float64.
 """
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cuda.sources import source
+from fcnet.backends.cuda.sources import MODULES, module_of_kernels, source
 from fcnet.backends.device import Array
 
 THREADS = 256  # of a block of an element-wise kernel
@@ -27,15 +30,33 @@ class Launcher:
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
         self._functions: dict[tuple[str, str], Any] = {}
-        self._modules: dict[str, Any] = {}
+        self._modules: dict[tuple[str, str], Any] = {}  # by name and dtype
+        self._module_of = module_of_kernels()
+        self._lock = threading.Lock()
 
     def launch(self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
         function = self._functions.get((name, real))
         if function is None:
-            if real not in self._modules:
-                self._modules[real] = self.cupy.RawModule(code=source("kernels", _REAL[real]))
-            function = self._functions[name, real] = self._modules[real].get_function(name)
+            module = self._module_of[name]
+            with self._lock:
+                if (module, real) not in self._modules:
+                    self._compile(real)
+            function = self._functions[name, real] = self._modules[module, real].get_function(name)
         function(grid, block, arguments)
+
+    def _compile(self, real: str) -> None:
+        """Compile all modules, or load them from CuPy's cache."""
+        index = self.cupy.cuda.Device().id  # new threads begin with the first device
+
+        def compiled(name: str) -> Any:
+            module = self.cupy.RawModule(code=source(name, _REAL[real]))
+            with self.cupy.cuda.Device(index):
+                module.compile()  # outside Python's lock
+            return module
+
+        with ThreadPoolExecutor(len(MODULES)) as pool:
+            modules = list(pool.map(compiled, MODULES))
+        self._modules |= {(name, real): module for name, module in zip(MODULES, modules, strict=True)}
 
     def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1) -> None:
         """Launch a thread for every `each` of `size` elements."""

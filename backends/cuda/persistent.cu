@@ -110,8 +110,12 @@ struct Job {
 #ifndef MARK
 #define MARK(place)
 #endif
+// It also varies for how many fours of rows a gradient's operands are read before the first is used.
+#ifndef AHEAD
+#define AHEAD 1
+#endif
 
-enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, SYNC_WORDS = 160 };  // a line each
+enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, EXCHANGED = 160, SYNC_WORDS = 192 };  // a line each
 
 const bool PENALTY = REG || L1;
 const bool RECTIFIED = is_relu<ACTIVATION>;  // the slope is known from the output
@@ -161,7 +165,7 @@ __device__ __forceinline__ double penalty_of(const Job& job, float w)
 // inlined, because code that a step runs only once costs more to fetch than to run; so they take places, not pointers.
 const int JOB_FLOATS = fours((int)(sizeof(Job) + 3) / 4);
 const int SUMS = JOB_FLOATS;  // parts of sums: of a gradient, of an exchange, of layer 1; the powers of the softmax
-const int SUM_FLOATS = most(most(16 * THREADS_, 2 * WIDEST), most(Z_WIDTH * R * FIRST_PARTS, fours((width(LAYERS) + 1) * R)));
+const int SUM_FLOATS = most(most(16 * THREADS_, 2 * WIDEST + 8 * THREADS_), most(Z_WIDTH * R * FIRST_PARTS, fours((width(LAYERS) + 1) * R)));
 const int BOTH_END = SUMS + SUM_FLOATS;
 
 __device__ __forceinline__ const Job& the_job()
@@ -178,6 +182,10 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
     constexpr int KM = parts_of(K, 4), JM = parts_of(J, 4), MICRO = KM * JM;
     constexpr int LANES = least(MICRO, THREADS_);  // of a pass
     constexpr int SPLITS = least(THREADS_ / LANES, ROW_QUADS);
+    // In one pass neighbours take neighbouring columns at its end, whose weights lie in different banks, and so do their
+    // sums, an odd number apart if there is room; of several passes, each ends with what it has.
+    constexpr bool ONE = MICRO == LANES;
+    constexpr int KP = ONE && (KM | 1) * JM * SPLITS <= THREADS_ ? KM | 1 : KM, APART = ONE ? KP * JM : LANES;
     SHARED_FLOATS(shared);
     float* sums = shared + SUMS;
     for (int pass = 0; pass < MICRO; pass += LANES) {
@@ -185,7 +193,7 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
         if (micro < MICRO && split < SPLITS) {
             const int k = micro % KM, j = micro / KM;
             float sum[4][4] = {};
-#pragma unroll 1
+#pragma unroll AHEAD
             for (int q = split; q < ROW_QUADS; q += SPLITS) {
                 float4 x[4], y[4];
 #pragma unroll
@@ -202,17 +210,18 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
 #pragma unroll
             for (int i = 0; i < 4; ++i)
 #pragma unroll
-                for (int c = 0; c < 4; ++c) sums[((i * 4 + c) * SPLITS + split) * LANES + lane] = sum[i][c];
+                for (int c = 0; c < 4; ++c) sums[((i * 4 + c) * SPLITS + split) * APART + (ONE ? j * KP + k : lane)] = sum[i][c];
         }
         __syncthreads();
 #pragma unroll 1
-        for (int e = threadIdx.x; e < 16 * LANES; e += THREADS_) {
-            const int place = e / LANES, micro = pass + e % LANES;
-            const int k = micro % KM + place / 4 * KM, j = micro / KM + place % 4 * JM;
-            if (micro >= MICRO || k >= K || j >= J) continue;
+        for (int e = threadIdx.x; e < (ONE ? K * J : 16 * LANES); e += THREADS_) {
+            const int k = ONE ? e / J : (pass + e % LANES) % KM + e / LANES / 4 * KM;
+            const int j = ONE ? e % J : (pass + e % LANES) / KM + e / LANES % 4 * JM;
+            if (!ONE && (pass + e % LANES >= MICRO || k >= K || j >= J)) continue;
+            const int place = k / KM * 4 + j / JM, lane = j % JM * KP + k % KM - pass;
             float total = 0;
 #pragma unroll 4
-            for (int s = 0; s < SPLITS; ++s) total += sums[(place * SPLITS + s) * LANES + e % LANES];
+            for (int s = 0; s < SPLITS; ++s) total += sums[(place * SPLITS + s) * APART + lane];
             done(k, j, total);
         }
         if (pass + LANES < MICRO) __syncthreads();
@@ -297,8 +306,9 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
     for (int pass = 0; pass < MICRO; pass += LANES) {
         const int lane = (int)threadIdx.x % LANES, micro = pass + lane, split = (int)threadIdx.x / LANES;
         if (micro < MICRO && split < SPLITS) {
-            const float* xs = shared + x + 4 * (micro / JM);
-            const float* ws = shared + TILE_W + 4 * (micro % JM);
+            // Neighbours take neighbouring rows of the same columns: a weight that all of a warp read costs half.
+            const float* xs = shared + x + 4 * (micro % ROW_QUADS);
+            const float* ws = shared + TILE_W + 4 * (micro / ROW_QUADS);
             float sum[4][4] = {};  // column, row
 #pragma unroll 4
             for (int k = split; k < K1; k += SPLITS) {
@@ -319,9 +329,12 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
         __syncthreads();
 #pragma unroll 1
         for (int e = threadIdx.x; e < 4 * LANES; e += THREADS_) {
-            // Neighbours write neighbouring columns.
-            const int c = e % 4, at = e / 4, micro = pass + at, j = 4 * (micro % JM) + c;
-            if (micro >= MICRO || j >= J1 || j0 + j >= width(1)) continue;
+            // In one pass neighbours write neighbouring columns.
+            constexpr bool ONE = MICRO == LANES;
+            const int quad = ONE ? e / (4 * JM) : (pass + e / 4) % ROW_QUADS;
+            const int four = ONE ? e / 4 % JM : (pass + e / 4) / ROW_QUADS;
+            const int c = e % 4, at = four * ROW_QUADS + quad - pass, j = 4 * four + c;
+            if (four >= JM || j >= J1 || j0 + j >= width(1)) continue;
             float4 total = {0, 0, 0, 0};
 #pragma unroll
             for (int s = 0; s < SPLITS; ++s) {
@@ -332,7 +345,7 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
                 const float bias = shared[TILE_BIAS + j];
                 total.x += bias, total.y += bias, total.z += bias, total.w += bias;
             }
-            write_partial(to, total, micro / JM, j0 + j);
+            write_partial(to, total, quad, j0 + j);
         }
         if (pass + LANES < MICRO) __syncthreads();
     }
@@ -432,10 +445,11 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(3);
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(4);
-        stop = __ldcg(job.sync + STOP) != 0;
+        const unsigned stopped = load_relaxed(job.sync + STOP);  // asked for before the copies, needed after them
         load_columns<J1>(TILE_D, job.dz, j0, width(1));
         copies_done<0>();
         MARK(5);
+        stop = stopped != 0;
         if (stop) break;
         const Rate r = *rate;
         const float reg = (float)job.reg, lasso = (float)job.l1;
@@ -533,83 +547,274 @@ __device__ __forceinline__ float sum_of_warp(float value)
 }
 
 // An exchange between the row blocks: of each of a layer's columns every block has a pair of numbers, and wants what
-// all pairs together give. Column j is worked out by one block, j mod ROW_BLOCKS, a warp for each, a lane for each pair,
-// which then sends the results to all: two ways through L2, but few words. `in` is [column][block], `results` [column].
-const int FROM_BLOCKS = parts_of(ROW_BLOCKS, 32);  // pairs of a lane
+// all pairs together give, in the same bits as the others. In one of three ways (EXCHANGE):
+//   RELAYED  column j is worked out by one block, j mod ROW_BLOCKS, a warp for each, a lane for each pair, which then
+//            sends the results to all: two ways through L2, but few words.
+//   DIRECT   every block reads all pairs and works out all columns: one way. A pair is one word of 64 bits; the last two
+//            bits of its second number are the step's tag, so that whoever sees it waits for nothing else.
+//   COUNTED  the same with whole numbers, which are there when a counter says so: a block's words must have arrived
+//            before it counts, and are asked for after the count is seen, but no bit is lost.
+// Pairs are [column][block] for RELAYED, [block][column] otherwise. Every exchange of a step has its own place, which is
+// written again in the next step: by then all have read it, because a block writes only after all were at ROWS_DONE.
+enum { RELAYED, DIRECT, COUNTED };
+const int FROM_BLOCKS = parts_of(ROW_BLOCKS, 32);  // RELAYED: pairs of a lane
+const int EXCHANGES = 2 * (LAYERS - 1 - FROZEN);  // of a step
 
-// Batch norm's statistics of M columns over all rows, of the values at `z`, to MERGED + column.
+// By what the words of step s are known. DIRECT: 1, 2, 3 in turn, for what is in a word is the last step's or this one's;
+// 0 is what the places are cleared to when a launch begins. COUNTED: exchanges of the launch before this step.
+__device__ __forceinline__ unsigned tag_of(const Job& job, int s)
+{
+    return EXCHANGE == RELAYED ? job.tag + s : EXCHANGE == DIRECT ? 1 + s % 3 : s * EXCHANGES;
+}
+
+// To be followed by `arrive` and `await` before the first exchange.
+__device__ __forceinline__ void clear_exchange(const Job& job, int block)
+{
+    if (EXCHANGE != DIRECT || NORM != 1) return;
+    ulonglong2* mine = job.exchange + block * HIDDEN_COLUMNS;  // of 2 x HIDDEN_COLUMNS x ROW_BLOCKS words in all
+#pragma unroll 1
+    for (int e = threadIdx.x; e < HIDDEN_COLUMNS; e += THREADS_) store_relaxed(mine + e, make_ulonglong2(0, 0));
+}
+
+// f(i) for each i below COUNT, by one thread.
+template <int COUNT, class F>
+__device__ __forceinline__ void each_of(F f)
+{
+    if constexpr (COUNT <= THREADS_) {
+        if ((int)threadIdx.x < COUNT) f((int)threadIdx.x);
+    } else {
+#pragma unroll 1
+        for (int i = threadIdx.x; i < COUNT; i += THREADS_) f(i);
+    }
+}
+
+__device__ __forceinline__ u64 word_of(float one, float two, unsigned tag)
+{
+    unsigned second = __float_as_uint(two);
+    if (EXCHANGE == DIRECT) second = second & ~3u | tag;
+    return (u64)second << 32 | (u64)__float_as_uint(one);
+}
+__device__ __forceinline__ float one_of(u64 word) { return __uint_as_float((unsigned)word); }
+__device__ __forceinline__ float two_of(u64 word)
+{
+    const unsigned second = (unsigned)(word >> 32);
+    return __uint_as_float(EXCHANGE == DIRECT ? second & ~3u : second);
+}
+__device__ __forceinline__ bool is_of(u64 word, unsigned tag) { return (unsigned)(word >> 32) % 4 == tag; }
+
+// A block's pair of column j to the others; `place`: the first column of the exchange. Columns that fill M up are sent,
+// too, so that two neighbours can be read at once.
 template <int M>
-__device__ __noinline__ void merge_statistics(int block, int column, int z, unsigned tag)
+__device__ __forceinline__ void send(const Job& job, int place, int block, int j, float one, float two, unsigned tag)
+{
+    if (EXCHANGE == RELAYED) store_relaxed(job.exchange + (place + j) * ROW_BLOCKS + block, tagged_pair(one, two, tag));
+    else store_relaxed(reinterpret_cast<u64*>(job.exchange) + place * ROW_BLOCKS + block * fours(M) + j, word_of(one, two, tag));
+}
+
+// How many columns a block sends.
+template <int M>
+__device__ __forceinline__ constexpr int sent() { return EXCHANGE == RELAYED ? M : fours(M); }
+
+// DIRECT and COUNTED: all pairs of the exchange whose first column is `place`, added up by `Sum`. A thread has
+// two columns, `half`, and the blocks `share`, `share` + COUNT, ...; the sums of the shares are merged in their order, and
+// `finish(column, sum)` called for each column.
+const int PARTS_AT = SUMS + 2 * WIDEST;  // two float4s a thread
+template <int M>
+struct Shares {
+    static constexpr int HALVES = fours(M) / 2, LANES = least(HALVES, THREADS_);
+    static constexpr int COUNT = least(THREADS_ / LANES, ROW_BLOCKS), EACH = parts_of(ROW_BLOCKS, COUNT);
+    static constexpr int AT_ONCE = parts_of(EACH, parts_of(EACH, 13));  // words that a thread asks for at once
+
+    // From a thread's first word to its word number i; past the last block: to the first.
+    static __device__ __forceinline__ int step(int share, int i)
+    {
+        const bool there = (i + 1) * COUNT <= ROW_BLOCKS || share + i * COUNT < ROW_BLOCKS;
+        return there ? i * COUNT * HALVES : 0;
+    }
+};
+
+template <int M, class Sum, class Finish>
+__device__ __forceinline__ void merge_all(const Job& job, int place, unsigned tag, Finish finish)
+{
+    using Of = Shares<M>;
+    SHARED_FLOATS(shared);
+    float4* parts = reinterpret_cast<float4*>(shared + PARTS_AT);
+    const int rows = job.rows, lane = threadIdx.x % Of::LANES, share = threadIdx.x / Of::LANES;
+    const ulonglong2* from = job.exchange + place * ROW_BLOCKS / 2 + least(share, Of::COUNT - 1) * Of::HALVES;
+    if (EXCHANGE == COUNTED) {
+        arrive(job.sync + EXCHANGED);
+        await(job.sync + EXCHANGED, (tag + 1) * ROW_BLOCKS);
+    }
+#pragma unroll 1
+    for (int pass = 0; pass < Of::HALVES; pass += Of::LANES) {
+        const ulonglong2* first = from + least(pass + lane, Of::HALVES - 1);
+        if (share < Of::COUNT) {
+            Sum sum[2] = {};
+#pragma unroll
+            for (int chunk = 0; chunk < Of::EACH; chunk += Of::AT_ONCE) {
+                ulonglong2 words[Of::AT_ONCE];
+#pragma unroll
+                for (int i = 0; i < Of::AT_ONCE; ++i) words[i] = load_relaxed(first + Of::step(share, chunk + i));
+                for (bool all = EXCHANGE != DIRECT; !all;) {
+                    all = true;
+#pragma unroll
+                    for (int i = 0; i < Of::AT_ONCE; ++i) {
+                        const bool late = !is_of(words[i].x, tag) | !is_of(words[i].y, tag);
+                        if (late) words[i] = load_relaxed(first + Of::step(share, chunk + i));
+                        all &= !late;
+                    }
+                    if (!all) pause();
+                }
+                const auto add = [&](int i, int its) {
+                    sum[0].add(one_of(words[i].x), two_of(words[i].x), its, chunk + i == 0);
+                    sum[1].add(one_of(words[i].y), two_of(words[i].y), its, chunk + i == 0);
+                };
+                if (Of::EACH * Of::COUNT == ROW_BLOCKS && rows == ROW_BLOCKS * R) {  // as nearly always
+#pragma unroll
+                    for (int i = 0; i < Of::AT_ONCE; ++i) add(i, chunk + i < Of::EACH ? R : 0);
+                } else {
+#pragma unroll
+                    for (int i = 0; i < Of::AT_ONCE; ++i) {
+                        const int other = share + (chunk + i) * Of::COUNT;
+                        add(i, other < ROW_BLOCKS ? most(0, least(R, rows - other * R)) : 0);
+                    }
+                }
+            }
+            parts[2 * (share * Of::LANES + lane)] = sum[0].part();
+            parts[2 * (share * Of::LANES + lane) + 1] = sum[1].part();
+        }
+        __syncthreads();
+        each_of<2 * Of::LANES>([&](int e) {
+            if (2 * pass + e >= M) return;
+            Sum total = {};
+#pragma unroll
+            for (int i = 0; i < Of::COUNT; ++i) total.merge(parts[2 * i * Of::LANES + e], i == 0);
+            finish(2 * pass + e, total);
+        });
+        __syncthreads();
+    }
+}
+
+// Of a column: the blocks' means as differences from the first one, so that a column that is constant has the variance 0,
+// and the squares of all differences from `shift`.
+struct Moments {
+    float shift, sum, squares, count;
+
+    __device__ __forceinline__ void add(float mean, float own, int rows, bool first)
+    {
+        if (first) shift = mean;
+        const float above = mean - shift;
+        sum += rows * above, squares += (rows ? own : 0) + rows * above * above, count += rows;
+    }
+    __device__ __forceinline__ float4 part() const { return {shift, sum, squares, count}; }
+    __device__ __forceinline__ void merge(float4 part, bool first)
+    {
+        if (first) shift = part.x;
+        const float above = part.x - shift;
+        sum += part.y + part.w * above, squares += part.z + above * (2 * part.y + part.w * above);
+    }
+};
+
+struct Sums {
+    float one, two;
+
+    __device__ __forceinline__ void add(float first, float second, int rows, bool) { if (rows) one += first, two += second; }
+    __device__ __forceinline__ float4 part() const { return {one, two, 0, 0}; }
+    __device__ __forceinline__ void merge(float4 part, bool) { one += part.x, two += part.y; }
+};
+
+// Batch norm's statistics of hidden layer l, of M columns, over all rows, of the values at `z`, to MERGED + column.
+template <int M>
+__device__ __noinline__ void merge_statistics(int block, int l, int column, int z, unsigned tag)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
-    ulonglong2* in = job.exchange + (i64)column * ROW_BLOCKS;
-    ulonglong2* results = job.exchange + 2 * HIDDEN_COLUMNS * ROW_BLOCKS + 2 * column;
-    const int valid = rows_of(job, block), lane = threadIdx.x % 32;
-    for (int j = threadIdx.x; j < M; j += THREADS_) {
-        const Rows v = *reinterpret_cast<const Rows*>(shared + z + j * R);
+    float* merged = shared + MERGED + column;
+    const int valid = rows_of(job, block);
+    each_of<sent<M>()>([&](int j) {
+        const Rows v = *reinterpret_cast<const Rows*>(shared + z + least(j, M - 1) * R);
         float mean = 0, squares = 0;
 #pragma unroll
         for (int r = 0; r < R; ++r) if (r < valid) mean += v.v[r] - v.v[0];
-        mean = v.v[0] + (valid ? mean / valid : 0.0f);
+        mean = v.v[0] + (valid == R ? mean * (1.0f / R) : valid ? mean / valid : 0.0f);
 #pragma unroll
         for (int r = 0; r < R; ++r) if (r < valid) squares += (v.v[r] - mean) * (v.v[r] - mean);
-        store_relaxed(in + j * ROW_BLOCKS + block, tagged_pair(mean, squares, tag));
-    }
+        send<M>(job, column, block, j, mean, squares, tag);
+    });
+    if constexpr (EXCHANGE != RELAYED) {
+        const float share = 1.0f / job.rows;
+        merge_all<M, Moments>(job, column, tag + (EXCHANGE == COUNTED ? l - FROZEN - 1 : 0), [&](int j, const Moments& total) {
+            const float mean = total.sum * share, variance = fmaxf(0.0f, total.squares * share - mean * mean);
+            merged[j] = total.shift, merged[HIDDEN_COLUMNS + j] = mean;
+            merged[2 * HIDDEN_COLUMNS + j] = 1 / sqrtf(variance + job.eps), merged[3 * HIDDEN_COLUMNS + j] = variance;
+        });
+    } else {
+        ulonglong2* in = job.exchange + column * ROW_BLOCKS;
+        ulonglong2* results = job.exchange + 2 * HIDDEN_COLUMNS * ROW_BLOCKS + 2 * column;
+        const int lane = threadIdx.x % 32;
 #pragma unroll 1
-    for (int j = block + (int)threadIdx.x / 32 * ROW_BLOCKS; j < M; j += THREADS_ / 32 * ROW_BLOCKS) {
-        float means[FROM_BLOCKS], own[FROM_BLOCKS], sum = 0, squares = 0;
-        receive(in + j * ROW_BLOCKS + least(lane, ROW_BLOCKS - 1), 32, ROW_BLOCKS - 1 - least(lane, ROW_BLOCKS - 1), tag, means, own);
-        // Means are added as differences from the first one, so that a column that is constant has the variance 0.
-        const float shift = from_first(means[0]);
+        for (int j = block + (int)threadIdx.x / 32 * ROW_BLOCKS; j < M; j += THREADS_ / 32 * ROW_BLOCKS) {
+            float means[FROM_BLOCKS], own[FROM_BLOCKS], sum = 0, squares = 0;
+            receive(in + j * ROW_BLOCKS + least(lane, ROW_BLOCKS - 1), 32, ROW_BLOCKS - 1 - least(lane, ROW_BLOCKS - 1), tag, means, own);
+            // Means are added as differences from the first one, so that a column that is constant has the variance 0.
+            const float shift = from_first(means[0]);
 #pragma unroll
-        for (int i = 0; i < FROM_BLOCKS; ++i) {
-            const int n = lane + 32 * i < ROW_BLOCKS ? rows_of(job, lane + 32 * i) : 0;
-            const float above = means[i] - shift;
-            if (n) sum += n * above, squares += own[i] + n * above * above;
+            for (int i = 0; i < FROM_BLOCKS; ++i) {
+                const int n = lane + 32 * i < ROW_BLOCKS ? rows_of(job, lane + 32 * i) : 0;
+                const float above = means[i] - shift;
+                if (n) sum += n * above, squares += own[i] + n * above * above;
+            }
+            const float mean = sum_of_warp(sum) / job.rows;
+            const float variance = fmaxf(0.0f, sum_of_warp(squares) / job.rows - mean * mean);
+            const float inverse = 1 / sqrtf(variance + job.eps);
+            if (lane == 0) store_relaxed(results + 2 * j, tagged_pair(shift, mean, tag));
+            if (lane == 1) store_relaxed(results + 2 * j + 1, tagged_pair(inverse, variance, tag));
         }
-        const float mean = sum_of_warp(sum) / job.rows;
-        const float variance = fmaxf(0.0f, sum_of_warp(squares) / job.rows - mean * mean);
-        const float inverse = 1 / sqrtf(variance + job.eps);
-        if (lane == 0) store_relaxed(results + 2 * j, tagged_pair(shift, mean, tag));
-        if (lane == 1) store_relaxed(results + 2 * j + 1, tagged_pair(inverse, variance, tag));
+        each_of<2 * M>([&](int e) {
+            float one[1], two[1];
+            receive(results + e, 0, 0, tag, one, two);
+            float* to = merged + e / 2 + e % 2 * 2 * HIDDEN_COLUMNS;
+            to[0] = one[0], to[HIDDEN_COLUMNS] = two[0];
+        });
+        __syncthreads();
     }
-    for (int e = threadIdx.x; e < 2 * M; e += THREADS_) {
-        float one[1], two[1];
-        receive(results + e, 0, 0, tag, one, two);
-        float* merged = shared + MERGED + column + e / 2 + e % 2 * 2 * HIDDEN_COLUMNS;
-        merged[0] = one[0], merged[HIDDEN_COLUMNS] = two[0];
-    }
-    __syncthreads();
 }
 
 // The sums over all rows of two numbers a column, of which this block's are at `two` and `two` + M; they stay there.
 template <int M>
-__device__ __noinline__ void merge_sums(int block, int column, int two, unsigned tag)
+__device__ __noinline__ void merge_sums(int block, int l, int column, int two, unsigned tag)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
-    ulonglong2* in = job.exchange + (i64)(HIDDEN_COLUMNS + column) * ROW_BLOCKS;
-    ulonglong2* results = job.exchange + 2 * HIDDEN_COLUMNS * (ROW_BLOCKS + 1) + column;
-    const int lane = threadIdx.x % 32;
-    for (int j = threadIdx.x; j < M; j += THREADS_)
-        store_relaxed(in + j * ROW_BLOCKS + block, tagged_pair(shared[two + j], shared[two + M + j], tag));
+    const int place = HIDDEN_COLUMNS + column;
+    each_of<sent<M>()>([&](int j) {
+        send<M>(job, place, block, j, j < M ? shared[two + j] : 0.0f, j < M ? shared[two + M + j] : 0.0f, tag);
+    });
+    if constexpr (EXCHANGE != RELAYED) {
+        merge_all<M, Sums>(job, place, tag + (EXCHANGE == COUNTED ? EXCHANGES / 2 + LAYERS - 1 - l : 0), [&](int j, const Sums& total) {
+            shared[two + j] = total.one, shared[two + M + j] = total.two;
+        });
+    } else {
+        ulonglong2* in = job.exchange + place * ROW_BLOCKS;
+        ulonglong2* results = job.exchange + 2 * HIDDEN_COLUMNS * (ROW_BLOCKS + 1) + column;
+        const int lane = threadIdx.x % 32;
 #pragma unroll 1
-    for (int j = block + (int)threadIdx.x / 32 * ROW_BLOCKS; j < M; j += THREADS_ / 32 * ROW_BLOCKS) {
-        float ones[FROM_BLOCKS], others[FROM_BLOCKS], first = 0, second = 0;
-        receive(in + j * ROW_BLOCKS + least(lane, ROW_BLOCKS - 1), 32, ROW_BLOCKS - 1 - least(lane, ROW_BLOCKS - 1), tag, ones, others);
+        for (int j = block + (int)threadIdx.x / 32 * ROW_BLOCKS; j < M; j += THREADS_ / 32 * ROW_BLOCKS) {
+            float ones[FROM_BLOCKS], others[FROM_BLOCKS], first = 0, second = 0;
+            receive(in + j * ROW_BLOCKS + least(lane, ROW_BLOCKS - 1), 32, ROW_BLOCKS - 1 - least(lane, ROW_BLOCKS - 1), tag, ones, others);
 #pragma unroll
-        for (int i = 0; i < FROM_BLOCKS; ++i)
-            if (lane + 32 * i < ROW_BLOCKS) first += ones[i], second += others[i];
-        first = sum_of_warp(first), second = sum_of_warp(second);
-        if (lane == 0) store_relaxed(results + j, tagged_pair(first, second, tag));
+            for (int i = 0; i < FROM_BLOCKS; ++i)
+                if (lane + 32 * i < ROW_BLOCKS) first += ones[i], second += others[i];
+            first = sum_of_warp(first), second = sum_of_warp(second);
+            if (lane == 0) store_relaxed(results + j, tagged_pair(first, second, tag));
+        }
+        each_of<M>([&](int j) {
+            float one[1], other[1];
+            receive(results + j, 0, 0, tag, one, other);
+            shared[two + j] = one[0], shared[two + M + j] = other[0];
+        });
+        __syncthreads();
     }
-    for (int j = threadIdx.x; j < M; j += THREADS_) {
-        float one[1], other[1];
-        receive(results + j, 0, 0, tag, one, other);
-        shared[two + j] = one[0], shared[two + M + j] = other[0];
-    }
-    __syncthreads();
 }
 
 __device__ __forceinline__ Dropout dropout_of(const Job& job, int l, i64 step)
@@ -618,25 +823,23 @@ __device__ __forceinline__ Dropout dropout_of(const Job& job, int l, i64 step)
 }
 
 // Sums over the eight threads that share a task: of COUNT values (a multiple of 4) that each has parts of, each thread
-// gets COUNT / 8, those from `first_of_eight` on (one, as its neighbour, if COUNT is 4).
-template <int COUNT>
+// gets COUNT / 8, those from `first_of_eight` on (one, as its neighbour, if COUNT is 4). A step a call, LANE 4, 2, 1, on
+// LEFT of the values: as a loop over steps the compiler would choose between addresses, and keep them in local memory.
+template <int LANE = 4, int LEFT = 0, int COUNT>
 __device__ __forceinline__ void sum_over_eight(float (&v)[COUNT])
 {
-    const int part = threadIdx.x % 8;
+    constexpr int HALF = (LEFT ? LEFT : COUNT) / 2;
+    const bool upper = threadIdx.x & LANE;
+    if constexpr (HALF) {
 #pragma unroll
-    for (int step = 0; step < 3; ++step) {
-        const int lane = 4 >> step, left = COUNT >> step;
-        if (left > 1) {
-#pragma unroll
-            for (int i = 0; i < left / 2; ++i) {
-                const bool upper = part & lane;
-                const float sent = upper ? v[i] : v[i + left / 2];
-                v[i] = (upper ? v[i + left / 2] : v[i]) + from_lane(sent, lane);
-            }
-        } else {
-            v[0] += from_lane(v[0], lane);
+        for (int i = 0; i < HALF; ++i) {
+            const float low = v[i], high = v[i + HALF];
+            v[i] = (upper ? high : low) + from_lane(upper ? low : high, LANE);
         }
+    } else {
+        v[0] += from_lane(v[0], LANE);
     }
+    if constexpr (LANE > 1) sum_over_eight<LANE / 2, most(1, HALF)>(v);
 }
 
 template <int COUNT>
@@ -704,7 +907,7 @@ __device__ __noinline__ void finish_normalised(int block, int l, int column, int
     SHARED_FLOATS(shared);
     __syncthreads();
     if constexpr (NORM == 1) {
-        if (!(FROZEN && l <= FROZEN)) merge_statistics<M>(block, column, NORMAL + column * R, tag);
+        if (!(FROZEN && l <= FROZEN)) merge_statistics<M>(block, l, column, NORMAL + column * R, tag);
     } else normalise_rows<M>(l, NORMAL + column * R);
     const Dropout dropout = dropout_of(job, l, step);
     const float* merged = shared + MERGED + column;
@@ -1014,7 +1217,7 @@ __device__ __noinline__ void backward(int block, int l, int column, int weights,
     if constexpr (NORM == 1) {
         constexpr int two = SUMS;
         const float* normal = shared + NORMAL + column * R;
-        for (int j = threadIdx.x; j < K; j += THREADS_) {
+        each_of<K>([&](int j) {
             const Rows x = *reinterpret_cast<const Rows*>(normal + j * R);
             float sum = 0, product = 0;
 #pragma unroll
@@ -1023,8 +1226,8 @@ __device__ __noinline__ void backward(int block, int l, int column, int weights,
                 if (r < valid) sum += d, product += d * x.v[r];
             }
             shared[two + j] = sum, shared[two + K + j] = product;
-        }
-        merge_sums<K>(block, column, two, tag);  // each thread sends what it has just written
+        });
+        merge_sums<K>(block, l, column, two, tag);  // each thread sends what it has just written
         float* merged = shared + MERGED + column;
         const float share = 1.0f / job.rows;
 #pragma unroll 1
@@ -1355,11 +1558,12 @@ __device__ __forceinline__ int row_block(int block)
     for (int e = threadIdx.x; e < 2 * WIDEST * R; e += THREADS_) shared[DZ + e] = 0;  // what pads its columns, too
     if constexpr (NORM == 1) load_frozen_statistics_from<1>(job);
     move_tiles<true>(job, block);
+    clear_exchange(job, block);
     arrive(job.sync + WEIGHTS_DONE);
     int s = 0;
 #pragma unroll 1
     for (; s < job.steps; ++s) {
-        const unsigned tag = job.tag + s;
+        const unsigned tag = tag_of(job, s);
         MARK(8);
         // What needs no weights, while the other blocks finish theirs.
         if (job.threshold != 65536) draw_masks(job, block, step + s);
@@ -1387,7 +1591,7 @@ __device__ __forceinline__ int row_block(int block)
         if (block == 0 && s) log_loss(s - 1, slot);  // of which all parts are known
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(18);
-        const bool stop = __ldcg(job.sync + STOP) != 0;
+        const unsigned stop = load_relaxed(job.sync + STOP);
         if (tiles_of(block)) stage(job, 0);
         copies_done<0>();
         MARK(19);

@@ -16,9 +16,11 @@ import numpy as np
 
 from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
 
+# What benchmarks/gpu_variants.py varies.
 THREADS = 256  # of a block; a power of two
-ROWS_OF_BLOCK = (1, 2, 4, 8)
-SYNC_WORDS, RATE_FLOATS = 160, 12  # persistent.cu
+ROWS_OF_BLOCK = (1, 2, 4, 8)  # the first of which there are few enough row blocks is taken
+EXCHANGE = "relayed"  # of batch norm's sums
+SYNC_WORDS, RATE_FLOATS = 192, 12  # persistent.cu
 
 #: `struct Job` of persistent.cu: addresses first.
 JOB = np.dtype(
@@ -40,6 +42,7 @@ JOB = np.dtype(
     ],
     align=True,
 )
+EXCHANGES = ("relayed", "direct", "counted")  # in the order of persistent.cu
 LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
 NUMERIC = ("mse", "bce")  # take float32 targets (count, C); the others take int64 labels
 
@@ -50,7 +53,7 @@ class Plan:
 
     Attributes:
         widths: D, M of each hidden layer, C.
-        rows: N. rows_of_block: R, rows that one row block takes through the later layers.
+        rows: N, or more. rows_of_block: R, rows that one row block takes through the later layers.
         j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
         x_buffers: 2 to gather the next batch while the row blocks work, else 1.
         norm: 0 for none, 1 for batch norm, 2 for layer norm. regularized: whether there is an L2 term; lasso: an L1
@@ -59,6 +62,7 @@ class Plan:
         frozen: how many layers, the lowest ones, are frozen.
         activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
         smoothed: whether there is label smoothing; weighted: a weight for each sample.
+        exchange: how row blocks exchange batch norm's sums, one of `EXCHANGES`.
     """
 
     widths: tuple[int, ...]
@@ -81,6 +85,7 @@ class Plan:
     loss: str = "softmax"
     smoothed: bool = False
     weighted: bool = False
+    exchange: str = EXCHANGE
     threads: int = THREADS
 
     @property
@@ -139,7 +144,7 @@ class Plan:
         """Return how many floats every block needs: for the job, and for partial sums."""
         first = _fours(self.widths[1]) * self.rows_of_block * self.first_parts
         powers = _fours((self.widths[-1] + 1) * self.rows_of_block)
-        sums = max(16 * self.threads, 2 * _fours(max(self.widths[1:])), first, powers)
+        sums = max(16 * self.threads, 2 * _fours(max(self.widths[1:])) + 8 * self.threads, first, powers)
         return _fours(JOB.itemsize // 4) + sums
 
     def _tile_floats(self) -> int:
@@ -208,6 +213,7 @@ class Plan:
             "LOSS": LOSSES.index(self.loss),
             "SMOOTHING": int(self.smoothed),
             "WEIGHTED": int(self.weighted),
+            "EXCHANGE": EXCHANGES.index(self.exchange),
             "THREADS_": self.threads,
             "SHARED_BYTES": self.shared,
             "VECTORS_AT": min(offsets["B_AT"][1:]),

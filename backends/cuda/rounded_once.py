@@ -17,6 +17,7 @@ from fcnet.backends.cuda import narrow
 from fcnet.backends.cuda.affine import AffineKernels
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.launch import Launcher
+from fcnet.backends.cuda.rewriting import overlaps, replacement
 from fcnet.backends.device import Array, Call
 
 FORWARD, BACKWARD = "bias_activation_dropout_forward", "bias_activation_dropout_backward"
@@ -82,7 +83,9 @@ class RoundedOnce:
         Products read it as an operand, `backward` as the output of their layer.
         """
         for call in later:
-            read = [name for name, value in call.arguments.items() if name not in call.outputs and _in(array, value)]
+            read = [
+                name for name, value in call.arguments.items() if name not in call.outputs and overlaps(array, value)
+            ]
             if self._multiplies(call):
                 if read and not any(_same(array, x) for x in _operands(call)):
                     return False
@@ -90,7 +93,7 @@ class RoundedOnce:
                     return False  # its sum, the bias's gradient, is taken in float32
             elif read and not (read == ["cache"] and call in backward and _same(array, call.arguments["cache"].hidden)):
                 return False
-            if any(_in(array, call.arguments[name]) for name in call.outputs):
+            if any(overlaps(array, call.arguments[name]) for name in call.outputs):
                 return True
         return True
 
@@ -102,16 +105,19 @@ class RoundedOnce:
         operands = [self._rounded(x, rounding) for x in _operands(call)]
         if call.name == "matmul":
             x, w = operands
-            return [*rounding, _call(self.multiply, ["out"], x=x, w=w, out=given["out"])]
+            return [*rounding, replacement(self.multiply, ["out"], x=x, w=w, out=given["out"])]
         if call.name == "affine_forward":
             x, w = operands
-            return [*rounding, _call(self._affine.affine_forward, ["out"], x=x, w=w, b=given["b"], out=given["out"])]
+            return [
+                *rounding,
+                replacement(self._affine.affine_forward, ["out"], x=x, w=w, b=given["b"], out=given["out"]),
+            ]
         dout, x, w = operands
         results = {name: given[name] for name in ("dx", "dw") if given[name] is not None}
         needed = {"need_dx": given["need_dx"]}
-        made = [*rounding, _call(self._affine.matmul_backward, results, dout=dout, x=x, w=w, **needed, **results)]
+        made = [*rounding, replacement(self._affine.matmul_backward, results, dout=dout, x=x, w=w, **needed, **results)]
         if call.name == "affine_backward":
-            made.append(_call(self._affine.bias_gradient, ["db"], dout=given["dout"], db=given["db"]))
+            made.append(replacement(self._affine.bias_gradient, ["db"], dout=given["dout"], db=given["db"]))
         return made
 
     def _forward_of(self, call: Call) -> Call:
@@ -119,7 +125,7 @@ class RoundedOnce:
         self._forget(call)
         rounded = self._made(out)
         arguments = {name: given[name] for name in ("z", "b", "keep_ratio", "rng")}
-        return _call(self._hidden.bias_relu, ["out"], out=rounded, **arguments)
+        return replacement(self._hidden.bias_relu, ["out"], out=rounded, **arguments)
 
     def _backward_of(self, call: Call) -> Call:
         given, cache = call.arguments, call.arguments["cache"]
@@ -127,7 +133,7 @@ class RoundedOnce:
         self._forget(call)
         results = {"dz": self._made(given["dz"]), "db": given["db"]}
         arguments = {"dout": given["dout"], "hidden": hidden, "scale": cache.scale}
-        return _call(self._hidden.bias_relu_backward, results, **results, **arguments)
+        return replacement(self._hidden.bias_relu_backward, results, **results, **arguments)
 
     def multiply(self, x: Array, w: Array, out: Array, precision: str | None = None) -> Array:
         """Compute out = x @ w from the bits of bfloat16 matrices; `precision` is ignored."""
@@ -145,7 +151,7 @@ class RoundedOnce:
             if _same(array, x):
                 return rounded
         rounded = self._made(x)
-        rounding.append(_call(self.round_to_bf16, ["out"], x=x, out=rounded))
+        rounding.append(replacement(self.round_to_bf16, ["out"], x=x, out=rounded))
         return rounded
 
     def _made(self, x: Array) -> Array:
@@ -160,13 +166,9 @@ class RoundedOnce:
     def _forget(self, call: Call) -> None:
         """Forget the copies of arrays that this call writes to."""
         written = [call.arguments[name] for name in call.outputs]
-        self._valid = [(x, r) for x, r in self._valid if call.name in FOLLOWED and not any(_in(x, w) for w in written)]
-
-
-def _call(function: Callable[..., Any], outputs: Any, **arguments: Any) -> Call:
-    call = Call(function, **arguments)
-    call.outputs = frozenset(outputs)
-    return call
+        self._valid = [
+            (x, r) for x, r in self._valid if call.name in FOLLOWED and not any(overlaps(x, w) for w in written)
+        ]
 
 
 def _operands(call: Call) -> list[Array]:
@@ -183,12 +185,3 @@ def _output(call: Call) -> Array:
 
 def _same(x: Array, y: Array) -> bool:
     return x.data.ptr == y.data.ptr and x.shape == y.shape
-
-
-def _in(x: Array, value: Any) -> bool:
-    """Return whether `value`, or an array in it, shares memory with x."""
-    if isinstance(value, tuple | list):
-        return any(_in(x, part) for part in value)
-    if not hasattr(value, "data") or not hasattr(value, "nbytes") or not hasattr(value.data, "ptr"):
-        return False
-    return x.data.ptr < value.data.ptr + value.nbytes and value.data.ptr < x.data.ptr + x.nbytes

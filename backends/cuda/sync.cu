@@ -15,6 +15,14 @@ __device__ __forceinline__ void add_release(unsigned* to)
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" : : "l"(to) : "memory");
 }
 
+// In its place among other accesses of its kind and copies, where the compiler would move a plain load.
+__device__ __forceinline__ unsigned load_relaxed(const unsigned* from)
+{
+    unsigned value;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+    return value;
+}
+
 // Two words at once, each whole.
 __device__ __forceinline__ ulonglong2 load_relaxed(const ulonglong2* from)
 {
@@ -26,6 +34,11 @@ __device__ __forceinline__ ulonglong2 load_relaxed(const ulonglong2* from)
 __device__ __forceinline__ void store_relaxed(ulonglong2* to, ulonglong2 value)
 {
     asm volatile("st.relaxed.gpu.global.v2.u64 [%0], {%1, %2};" : : "l"(to), "l"(value.x), "l"(value.y) : "memory");
+}
+
+__device__ __forceinline__ void store_relaxed(unsigned long long* to, unsigned long long value)
+{
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" : : "l"(to), "l"(value) : "memory");
 }
 
 __device__ __forceinline__ void pause() {}

@@ -11,11 +11,14 @@ import contextlib
 import ctypes
 import itertools
 import types
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from fcnet.backends import select
+from fcnet.backends.cuda import cublaslt
 from fcnet.backends.cupy_backend import CupyBackend
 from tests.kernels.cuda_cpu import CpuKernel
 from tests.kernels.cuda_grid import GridKernel
@@ -42,8 +45,8 @@ def fake_cupy(
     fake = SimpleNamespace(log=[], pending=[], done=0, current=0, limit=1 << 30, free=5 << 30, resident=1)
 
     class Device:
-        def __init__(self, index):
-            self.id = index
+        def __init__(self, index=None):
+            self.id = fake.current if index is None else index
             self.compute_capability = "90"
             self.outer = []
 
@@ -170,6 +173,9 @@ def fake_cupy(
         def __init__(self, code, enable_cooperative_groups=False, options=()):
             self.code, self.cooperative = code, enable_cooperative_groups
 
+        def compile(self):
+            """Do nothing: kernels are compiled when they are asked for."""
+
         def get_function(self, name):
             if self.cooperative:
                 return Cooperative(self.code, name)
@@ -289,7 +295,6 @@ def fake_cupy(
     cupy.asnumpy = asnumpy
     cupy.ascontiguousarray = lambda array: np.ascontiguousarray(array).view(ndarray)
     cupy.matmul = lambda a, b, out=None: np.matmul(a, b, out=out)
-    cupy.ElementwiseKernel = lambda *_: lambda array: array
     cupy.get_default_memory_pool = lambda: SimpleNamespace(
         total_bytes=lambda: 3 << 20, free_bytes=lambda: 1 << 20, free_all_blocks=lambda: None
     )
@@ -365,6 +370,78 @@ def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
         cublasSetWorkspace_v2=called("workspace"),
         cublasGemmEx=called("gemm", gemm_ex),
     )
+
+
+def fake_cublas_lt(cupy: types.ModuleType, tiles: Sequence[tuple[int, int]]) -> SimpleNamespace:
+    """Return what `Lt` and `Product` call of cuBLASLt for float32, with an algorithm for each (tile, cluster).
+
+    `log` has the numbers of the algorithms that multiplied.
+    """
+    made: list[Any] = [None]  # descriptions and layouts, by handle
+    log: list[int] = []
+
+    def new(to, what):
+        ctypes.cast(to, ctypes.POINTER(ctypes.c_void_p))[0] = len(made)
+        made.append(what)
+        return 0
+
+    def set_attribute(handle, attribute, value, size):
+        made[handle.value][attribute] = ctypes.cast(value, ctypes.POINTER(ctypes.c_int32))[0]
+        return 0
+
+    def heuristic(_, description, a, b, c, d, preference, count, found, number):
+        results = ctypes.cast(found, ctypes.POINTER(cublaslt._Found))
+        for i in range(min(count, len(tiles))):
+            results[i].algorithm[0] = i
+        ctypes.cast(number, ctypes.POINTER(ctypes.c_int))[0] = min(count, len(tiles))
+        return 0
+
+    def attribute(raw, number, value, size, written):
+        tile, cluster = tiles[ctypes.cast(raw, ctypes.POINTER(ctypes.c_uint64))[0]]
+        if number in (1, 8):
+            ctypes.cast(value, ctypes.POINTER(ctypes.c_uint16))[0] = tile if number == 1 else cluster
+        return 0
+
+    def matmul(_, description, one, a, a_layout, b, b_layout, zero, c, c_layout, d, d_layout, algorithm, *rest):
+        log.append(ctypes.cast(algorithm, ctypes.POINTER(ctypes.c_uint64))[0])
+        turned = made[description.value].get(3), made[description.value].get(4)
+
+        def matrix(address, layout):
+            rows, columns, stride = made[layout.value]
+            assert stride == rows
+            return (
+                np.ctypeslib.as_array((ctypes.c_float * (rows * columns)).from_address(address))
+                .reshape(columns, rows)
+                .T
+            )
+
+        def work():
+            operands = matrix(a, a_layout), matrix(b, b_layout)
+            left, right = (m.T if t else m for m, t in zip(operands, turned, strict=True))
+            matrix(d, d_layout)[...] = left @ right
+
+        cupy.fake.do(work)
+        return 0
+
+    def function(work):
+        return lambda *arguments: work(*arguments)
+
+    functions = {
+        "GetVersion": lambda: 130200,
+        "Create": lambda to: new(to, None),
+        "MatmulDescCreate": lambda to, compute, scale: new(to, {}),
+        "MatmulDescSetAttribute": set_attribute,
+        "MatmulDescDestroy": lambda handle: 0,
+        "MatrixLayoutCreate": lambda to, kind, rows, columns, stride: new(to, (rows, columns, stride)),
+        "MatrixLayoutDestroy": lambda handle: 0,
+        "MatmulPreferenceCreate": lambda to: new(to, {}),
+        "MatmulPreferenceSetAttribute": lambda *_: 0,
+        "MatmulPreferenceDestroy": lambda handle: 0,
+        "MatmulAlgoGetHeuristic": heuristic,
+        "MatmulAlgoConfigGetAttribute": attribute,
+        "Matmul": matmul,
+    }
+    return SimpleNamespace(log=log, **{f"cublasLt{name}": function(work) for name, work in functions.items()})
 
 
 def fake_backend(cupy: types.ModuleType, library: SimpleNamespace, monkeypatch) -> CupyBackend:

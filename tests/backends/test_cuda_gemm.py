@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import fcnet
+from fcnet.backends.cuda import gemm
 from fcnet.backends.cuda.gemm import CublasError
 from fcnet.backends.cupy_backend import CupyBackend
+from tests.backends.cuda_fake import fake_cublas_lt
 from tests.backends.test_cuda_graph import cublas, cupy, device
 
 
@@ -41,6 +43,37 @@ class TestGemm:
         assert np.max(np.abs(got - a @ b)) > 1e-4  # it did round
         double = device.gemm(device.asarray(a.astype("float64")), device.asarray(b.astype("float64")))
         np.testing.assert_allclose(np.array(double), a.astype("float64") @ b, rtol=1e-12)
+
+    @pytest.mark.parametrize("shape", [(1, 1), (70, 33), (32, 64), (5, 100)])
+    def test_a_matrix_is_transposed(self, shape, device):
+        x = np.arange(np.prod(shape), dtype="float32").reshape(shape)
+        got = device._own_gemm().transposed(device.asarray(x).T)
+        assert got.flags.c_contiguous
+        np.testing.assert_array_equal(np.array(got), x.T)
+
+    @pytest.mark.parametrize(
+        ("tiles", "used", "calls"),
+        [
+            ([(20, 4), (24, 2), (24, 5), (24, 5)], [2], 0),  # the first that is preferred
+            ([(20, 4), (24, 2)], [], 1),
+            ([], [], 1),
+        ],
+    )
+    @pytest.mark.parametrize("ta", [False, True])
+    @pytest.mark.parametrize("tb", [False, True])
+    def test_large_products_by_the_preferred_algorithm(self, tiles, used, calls, ta, tb, device, cublas, monkeypatch):
+        lt = fake_cublas_lt(device.xp, tiles)
+        monkeypatch.setattr(gemm, "library", {"cublasLt": lt}.__getitem__)
+        monkeypatch.setattr(gemm, "LARGE", 3)
+        rng = np.random.default_rng(0)
+        a, b = (rng.integers(-9, 9, shape).astype("float32") for shape in ((3, 4), (4, 5)))
+        x = device.asarray(np.ascontiguousarray(a.T)).T if ta else device.asarray(a)
+        y = device.asarray(np.ascontiguousarray(b.T)).T if tb else device.asarray(b)
+        for _ in range(2):
+            np.testing.assert_array_equal(np.array(device.gemm(x, y, precision="tf32")), a @ b)
+        device.gemm(x, y)  # in full precision
+        assert lt.log == 2 * used
+        assert [entry[0] for entry in cublas.log].count("gemm") == 2 * calls + 1
 
     def test_bfloat16_is_to_the_nearest_even_with_infinities_and_nan(self, device):
         values = [1.0, -1.5, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3e38, 3.4e38, np.inf, -np.inf, np.nan, 1e-40]

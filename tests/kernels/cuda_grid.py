@@ -2,9 +2,9 @@
 
 The threads of all blocks are coroutines of one thread. A block's threads run to the next `__syncthreads`, or to a
 `pause` while they wait for another block, one after another in an order that changes from barrier to barrier; blocks
-take turns, in an order that changes, too. Whoever waits for what nobody does is found: no thread comes further.
-Copies to shared memory that go on beside a thread are made at some time until that thread waits for them, so that a
-missing wait shows.
+take turns, in an order that changes, too, and each now and then misses a few. Whoever waits for what nobody does is
+found: no thread comes further. Copies to shared memory that go on beside a thread are made at some time until that
+thread waits for them, so that a missing wait shows.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ static float from_thread(float value, unsigned other)
 }
 static float from_lane(float value, int bit) { return from_thread(value, threadIdx.x % 32 ^ bit); }
 static float from_first(float value) { return from_thread(value, 0); }
+static unsigned load_relaxed(const unsigned* from) { return *from; }
 static ulonglong2 load_relaxed(const ulonglong2* from) { return *from; }
 static void store_relaxed(ulonglong2* to, ulonglong2 value) { *to = value; }
+static void store_relaxed(unsigned long long* to, unsigned long long value) { *to = value; }
 // A copy is made at any time until it is waited for: by some threads at once, by the others at the last moment, and of
 // these some have read before what the others read then.
 static void copy(float* to, const float* from, int count, bool there)
@@ -127,6 +129,7 @@ static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsi
     shared_of_block.assign(blocks, {});
     while (threads_of_block.size() < blocks) threads_of_block.emplace_back();
     votes.assign(blocks, 0);
+    unsigned chance = order;
     fault = nullptr;
     warps.assign(blocks * 32, {});
     for (unsigned b = 0; b < blocks; ++b) {
@@ -142,18 +145,23 @@ static const char* run_grid(unsigned blocks, unsigned count, size_t floats, unsi
             thread.copies.clear(), thread.groups.clear();
         }
     }
-    unsigned idle = 0;
-    for (unsigned left = blocks; left;) {
+    unsigned idle = 0, turns = 0;
+    for (unsigned left = blocks; left; ++turns) {
+        const unsigned asleep = (order + turns / 16) % (blocks + 1);
         left = 0;
         bool moved = false;
-        moment = order = order * 1664525 + 1013904223;
+        moment = chance = chance * 1664525 + 1013904223;
         for (unsigned n = 0; n < blocks; ++n) {
-            const unsigned b = (n + (order >> 8)) % blocks;
+            const unsigned b = (n + (chance >> 8)) % blocks;
             std::deque<Thread>& mine = threads_of_block[b];
             unsigned live = 0, waiting = 0;
+            if (b == asleep) {
+                for (unsigned i = 0; i < count; ++i) left += !mine[i].fiber.done;
+                continue;
+            }
             for (unsigned i = 0; i < count; ++i) {
-                const unsigned next = ((order >> 4) + i) % count;
-                running = &mine[order >> 31 ? next : count - 1 - next];
+                const unsigned next = ((chance >> 4) + i) % count;
+                running = &mine[chance >> 31 ? next : count - 1 - next];
                 if (running->fiber.done) continue;
                 ++live;
                 if (!running->waits) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from fcnet.backends.cuda.gemm import Gemm
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.backends.cuda.launch import Launcher
+from fcnet.backends.cuda.sources import MODULES, source
 from fcnet.optim import RULES, limits, rules
 from tests import denormals
 from tests.backends.cuda_fake import fake_cublas, fake_cupy
+from tests.needed import HANGS
 from tests.tolerances import assert_close
 
 SHAPES = [(1, 1), (5, 3), (40, 7), (33, 70), (3, 1030), (37, 36)]
@@ -318,7 +321,9 @@ class TestUnits:
 
 
 @pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
-@pytest.mark.parametrize("shape", [(1, 2), (3, 1), (5, 3), (70, 10), (33, 70), (1500, 7), (2100, 33)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 2), (3, 1), (5, 3), (70, 10), (256, 10), (33, 70), (1100, 2), (1500, 7), (2100, 33)], ids=str
+)
 def test_losses(name, shape, rng, kernels, up, dtype):
     scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
     expected = F.LOSSES[name.removesuffix("_loss")].function.reference(scores.astype(np.float64), y)
@@ -599,15 +604,18 @@ class TestChecksums:
             array[...] = kept
 
 
-def test_kernels_are_compiled_when_first_called(monkeypatch, dtype):
+def test_kernels_are_compiled_when_first_called_and_at_the_same_time(monkeypatch, dtype):
     cupy = fake_cupy()
     made = []
     module = cupy.RawModule
-    monkeypatch.setattr(cupy, "RawModule", lambda **source: made.append(source) or module(**source))
+    together = threading.Barrier(len(MODULES))
+    monkeypatch.setattr(cupy, "RawModule", lambda **source: made.append(source["code"]) or module(**source))
+    monkeypatch.setattr(module, "compile", lambda self: together.wait(HANGS))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     table = cuda_kernels(Launcher(cupy), cupy.matmul)
     assert made == []
     counters = cupy.asarray(np.array([1]))
     for _ in range(2):
         run(table["advance"], counters, counters)
-    assert len(made) == 1
+    assert set(made) == {source(name) for name in MODULES}
+    assert len(made) == len(MODULES)

@@ -1,7 +1,6 @@
-"""Matrix products through cuBLASLt: a choice of algorithms, and epilogues. By ctypes, as fcnet's own products are.
+"""Matrix products through cuBLASLt, which lets one choose among its algorithms; by ctypes.
 
 cuBLASLt counts columns first, so a row-major matrix is its own transpose: out = a b is asked for as outᵀ = bᵀ aᵀ.
-Then a row of its result is a column of ours, and that is what a bias belongs to.
 """
 
 from __future__ import annotations
@@ -11,22 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-WORKSPACE = 32 << 20  # bytes; as in fcnet.backends.cuda.gemm
+WORKSPACE = 32 << 20  # bytes; what NVIDIA recommends for Hopper, and more than older devices need
 FLOAT32, BFLOAT16 = 0, 14  # cudaDataType
 COMPUTE_FLOAT32, COMPUTE_TF32 = 68, 77  # cublasComputeType
-EPILOGUES = {
-    "none": 1,
-    "bias": 4,
-    "relu_bias": 6,
-    "relu_aux_bias": 134,  # and a mask of the units that are on
-    "drelu": 136,  # where that mask is set
-    "drelu_bgrad": 152,  # and the sum of the result over its rows
-    "bgrada": 256,  # the sum of b over its rows
-}
-MASK_ALIGNMENT = 128  # bits; so long is a multiple of a mask's row
 INPLACE = 1  # cublasLtReductionScheme: parts added to the result in turn; the others add them up afterwards
 
-_TRANSPOSE_A, _TRANSPOSE_B, _EPILOGUE, _BIAS, _MASK, _MASK_ROW, _BIAS_TYPE = 3, 4, 7, 8, 11, 12, 26
+_TRANSPOSE_A, _TRANSPOSE_B = 3, 4
 _MAX_WORKSPACE = 1
 _REFUSED = 7, 15  # cublasStatus: such a combination, or any algorithm for it, is not there
 # What an algorithm is made of: cublasLtMatmulAlgoConfigAttributes and its type.
@@ -85,11 +74,6 @@ class Problem(NamedTuple):
     compute: int
 
 
-def mask_row(columns: int) -> int:
-    """Return the bits from one row of a mask to the next."""
-    return -(-columns // MASK_ALIGNMENT) * MASK_ALIGNMENT
-
-
 class Lt:
     """The library, with a handle for the current device."""
 
@@ -130,32 +114,15 @@ class Lt:
 
 
 class Product:
-    """A problem and its epilogue, described to cuBLASLt."""
+    """A problem, described to cuBLASLt."""
 
-    def __init__(
-        self,
-        lt: Lt,
-        problem: Problem,
-        epilogue: str = "none",
-        *,
-        bias: int = 0,
-        mask: int = 0,
-        bias_type: int = FLOAT32,
-    ) -> None:
-        """Describe a product; `bias`, or its gradient, and `mask` are device addresses, for epilogues with them."""
+    def __init__(self, lt: Lt, problem: Problem) -> None:
         self._lt = lt
         self._scalars = ctypes.c_float(1), ctypes.c_float(0)
         self._description = ctypes.c_void_p()
         lt.check("cublasLtMatmulDescCreate", ctypes.byref(self._description), problem.compute, FLOAT32)
-        self._set(_TRANSPOSE_A, ctypes.c_int32(problem.b_transposed))
-        self._set(_TRANSPOSE_B, ctypes.c_int32(problem.a_transposed))
-        self._set(_EPILOGUE, ctypes.c_uint32(EPILOGUES[epilogue]))
-        if bias:
-            self._set(_BIAS, ctypes.c_void_p(bias))
-            self._set(_BIAS_TYPE, ctypes.c_int32(bias_type))
-        if mask:
-            self._set(_MASK, ctypes.c_void_p(mask))
-            self._set(_MASK_ROW, ctypes.c_int64(mask_row(problem.columns)))
+        self.set(_TRANSPOSE_A, ctypes.c_int32(problem.b_transposed))
+        self.set(_TRANSPOSE_B, ctypes.c_int32(problem.a_transposed))
         a, b = (problem.rows, problem.inner), (problem.inner, problem.columns)
         self._a = self._layout(problem.operands, *(reversed(a) if problem.a_transposed else a))
         self._b = self._layout(problem.operands, *(reversed(b) if problem.b_transposed else b))
@@ -191,7 +158,8 @@ class Product:
             self._lt.check("cublasLtMatrixLayoutDestroy", layout)
         self._lt.check("cublasLtMatmulDescDestroy", self._description)
 
-    def _set(self, attribute: int, value: Any) -> None:
+    def set(self, attribute: int, value: Any) -> None:
+        """Set an attribute of the product's description, of type cublasLtMatmulDescAttributes_t."""
         size = ctypes.sizeof(value)
         self._lt.check(
             "cublasLtMatmulDescSetAttribute", self._description, attribute, ctypes.byref(value), size
