@@ -1,6 +1,7 @@
 """Compile and launch the CUDA kernels.
 
-All sources together make one module for float32 and one for float64, compiled when its first kernel is called.
+All sources together make one module for float32 and one for float64, compiled when its first kernel is called. Hidden
+layers with another activation than ReLU have a module each, so that nobody waits for those that are not used.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cuda.sources import source
+from fcnet.backends.cuda.sources import ACTIVATIONS, activated, source
 from fcnet.backends.device import Array
 
 THREADS = 256  # of a block of an element-wise kernel
@@ -26,24 +27,30 @@ class Launcher:
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
-        self._functions: dict[tuple[str, str], Any] = {}
-        self._modules: dict[str, Any] = {}
+        self._functions: dict[tuple[str, str, str | None], Any] = {}
+        self._modules: dict[tuple[str, str | None], Any] = {}
 
-    def launch(self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
-        function = self._functions.get((name, real))
+    def launch(
+        self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any,
+        activation: str | None = None,
+    ) -> None:  # fmt: skip
+        """Launch the kernel of this name for `real`, "f" or "d"; with `activation` one of activated.cu."""
+        function = self._functions.get((name, real, activation))
         if function is None:
-            if real not in self._modules:
-                self._modules[real] = self.cupy.RawModule(code=source("kernels", _REAL[real]))
-            function = self._functions[name, real] = self._modules[real].get_function(name)
+            if (real, activation) not in self._modules:
+                kind = _REAL[real]
+                code = source("kernels", kind) if activation is None else activated(activation, kind)
+                self._modules[real, activation] = self.cupy.RawModule(code=code)
+            function = self._functions[name, real, activation] = self._modules[real, activation].get_function(name)
         function(grid, block, arguments)
 
-    def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1) -> None:
+    def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1, **module: str | None) -> None:
         """Launch a thread for every `each` of `size` elements."""
-        self.launch(name, like.dtype.char, (-(-size // (each * THREADS)),), (THREADS,), *arguments)
+        self.launch(name, like.dtype.char, (-(-size // (each * THREADS)),), (THREADS,), *arguments, **module)
 
-    def columns(self, name: str, like: Array, width: int, *arguments: Any) -> None:
+    def columns(self, name: str, like: Array, width: int, *arguments: Any, **module: str | None) -> None:
         """Launch a block for every SIDE columns."""
-        self.launch(name, like.dtype.char, (-(-width // SIDE),), (SIDE, SIDE), *arguments)
+        self.launch(name, like.dtype.char, (-(-width // SIDE),), (SIDE, SIDE), *arguments, **module)
 
     def like(self, given: Array | None, like: Array, shape: tuple[int, ...] | None = None) -> Array:
         """Return the array `given`, or a new one like `like` if it is None."""
@@ -56,9 +63,9 @@ class Launcher:
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 
-    def activates(self, activation: str, z: Any) -> bool:
-        """Return False: the kernels of single functions know ReLU alone."""
-        return False
+    def activates(self, activation: str, z: Any, normed: bool) -> bool:
+        """Return whether activated.cu has kernels for this activation: all that act element by element."""
+        return activation in ACTIVATIONS
 
     def aligned(self, width: int, *arrays: Array) -> bool:
         """Return whether rows of this width can be read 16 bytes at a time, as `Several` of common.cu."""

@@ -14,6 +14,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "philox.cu",
         "bf16.cu",
         "common.cu",
+        "unit.cu",
         "hidden.cu",
         "loss.cu",
         "update.cu",
@@ -23,6 +24,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
         "checksum.cu",
         "narrow.cu",
     ),
+    "activated": ("philox.cu", "common.cu", "unit.cu", "activation.cu", "activated.cu"),
     "persistent": ("philox.cu", "common.cu", "rules.cu", "activation.cu", "sync.cu", "persistent.cu"),
 }
 
@@ -38,13 +40,21 @@ def source(name: str, real: str = "float") -> str:
     return "\n".join([f"typedef {real} real;", *parts])
 
 
-def _listed(macro: str, file: str) -> dict[str, str]:
-    """Return name -> struct of each line MACRO(name, struct, ...) of a file."""
+def _listed(macro: str, file: str, skipped: int = 0) -> dict[str, str]:
+    """Return name -> struct, or one so much later, of each line MACRO(name, struct, ...) of a file."""
     text = files(__package__).joinpath(file).read_text("utf-8")
-    return dict(re.findall(rf"^{macro}\((\w+), (\w+)", text, re.M))
+    return dict(re.findall(rf"^{macro}\((\w+)(?:, \w+){{{skipped}}}, (\w+)", text, re.M))
 
 
 #: Update rules that have a kernel -> their structs.
 RULES = _listed("UPDATE_RULE", "rules.cu")
 #: Element-wise activations that have a kernel -> their structs.
 ACTIVATIONS = _listed("ELEMENTWISE", "activation.cu")
+#: The same -> how many arrays they keep for the backward pass, besides their output.
+KEPT = {name: int(count) for name, count in _listed("ELEMENTWISE", "activation.cu", 1).items()}
+
+
+def activated(activation: str, real: str = "float") -> str:
+    """Return the text of the kernels of hidden layers with an activation of `ACTIVATIONS`, otherwise as `source`."""
+    constants = {"ACTIVATION": ACTIVATIONS[activation], "KEPT": KEPT[activation]}
+    return "".join(f"#define {name} {value}\n" for name, value in constants.items()) + source("activated", real)
