@@ -6,11 +6,13 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import threading
 import warnings
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fcnet.errors import install
@@ -173,9 +175,9 @@ def _smoke_test(cupy: Any) -> tuple[str | None, Exception] | None:
         with cupy.cuda.Device(0):
             cupy.cuda.runtime.free(cupy.cuda.runtime.malloc(4))  # a context and memory, no library
             library = "NVRTC with the CUDA headers"
-            # An ElementwiseKernel, unlike a RawKernel, includes the CUDA headers.
-            kernel = cupy.ElementwiseKernel("float32 x", "float32 y", "y = x + 1", "fcnet_probe")
-            matrix = kernel(cupy.empty((2, 2), "float32"))
+            # CuPy's kernels, unlike those of its users, include the CUDA headers. This one every optimizer needs.
+            vector, matrix = cupy.empty(1, "float64"), cupy.empty((2, 2), "float32")
+            cupy.multiply(vector, 1.0, out=vector)
             cupy.cuda.Device(0).synchronize()
             library = "cuBLAS"
             cupy.matmul(matrix, matrix)
@@ -200,13 +202,17 @@ def _place() -> str:
 
 
 def _wheels() -> list[str]:
-    """Return the installed packages that provide `cupy`. With two of them it still imports, then fails at random."""
-    try:
-        import importlib.metadata  # not above: it costs 30 ms, and a CPU user never comes here
+    """Return the installed packages that provide `cupy`. With two of them it still imports, then fails at random.
 
-        return sorted(set(importlib.metadata.packages_distributions().get("cupy", ())))
-    except Exception:  # damaged metadata of some other package, which is not for this probe to report
-        return []
+    By the names of their folders: reading the metadata of all that is installed would take a second and more.
+    """
+    found = set()
+    for place in sys.path:
+        for folder in Path(place).glob("cupy*-info"):
+            name = re.match(r"cupy(_(cuda|rocm)\w*)?(?=[-.])", folder.name)  # not of cupy-xarray, which needs CuPy
+            if name is not None:
+                found.add(name[0].replace("_", "-"))
+    return sorted(found)
 
 
 def _driver_number() -> int:

@@ -1,16 +1,19 @@
 """Compile and launch the CUDA kernels.
 
-All sources together make one module for float32 and one for float64, compiled when its first kernel is called. Hidden
-layers with another activation than ReLU have a module each, so that nobody waits for those that are not used.
+The first kernel that is called with float32 compiles the modules of all of them for it, at the same time: one after
+another they take longer than many a training. The same with float64. Hidden layers with another activation than ReLU
+have a module each, compiled when it is first called, so that nobody waits for those that are not used.
 """
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cuda.sources import ACTIVATIONS, activated, source
+from fcnet.backends.cuda.sources import ACTIVATIONS, MODULES, activated, module_of_kernels, source
 from fcnet.backends.device import Array
 
 THREADS = 256  # of a block of an element-wise kernel
@@ -28,7 +31,9 @@ class Launcher:
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
         self._functions: dict[tuple[str, str, str | None], Any] = {}
-        self._modules: dict[tuple[str, str | None], Any] = {}
+        self._modules: dict[tuple[str, str], Any] = {}  # by name, or activation, and dtype
+        self._module_of = module_of_kernels()
+        self._lock = threading.Lock()
 
     def launch(
         self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any,
@@ -37,12 +42,29 @@ class Launcher:
         """Launch the kernel of this name for `real`, "f" or "d"; with `activation` one of activated.cu."""
         function = self._functions.get((name, real, activation))
         if function is None:
-            if (real, activation) not in self._modules:
-                kind = _REAL[real]
-                code = source("kernels", kind) if activation is None else activated(activation, kind)
-                self._modules[real, activation] = self.cupy.RawModule(code=code)
-            function = self._functions[name, real, activation] = self._modules[real, activation].get_function(name)
+            module = activation or self._module_of[name]
+            with self._lock:
+                if (module, real) not in self._modules:
+                    if activation:
+                        self._modules[module, real] = self.cupy.RawModule(code=activated(activation, _REAL[real]))
+                    else:
+                        self._compile(real)
+            function = self._functions[name, real, activation] = self._modules[module, real].get_function(name)
         function(grid, block, arguments)
+
+    def _compile(self, real: str) -> None:
+        """Compile all of `MODULES`, or load them from CuPy's cache."""
+        index = self.cupy.cuda.Device().id  # new threads begin with the first device
+
+        def compiled(name: str) -> Any:
+            module = self.cupy.RawModule(code=source(name, _REAL[real]))
+            with self.cupy.cuda.Device(index):
+                module.compile()  # outside Python's lock
+            return module
+
+        with ThreadPoolExecutor(len(MODULES)) as pool:
+            modules = list(pool.map(compiled, MODULES))
+        self._modules |= {(name, real): module for name, module in zip(MODULES, modules, strict=True)}
 
     def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1, **module: str | None) -> None:
         """Launch a thread for every `each` of `size` elements."""

@@ -21,9 +21,14 @@ struct Row {
     }
 };
 
+// `shared`: a double for each warp of the block.
 __device__ __forceinline__ void give_mean(real* loss, double* parts, double total, double* shared, int rows)
 {
-    total = sum_of_block(total, shared);
+    total = sum_of_lanes(total, 32);
+    if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = total;
+    __syncthreads();
+    if (threadIdx.x >= 32) return;
+    total = sum_of_lanes(threadIdx.x < blockDim.x / 32 ? shared[threadIdx.x] : 0.0, 32);
     if (threadIdx.x != 0) return;
     if (gridDim.x == 1) *loss = total / rows;
     else parts[blockIdx.x] = total;
@@ -32,7 +37,7 @@ __device__ __forceinline__ void give_mean(real* loss, double* parts, double tota
 KERNEL(1024) softmax_loss(
     real* loss, double* parts, real* dscores, const real* scores, const i64* y, int rows, int classes, int lanes)
 {
-    __shared__ double shared[1024];
+    __shared__ double shared[32];
     double total = 0;
     const int lane = threadIdx.x % lanes, at_once = blockDim.x / lanes;
     for (int top = blockIdx.x * at_once; top < rows; top += gridDim.x * at_once) {
@@ -60,7 +65,7 @@ KERNEL(1024) softmax_loss(
 KERNEL(1024) svm_loss(
     real* loss, double* parts, real* dscores, const real* scores, const i64* y, int rows, int classes, int lanes)
 {
-    __shared__ double shared[1024];
+    __shared__ double shared[32];
     double total = 0;
     const int lane = threadIdx.x % lanes, at_once = blockDim.x / lanes;
     for (int top = blockIdx.x * at_once; top < rows; top += gridDim.x * at_once) {
@@ -90,7 +95,7 @@ __device__ __forceinline__ void loss_of_targets(
     real* loss, double* parts, real* dscores, const real* scores, const real* targets, const i64* labels,
     const real* weights, int rows, int classes, int lanes)
 {
-    __shared__ double shared[1024];
+    __shared__ double shared[32];
     double total = 0;
     const int lane = threadIdx.x % lanes, at_once = blockDim.x / lanes;
     for (int top = blockIdx.x * at_once; top < rows; top += gridDim.x * at_once) {

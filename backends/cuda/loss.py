@@ -9,7 +9,8 @@ import numpy as np
 from fcnet.backends.cuda.launch import PARTS, THREADS, Launcher
 from fcnet.backends.device import Kernel
 
-ALONE = 4096  # threads' work that one block does alone: in four rounds, which take no longer than a second launch
+ALONE = 4096  # threads' work that one block does alone, which takes no longer than a second launch
+LARGEST = 1024  # threads of a block
 
 
 class LossKernels:
@@ -52,7 +53,10 @@ class LossKernels:
         (rows, classes), real = scores.shape, scores.dtype.char
         lanes = min(32, _power(classes))
         alone = rows * lanes <= ALONE
-        blocks, threads = (1, min(1024, max(32, _power(rows * lanes)))) if alone else (PARTS, THREADS)
+        # A round of one block over its rows costs the way to memory and back: of few classes each thread takes several.
+        while alone and lanes > 1 and rows * lanes > LARGEST and classes <= 4 * lanes:
+            lanes //= 2
+        blocks, threads = (1, min(LARGEST, max(32, _power(rows * lanes)))) if alone else (PARTS, THREADS)
         blocks = min(blocks, -(-rows * lanes // threads))
         parts = None if alone else self._on.cupy.empty(blocks, np.float64)
         shape = np.int32(rows), np.int32(classes), np.int32(lanes)

@@ -110,6 +110,10 @@ struct Job {
 #ifndef MARK
 #define MARK(place)
 #endif
+// It also varies for how many fours of rows a gradient's operands are read before the first is used.
+#ifndef AHEAD
+#define AHEAD 1
+#endif
 
 enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, EXCHANGED = 160, SYNC_WORDS = 192 };  // a line each
 
@@ -178,6 +182,10 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
     constexpr int KM = parts_of(K, 4), JM = parts_of(J, 4), MICRO = KM * JM;
     constexpr int LANES = least(MICRO, THREADS_);  // of a pass
     constexpr int SPLITS = least(THREADS_ / LANES, ROW_QUADS);
+    // In one pass neighbours take neighbouring columns at its end, whose weights lie in different banks, and so do their
+    // sums, an odd number apart if there is room; of several passes, each ends with what it has.
+    constexpr bool ONE = MICRO == LANES;
+    constexpr int KP = ONE && (KM | 1) * JM * SPLITS <= THREADS_ ? KM | 1 : KM, APART = ONE ? KP * JM : LANES;
     SHARED_FLOATS(shared);
     float* sums = shared + SUMS;
     for (int pass = 0; pass < MICRO; pass += LANES) {
@@ -185,7 +193,7 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
         if (micro < MICRO && split < SPLITS) {
             const int k = micro % KM, j = micro / KM;
             float sum[4][4] = {};
-#pragma unroll 1
+#pragma unroll AHEAD
             for (int q = split; q < ROW_QUADS; q += SPLITS) {
                 float4 x[4], y[4];
 #pragma unroll
@@ -202,17 +210,18 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
 #pragma unroll
             for (int i = 0; i < 4; ++i)
 #pragma unroll
-                for (int c = 0; c < 4; ++c) sums[((i * 4 + c) * SPLITS + split) * LANES + lane] = sum[i][c];
+                for (int c = 0; c < 4; ++c) sums[((i * 4 + c) * SPLITS + split) * APART + (ONE ? j * KP + k : lane)] = sum[i][c];
         }
         __syncthreads();
 #pragma unroll 1
-        for (int e = threadIdx.x; e < 16 * LANES; e += THREADS_) {
-            const int place = e / LANES, micro = pass + e % LANES;
-            const int k = micro % KM + place / 4 * KM, j = micro / KM + place % 4 * JM;
-            if (micro >= MICRO || k >= K || j >= J) continue;
+        for (int e = threadIdx.x; e < (ONE ? K * J : 16 * LANES); e += THREADS_) {
+            const int k = ONE ? e / J : (pass + e % LANES) % KM + e / LANES / 4 * KM;
+            const int j = ONE ? e % J : (pass + e % LANES) / KM + e / LANES % 4 * JM;
+            if (!ONE && (pass + e % LANES >= MICRO || k >= K || j >= J)) continue;
+            const int place = k / KM * 4 + j / JM, lane = j % JM * KP + k % KM - pass;
             float total = 0;
 #pragma unroll 4
-            for (int s = 0; s < SPLITS; ++s) total += sums[(place * SPLITS + s) * LANES + e % LANES];
+            for (int s = 0; s < SPLITS; ++s) total += sums[(place * SPLITS + s) * APART + lane];
             done(k, j, total);
         }
         if (pass + LANES < MICRO) __syncthreads();
@@ -297,8 +306,9 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
     for (int pass = 0; pass < MICRO; pass += LANES) {
         const int lane = (int)threadIdx.x % LANES, micro = pass + lane, split = (int)threadIdx.x / LANES;
         if (micro < MICRO && split < SPLITS) {
-            const float* xs = shared + x + 4 * (micro / JM);
-            const float* ws = shared + TILE_W + 4 * (micro % JM);
+            // Neighbours take neighbouring rows of the same columns: a weight that all of a warp read costs half.
+            const float* xs = shared + x + 4 * (micro % ROW_QUADS);
+            const float* ws = shared + TILE_W + 4 * (micro / ROW_QUADS);
             float sum[4][4] = {};  // column, row
 #pragma unroll 4
             for (int k = split; k < K1; k += SPLITS) {
@@ -319,9 +329,12 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
         __syncthreads();
 #pragma unroll 1
         for (int e = threadIdx.x; e < 4 * LANES; e += THREADS_) {
-            // Neighbours write neighbouring columns.
-            const int c = e % 4, at = e / 4, micro = pass + at, j = 4 * (micro % JM) + c;
-            if (micro >= MICRO || j >= J1 || j0 + j >= width(1)) continue;
+            // In one pass neighbours write neighbouring columns.
+            constexpr bool ONE = MICRO == LANES;
+            const int quad = ONE ? e / (4 * JM) : (pass + e / 4) % ROW_QUADS;
+            const int four = ONE ? e / 4 % JM : (pass + e / 4) / ROW_QUADS;
+            const int c = e % 4, at = four * ROW_QUADS + quad - pass, j = 4 * four + c;
+            if (four >= JM || j >= J1 || j0 + j >= width(1)) continue;
             float4 total = {0, 0, 0, 0};
 #pragma unroll
             for (int s = 0; s < SPLITS; ++s) {
@@ -332,7 +345,7 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
                 const float bias = shared[TILE_BIAS + j];
                 total.x += bias, total.y += bias, total.z += bias, total.w += bias;
             }
-            write_partial(to, total, micro / JM, j0 + j);
+            write_partial(to, total, quad, j0 + j);
         }
         if (pass + LANES < MICRO) __syncthreads();
     }
@@ -432,10 +445,11 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(3);
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(4);
-        stop = __ldcg(job.sync + STOP) != 0;
+        const unsigned stopped = load_relaxed(job.sync + STOP);  // asked for before the copies, needed after them
         load_columns<J1>(TILE_D, job.dz, j0, width(1));
         copies_done<0>();
         MARK(5);
+        stop = stopped != 0;
         if (stop) break;
         const Rate r = *rate;
         const float reg = (float)job.reg, lasso = (float)job.l1;
@@ -1577,7 +1591,7 @@ __device__ __forceinline__ int row_block(int block)
         if (block == 0 && s) log_loss(s - 1, slot);  // of which all parts are known
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(18);
-        const bool stop = __ldcg(job.sync + STOP) != 0;
+        const unsigned stop = load_relaxed(job.sync + STOP);
         if (tiles_of(block)) stage(job, 0);
         copies_done<0>();
         MARK(19);

@@ -16,6 +16,7 @@ from fcnet.data import catalogue, cifar
 from fcnet.data.checks import check_features, check_numbers
 from fcnet.data.columns import Columns, columns_of, is_frame, listed
 from fcnet.data.dataset import TARGETS, Dataset
+from fcnet.data.digits import read_digits
 from fcnet.data.files import other_kind, remedy
 from fcnet.data.idx import read_images_and_labels
 from fcnet.data.labelled_table import LabelledTable
@@ -147,12 +148,7 @@ def load_rows(
 
 
 def _digits(split_seed: int) -> Dataset:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise errors.MissingExtra("the digits data set", "scikit-learn", "sklearn") from None
-    X, y = load_digits(return_X_y=True)
-    parts = hold_out(X.astype(np.uint8), y.astype(np.int64), ("val", "test"), split_seed)  # whole numbers 0..16
+    parts = hold_out(*read_digits(), ("val", "test"), split_seed)
     return Dataset(
         **parts, name="digits", classes=catalogue.DIGIT_NAMES, preprocess="standardize", image_shape=(1, 8, 8)
     )

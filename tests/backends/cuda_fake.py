@@ -45,8 +45,8 @@ def fake_cupy(
     fake = SimpleNamespace(log=[], pending=[], done=0, current=0, limit=1 << 30, free=5 << 30, resident=1)
 
     class Device:
-        def __init__(self, index):
-            self.id = index
+        def __init__(self, index=None):
+            self.id = fake.current if index is None else index
             self.compute_capability = "90"
             self.outer = []
 
@@ -173,6 +173,9 @@ def fake_cupy(
         def __init__(self, code, enable_cooperative_groups=False, options=()):
             self.code, self.cooperative = code, enable_cooperative_groups
 
+        def compile(self):
+            """Do nothing: kernels are compiled when they are asked for."""
+
         def get_function(self, name):
             if self.cooperative:
                 return Cooperative(self.code, name)
@@ -292,7 +295,6 @@ def fake_cupy(
     cupy.asnumpy = asnumpy
     cupy.ascontiguousarray = lambda array: np.ascontiguousarray(array).view(ndarray)
     cupy.matmul = lambda a, b, out=None: np.matmul(a, b, out=out)
-    cupy.ElementwiseKernel = lambda *_: lambda array: array
     cupy.get_default_memory_pool = lambda: SimpleNamespace(
         total_bytes=lambda: 3 << 20, free_bytes=lambda: 1 << 20, free_all_blocks=lambda: None
     )

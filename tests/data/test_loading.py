@@ -3,13 +3,14 @@
 import gzip
 import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import fcnet.data
 from fcnet import errors
-from fcnet.data import fetch, inputs, load
+from fcnet.data import digits, fetch, inputs, load
 
 FILES = [f"{a}-{b}" for a in ("train", "t10k") for b in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 
@@ -235,15 +236,27 @@ def test_digits():
     assert ds.X_train.max() == 16
     assert ds.image_shape == (1, 8, 8)
     assert ds.preprocess == "standardize"
-    from sklearn.datasets import load_digits
-
-    X, y = load_digits(return_X_y=True)
-    expected = sorted((row.tobytes(), int(label)) for row, label in zip(X.astype(np.uint8), y, strict=True))
+    expected = sorted((row.tobytes(), int(label)) for row, label in zip(*digits.read_digits(), strict=True))
     got = [(r.tobytes(), int(c)) for part in ds.splits().values() for r, c in zip(*part, strict=True)]
     assert sorted(got) == expected
 
 
+@pytest.mark.parametrize("file", ["scikit-learn's", "not there"])
+def test_digits_are_scikit_learns_which_is_not_imported_for_them(file, tmp_path, monkeypatch):
+    X, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
+    if file == "not there":
+        spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+        monkeypatch.setattr(digits, "find_spec", lambda name: spec)
+    else:
+        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    pixels, labels = digits.read_digits()
+    assert (pixels.dtype, labels.dtype) == (np.uint8, np.int64)
+    assert pixels.flags.c_contiguous
+    np.testing.assert_array_equal(pixels, X)
+    np.testing.assert_array_equal(labels, y)
+
+
 def test_digits_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(errors.MissingExtra, match=r"digits data set needs scikit-learn.*pip install .*\[sklearn\]"):
         fcnet.data.load("digits")
