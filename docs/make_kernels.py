@@ -30,7 +30,9 @@ TITLES = {"cpu": "Numba", "cuda": "CUDA"}
 HIDDEN = "*_activation_dropout_{way}"
 #: Parts of a fused function: what a step runs in their place, where that has a kernel.
 WITHIN = {
-    **{f"{part}_{way}": HIDDEN.format(way=way) for part in ("dropout", *ACTIVATIONS) for way in ("forward", "backward")},
+    **{
+        f"{part}_{way}": HIDDEN.format(way=way) for part in ("dropout", *ACTIVATIONS) for way in ("forward", "backward")
+    },
     **{
         f"{norm}_{way}": f"{norm}_activation_dropout_{way}"
         for norm in ("batchnorm", "layernorm")
