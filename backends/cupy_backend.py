@@ -20,7 +20,6 @@ from fcnet.backends.cuda.affine import run_in_turn
 from fcnet.backends.cuda.gemm import CublasError, Gemm, library
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.backends.cuda.launch import Launcher
-from fcnet.backends.cuda.overlapped_update import OverlappedUpdate
 from fcnet.backends.cuda.persistent_step import PersistentStep, plan_for
 from fcnet.backends.cuda.prefetch import CudaPrefetcher
 from fcnet.backends.cuda.recognize import Unfit
@@ -244,7 +243,6 @@ class CupyBackend(Backend):
             }
             if self._own_gemm() is not None:
                 calls = RoundedOnce(self._launcher, self._own_gemm, self.run_concurrently)(calls)
-            calls = OverlappedUpdate(self.run_concurrently)(calls)
             step = graph.compile(self.xp, calls, strategies)
         if isinstance(step, graph.Captured):
             step.why_not_one_kernel = self.not_persistent

@@ -19,7 +19,7 @@ from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
 # What benchmarks/gpu_variants.py varies.
 THREADS = 256  # of a block; a power of two
 ROWS_OF_BLOCK = (1, 2, 4, 8)  # the first of which there are few enough row blocks is taken
-EXCHANGE = "relayed"  # of batch norm's sums
+EXCHANGE = "direct"  # of batch norm's sums
 SYNC_WORDS, RATE_FLOATS = 192, 12  # persistent.cu
 
 #: `struct Job` of persistent.cu: addresses first.

@@ -221,6 +221,7 @@ def _library(code: str, name: str, parameters: str) -> ctypes.CDLL:
     names = ", ".join(part.split()[-1].lstrip("*") for part in parameters.split(","))
     entry = (
         f'extern "C" const char* run(unsigned blocks, unsigned threads, size_t floats, unsigned order, {parameters})\n'
-        f"{{ body = [=] {{ {name}({names}); }}; return run_grid(blocks, threads, floats, order); }}\n"
+        f"{{ Flushing flushing(true); body = [=] {{ {name}({names}); }};\n"
+        "return run_grid(blocks, threads, floats, order); }\n"
     )
     return built(f"{SHIM}{GRID}{code}\n{entry}", "-O0", "-fno-exceptions", "-w")

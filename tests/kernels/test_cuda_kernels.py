@@ -460,7 +460,8 @@ def test_moments_are_never_denormal_and_have_the_references_bits(rule, gradient,
         counts = [step] if FUNCTIONS[rule].counts else []
         run(kernels[rule], *on_device, *counts, rate, **constants, work=None)
         numbers = [number] if counts else []
-        getattr(rules, rule).reference(w, dw, *ms, *numbers, 0.1, **constants, work=np.empty_like(w))
+        with denormals.flushed(dtype == "float32"):  # as the kernels are compiled
+            getattr(rules, rule).reference(w, dw, *ms, *numbers, 0.1, **constants, work=np.empty_like(w))
         for got, want in zip(on_device[2:], ms, strict=True):
             assert not denormals.count(down(got))
             assert down(got).tobytes() == want.tobytes()
@@ -472,10 +473,12 @@ def test_weights_that_decay_are_never_denormal(kernels, up, cupy, dtype):
     expected = denormals.small(dtype)
     for _ in range(20):
         run(kernels["decay_weights"], w, rate, 0.5, work=None)
-        limits.decay_weights.reference(expected, 0.5, 0.5, work=np.empty_like(expected))
+        with denormals.flushed(dtype == "float32"):
+            limits.decay_weights.reference(expected, 0.5, 0.5, work=np.empty_like(expected))
         assert not denormals.count(down(w))
         assert down(w).tobytes() == expected.tobytes()
-    assert not down(w).any()
+    losses = abs(expected.astype("float64")) / 4  # a weight stays as soon as what it would lose counts as 0
+    assert (losses < (np.finfo(dtype).smallest_normal if dtype == "float32" else 1e-320)).all()
 
 
 def test_running_statistics_are_never_denormal(kernels, up, dtype):
