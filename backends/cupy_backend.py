@@ -20,7 +20,6 @@ from fcnet.backends.cuda.affine import run_in_turn
 from fcnet.backends.cuda.gemm import CublasError, Gemm, library
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.backends.cuda.launch import Launcher
-from fcnet.backends.cuda.overlapped_update import OverlappedUpdate
 from fcnet.backends.cuda.persistent_step import PersistentStep, plan_for
 from fcnet.backends.cuda.prefetch import CudaPrefetcher
 from fcnet.backends.cuda.recognize import Unfit
@@ -224,14 +223,17 @@ class CupyBackend(Backend):
         return put_back
 
     def compile(
-        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+        self,
+        calls: Sequence[Callable[[], Any]],
+        put_back: Callable[[], None] | None = None,
+        most_rows: int | None = None,
     ) -> Callable[[], Any]:
         """See `Backend`: launches of the persistent kernel for a small net, otherwise one CUDA graph.
 
         If neither is possible, the calls themselves are returned, with a RuntimeWarning.
         """
         calls = recorded(calls)
-        persistent = self._persistent(calls, put_back)
+        persistent = self._persistent(calls, put_back, most_rows or 0)
         if persistent is not None:
             return persistent
         with self._device:
@@ -241,14 +243,15 @@ class CupyBackend(Backend):
             }
             if self._own_gemm() is not None:
                 calls = RoundedOnce(self._launcher, self._own_gemm, self.run_concurrently)(calls)
-            calls = OverlappedUpdate(self.run_concurrently)(calls)
             step = graph.compile(self.xp, calls, strategies)
         if isinstance(step, graph.Captured):
             step.why_not_one_kernel = self.not_persistent
             step.keep(self._own_gemm(), getattr(self._local, "side_stream_made", None))
         return step
 
-    def _persistent(self, calls: Sequence[Call], put_back: Callable[[], None] | None) -> PersistentStep | None:
+    def _persistent(
+        self, calls: Sequence[Call], put_back: Callable[[], None] | None, most_rows: int
+    ) -> PersistentStep | None:
         """Return the step as launches of the persistent kernel, after the first launch.
 
         If net or device do not fit, return None; `not_persistent` then says why.
@@ -258,7 +261,7 @@ class CupyBackend(Backend):
             try:
                 if put_back is None:
                     raise Unfit("what a step changes is too large to be put back")
-                net, plan = plan_for(self.xp, calls, self.index)
+                net, plan = plan_for(self.xp, calls, self.index, most_rows)
                 step = PersistentStep(self.xp, net, plan, self.index, self.upload)
             except Unfit as why:
                 self.not_persistent = str(why)

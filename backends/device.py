@@ -211,7 +211,10 @@ class Backend(ABC):
 
     @abstractmethod
     def compile(
-        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+        self,
+        calls: Sequence[Callable[[], Any]],
+        put_back: Callable[[], None] | None = None,
+        most_rows: int | None = None,
     ) -> Callable[[], Any]:
         """Return a function that makes these calls in turn; each call reads and writes the same arrays every time.
 
@@ -219,6 +222,8 @@ class Backend(ABC):
             calls: recorded calls, which have been made once.
             put_back: restores all that they have changed. Only if it is given may the device use a method that gives
                 other bits; it then calls `put_back` and makes the first step again by that method.
+            most_rows: of the batches of this training, of which others may have fewer: what is compiled for so many
+                may make these, too.
 
         Returns:
             A function without arguments, or `ManySteps`.

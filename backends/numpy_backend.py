@@ -127,7 +127,10 @@ class NumpyBackend(Backend):
         return loader.first_call(kernel, *args, **kwargs)
 
     def compile(
-        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+        self,
+        calls: Sequence[Callable[[], Any]],
+        put_back: Callable[[], None] | None = None,
+        most_rows: int | None = None,
     ) -> Callable[[], Any]:
         calls = recorded(calls)
         if not self.kernels:

@@ -175,9 +175,9 @@ def _smoke_test(cupy: Any) -> tuple[str | None, Exception] | None:
         with cupy.cuda.Device(0):
             cupy.cuda.runtime.free(cupy.cuda.runtime.malloc(4))  # a context and memory, no library
             library = "NVRTC with the CUDA headers"
-            # An ElementwiseKernel, unlike a RawKernel, includes the CUDA headers.
-            kernel = cupy.ElementwiseKernel("float32 x", "float32 y", "y = x + 1", "fcnet_probe")
-            matrix = kernel(cupy.empty((2, 2), "float32"))
+            # CuPy's kernels, unlike those of its users, include the CUDA headers. This one every optimizer needs.
+            vector, matrix = cupy.empty(1, "float64"), cupy.empty((2, 2), "float32")
+            cupy.multiply(vector, 1.0, out=vector)
             cupy.cuda.Device(0).synchronize()
             library = "cuBLAS"
             cupy.matmul(matrix, matrix)

@@ -25,13 +25,14 @@ Calls = list[Callable[[], Any]]
 
 @contextmanager
 def recorded(backend: Backend) -> Iterator[Calls]:
-    """Yield the list that collects the calls of each step recorded meanwhile."""
+    """Yield the list of the calls of each step compiled meanwhile: those that the device makes, if it keeps them."""
     found: Calls = []
     compile = backend.compile
 
     def note(calls: Sequence[Callable[[], Any]], *arguments: Any, **options: Any) -> Any:
-        found.extend(calls)
-        return compile(calls, *arguments, **options)
+        step = compile(calls, *arguments, **options)
+        found.extend(getattr(step, "calls", calls))
+        return step
 
     backend.compile = note  # type: ignore[method-assign]
     try:

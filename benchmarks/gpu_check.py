@@ -37,6 +37,7 @@ SHARES = {"own": 75.0, "tests": 115.0, "parity": 15.0, "peers": 170.0, "training
 PARTS = tuple(SHARES)
 EFFORT = Effort(rounds=5, scale=0.5, pause=0.03, limit_s=60, losing=3.0)
 MINUTES = 8.0
+ON_GPU = tuple(name for name in PEERS if "cuda" in CONTENDERS[name].devices)
 TRAININGS = 1  # that are timed of each contender, after a first one
 Keep = Callable[[Any], None]
 
@@ -83,9 +84,13 @@ def peers(
     clock: Clock,
     keep: Keep,
     ceiling: dict[str, Any] | None = None,
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return what `python -m benchmarks.compare --device cuda` writes: steps beside the peers', the ceiling."""
-    contenders = compare.contenders_for(device, [name for name in PEERS if "cuda" in CONTENDERS[name].devices])
+    """Return what `python -m benchmarks.compare --device cuda` writes: steps beside the peers', the ceiling.
+
+    names: of the peers; none: all.
+    """
+    contenders = compare.contenders_for(device, names or ON_GPU)
     threads = machine.cores()
     duels = together.duels(workloads, contenders, device=device, threads=threads, effort=effort, clock=clock, say=say)
 
@@ -230,12 +235,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--grid", default="gpu", help="of the kernel benchmark (see grids.toml)")
     parser.add_argument("--parts", type=command.names, default=list(PARTS), help=f"default: {','.join(PARTS)}")
     parser.add_argument("--workloads", type=command.names, default=[], help="of own and peers; default: all")
+    parser.add_argument("--peers", type=command.names, default=[], help=f"of {', '.join(ON_GPU)}; default: all")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"shared by the parts; default: {MINUTES:g}")
     parser.add_argument("--profile", action="store_true", help="print the time of each call of fcnet's steps, too")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="where the JSON goes")
     options = parser.parse_args(arguments)
     try:
         chosen = command.chosen("--parts", options.parts, PARTS)
+        rivals = command.chosen("--peers", options.peers or ON_GPU, ON_GPU)
     except ValueError as error:
         print(f"gpu-check: {error}", file=sys.stderr)
         return 2
@@ -266,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tests": lambda keep, clock: gpu_tests.run_groups(clock, keep),
         "parity": lambda keep, clock: parity(device, clock, keep),
         "peers": lambda keep, clock: peers(
-            device, EFFORT, commit, workloads, clock, keep, begun.get("own", {}).get("ceiling")
+            device, EFFORT, commit, workloads, clock, keep, begun.get("own", {}).get("ceiling"), rivals
         ),
         "training": lambda keep, clock: training.record(device, threads, commit, rounds=TRAININGS, clock=clock),
         "kernels": lambda keep, clock: kernels.record_within(

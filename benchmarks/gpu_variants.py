@@ -27,7 +27,7 @@ from benchmarks import machine
 from benchmarks.command import Parser
 from fcnet.backends import Status, probe
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import EXCHANGE, EXCHANGES, JOB, Plan, plans
+from fcnet.backends.cuda.persistent import EXCHANGE, EXCHANGES, JOB, ROWS_OF_BLOCK, THREADS, Plan, plans
 from fcnet.backends.cuda.sources import source
 from fcnet.files import write_atomically
 
@@ -47,6 +47,10 @@ CLOCKED = f"""
 __device__ long long marks[256 * {MARKS}];
 #define MARK(place) if (threadIdx.x == 0 && s == job.steps - 2) marks[blockIdx.x * {MARKS} + place] = clock64()
 """
+
+
+#: In front of the source where a gradient's operands are read sooner.
+SOONER = "#define AHEAD 2\n"
 
 
 class Net:
@@ -174,14 +178,13 @@ def candidates(net: Net, blocks: int, shared: int) -> dict[str, Plan]:
     """Return plans by what is varied, the one that training would take first: for each way of exchanging batch norm's
     sums, threads and rows of a block, the best tiles by the model; of two rows and four, the second best, too."""
     found: dict[str, Plan] = {}
-    ways = sorted(EXCHANGES, key=EXCHANGE.__ne__) if net.norm else [EXCHANGE]
-    for exchange in ways:
-        for threads in (256, 512) if net.many else (256,):
+    for exchange in sorted(EXCHANGES, key=EXCHANGE.__ne__) if net.norm else [EXCHANGE]:
+        for threads in sorted((256, 512), key=THREADS.__ne__) if net.many else (THREADS,):
             how = {"norm": int(net.norm), "threads": threads, "exchange": exchange}
             fitting = list(plans(net.widths, net.batch, blocks=blocks, shared=shared, **how))
-            for rows in (2, 4):
+            for rows in sorted((2, 4), key=ROWS_OF_BLOCK.index):
                 best = [plan for plan in fitting if plan.rows_of_block == rows]
-                for number, plan in enumerate(best[: 2 if net.many and threads == 256 else 1]):
+                for number, plan in enumerate(best[: 2 if net.many and threads == THREADS else 1]):
                     name = f"{net.name} {exchange}, {rows} rows, {threads} threads" + (
                         ", other tiles" if number else ""
                     )
@@ -233,7 +236,14 @@ def measure(cupy: Any, content: dict[str, Any], keep: Callable[[], None], until:
     ]
     work = {name: (net, plan) for net in nets for name, plan in candidates(net, blocks, shared).items()}
     texts = [(name, head_of(net, plan)) for name, (net, plan) in work.items()]
-    clocked = [name for name, (net, plan) in work.items() if net.many and plan.threads == 256 and "other" not in name]
+    ours = [
+        name for name, (net, plan) in work.items() if net.many and plan.exchange == "direct" and "other" not in name
+    ]
+    sooner = [*ours, *(name for name, (net, _) in work.items() if not net.norm)]
+    for name in sooner:
+        work[f"{name}, read sooner"] = work[name]
+        texts.append((f"{name}, read sooner", SOONER + head_of(*work[name])))
+    clocked = [next(iter(work)), *ours]
     texts += [(f"{name}, clocked", CLOCKED + head_of(*work[name])) for name in clocked]
     timed: list[tuple[dict[str, Any], Variant]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import platform
+import sys
 from collections.abc import Callable
 
 import numpy as np
+import pytest
+
+from fcnet.backends.cupy_backend import CupyBackend
+
+#: Processor -> where the register that may flush denormals lies in C's fenv_t, and its bits for operands and results.
+FLUSHING = {"x86_64": (28, 0x8040), "aarch64": (0, 1 << 24)}
+
+
+def flushes(backend, dtype: str) -> bool:
+    """Return whether a denormal counts as 0 on this device, as operand and as result: on a GPU in float32, because CuPy
+    compiles everything with -ftz=true.
+    """
+    return isinstance(backend, CupyBackend) and np.dtype(dtype) == np.float32
+
+
+@contextlib.contextmanager
+def flushed(flushes: bool = True):
+    """Let NumPy count denormals as 0, too, if `flushes`: then its bits are those of a GPU."""
+    if not flushes:
+        yield
+        return
+    if sys.platform != "linux" or platform.machine() not in FLUSHING:
+        pytest.skip(f"how {platform.machine()} flushes denormals is not known here")
+    libm, before, changed = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)
+    at, bits = FLUSHING[platform.machine()]
+    libm.fegetenv(before)
+    changed.raw = before.raw
+    register = ctypes.c_uint32.from_buffer(changed, at)
+    register.value |= bits
+    libm.fesetenv(changed)
+    try:
+        yield
+    finally:
+        libm.fesetenv(before)
 
 
 def count(array: np.ndarray) -> int:

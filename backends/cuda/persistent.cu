@@ -110,6 +110,10 @@ struct Job {
 #ifndef MARK
 #define MARK(place)
 #endif
+// It also varies for how many fours of rows a gradient's operands are read before the first is used.
+#ifndef AHEAD
+#define AHEAD 1
+#endif
 
 enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, EXCHANGED = 160, SYNC_WORDS = 192 };  // a line each
 
@@ -189,7 +193,7 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
         if (micro < MICRO && split < SPLITS) {
             const int k = micro % KM, j = micro / KM;
             float sum[4][4] = {};
-#pragma unroll 1
+#pragma unroll AHEAD
             for (int q = split; q < ROW_QUADS; q += SPLITS) {
                 float4 x[4], y[4];
 #pragma unroll
@@ -441,10 +445,11 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(3);
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(4);
-        stop = __ldcg(job.sync + STOP) != 0;
+        const unsigned stopped = load_relaxed(job.sync + STOP);  // asked for before the copies, needed after them
         load_columns<J1>(TILE_D, job.dz, j0, width(1));
         copies_done<0>();
         MARK(5);
+        stop = stopped != 0;
         if (stop) break;
         const Rate r = *rate;
         const float reg = (float)job.reg, lasso = (float)job.l1;
@@ -1586,7 +1591,7 @@ __device__ __forceinline__ int row_block(int block)
         if (block == 0 && s) log_loss(s - 1, slot);  // of which all parts are known
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(18);
-        const bool stop = __ldcg(job.sync + STOP) != 0;
+        const unsigned stop = load_relaxed(job.sync + STOP);
         if (tiles_of(block)) stage(job, 0);
         copies_done<0>();
         MARK(19);

@@ -16,9 +16,10 @@ import numpy as np
 
 from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
 
+# What benchmarks/gpu_variants.py varies.
 THREADS = 256  # of a block; a power of two
-ROWS_OF_BLOCK = (1, 2, 4, 8)
-EXCHANGE = "relayed"  # of batch norm's sums
+ROWS_OF_BLOCK = (1, 2, 4, 8)  # the first of which there are few enough row blocks is taken
+EXCHANGE = "direct"  # of batch norm's sums
 SYNC_WORDS, RATE_FLOATS = 192, 12  # persistent.cu
 
 #: `struct Job` of persistent.cu: addresses first.
@@ -52,7 +53,7 @@ class Plan:
 
     Attributes:
         widths: D, M of each hidden layer, C.
-        rows: N. rows_of_block: R, rows that one row block takes through the later layers.
+        rows: N, or more. rows_of_block: R, rows that one row block takes through the later layers.
         j1, k1: a tile of the first layer's weights, outputs by inputs; j2, k2: of the other layers'.
         x_buffers: 2 to gather the next batch while the row blocks work, else 1.
         norm: 0 for none, 1 for batch norm, 2 for layer norm. regularized: whether there is an L2 term; lasso: an L1

@@ -16,8 +16,11 @@ STEPS_AT_ONCE = 1024
 OLDEST = 70  # compute capability that sync.cu compiles for
 
 
-def plan_for(cupy: Any, calls: Sequence[Call], index: int) -> tuple[Net, Plan]:
+def plan_for(cupy: Any, calls: Sequence[Call], index: int, most_rows: int) -> tuple[Net, Plan]:
     """Return the network that these calls train, and a plan of how the device's blocks share its step.
+
+    Batches of fewer rows than `most_rows`, such as the last of an epoch, have the plan of `most_rows`, and thus the
+    same compiled kernel: it reads the number of rows each time, and to compile takes longer than many a training.
 
     Raises:
         Unfit: the kernel cannot train it, or it does not fit the device; the message says why.
@@ -30,7 +33,7 @@ def plan_for(cupy: Any, calls: Sequence[Call], index: int) -> tuple[Net, Plan]:
         raise Unfit(f"its compute capability is below {OLDEST / 10}: blocks cannot await each other")
     plan = best_plan(
         net.widths,
-        net.rows,
+        max(net.rows, most_rows),
         blocks=properties["multiProcessorCount"],
         shared=properties["sharedMemPerBlockOptin"],
         norm=net.norm,

@@ -1,4 +1,5 @@
-// The formulas of fcnet.optim.rules for one weight, whichever kernel makes the update: the same bits as there.
+// The formulas of fcnet.optim.rules for one weight, whichever kernel makes the update: the same bits as there, where in
+// float what is denormal counts as 0 (common.cu).
 //
 // A rule is a struct of what all weights share, made by `of` from the number of updates made before, the rate and the
 // rule's constants in the order of the reference's signature; `apply` updates one weight and its moments, of which it

@@ -15,6 +15,14 @@ __device__ __forceinline__ void add_release(unsigned* to)
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" : : "l"(to) : "memory");
 }
 
+// In its place among other accesses of its kind and copies, where the compiler would move a plain load.
+__device__ __forceinline__ unsigned load_relaxed(const unsigned* from)
+{
+    unsigned value;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(from) : "memory");
+    return value;
+}
+
 // Two words at once, each whole.
 __device__ __forceinline__ ulonglong2 load_relaxed(const ulonglong2* from)
 {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import errno
@@ -89,8 +90,12 @@ def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
     Signals after the first do nothing, because results are being written. They still have a handler, which is empty:
     if a signal that arrived together with the first had none, Python would print a traceback. The former handlers are
     restored at the end, unless the process is our `own` and about to exit.
+
+    Python drops what is raised in a destructor or in the callback of a weak reference, such as that with which an
+    import ends. An interrupt that is dropped so is raised once more.
     """
     handled: dict[int, Any] = {}
+    report_dropped = sys.unraisablehook
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for other in handled:
@@ -105,7 +110,16 @@ def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
         handler = signal.getsignal(signal.SIGINT)
         (handler if callable(handler) else interrupt)(number, frame)
 
+    def once_more(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            report_dropped(dropped)
+            return
+        signal.signal(signal.SIGINT, interrupt)
+        # Not from here, where it would be dropped again.
+        threading.Timer(0.01, _thread.interrupt_main).start()
+
     if threading.current_thread() is threading.main_thread():
+        sys.unraisablehook = once_more
         for name, handler in (("SIGINT", interrupt), ("SIGTERM", end), ("SIGHUP", end)):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) not in (None, signal.SIG_IGN):  # nohup ignores one
@@ -113,6 +127,8 @@ def _signals(caught: list[int], *, own: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        if sys.unraisablehook is once_more:
+            sys.unraisablehook = report_dropped
         if not (own and caught):
             for number, before in handled.items():
                 signal.signal(number, before)

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if folder is not None and statistics:
         title = f"Activations of {solver.data.name} before training"
         contents = statistics_csv(statistics), histograms_csv(statistics), lambda: activations_png(statistics, title)
-        write_report(folder, dict(zip(FILES, contents, strict=True)))
+        write_report(folder, "check", dict(zip(FILES, contents, strict=True)))
     elif folder is not None:
         say(f"\nnothing written to {folder}: without hidden layers there are no activations")
     failed = sum(not finding.passed for finding in found.findings)

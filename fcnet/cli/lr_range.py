@@ -9,7 +9,6 @@ from fcnet.cli.flags import add_config, add_flags, given_options
 from fcnet.cli.parser import Parser, number, say
 from fcnet.cli.reports import as_flags, check_folder, write_report
 from fcnet.errors import counted
-from fcnet.files import make_numbered_folder
 from fcnet.runs.options import TRAIN_ALONE
 from fcnet.tools.diagnostics import lr_range
 from fcnet.tools.diagnostics.pictures import lr_range_png
@@ -31,6 +30,8 @@ def add(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the suggestion, write the curve."""
     folder = check_folder(arguments.out, FILES, force=arguments.force)
+    if folder is None:
+        check_folder("runs", (), force=False)
     arguments.out, arguments.force = None, False  # the Solver made here writes no run
     options, in_their_words = given_options(arguments)
     with in_their_words:
@@ -44,14 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
                 steps=arguments.sweep_steps,
                 verbose=not arguments.quiet,
             )
-    if found.rates:
-        end = f"the loss diverged at {found.rates[-1]:.2g}" if found.diverged else "the loss did not diverge"
-        say(f"{counted(len(found.rates), 'step')}, {found.rates[0]:.2g} to {found.rates[-1]:.2g}; {end}")
-        title = f"Learning-rate range of {solver.optimizer.rule} on {solver.data.name}"
-        contents = found.csv(), lambda: lr_range_png(found, title)
-        write_report(folder or make_numbered_folder("lr-range")[0], dict(zip(FILES, contents, strict=True)))
-    if found.suggestion is None:
-        say(f"no suggestion: {found.reason}")
-    else:
-        say(f"suggested learning rate {found.suggestion:.2g}: {found.reason}")
+    try:
+        if found.rates:
+            end = f"the loss diverged at {found.rates[-1]:.2g}" if found.diverged else "the loss did not diverge"
+            say(f"{counted(len(found.rates), 'step')}, {found.rates[0]:.2g} to {found.rates[-1]:.2g}; {end}")
+            title = f"Learning-rate range of {solver.optimizer.rule} on {solver.data.name}"
+            contents = found.csv(), lambda: lr_range_png(found, title)
+            write_report(folder, "lr-range", dict(zip(FILES, contents, strict=True)))
+    finally:  # on a full disk, too
+        if found.suggestion is None:
+            say(f"no suggestion: {found.reason}")
+        else:
+            say(f"suggested learning rate {found.suggestion:.2g}: {found.reason}")
     return 0

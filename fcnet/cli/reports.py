@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fcnet.cli.parser import say
 from fcnet.errors import no_picture
-from fcnet.files import make_folder, naming, remove_folders, write_atomically
+from fcnet.files import make_folder, make_numbered_folder, naming, remove_folders, unless_it_fails, write_atomically
 
 Content = str | Callable[[], bytes]  # text, or what draws a picture
 
@@ -53,15 +53,26 @@ def as_flags(**flags: str) -> Iterator[None]:
         raise
 
 
-def write_report(folder: Path, files: Mapping[str, Content]) -> None:
-    """Write the files and print their names; pictures are left out, with a line, if matplotlib is missing."""
-    make_folder(folder)
-    written = []
-    for name, content in files.items():
+def write_report(folder: Path | None, name: str, files: Mapping[str, Content]) -> None:
+    """Write the files and print their names; pictures are left out, with a line, if matplotlib is missing.
+
+    A folder of None is the first free of runs/NAME-0001, runs/NAME-0002, .... If a file cannot be written, those before
+    it are taken away again.
+    """
+    made = make_numbered_folder(name) if folder is None else make_folder(folder)
+    folder = made[0] if folder is None else folder
+    written: list[str] = []
+    with unless_it_fails(made):
         try:
-            write_atomically(folder / name, content if isinstance(content, str) else content())
-            written.append(name)
-        except ImportError:
-            (folder / name).unlink(missing_ok=True)  # that of an earlier report
-            say(f"no {name}: {no_picture()}")
+            for file, content in files.items():
+                try:
+                    write_atomically(folder / file, content if isinstance(content, str) else content())
+                    written.append(file)
+                except ImportError:
+                    (folder / file).unlink(missing_ok=True)  # that of an earlier report
+                    say(f"no {file}: {no_picture()}")
+        except BaseException:
+            for file in written:
+                (folder / file).unlink()
+            raise
     say(f"wrote {folder}: {', '.join(written)}")

@@ -168,7 +168,8 @@ class FullyConnectedNet:
             self._state = ParamBuffer(self.backend, state_shapes, self.dtype)
         for layer, std in zip(self._layers(), stds, strict=True):
             name = f"W{layer.index}"
-            self.params[name] = initial_weights(self.seed, layer.index, shapes[name], std)  # type: ignore[arg-type]
+            weights = initial_weights(self.seed, layer.index, shapes[name], std)  # type: ignore[arg-type]
+            self.params[name] = weights.astype(self.dtype)
             if f"gamma{layer.index}" in shapes:
                 self.params[f"gamma{layer.index}"][...] = 1
 

@@ -65,7 +65,7 @@ class Optimizer:
         self.multipliers = multipliers or {}
         # Read by the update on the device, as the rates are, so that a recorded step sees them change.
         self._step = backend.xp.zeros((1,), dtype="int64")
-        self._one = backend.xp.ones((1,), dtype="int64")
+        self._one = backend.asarray([1], dtype="int64")
         self._work = backend.xp.empty(min(backend.block_size or params.flat.size, params.flat.size), dtype=params.dtype)
 
     @property

@@ -189,13 +189,25 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         return inputs, targets, None
 
     def _split(self, inputs: Inputs, targets: np.ndarray, weights: np.ndarray | None) -> Any:
-        """Hold some rows out: training inputs, targets and weights, and those three of the validation."""
-        train, val = train_test_split(
-            np.arange(len(inputs)),
-            random_state=self._random,
-            test_size=self.validation_fraction,
-            stratify=self._stratify(targets),
-        )
+        """Hold some rows out: training inputs, targets and weights, and those three of the validation.
+
+        Rows that are alone in their class are learned from; where the validation has no room for a row of each class,
+        its rows are drawn from all alike.
+        """
+        rows, strata = np.arange(len(inputs)), self._stratify(targets)
+        alone = rows[:0]
+        if strata is not None:
+            _, codes, counts = np.unique(strata, return_inverse=True, return_counts=True)
+            is_alone = counts[codes.reshape(-1)] == 1
+            rows, alone = rows[~is_alone], rows[is_alone]
+            held = math.ceil(self.validation_fraction * len(rows))
+            strata = strata[rows] if min(held, len(rows) - held) >= np.sum(counts > 1) else None
+        train, val = rows, rows[:0]
+        if len(rows) > 1:
+            train, val = train_test_split(
+                rows, random_state=self._random, test_size=self.validation_fraction, stratify=strata
+            )
+        train = np.concatenate([train, alone])
         if len(val) < 2:
             raise ValueError(
                 f"validation_fraction: The validation set is too small: expected 2 rows or more, got {len(val)} of "

@@ -92,6 +92,7 @@ def check_labels(y: Any) -> Array:
         y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
         _check_values(distinct(y), several=y.ndim == 2)
         return y
+    y = _plain_numbers(y)
     check_classification_targets(y)
     kind = type_of_target(y, input_name="y")
     if kind == "multilabel-indicator":
@@ -103,6 +104,14 @@ def check_labels(y: Any) -> Array:
             "use sklearn.multioutput.MultiOutputClassifier"
         )
     return column_or_1d(y, warn=True)
+
+
+def _plain_numbers(y: Any) -> Any:
+    """Return an array of objects that are all numbers, as a column of a data frame may be, as an array of numbers."""
+    if getattr(getattr(y, "dtype", None), "kind", None) != "O" or y.ndim != 1:
+        return y
+    values = np.asarray(y).tolist()
+    return np.array(values) if all(isinstance(value, int | float | np.number | np.bool_) for value in values) else y
 
 
 def _check_values(values: np.ndarray, *, several: bool) -> None:

@@ -67,7 +67,7 @@ class Batches:
     def _prepare(self, epoch: int) -> None:
         """Allocate what holds the order of the rows, and fill it for this epoch."""
         backend = self.model.backend
-        self.order = backend.xp.arange(len(self.part), dtype="int64")
+        self.order = backend.asarray(np.arange(len(self.part), dtype="int64"))
         if self.shuffled:
             backend.upload(self._permutation(epoch), self.order)
 
@@ -111,7 +111,8 @@ class Batches:
         """
         xp, part = self.model.backend.xp, self.part
         scaling = () if part.prepared else self.model.byte_scaling
-        offsets, positions = xp.arange(size, dtype="int64"), xp.empty((size,), dtype="int64")
+        offsets = self.model.backend.asarray(np.arange(size, dtype="int64"))
+        positions = xp.empty((size,), dtype="int64")
         where = self.order, self.counters[:1], offsets, positions
         x, targets, rows, _ = run(F.next_batch, part.X, part.y, *where, *scaling)
         if not (part.prepared or scaling):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import fcnet.functional as F
 from fcnet.backends import Array
 from fcnet.backends.step import direct
 from fcnet.data import Dataset
@@ -39,8 +40,8 @@ class DeviceSplit:
         """Return a part of these rows, for evaluation, where weights do not count."""
         if self.streamed:
             return replace(self, X=self.X[rows], y=self.y[rows])
-        rows, xp = model.backend.asarray(rows), model.backend.xp
-        return replace(self, X=xp.take(self.X, rows, axis=0), y=xp.take(self.y, rows, axis=0))
+        rows = model.backend.asarray(rows)
+        return replace(self, X=F.gather(self.X, rows), y=F.gather(self.y, rows))
 
 
 class DeviceData:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import fcnet.functional as F
-from fcnet.backends import Array
+from fcnet.backends import Array, backend_of
 from fcnet.backends.step import direct
 from fcnet.errors import unknown
 from fcnet.nn.model import FullyConnectedNet
@@ -150,40 +150,39 @@ def measure(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
     def of_batch(scores: Array, targets: Array) -> Array:
         return objective.metric.total(*objective.judged(backend, scores, targets))
 
-    total = _total(model, X, y, batch_size, prepared, of_batch, objective.metric.join)
-    return objective.metric.figure(total, len(X), objective.outputs)
+    totals = [total for total, _ in _of_batches(model, X, y, batch_size, prepared, of_batch)]
+    return objective.metric.figure(float(reduce(objective.metric.join, totals)), len(X), objective.outputs)
 
 
 def loss_of(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> float:
     """Return the mean loss of the samples in evaluation mode, without penalties; the arguments are as in `measure`."""
 
     def of_batch(scores: Array, targets: Array) -> Array:
-        mean, _ = model.objective.loss_and_gradient(direct, scores, targets)
-        return mean.astype("float64") * len(scores)
+        return model.objective.loss_and_gradient(direct, scores, targets)[0]
 
-    return _total(model, X, y, batch_size, prepared, of_batch, operator.add) / len(X)
+    means = _of_batches(model, X, y, batch_size, prepared, of_batch)
+    return sum(float(mean) * rows for mean, rows in means) / len(X)
 
 
-def _total(
+def _of_batches(
     model: FullyConnectedNet,
     X: Array,
     y: Array,
     batch_size: int,
     prepared: bool,
     of_batch: Callable[[Array, Array], Array],
-    join: Callable[[Array, Array], Array],
-) -> float:
-    """Return what `join` makes of `of_batch(scores, targets)` over all batches; on the device, read once at the end."""
+) -> list[tuple[np.ndarray, int]]:
+    """Return `of_batch(scores, targets)` and the number of rows of each batch; read from the device at the end."""
     backend = model.backend
     backend.use()
     evaluate = model.evaluate_prepared if prepared else model.evaluate
-    total = None
+    found = []
     with backend.allocating():
         for start in range(0, len(X), batch_size):
             part = slice(start, start + batch_size)
             here = of_batch(evaluate(backend.asarray(X[part])), backend.asarray(y[part]))
-            total = here if total is None else join(total, here)
-    return float(backend.to_numpy(total))
+            found.append((here, len(X[part])))
+    return [(backend.to_numpy(here), rows) for here, rows in found]
 
 
 def outcome(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096, *, prepared: bool = False) -> Outcome:
@@ -197,10 +196,10 @@ def outcome(model: FullyConnectedNet, X: Array, y: Array, batch_size: int = 4096
     scores, predicted = [], []
     with backend.allocating():
         for start in range(0, len(X), batch_size):
-            here = evaluate(backend.asarray(X[start : start + batch_size]))
-            predicted.append(backend.to_numpy(objective.predictions(backend, here)))
+            here = backend.to_numpy(evaluate(backend.asarray(X[start : start + batch_size])))
+            predicted.append(objective.predictions(backend_of(here), here))
             if not objective.of_values:
-                scores.append(backend.to_numpy(here).astype("float64"))
+                scores.append(here.astype("float64"))
     y = y if isinstance(y, np.ndarray) else backend.to_numpy(y)
     return _outcome(objective, y, np.concatenate(predicted), np.concatenate(scores) if scores else None)
 

@@ -139,7 +139,7 @@ class Steps:
         loss = model.loss_and_grads(run, x, targets, streams, self._grads, weights)
         self.updates.apply(run, self._grads)
         run(F.record_step, self._log.buffer, self._log.counters, backend.asarray(np.array([size, 1])), loss)
-        return backend.compile(run.calls, put_back)
+        return backend.compile(run.calls, put_back, min(self._batches.batch_size, len(self._batches)))
 
     @property
     def how_steps_are_made(self) -> list[str]:

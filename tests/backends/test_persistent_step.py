@@ -110,6 +110,15 @@ class TestTrainsAsOnTheCpu:
         assert there.optimizer.learning_rate == here.optimizer.learning_rate
         assert_near(there, here)
 
+    def test_a_shorter_batch_is_made_by_the_same_kernel(self, device):
+        """Whichever of them is recorded first, so that a training that is resumed in between has the same bits."""
+        there, here = solver(device, PLAIN, batch_size=10), solver("cpu", PLAIN, batch_size=10)
+        for _ in range(6):
+            there.step(), here.step()
+        assert sorted(there._compiled_steps) == [4, 10]
+        assert {step.plan.rows for step in there._compiled_steps.values()} == {10}
+        np.testing.assert_allclose(there.loss_history, here.loss_history, rtol=1e-4)
+
     def test_the_precision_tf32_is_no_less_than_asked_for(self, device):
         one, other = solver(device, LINEAR | {"precision": "tf32"}, "sgd", batch_size=4), linear(device)
         one.step(3), other.step(3)
@@ -312,7 +321,7 @@ class TestWhoTakesIt:
     )
     def test_calls_that_are_other_than_they_seem(self, change, why, device, cupy, monkeypatch):
         given = []
-        monkeypatch.setattr(CupyBackend, "_persistent", lambda self, calls, put_back: given.extend(calls))
+        monkeypatch.setattr(CupyBackend, "_persistent", lambda self, calls, *_: given.extend(calls))
         monkeypatch.setattr(graph, "compile", lambda *_: CallSequence([]))
         linear(device).step()
         assert read(given, cupy.ndarray).widths == (6, 3)

@@ -19,9 +19,10 @@ def test_no_gpu_is_one_line(capsys, monkeypatch, tmp_path):
 def test_the_variants_of_a_net_begin_with_what_training_takes():
     net = gpu_variants.Net("digits", 64, [100, 100], norm=True, keep=1.0, many=True)
     found = gpu_variants.candidates(net, **H100)
-    assert next(iter(found.values())) == best_plan(net.widths, 100, norm=1, **H100)
+    first = next(iter(found.values()))
+    assert first == best_plan(net.widths, 100, norm=1, **H100)
     assert {(plan.exchange, plan.threads, plan.rows_of_block) for plan in found.values()} == {
         (e, t, r) for e in EXCHANGES for t in (256, 512) for r in (2, 4)
     }
     assert all(plan.blocks <= H100["blocks"] and plan.shared <= H100["shared"] for plan in found.values())
-    assert "#define R 2" in gpu_variants.head_of(net, next(iter(found.values())))
+    assert f"#define R {first.rows_of_block}\n" in gpu_variants.head_of(net, first)

@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import subprocess
+import time
 import tomllib
 
 import numpy as np
@@ -366,6 +367,23 @@ def test_signals_end_a_training_with_its_results(name, code, tmp_path, capsys, m
     )  # fmt: skip
     fcnet.load(tmp_path / "r")
     assert signal.getsignal(number) is before
+
+
+def test_an_interrupt_that_python_drops_is_raised_once_more(capsys, monkeypatch):
+    """What is raised in a destructor is dropped, and the work went on, deaf to any further signal."""
+
+    class Dropping:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def carry_out(*_):
+        Dropping()
+        for _ in range(100):
+            time.sleep(0.01)
+        raise AssertionError("nobody interrupts this")
+
+    monkeypatch.setattr("fcnet.cli.train.carry_out", carry_out)
+    assert run("train", *QUICK, "--quiet", capsys=capsys) == (143, "", "fcnet: interrupted\n")
 
 
 def test_configurations_with_a_mark_at_the_begin_and_homes(tmp_path, capsys, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import struct
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 from fcnet.cli import main
 from fcnet.cli.commands import parser_of
 from fcnet.errors import no_picture
+from fcnet.files import write_atomically
 from fcnet.runs.options import TRAIN_ALONE, TrainOptions, flag
 
 SPIRALS = ["--data", "spirals", "--hidden", "50", "--lr", "0.01", "--device", "cpu"]
@@ -94,6 +96,19 @@ def test_lr_range_writes_a_fresh_folder_each_time(tmp_path, capsys):
     assert list(rows[0]) == ["learning_rate", "loss", "smoothed"]
     assert float(rows[0]["learning_rate"]) == pytest.approx(1e-6)
     assert is_picture(folder / "lr-range.png")
+
+
+def test_on_a_full_disk_the_suggestion_is_said_and_nothing_left(tmp_path, capsys, monkeypatch):
+    def full(path, content):
+        if path.suffix == ".png":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_atomically(path, content)
+
+    monkeypatch.setattr("fcnet.cli.reports.write_atomically", full)
+    code, out, err = run("lr-range", *SPIRALS, capsys=capsys)
+    assert (code, out.splitlines()[-1].split(":")[0][:23]) == (2, "suggested learning rate")
+    assert "No space left on device; free some space" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lr_range_has_bounds(tmp_path, capsys):

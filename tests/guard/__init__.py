@@ -89,7 +89,10 @@ class GuardBackend(Backend):
         return new("random_bits", get_backend("cpu").random_bits(key, layer, step, net, shape))
 
     def compile(
-        self, calls: Sequence[Callable[[], Any]], put_back: Callable[[], None] | None = None
+        self,
+        calls: Sequence[Callable[[], Any]],
+        put_back: Callable[[], None] | None = None,
+        most_rows: int | None = None,
     ) -> Callable[[], Any]:
         return CallSequence(recorded(calls))
 

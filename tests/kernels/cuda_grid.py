@@ -32,6 +32,7 @@ static float from_thread(float value, unsigned other)
 }
 static float from_lane(float value, int bit) { return from_thread(value, threadIdx.x % 32 ^ bit); }
 static float from_first(float value) { return from_thread(value, 0); }
+static unsigned load_relaxed(const unsigned* from) { return *from; }
 static ulonglong2 load_relaxed(const ulonglong2* from) { return *from; }
 static void store_relaxed(ulonglong2* to, ulonglong2 value) { *to = value; }
 static void store_relaxed(unsigned long long* to, unsigned long long value) { *to = value; }
@@ -220,6 +221,7 @@ def _library(code: str, name: str, parameters: str) -> ctypes.CDLL:
     names = ", ".join(part.split()[-1].lstrip("*") for part in parameters.split(","))
     entry = (
         f'extern "C" const char* run(unsigned blocks, unsigned threads, size_t floats, unsigned order, {parameters})\n'
-        f"{{ body = [=] {{ {name}({names}); }}; return run_grid(blocks, threads, floats, order); }}\n"
+        f"{{ Flushing flushing(true); body = [=] {{ {name}({names}); }};\n"
+        "return run_grid(blocks, threads, floats, order); }\n"
     )
     return built(f"{SHIM}{GRID}{code}\n{entry}", "-O0", "-fno-exceptions", "-w")

@@ -133,9 +133,11 @@ def test_they_neither_wait_nor_copy(guard):
     assert log.uploads == []
 
 
-def test_weights_that_decay_become_zero_and_are_never_denormal(device, host, dtype, xp):
+def test_weights_that_decay_become_zero_and_are_never_denormal(backend, device, host, dtype, xp):
+    """Where denormals count as 0, a weight stays as soon as what it would lose is denormal."""
     w = device(denormals.small(dtype))
     for _ in range(20):
         decay_weights(w, 0.5, 0.5, work=xp.empty(7, dtype=dtype))
         assert not denormals.count(host(w))
-    assert not host(w).any()
+    losses = abs(host(w).astype("float64")) / 4
+    assert (losses < np.finfo(dtype).smallest_normal if denormals.flushes(backend, dtype) else losses == 0).all()

@@ -224,6 +224,27 @@ def test_the_penalty_of_its_own():
     assert reg(FCNetClassifier().partial_fit(X, y, classes=[0, 1, 2])) == pytest.approx(1e-4 / 150)
 
 
+@pytest.mark.parametrize(("labels", "fraction"), [([7], 0.1), ([7, 8, 9], 0.1), ([], 0.02)])
+def test_rows_are_held_out_whatever_the_sizes_of_the_classes(labels, fraction):
+    """A class of one row is learned from; there may be more classes than held-out rows. scikit-learn fits both, too."""
+    X, y = load_iris(return_X_y=True)
+    y[: len(labels)] = labels
+    one = FCNetClassifier(early_stopping=True, validation_fraction=fraction, random_state=0, tol=1.0).fit(X, y)
+    assert one.classes_.tolist() == [0, 1, 2, *labels]
+    with pytest.raises(ValueError, match="too small: expected 2 rows or more, got 0 of 2; raise validation_fraction"):
+        FCNetClassifier(early_stopping=True).fit(X[:2], [0, 1])
+
+
+@pytest.mark.parametrize("values", [[0, 1], [True, False], [1.0, 2.0]])
+def test_numbers_in_an_array_of_objects_are_labels(values):
+    """A column of a data frame may have such labels; scikit-learn takes them for numbers to predict."""
+    X = np.arange(8.0).reshape(-1, 1)
+    one = FCNetClassifier(tol=1.0).fit(X, np.array(values * 4, dtype=object))
+    assert one.classes_.tolist() == sorted(values)
+    with pytest.raises(ValueError, match="Unknown label type"):
+        FCNetClassifier(max_iter=1).fit(X, np.array([*range(7), None], dtype=object))
+
+
 def test_held_out_rows_say_when_to_stop():
     X, y = load_breast_cancer(return_X_y=True)
     one = FCNetClassifier(early_stopping=True, random_state=0, max_iter=300).fit(X, y)

@@ -78,7 +78,7 @@ class TestDeviceThatMakesManySteps:
         """Return the steps that each program was asked for, with their rates."""
         made = []
 
-        def compiled(self, calls, put_back=None):
+        def compiled(self, calls, *_):
             step = CallSequence(calls)
 
             def steps(count, rates=None):

@@ -265,7 +265,8 @@ def _storage(where: str) -> Any:
         except (SQLAlchemyError, RuntimeError, optuna.exceptions.StorageInternalError) as error:
             why = str(getattr(error, "orig", None) or error)
             if attempt == _ATTEMPTS - 1 or "not a database" in why or "unable to open" in why:
-                raise OSError(f"storage: cannot use {_shown(where)}: {why}; name another") from None
+                remedy = "free some space, or name another" if "full" in why else "name another"
+                raise OSError(f"storage: cannot use {_shown(where)}: {why}; {remedy}") from None
             time.sleep(0.1 + 0.01 * (os.getpid() % 10))  # two processes that make the same tables
     raise OSError(f"storage: cannot use {_shown(where)}")
 
