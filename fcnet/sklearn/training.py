@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterable
@@ -56,12 +57,21 @@ class Epochs:
         """
         ended = False
         try:
-            while not ended and self.estimator.n_iter_ < most:
-                ended = self._some_epochs(most - self.estimator.n_iter_)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by what is not finite in the end
+                while not ended and self.estimator.n_iter_ < most:
+                    ended = self._some_epochs(most - self.estimator.n_iter_)
         except KeyboardInterrupt:
             warnings.warn("training interrupted by Ctrl-C: the estimator is fitted as far as it came", stacklevel=4)
             ended = True
         self._put_best_back()
+        if self._best is not None and not math.isfinite(self.estimator.loss_):
+            warnings.warn(
+                f"{type(self.estimator).__name__}: the training diverged, its loss became {self.estimator.loss_}; the "
+                "weights of its best epoch are put back; lower learning_rate_init, or scale the inputs",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+            return True
         return ended
 
     def _some_epochs(self, most: int) -> bool:
