@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from fcnet import functional, optim  # noqa: E402 -- from the folder beside, installed or not
 from fcnet.backends.cpu import loader  # noqa: E402
 from fcnet.backends.cuda.kernels import cuda_kernels  # noqa: E402
-from fcnet.backends.cuda.sources import RULES  # noqa: E402
+from fcnet.backends.cuda.sources import ACTIVATIONS, RULES  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 RECORDS = ("kernels", "kernels-training")  # what `make bench` writes: NAME-DEVICES-DATE.json
@@ -30,7 +30,9 @@ TITLES = {"cpu": "Numba", "cuda": "CUDA"}
 HIDDEN = "*_activation_dropout_{way}"
 #: Parts of a fused function: what a step runs in their place, where that has a kernel.
 WITHIN = {
-    **{f"{part}_{way}": HIDDEN.format(way=way) for part in ("dropout", "relu") for way in ("forward", "backward")},
+    **{
+        f"{part}_{way}": HIDDEN.format(way=way) for part in ("dropout", *ACTIVATIONS) for way in ("forward", "backward")
+    },
     **{
         f"{norm}_{way}": f"{norm}_activation_dropout_{way}"
         for norm in ("batchnorm", "layernorm")
@@ -55,7 +57,8 @@ by `make docs`.
   large batch goes through a small net's layers and back some rows at a time, from the first product to the last
   gradient: [row_blocks.py](../backends/cpu/row_blocks.py), proved in
   [test_row_blocks.py](../tests/backends/test_row_blocks.py), measured as `matrix` by `python -m benchmarks.compare`.
-- **In a step**: training does not call this function, but a fused one that contains it, and that one has a kernel.
+- **In a step**: training does not call this function, but a fused one that contains it, and that one has a kernel. Of
+  the activations ReLU has kernels with `batchnorm_` on Numba, the others with `bias_` only, in float32.
 - **Proof**: the test runs on NumPy, on Numba, on a device that refuses hidden copies (`tests/guard/`) and, with a GPU,
   on CuPy and CUDA. [test_cuda_kernels.py](../tests/kernels/test_cuda_kernels.py) runs the CUDA sources on the CPU, too.
   [test_kernels_refuse.py](../tests/kernels/test_kernels_refuse.py) lists the arguments that kernels refuse.

@@ -442,8 +442,8 @@ _NO_MASK = np.empty((0, 0), np.float32)
 class _Layout(Layout):
     """Layers without normalisation have kernels for more activations than ReLU."""
 
-    def activates(self, activation: str, z: Any) -> bool:
-        return activation in kinds.KINDS and z.dtype == np.float32
+    def activates(self, activation: str, z: Any, normed: bool) -> bool:
+        return not normed and activation in kinds.KINDS and z.dtype == np.float32
 
 
 _ON = _Layout()

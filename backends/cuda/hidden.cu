@@ -1,4 +1,4 @@
-// What follows a hidden layer's product, for ReLU: the functions of fcnet.functional.hidden, in one pass or two.
+// Hidden layers with ReLU (the other activations are in activated.cu), and what all of them need.
 //
 // A ReLU output that is zero has a zero gradient, whether the unit was off or dropped: the backward pass needs only
 // the output and scale = 1 / keep_ratio, no mask.
@@ -8,32 +8,23 @@ __device__ __forceinline__ real dropped_relu(real value, bool kept, real scale)
     return value <= 0 || !kept ? (real)0 : value * scale;  // NaN stays NaN
 }
 
+template <class Out> struct ReluUnit {
+    Out* out;
+    real scale;
+    __device__ __forceinline__ void set(i64 i, real x, bool kept) const { out[i] = dropped_relu(x, kept, scale); }
+};
+
+struct ReluSlope {
+    const real* out;
+    real scale;
+    __device__ __forceinline__ real times(i64 i, real dout) const { return out[i] > 0 ? dout * scale : (real)0; }
+};
+
 // Results are `real`, or bf16 for products that would round them so (rounded_once.py).
 struct alignas(8) SeveralBf16 { bf16 at[EACH]; };
 
-// out = dropout(relu(z + b)); out may be z.
-template <class Out>
-__device__ __forceinline__ void bias_relu_each(
-    Out* out, const real* z, const real* b, i64 size, int width, real scale, const Dropout& dropout, u64 (*words)[4])
-{
-    const i64 begin = (i64)blockIdx.x * EACH * THREADS;
-    real value[EACH];
-    for (int k = 0; k < EACH; ++k) {
-        const i64 i = begin + k * THREADS + threadIdx.x;
-        value[k] = i < size ? z[i] + b[column_of(i, width)] : (real)0;
-    }
-    if (dropout.drops()) {
-        if (threadIdx.x < EACH * THREADS / 16) dropout.draw(words[threadIdx.x], begin / 16 + threadIdx.x);
-        __syncthreads();
-    }
-    for (int k = 0; k < EACH; ++k) {
-        const i64 i = begin + k * THREADS + threadIdx.x;
-        if (i >= size) return;
-        out[i] = dropped_relu(value[k], dropout.keeps(words, begin / 16, i), scale);
-    }
-}
-
-// The same where EACH divides the width and all arrays begin at a multiple of 16 bytes: a thread has neighbours.
+// out = dropout(relu(z + b)) where EACH divides the width and all arrays begin at a multiple of 16 bytes: a thread has
+// neighbours. out may be z.
 template <class Out>
 __device__ __forceinline__ void bias_relu_neighbours(
     Out* out, const Several* z, const Several* b, i64 size, int width, real scale, const Dropout& dropout, u64 (*words)[4])
@@ -56,13 +47,13 @@ __device__ __forceinline__ void bias_relu_neighbours(
 KERNEL(256) bias_relu(real* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
 {
     __shared__ u64 words[EACH * THREADS / 16][4];
-    bias_relu_each(out, z, b, size, width, scale, DROPOUT, words);
+    bias_each(ReluUnit<real>{out, scale}, z, b, size, width, DROPOUT, words);
 }
 
 KERNEL(256) bias_relu_bf16(bf16* out, const real* z, const real* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
 {
     __shared__ u64 words[EACH * THREADS / 16][4];
-    bias_relu_each(out, z, b, size, width, scale, DROPOUT, words);
+    bias_each(ReluUnit<bf16>{out, scale}, z, b, size, width, DROPOUT, words);
 }
 
 KERNEL(256) bias_relu_aligned(Several* out, const Several* z, const Several* b, i64 size, int width, real scale, DROPOUT_PARAMETERS)
@@ -191,150 +182,36 @@ KERNEL(256) sum_of_parts(real* sums, const real* parts, int count, int width)
     sums[m] = sum;
 }
 
-// out = dropout(relu(batchnorm(z))) with the batch's statistics, which also move the running ones (if there are any);
-// b only shifts the running mean. x_hat may be z.
 KERNEL(1024) batchnorm_relu(
-    real* out, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta,
-    real* running_mean, real* running_var, int rows, int width, real momentum, real eps, real scale, DROPOUT_PARAMETERS)
+    real* out, real scale, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta,
+    real* running_mean, real* running_var, int rows, int width, real momentum, real eps, DROPOUT_PARAMETERS)
 {
-    __shared__ real shared[SIDE][SIDE + 1];
-    const int m = blockIdx.x * SIDE + threadIdx.x;
-    const bool mine = m < width;
-    // Measured from the first row, so that a constant column is exactly 0 after its mean is taken off.
-    const real origin = mine ? z[m] : (real)0;
-    real sum = 0;
-    if (mine)
-        for (int n = threadIdx.y; n < rows; n += SIDE) sum += z[(i64)n * width + m] - origin;
-    const real mean = sum_of_column(sum, shared) / rows;
-    sum = 0;
-    if (mine)
-        for (int n = threadIdx.y; n < rows; n += SIDE) {
-            const real centred = (z[(i64)n * width + m] - origin) - mean;
-            sum += centred * centred;
-        }
-    const real variance = sum_of_column(sum, shared) / rows;
-    const real inverse = 1 / sqrt(variance + eps);
-    if (mine && threadIdx.y == 0) {
-        inv_std[m] = inverse;
-        if (running_mean) {
-            running_mean[m] = flushed(momentum * running_mean[m] + (1 - momentum) * (origin + mean + b[m]));
-            running_var[m] = flushed(momentum * running_var[m] + (1 - momentum) * variance);
-        }
-    }
-    __shared__ u64 words[SIDE * 3][4];  // 32 elements of a row have their numbers in 3 sixteens at most
-    const Dropout dropout = DROPOUT;
-    const int thread = threadIdx.y * SIDE + threadIdx.x, left = blockIdx.x * SIDE;
-    for (int top = 0; top < rows; top += SIDE) {
-        if (dropout.drops()) {
-            __syncthreads();  // the numbers of the rows above have been read
-            if (thread < SIDE * 3) dropout.draw(words[thread], ((i64)(top + thread / 3) * width + left) / 16 + thread % 3);
-            __syncthreads();
-        }
-        const int n = top + threadIdx.y;
-        if (!mine || n >= rows) continue;
-        const i64 i = (i64)n * width + m;
-        const real normal = ((z[i] - origin) - mean) * inverse;
-        const real value = normal * gamma[m] + beta[m];
-        const bool kept = dropout.keeps(words + threadIdx.y * 3, ((i64)n * width + left) / 16, i);
-        x_hat[i] = normal;
-        out[i] = dropped_relu(value, kept, scale);
-    }
+    const ReluUnit<real> unit{out, scale};
+    batchnorm_each(unit, x_hat, inv_std, z, b, gamma, beta, running_mean, running_var, rows, width, momentum, eps, DROPOUT);
 }
 
-// dgamma, dbeta, and dz = gamma inv_std (dy - mean(dy) - x_hat mean(dy x_hat)) with dy the gradient after
-// normalisation; db = 0, because batch norm takes a bias away again. dz may be dout.
 KERNEL(1024) batchnorm_relu_backward(
-    real* dz, real* db, real* dgamma, real* dbeta, const real* dout, const real* out, const real* x_hat,
-    const real* inv_std, const real* gamma, int rows, int width, real scale)
+    real* dz, real* db, real* dgamma, real* dbeta, const real* dout, const real* out, real scale, const real* x_hat,
+    const real* inv_std, const real* gamma, int rows, int width)
 {
-    __shared__ real shared[SIDE][SIDE + 1];
-    const int m = blockIdx.x * SIDE + threadIdx.x;
-    const bool mine = m < width;
-    real sum = 0, product = 0;
-    if (mine)
-        for (int n = threadIdx.y; n < rows; n += SIDE) {
-            const i64 i = (i64)n * width + m;
-            const real dy = out[i] > 0 ? dout[i] * scale : (real)0;
-            sum += dy;
-            product += dy * x_hat[i];
-        }
-    sum = sum_of_column(sum, shared);
-    product = sum_of_column(product, shared);
-    if (!mine) return;
-    if (threadIdx.y == 0) {
-        dbeta[m] = sum;
-        dgamma[m] = product;
-        db[m] = 0;
-    }
-    const real factor = gamma[m] * inv_std[m];
-    for (int n = threadIdx.y; n < rows; n += SIDE) {
-        const i64 i = (i64)n * width + m;
-        const real dy = out[i] > 0 ? dout[i] * scale : (real)0;
-        dz[i] = (dy - sum / rows - x_hat[i] * (product / rows)) * factor;
-    }
+    batchnorm_gradient(ReluSlope{out, scale}, dz, db, dgamma, dbeta, dout, x_hat, inv_std, gamma, rows, width);
 }
 
-// out = dropout(relu(layernorm(z + b))): a block for each row. x_hat may be z.
 KERNEL(256) layernorm_relu(
-    real* out, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta, int width,
-    real eps, real scale, DROPOUT_PARAMETERS)
+    real* out, real scale, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta,
+    int width, real eps, DROPOUT_PARAMETERS)
 {
-    __shared__ real shared[1024];
-    const i64 row = (i64)blockIdx.x * width;
-    const real origin = z[row] + b[0];  // as in batchnorm_relu
-    real sum = 0;
-    for (int m = threadIdx.x; m < width; m += blockDim.x) sum += (z[row + m] + b[m]) - origin;
-    const real mean = sum_of_block(sum, shared) / width;
-    sum = 0;
-    for (int m = threadIdx.x; m < width; m += blockDim.x) {
-        const real centred = ((z[row + m] + b[m]) - origin) - mean;
-        sum += centred * centred;
-    }
-    const real inverse = 1 / sqrt(sum_of_block(sum, shared) / width + eps);
-    if (threadIdx.x == 0) inv_std[blockIdx.x] = inverse;
-    __shared__ u64 words[THREADS / 16 + 1][4];  // THREADS elements from anywhere on
-    const Dropout dropout = DROPOUT;
-    for (int left = 0; left < width; left += THREADS) {
-        const i64 first = (row + left) / 16;
-        if (dropout.drops()) {
-            __syncthreads();  // the numbers of the columns before have been read
-            if (threadIdx.x <= THREADS / 16) dropout.draw(words[threadIdx.x], first + threadIdx.x);
-            __syncthreads();
-        }
-        const int m = left + threadIdx.x;
-        if (m >= width) continue;
-        const i64 i = row + m;
-        const real normal = (((z[i] + b[m]) - origin) - mean) * inverse;
-        const real value = normal * gamma[m] + beta[m];
-        x_hat[i] = normal;
-        out[i] = dropped_relu(value, dropout.keeps(words, first, i), scale);
-    }
+    layernorm_each(ReluUnit<real>{out, scale}, x_hat, inv_std, z, b, gamma, beta, width, eps, DROPOUT);
 }
 
-// dz of `layernorm_relu`, a block for each row; dy, which `layernorm_sums` reads, is written too. dy may be dout.
 KERNEL(256) layernorm_relu_backward(
-    real* dz, real* dy, const real* dout, const real* out, const real* x_hat, const real* inv_std, const real* gamma,
-    int width, real scale)
+    real* dz, real* dy, const real* dout, const real* out, real scale, const real* x_hat, const real* inv_std,
+    const real* gamma, int width)
 {
-    __shared__ real shared[1024];
-    const i64 row = (i64)blockIdx.x * width;
-    real sum = 0, product = 0;
-    for (int m = threadIdx.x; m < width; m += blockDim.x) {
-        const i64 i = row + m;
-        const real value = out[i] > 0 ? dout[i] * scale : (real)0;
-        dy[i] = value;
-        sum += value * gamma[m];
-        product += value * gamma[m] * x_hat[i];
-    }
-    sum = sum_of_block(sum, shared) / width;
-    product = sum_of_block(product, shared) / width;
-    for (int m = threadIdx.x; m < width; m += blockDim.x) {
-        const i64 i = row + m;
-        dz[i] = (dy[i] * gamma[m] - sum - x_hat[i] * product) * inv_std[blockIdx.x];
-    }
+    layernorm_gradient(ReluSlope{out, scale}, dz, dy, dout, x_hat, inv_std, gamma, width);
 }
 
-// db, dgamma and dbeta of `layernorm_relu_backward`.
+// db, dgamma and dbeta of layer norm, of what `layernorm_gradient` wrote.
 KERNEL(1024) layernorm_sums(
     real* db, real* dgamma, real* dbeta, const real* dz, const real* dy, const real* x_hat, int rows, int width)
 {

@@ -1,4 +1,7 @@
-"""The CUDA kernels of fused hidden layers with ReLU (hidden.cu), as `fcnet.functional.hidden` defines them."""
+"""The CUDA kernels of fused hidden layers, as `fcnet.functional.hidden` defines them.
+
+Those of ReLU are in hidden.cu, those of the other element-wise activations in activated.cu.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends import fits
-from fcnet.backends.caches import EPS, MOMENTUM, HiddenCache, NormCache, keep_threshold, relu_cache
+from fcnet.backends.caches import EPS, MOMENTUM, GatedCache, HiddenCache, NormCache, keep_threshold, relu_cache
 from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
+from fcnet.backends.cuda.sources import KEPT
 from fcnet.backends.device import Array, Kernel
 
 MANY = 1 << 20  # elements of a gradient from which on several blocks share its rows
 
 
 class HiddenKernels:
-    """The kernels of hidden.cu."""
+    """The kernels of hidden.cu and activated.cu."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._on = launcher
@@ -33,9 +37,14 @@ class HiddenKernels:
     def bias_activation_dropout_forward(
         self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
     ):
-        given = hidden if out is None else out
-        out = (self._on.like(None, z) if cache is None else cache.hidden) if given is None else given
-        return out, relu_cache(out, self.bias_relu(out, z, b, keep_ratio, rng), None, b)
+        scale, dropout = _dropout(z, keep_ratio, rng)
+        out, cache = self._filled(z, b, activation, None, scale, _drops(keep_ratio, rng), hidden, out, cache)
+        if activation == "relu":
+            self.bias_relu(out, z, b, keep_ratio, rng)
+        else:
+            arrays, counts = (*_unit(out, cache, scale), z, b), (np.int64(z.size), np.int32(z.shape[1]))
+            self._on.each("bias_activation", z, z.size, *arrays, *counts, *dropout, each=EACH, activation=activation)
+        return out, cache
 
     def bias_relu(self, out: Array, z: Array, b: Array, keep_ratio: float, rng: Any) -> Any:
         """Fill `out`, of the dtype of z or, as uint16, bfloat16's bits; return 1 / keep_ratio in the dtype of z."""
@@ -52,7 +61,11 @@ class HiddenKernels:
     def bias_activation_dropout_backward(self, dout, cache, *, dz=None, db=None):
         dz = self._on.like(dz, cache.hidden)
         db = self._on.like(db, dz, dz.shape[1:])
-        self.bias_relu_backward(self._on.cupy.ascontiguousarray(dout), cache.hidden, cache.scale, dz, db)
+        dout = self._on.cupy.ascontiguousarray(dout)
+        if cache.activation == "relu":
+            self.bias_relu_backward(dout, cache.hidden, cache.scale, dz, db)
+        else:
+            self._bias_activation_backward(dout, cache, dz, db)
         return dz, db
 
     def bias_relu_backward(self, dout: Array, hidden: Array, scale: Any, dz: Array, db: Array) -> None:
@@ -71,18 +84,36 @@ class HiddenKernels:
         self._on.launch(f"{name}_parts", db.dtype.char, grid, block, *arrays, *shape, np.int32(SHARE), scale)
         self._on.each("sum_of_parts", db, width, db, parts, np.int32(grid[1]), np.int32(width))
 
+    def _bias_activation_backward(self, dout: Array, cache: HiddenCache, dz: Array, db: Array) -> None:
+        rows, width = dz.shape
+        blocks = 1 if dz.size < MANY else -(-rows // SHARE)
+        parts = db if blocks == 1 else self._on.cupy.empty((blocks, width), db.dtype)
+        arguments = (
+            parts,
+            dout,
+            *_slope(cache),
+            np.int32(rows),
+            np.int32(width),
+            np.int32(rows if blocks == 1 else SHARE),
+        )
+        grid, block, module = (-(-width // SIDE), blocks), (SIDE, SIDE), {"activation": cache.activation}
+        self._on.launch("bias_activation_backward", dz.dtype.char, grid, block, dz, *arguments, **module)
+        if blocks > 1:
+            self._on.each("sum_of_parts", db, width, db, parts, np.int32(blocks), np.int32(width))
+
     def batchnorm_activation_dropout_forward(
         self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, running_mean=None, running_var=None,
         momentum=MOMENTUM, eps=EPS, x_hat=None, out=None, cache=None,
     ):  # fmt: skip
         scale, dropout = _dropout(z, keep_ratio, rng)
-        cache = self._norm_cache(cache, z, b, gamma, x_hat, out, scale, (1, z.shape[1]))
-        out, norm, real = cache.hidden, cache.norm, z.dtype.type
+        norm = self._norm(cache, z, gamma, x_hat, (1, z.shape[1]))
+        out, cache = self._filled(z, b, activation, norm, scale, _drops(keep_ratio, rng), None, out, cache)
         rows, width = z.shape
         running = (running_mean, running_var) if running_mean is not None else (None, None)
-        constants = np.int32(rows), np.int32(width), real(momentum), real(eps), scale
-        arrays = out, norm.x_hat, norm.inv_std, z, b, gamma, beta, *running
-        self._on.columns("batchnorm_relu", z, width, *arrays, *constants, *dropout)
+        constants = np.int32(rows), np.int32(width), z.dtype.type(momentum), z.dtype.type(eps)
+        arrays = norm.x_hat, norm.inv_std, z, b, gamma, beta, *running
+        name, module = _kernel(activation, "batchnorm_relu", "batchnorm_activation")
+        self._on.columns(name, z, width, *_unit(out, cache, scale), *arrays, *constants, *dropout, activation=module)
         return out, cache
 
     def batchnorm_activation_dropout_backward(
@@ -92,8 +123,9 @@ class HiddenKernels:
         rows, width = cache.hidden.shape
         dz = self._on.like(dz, cache.hidden)
         db, dgamma, dbeta = (self._on.like(d, norm.gamma) for d in (db, dgamma, dbeta))
-        arrays = dz, db, dgamma, dbeta, self._on.cupy.ascontiguousarray(dout), cache.hidden, *norm[:3]
-        self._on.columns("batchnorm_relu_backward", dz, width, *arrays, np.int32(rows), np.int32(width), cache.scale)
+        arrays = dz, db, dgamma, dbeta, self._on.cupy.ascontiguousarray(dout), *_slope(cache), *norm[:3]
+        name, module = _kernel(cache.activation, "batchnorm_relu_backward", "batchnorm_activation_backward")
+        self._on.columns(name, dz, width, *arrays, np.int32(rows), np.int32(width), activation=module)
         return dz, db, dgamma, dbeta
 
     def layernorm_activation_dropout_forward(
@@ -101,12 +133,13 @@ class HiddenKernels:
         cache=None,
     ):  # fmt: skip
         scale, dropout = _dropout(z, keep_ratio, rng)
-        cache = self._norm_cache(cache, z, b, gamma, x_hat, out, scale, (z.shape[0], 1))
-        out, norm = cache.hidden, cache.norm
+        norm = self._norm(cache, z, gamma, x_hat, (z.shape[0], 1))
+        out, cache = self._filled(z, b, activation, norm, scale, _drops(keep_ratio, rng), None, out, cache)
         rows, width = z.shape
-        arrays = out, norm.x_hat, norm.inv_std, z, b, gamma, beta
-        constants = np.int32(width), z.dtype.type(eps), scale
-        self._on.launch("layernorm_relu", z.dtype.char, (rows,), (THREADS,), *arrays, *constants, *dropout)
+        arrays = *_unit(out, cache, scale), norm.x_hat, norm.inv_std, z, b, gamma, beta
+        constants = np.int32(width), z.dtype.type(eps)
+        name, module = _kernel(activation, "layernorm_relu", "layernorm_activation")
+        self._on.launch(name, z.dtype.char, (rows,), (THREADS,), *arrays, *constants, *dropout, activation=module)
         return out, cache
 
     def layernorm_activation_dropout_backward(
@@ -116,37 +149,82 @@ class HiddenKernels:
         rows, width = hidden.shape
         dz, dy = self._on.like(dz, hidden), self._on.like(work, hidden)
         db, dgamma, dbeta = (self._on.like(d, norm.gamma) for d in (db, dgamma, dbeta))
-        arrays = dz, dy, self._on.cupy.ascontiguousarray(dout), hidden, *norm[:3]
-        constants = np.int32(width), cache.scale
-        self._on.launch("layernorm_relu_backward", dz.dtype.char, (rows,), (THREADS,), *arrays, *constants)
+        arrays = dz, dy, self._on.cupy.ascontiguousarray(dout), *_slope(cache), *norm[:3]
+        name, module = _kernel(cache.activation, "layernorm_relu_backward", "layernorm_activation_backward")
+        self._on.launch(name, dz.dtype.char, (rows,), (THREADS,), *arrays, np.int32(width), activation=module)
         shape = np.int32(rows), np.int32(width)
         self._on.columns("layernorm_sums", dz, width, db, dgamma, dbeta, dz, dy, norm.x_hat, *shape)
         return dz, db, dgamma, dbeta
 
-    def _norm_cache(
-        self,
-        cache: HiddenCache | None,
-        z: Array,
-        b: Array,
-        gamma: Array,
-        x_hat: Array | None,
-        out: Array | None,
-        scale: Any,
-        inv_std: tuple[int, ...],
-    ) -> HiddenCache:
-        """Return a cache made of the arrays that were passed, those of an earlier cache, or new ones."""
+    # A cache is made of the arrays that were passed, those of an earlier cache, or new ones.
+
+    def _norm(
+        self, cache: HiddenCache | None, z: Array, gamma: Array, x_hat: Array | None, inv_std: tuple[int, ...]
+    ) -> NormCache:
         if cache is None or cache.norm is None:
-            norm = NormCache(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
-            return relu_cache(self._on.like(out, z), scale, norm, b)
-        x_hat = cache.norm.x_hat if x_hat is None else x_hat
-        out = cache.hidden if out is None else out
-        return relu_cache(out, scale, cache.norm._replace(x_hat=x_hat, gamma=gamma), b)
+            return NormCache(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
+        return cache.norm._replace(x_hat=cache.norm.x_hat if x_hat is None else x_hat, gamma=gamma)
+
+    def _filled(
+        self, z: Array, b: Array, activation: str, norm: NormCache | None, scale: Any, dropped: bool,
+        hidden: Array | None, out: Array | None, cache: HiddenCache | None,
+    ) -> tuple[Array, HiddenCache]:  # fmt: skip
+        """Return the output and the cache, of which dropout has arrays of its own, unless the activation is ReLU."""
+        if activation == "relu" or not dropped:
+            # What dropout left is ReLU's output; of another activation it is not.
+            earlier = None if cache is None or (activation != "relu" and cache.needs_mask) else cache.hidden
+            out = hidden = self._on.like(_first_of(out, hidden, earlier), z)
+            mask = None
+        else:
+            earlier, mask = (cache.hidden, cache.mask) if cache is not None and cache.needs_mask else (None, None)
+            hidden, mask, out = (self._on.like(a, z) for a in (_first_of(hidden, earlier), mask, out))
+        if activation == "relu":
+            return out, relu_cache(out, scale, norm, b)
+        if not KEPT[activation]:
+            kept = hidden
+        elif cache is not None:
+            kept = cache.activation_cache
+        else:
+            arrays = [self._on.like(None, z) for _ in range(KEPT[activation])]
+            kept = arrays[0] if len(arrays) == 1 else GatedCache(*arrays)
+        return out, HiddenCache(activation, kept, hidden, mask, norm, b)
+
+
+def _first_of(*arrays: Array | None) -> Array | None:
+    return next((array for array in arrays if array is not None), None)
+
+
+def _kernel(activation: str, of_relu: str, of_others: str) -> tuple[str, str | None]:
+    """Return a kernel's name, and the `activation` of `Launcher.launch`."""
+    return (of_relu, None) if activation == "relu" else (of_others, activation)
+
+
+def _unit(out: Array, cache: HiddenCache, scale: Any) -> tuple[Any, ...]:
+    """Return the arguments of a ReLU unit (hidden.cu), or of UNIT_PARAMETERS (activated.cu)."""
+    if cache.activation == "relu":
+        return out, scale
+    first, second = _kept(cache) if KEPT[cache.activation] else (None, None)
+    return out, None if cache.mask is None else cache.hidden, first, second, cache.mask, scale
+
+
+def _slope(cache: HiddenCache) -> tuple[Any, ...]:
+    """Return the arguments of a ReLU's slope (hidden.cu), or of SLOPE_PARAMETERS (activated.cu)."""
+    return (cache.hidden, cache.scale) if cache.activation == "relu" else (*_kept(cache), cache.mask)
+
+
+def _kept(cache: HiddenCache) -> tuple[Array, Array | None]:
+    kept = cache.activation_cache
+    return tuple(kept) if isinstance(kept, GatedCache) else (kept, None)
+
+
+def _drops(keep_ratio: float, rng: Any) -> bool:
+    return rng is not None and keep_ratio != 1
 
 
 def _dropout(z: Array, keep_ratio: float, rng: Any) -> tuple[Any, tuple[Any, ...]]:
     """Return the scale 1 / keep_ratio in the dtype of z, and the arguments of DROPOUT_PARAMETERS (common.cu)."""
     u64 = np.uint64
-    if rng is None or keep_ratio == 1:
+    if not _drops(keep_ratio, rng):
         return z.dtype.type(1), (u64(0), u64(0), u64(0), u64(0), None, u64(0), np.int32(65536))
     step, pointer = (0, rng.step) if hasattr(rng.step, "dtype") and rng.step.ndim else (int(rng.step), None)
     place = u64(rng.key[0]), u64(rng.key[1]), u64(rng.layer), u64(step), pointer, u64(rng.net)

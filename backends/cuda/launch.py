@@ -1,7 +1,8 @@
 """Compile and launch the CUDA kernels.
 
 The first kernel that is called with float32 compiles the modules of all of them for it, at the same time: one after
-another they take longer than many a training. The same with float64.
+another they take longer than many a training. The same with float64. Hidden layers with another activation than ReLU
+have a module each, compiled when it is first called, so that nobody waits for those that are not used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cuda.sources import MODULES, module_of_kernels, source
+from fcnet.backends.cuda.sources import ACTIVATIONS, MODULES, activated, module_of_kernels, source
 from fcnet.backends.device import Array
 
 THREADS = 256  # of a block of an element-wise kernel
@@ -29,23 +30,30 @@ class Launcher:
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
-        self._functions: dict[tuple[str, str], Any] = {}
-        self._modules: dict[tuple[str, str], Any] = {}  # by name and dtype
+        self._functions: dict[tuple[str, str, str | None], Any] = {}
+        self._modules: dict[tuple[str, str], Any] = {}  # by name, or activation, and dtype
         self._module_of = module_of_kernels()
         self._lock = threading.Lock()
 
-    def launch(self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any) -> None:
-        function = self._functions.get((name, real))
+    def launch(
+        self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any,
+        activation: str | None = None,
+    ) -> None:  # fmt: skip
+        """Launch the kernel of this name for `real`, "f" or "d"; with `activation` one of activated.cu."""
+        function = self._functions.get((name, real, activation))
         if function is None:
-            module = self._module_of[name]
+            module = activation or self._module_of[name]
             with self._lock:
                 if (module, real) not in self._modules:
-                    self._compile(real)
-            function = self._functions[name, real] = self._modules[module, real].get_function(name)
+                    if activation:
+                        self._modules[module, real] = self.cupy.RawModule(code=activated(activation, _REAL[real]))
+                    else:
+                        self._compile(real)
+            function = self._functions[name, real, activation] = self._modules[module, real].get_function(name)
         function(grid, block, arguments)
 
     def _compile(self, real: str) -> None:
-        """Compile all modules, or load them from CuPy's cache."""
+        """Compile all of `MODULES`, or load them from CuPy's cache."""
         index = self.cupy.cuda.Device().id  # new threads begin with the first device
 
         def compiled(name: str) -> Any:
@@ -58,13 +66,13 @@ class Launcher:
             modules = list(pool.map(compiled, MODULES))
         self._modules |= {(name, real): module for name, module in zip(MODULES, modules, strict=True)}
 
-    def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1) -> None:
+    def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1, **module: str | None) -> None:
         """Launch a thread for every `each` of `size` elements."""
-        self.launch(name, like.dtype.char, (-(-size // (each * THREADS)),), (THREADS,), *arguments)
+        self.launch(name, like.dtype.char, (-(-size // (each * THREADS)),), (THREADS,), *arguments, **module)
 
-    def columns(self, name: str, like: Array, width: int, *arguments: Any) -> None:
+    def columns(self, name: str, like: Array, width: int, *arguments: Any, **module: str | None) -> None:
         """Launch a block for every SIDE columns."""
-        self.launch(name, like.dtype.char, (-(-width // SIDE),), (SIDE, SIDE), *arguments)
+        self.launch(name, like.dtype.char, (-(-width // SIDE),), (SIDE, SIDE), *arguments, **module)
 
     def like(self, given: Array | None, like: Array, shape: tuple[int, ...] | None = None) -> Array:
         """Return the array `given`, or a new one like `like` if it is None."""
@@ -77,9 +85,9 @@ class Launcher:
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 
-    def activates(self, activation: str, z: Any) -> bool:
-        """Return False: the kernels of single functions know ReLU alone."""
-        return False
+    def activates(self, activation: str, z: Any, normed: bool) -> bool:
+        """Return whether activated.cu has kernels for this activation: all that act element by element."""
+        return activation in ACTIVATIONS
 
     def aligned(self, width: int, *arrays: Array) -> bool:
         """Return whether rows of this width can be read 16 bytes at a time, as `Several` of common.cu."""

@@ -67,7 +67,10 @@ class RoundedOnce:
         return call.arguments["precision"] == "bf16" and not (call.name.startswith("affine") and narrow.taken(x, w))
 
     def _served(self, call: Call) -> bool:
-        return isinstance(getattr(call.func, "__self__", None), HiddenKernels)
+        """Return whether this pass of a hidden layer is made by ReLU's kernels, which can write bfloat16."""
+        given = call.arguments
+        activation = given["cache"].activation if call.name == BACKWARD else given["activation"]
+        return activation == "relu" and isinstance(getattr(call.func, "__self__", None), HiddenKernels)
 
     def _rounds_gradient(self, call: Call, later: Sequence[Call]) -> bool:
         """Return whether this is a hidden layer's backward pass whose gradient only products read."""

@@ -8,7 +8,10 @@ from importlib.resources import files
 _SHARED = ("philox.cu", "bf16.cu", "common.cu")
 #: The kernels that are launched one by one, in modules that are compiled at the same time -> the files of each.
 MODULES: dict[str, tuple[str, ...]] = {
-    "hidden": ("hidden.cu",),
+    "hidden": (
+        "unit.cu",
+        "hidden.cu",
+    ),
     "loss": ("loss.cu",),
     "optim": ("update.cu", "rules.cu", "optim.cu"),
     "batch": ("batch.cu", "checksum.cu"),
@@ -20,6 +23,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "philox": ("philox.cu",),
     "convert": ("bf16.cu", "convert.cu"),
     **{name: (*_SHARED, *own) for name, own in MODULES.items()},
+    "activated": ("philox.cu", "common.cu", "unit.cu", "activation.cu", "activated.cu"),
     "persistent": ("philox.cu", "common.cu", "rules.cu", "activation.cu", "sync.cu", "persistent.cu"),
 }
 
@@ -47,13 +51,21 @@ def module_of_kernels() -> dict[str, str]:
     }
 
 
-def _listed(macro: str, file: str) -> dict[str, str]:
-    """Return name -> struct of each line MACRO(name, struct, ...) of a file."""
+def _listed(macro: str, file: str, skipped: int = 0) -> dict[str, str]:
+    """Return name -> struct, or one so much later, of each line MACRO(name, struct, ...) of a file."""
     text = files(__package__).joinpath(file).read_text("utf-8")
-    return dict(re.findall(rf"^{macro}\((\w+), (\w+)", text, re.M))
+    return dict(re.findall(rf"^{macro}\((\w+)(?:, \w+){{{skipped}}}, (\w+)", text, re.M))
 
 
 #: Update rules that have a kernel -> their structs.
 RULES = _listed("UPDATE_RULE", "rules.cu")
 #: Element-wise activations that have a kernel -> their structs.
 ACTIVATIONS = _listed("ELEMENTWISE", "activation.cu")
+#: The same -> how many arrays they keep for the backward pass, besides their output.
+KEPT = {name: int(count) for name, count in _listed("ELEMENTWISE", "activation.cu", 1).items()}
+
+
+def activated(activation: str, real: str = "float") -> str:
+    """Return the text of the kernels of hidden layers with an activation of `ACTIVATIONS`, otherwise as `source`."""
+    constants = {"ACTIVATION": ACTIVATIONS[activation], "KEPT": KEPT[activation]}
+    return "".join(f"#define {name} {value}\n" for name, value in constants.items()) + source("activated", real)

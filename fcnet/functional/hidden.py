@@ -2,7 +2,7 @@
 
 They are composed of the small functions of `affine`, `norm`, `activation` and `dropout`; no formula is here. A kernel
 may replace such a function as a whole, and pass over the activations once instead of once per part: see
-backends/cpu/hidden.py and backends/cuda/hidden.cu.
+backends/cpu/hidden.py and backends/cuda/unit.cu.
 
 Shapes: z (..., N, M), the product x W; b, gamma, beta (..., M). With maxout of k pieces, these have k M
 columns, and out has M.

@@ -86,7 +86,7 @@ def test_a_weight_set_between_steps_is_seen(device, in_turn, monkeypatch):
         ({}, 6, 6),
         # The last hidden layer's output is read in float32 by the output layer, which rounds nothing.
         ({"classes": 3}, 5, 4),
-        # No kernel of hidden.cu: three outputs and gradients more apart.
+        # Only ReLU's kernels write bfloat16: three outputs and gradients more apart.
         ({"activation": "tanh"}, 0, 12),
     ],
 )

@@ -16,7 +16,7 @@ from fcnet.backends.cuda.gemm import Gemm
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.backends.cuda.launch import Launcher
-from fcnet.backends.cuda.sources import MODULES, source
+from fcnet.backends.cuda.sources import ACTIVATIONS, MODULES, activated, source
 from fcnet.optim import RULES, limits, rules
 from tests import denormals
 from tests.backends.cuda_fake import fake_cublas, fake_cupy
@@ -181,15 +181,18 @@ class TestNarrow:
 
 class TestUnits:
     def arguments(self, rng, shape, dtype, norm):
-        z = rng.standard_normal(shape).astype(dtype)
+        z = (2 * rng.standard_normal(shape)).astype(dtype)
         vectors = rng.standard_normal((3 if norm else 1, shape[1])).astype(dtype)
         return z, *vectors
 
-    @pytest.mark.corner(keep=0.6, norm="batchnorm")  # the numbers of 32 rows at a time, between two barriers
+    @pytest.mark.corner(
+        keep=0.6, norm="batchnorm", activation="relu"
+    )  # the numbers of 32 rows at a time, between two barriers
     @pytest.mark.parametrize("shape", SHAPES, ids=str)
     @pytest.mark.parametrize("keep", [1.0, 0.6])
     @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
-    def test_forward_and_backward(self, shape, keep, norm, rng, kernels, up, dtype):
+    @pytest.mark.parametrize("activation", ["relu", *sorted(ACTIVATIONS.keys() - {"relu"})])
+    def test_forward_and_backward(self, activation, shape, keep, norm, rng, kernels, up, dtype):
         name = f"{norm or 'bias'}_activation_dropout"
         forward, backward = kernels[f"{name}_forward"], kernels[f"{name}_backward"]
         host = self.arguments(rng, shape, dtype, norm)
@@ -199,10 +202,10 @@ class TestUnits:
         on_device = {n: up(v) for n, v in running.items()}
         dout = rng.standard_normal(shape).astype(dtype)
 
-        expected, reference_cache = getattr(F, f"{name}_forward").reference(*host, "relu", keep, stream, **running)
+        expected, reference_cache = getattr(F, f"{name}_forward").reference(*host, activation, keep, stream, **running)
         gradients = getattr(F, f"{name}_backward").reference(dout, reference_cache)
         args = tuple(up(a) for a in host)
-        out, cache = run(forward, *args, "relu", keep, stream, **on_device)
+        out, cache = run(forward, *args, activation, keep, stream, **on_device)
         kind = "norm" if norm else "elementwise"
         assert_close(down(out), expected, dtype, kind)
         for n, value in running.items():  # the reference moved its own
@@ -233,17 +236,24 @@ class TestUnits:
             np.testing.assert_array_equal(down(same), down(db))
 
     @pytest.mark.parametrize("shape", [(257, 4), (700, 132), (300, 3), (256, 4), (1030, 260)], ids=str)
-    def test_rows_shared_out_among_blocks(self, shape, rng, kernels, up, cupy, dtype, monkeypatch):
+    @pytest.mark.parametrize("activation", ["relu", "elu"])
+    def test_rows_shared_out_among_blocks(self, activation, shape, rng, kernels, up, cupy, dtype, monkeypatch):
         """Sums of parts of the rows, where there are many, and the width is one of whole units."""
         monkeypatch.setattr("fcnet.backends.cuda.hidden.MANY", 1)
         out, dout = rng.standard_normal((2, *shape)).astype(dtype)
         cache = relu_cache(up(np.maximum(out, 0)), np.dtype(dtype).type(1.25), None, up(out[0]))
+        if activation == "elu":
+            cache = cache._replace(activation="elu", activation_cache=up(out - 1), mask=None)
         cupy.fake.log.clear()
         dz, db = run(kernels["bias_activation_dropout_backward"], up(dout), cache)
         launched = [entry[1] for entry in cupy.fake.log]
-        shared = shape[0] > 256 and shape[1] % 4 == 0
-        assert launched == (["bias_relu_backward_parts", "sum_of_parts"] if shared else ["bias_relu_backward"])
-        expected = np.where(out > 0, dout * cache.scale, 0)
+        if activation == "relu":
+            shared = shape[0] > 256 and shape[1] % 4 == 0
+            assert launched == (["bias_relu_backward_parts", "sum_of_parts"] if shared else ["bias_relu_backward"])
+            expected = np.where(out > 0, dout * cache.scale, 0)
+        else:  # of any width
+            assert launched == ["bias_activation_backward", *(["sum_of_parts"] if shape[0] > 256 else [])]
+            expected = dout * (out - 1 + 1)
         np.testing.assert_array_equal(down(dz), expected)
         assert_close(down(db), expected.astype("float64").sum(axis=0), dtype, "gemm")
 
@@ -270,18 +280,23 @@ class TestUnits:
         assert np.isnan(down(out)[2]).any()
 
     @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
-    def test_what_is_given_back_is_filled_again(self, norm, rng, kernels, up, dtype):
+    @pytest.mark.parametrize(("activation", "keep"), [("relu", 1.0), ("tanh", 1.0), ("tanh", 0.6), ("gelu", 0.6)])
+    def test_what_is_given_back_is_filled_again(self, activation, keep, norm, rng, kernels, up, dtype):
         name = f"{norm or 'bias'}_activation_dropout"
         forward, backward = kernels[f"{name}_forward"], kernels[f"{name}_backward"]
         host = self.arguments(rng, (20, 9), dtype, norm)
         args, dout = tuple(up(a) for a in host), up(rng.standard_normal((20, 9)))
         overwritten = {"x_hat" if norm else "hidden": args[0]}
-        out, cache = run(forward, *args, **overwritten)
+        how = activation, keep, MaskStream(CPU, 3, layer=2, step=7)
+        out, cache = run(forward, *args, *how, **overwritten)
         first, gradients = down(out), [down(g) for g in run(backward, dout, cache)]
         args[0][...] = up(host[0])
-        again, refilled = run(forward, *args, **overwritten, out=out, cache=cache)
+        again, refilled = run(forward, *args, *how, **overwritten, out=out, cache=cache)
         assert again is out
-        assert refilled.hidden is cache.hidden
+        for name in ("hidden", "mask", "activation_cache"):
+            before, after = (getattr(c, name) for c in (cache, refilled))
+            pairs = zip(before, after, strict=True) if isinstance(before, tuple) else [(before, after)]
+            assert all(one is two for one, two in pairs), name
         np.testing.assert_array_equal(down(out), first)
         names = ("dz", "db", "dgamma", "dbeta") if norm else ("dz", "db")
         given = {n: up(np.full_like(g, np.nan)) for n, g in zip(names, gradients, strict=True)}
@@ -308,7 +323,7 @@ class TestUnits:
         for args in [
             (z.T, b),
             (up(np.ones((2, 4, 3))), b),
-            (z, b, "tanh"),
+            (z, b, "maxout:3"),
             (z.astype("float16"), b),
             (np.ones((4, 3), dtype), b),
             (up(np.ones((0, 3))), b),
@@ -316,7 +331,9 @@ class TestUnits:
             assert not fits(*args)
         backward = kernels["bias_activation_dropout_backward"].fits
         assert backward(z, relu_cache(z, 1.0, None, b))
-        assert not backward(z, HiddenCache("tanh", z, z, None, None, b))
+        assert backward(z, HiddenCache("tanh", z, z, None, None, b))
+        assert not backward(z, HiddenCache("tanh", z, z, z.astype("float16"), None, b))
+        assert not backward(z, HiddenCache("elu", z.T, z, None, None, b))
         assert not backward(z, HiddenCache("relu", z, z, z, None, b))
 
 
@@ -622,3 +639,7 @@ def test_kernels_are_compiled_when_first_called_and_at_the_same_time(monkeypatch
         run(table["advance"], counters, counters)
     assert set(made) == {source(name) for name in MODULES}
     assert len(made) == len(MODULES)
+    z, b = (cupy.asarray(np.ones(shape, "float32")) for shape in ((4, 3), 3))
+    for activation in ("gelu", "silu", "gelu"):  # a module each, and no other activation's
+        run(table["bias_activation_dropout_forward"], z, b, activation)
+    assert made[len(MODULES) :] == [activated("gelu"), activated("silu")]

@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 
 from fcnet.backends.cuda.persistent import Plan
-from fcnet.backends.cuda.sources import SOURCES, source
+from fcnet.backends.cuda.sources import ACTIVATIONS, KEPT, SOURCES, activated, source
 from fcnet.errors import install
 from tests.kernels.cuda_cpu import build_folder
 from tests.needed import lacking
@@ -57,7 +57,7 @@ def compiles(nvrtc, code, architecture):
     return done.read_bytes().startswith(b"\x7fELF")
 
 
-NAMES = [name for name in SOURCES if name != "persistent"]
+NAMES = [name for name in SOURCES if name not in ("activated", "persistent")]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,6 +65,20 @@ NAMES = [name for name in SOURCES if name != "persistent"]
 def test_source_compiles(nvrtc, name, real, architecture):
     """In each type, for the oldest architecture and the newest: what stands between has what the oldest has."""
     assert compiles(nvrtc, source(name, real), architecture)
+
+
+@pytest.mark.parametrize(
+    ("activation", "real", "architecture"),
+    [("tanh", "float", "sm_75"), ("softplus", "float", "sm_90"), ("gelu", "double", "sm_100")],
+)
+def test_the_kernels_of_an_activation_compile(nvrtc, activation, real, architecture):
+    """One that keeps nothing but its output, one that keeps an array, one that keeps two."""
+    assert compiles(nvrtc, activated(activation, real), architecture)
+
+
+def test_what_activations_keep_is_listed():
+    assert KEPT.keys() == ACTIVATIONS.keys()
+    assert [KEPT[name] for name in ("tanh", "softplus", "gelu")] == [0, 1, 2]
 
 
 NORMED = Plan((20, 13, 5), 11, 2, 5, 9, 5, 6, 1, norm=1, regularized=True, decayed=True, clipped=True)

@@ -13,7 +13,7 @@ import pytest
 
 from fcnet import functional as F
 from fcnet.backends import REGISTRY, MaskStream, get_backend
-from fcnet.backends.caches import HiddenCache, relu_cache
+from fcnet.backends.caches import GatedCache, HiddenCache, NormCache, relu_cache
 from fcnet.backends.cpu import loader
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.backends.cuda.launch import Launcher
@@ -72,7 +72,7 @@ def layouts(array):
 
 
 def others_too(kind, activation, dtype):
-    """Whether Numba has a kernel for a hidden layer with this activation, which is not ReLU."""
+    """Whether Numba has a kernel for a hidden layer with this activation, which is not ReLU; CUDA has for any kind."""
     return kind == "bias" and pieces_of(activation) == 1 and dtype == "float32"
 
 
@@ -215,8 +215,12 @@ class TestOnEitherDevice:
 
             def up(value):
                 if isinstance(value, HiddenCache):
-                    norm = value.norm and type(value.norm)(*map(upload, value.norm))
-                    return value._replace(hidden=upload(value.hidden), norm=norm)
+                    norm, kept = value.norm and up(value.norm), up(value.activation_cache)
+                    return value._replace(
+                        hidden=upload(value.hidden), norm=norm, activation_cache=kept, mask=up(value.mask)
+                    )
+                if isinstance(value, NormCache | GatedCache):
+                    return type(value)(*map(up, value))
                 return upload(value) if type(value) is np.ndarray else value
 
             given = {key: up(value) for key, value in kwargs.items()}
@@ -232,7 +236,8 @@ class TestOnEitherDevice:
         assert fits(name, z, *vectors)
         assert fits(name, z, *vectors, "relu", 0.5, MaskStream(CPU, 1))
         for activation in ACTIVATIONS:
-            expected = activation == "relu" or (on_cpu and others_too(kind, activation, dtype))
+            others = others_too(kind, activation, dtype) if on_cpu else pieces_of(activation) == 1
+            expected = activation == "relu" or others
             assert fits(name, z, *vectors, activation) == expected
             assert fits(name, z, *vectors, activation=activation) == expected
         assert not fits(name, np.ones((2, 4, 6), dtype), *vectors)
@@ -282,7 +287,7 @@ class TestOnEitherDevice:
         for activation in ("tanh", "gelu"):
             for how in ((), (0.5, MaskStream(CPU, 1))):
                 cache = forward(z, *vectors, activation, *how)[1]
-                assert fits(name, z, cache) == (on_cpu and others_too(kind, activation, dtype))
+                assert fits(name, z, cache) == (not on_cpu or others_too(kind, activation, dtype))
         assert not fits(name, z, forward(z, *vectors, "relu", 0.5, MaskStream(CPU, 1))[1])
         other = z.astype("float32" if dtype == "float64" else "float64")
         assert not fits(name, other, forward(z, *vectors)[1])
