@@ -688,7 +688,7 @@ class Solver(Steps):
             return self._out_of_patience()
 
         ending = method.minimize(lambda: [(x, y, weights)], self.num_epochs - before, report)
-        self.converged, self.message = ending
+        self.converged, self.message = ending.converged, ending.message
         if self.epoch == before:
             progress.say(
                 f"{self.update_rule} made no iteration, and the network is as it was: {method.remedy(ending)} "
