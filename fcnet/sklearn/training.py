@@ -59,12 +59,18 @@ class Epochs:
         """
         ended = False
         try:
-            while not ended and self.estimator.n_iter_ < most:
-                ended = self._some_epochs(most - self.estimator.n_iter_)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by what is not finite in the end
+                while not ended and self.estimator.n_iter_ < most:
+                    ended = self._some_epochs(most - self.estimator.n_iter_)
         except KeyboardInterrupt:
             warnings.warn("training interrupted by Ctrl-C: the estimator is fitted as far as it came", stacklevel=4)
             ended = True
         self._put_best_back()
+        if self._best is not None and not math.isfinite(self.estimator.loss_):
+            return (
+                f"its loss became {self.estimator.loss_}; the weights of the best epoch are put back; lower "
+                "learning_rate_init, or scale the inputs"
+            )
         return None if ended else _too_few(most)
 
     def _some_epochs(self, most: int) -> bool:

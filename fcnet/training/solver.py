@@ -466,6 +466,12 @@ class Solver(Steps):
             self._finish(keep=True)
         return self.history
 
+    def __repr__(self) -> str:
+        best = ""
+        if self.best_val_metric is not None:
+            best = f", best validation {self.metric.title} {self.best_val_metric:.4g} at epoch {self.best_epoch}"
+        return f"<Solver {self.update_rule}, epoch {self.epoch} of {self.num_epochs}{best}>"
+
     def checkpoint(self) -> None:
         """Write a checkpoint of the steps made so far to the run directory, and wait until it is on the disk.
 

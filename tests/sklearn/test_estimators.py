@@ -395,8 +395,13 @@ def test_going_on():
 
 def test_a_training_that_diverges_is_an_error_in_words():
     X, y = load_diabetes(return_X_y=True)
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="the training diverged: weights became NaN"):
-        FCNetRegressor(solver="sgd", learning_rate_init=1e6, max_iter=50).fit(X, y)
+    diverging = FCNetRegressor(solver="sgd", learning_rate_init=1e6, max_iter=200)
+    with pytest.raises(ValueError, match="the training diverged: weights became NaN"):
+        diverging.fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="its loss became nan; the weights of the best epoch are put back"):
+        diverging.set_params(early_stopping=True).fit(X, y)
+    assert diverging.n_iter_ < 30  # a score of NaN is no improvement
+    assert np.isfinite(diverging.predict(X)).all()
 
 
 class Callback:
