@@ -39,7 +39,7 @@ NO_FORMULA = {
 #: What no text is the source of: the start of a step, and what is put together from functions that have their source.
 NO_SOURCE = NO_FORMULA | {
     *("METRICS", "activate", "advance", "gather", "next_batch", "preprocess", "record_step", "one_hot"),
-    *("weighted_loss", "clip_by_value", "constant", "each_epoch", "followed"),
+    *("weighted_loss", "right_classes", "clip_by_value", "constant", "each_epoch", "followed"),
     *(f"{kind}_activation_dropout_forward" for kind in ("bias", "batchnorm", "layernorm")),
     *(f"{kind}_activation_dropout_backward" for kind in ("bias", "batchnorm", "layernorm")),
 }

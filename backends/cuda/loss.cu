@@ -178,6 +178,22 @@ KERNEL(256) mean_of_parts(real* loss, const double* parts, int count, int rows)
 }
 
 // loss += 0.5 reg sum(w^2), dw += reg w: sums of fixed parts, one part a block, then added by `l2_total`.
+// How many rows have their highest score where the label is: the first of equal ones, and a NaN before all numbers.
+KERNEL(1024) right_classes(i64* count, const real* scores, const i64* y, int rows, int classes)
+{
+    __shared__ int shared[1024];
+    int right = 0;
+    for (int row = threadIdx.x; row < rows; row += blockDim.x) {
+        const real* s = scores + (i64)row * classes;
+        int best = 0;
+        for (int c = 1; c < classes; ++c)
+            if (s[best] == s[best] && !(s[c] <= s[best])) best = c;
+        right += best == y[row];
+    }
+    right = sum_of_block(right, shared);
+    if (threadIdx.x == 0) *count = right;
+}
+
 KERNEL(256) l2_parts(double* parts, real* dw, const real* w, i64 size, real reg)
 {
     __shared__ double shared[256];

@@ -1,4 +1,4 @@
-"""The CUDA kernels of losses and of the L2 penalty (loss.cu), as `fcnet.functional.loss` and `.penalty` define them."""
+"""The CUDA kernels of loss.cu: losses, the L2 penalty and accuracy, as `fcnet.functional` defines them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fcnet.backends.device import Kernel
 
 ALONE = 4096  # threads' work that one block does alone, which takes no longer than a second launch
 LARGEST = 1024  # threads of a block
+COUNTED = 1 << 20  # scores of which one block counts the rows that are right
 
 
 class LossKernels:
@@ -29,6 +30,7 @@ class LossKernels:
             "weighted_loss": Kernel(self.weighted_loss, self._fits_weighted),
             "smooth_labels": Kernel(self.smooth_labels, self._fits_smooth),
             "l2_penalty": Kernel(self.l2_penalty, self._fits_penalty),
+            "right_classes": Kernel(self.right_classes, self._fits_classes),
         }
 
     def softmax_loss(self, scores, y, *, loss=None, dscores=None):
@@ -85,6 +87,17 @@ class LossKernels:
         self._on.launch("l2_parts", weights.dtype.char, (PARTS,), (THREADS,), parts, dweights, weights, size, real(reg))
         self._on.launch("l2_total", weights.dtype.char, (1,), (THREADS,), loss, parts, np.int32(PARTS), real(reg))
         return loss
+
+    def right_classes(self, scores, y, *, count=None):
+        count = self._on.cupy.empty((), np.int64) if count is None else count
+        arrays = count, scores, y
+        self._on.launch("right_classes", scores.dtype.char, (1,), (LARGEST,), *arrays, *map(np.int32, scores.shape))
+        return count
+
+    def _fits_classes(self, scores, y, *, count=None):
+        """Return whether these are labels, and scores so few that one block serves; the formula is three kernels."""
+        few = scores.ndim == 2 and scores.size <= COUNTED
+        return few and self._on.floats(scores) and self._on.integers(y) and len(y) == len(scores)
 
     def _fits_labels(self, scores, y, *, loss=None, dscores=None):
         return self._suits(scores, loss, dscores) and self._on.labels(y)

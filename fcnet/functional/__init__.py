@@ -35,7 +35,7 @@ from fcnet.functional.hidden import (
     layernorm_activation_dropout_forward,
 )
 from fcnet.functional.loss import *
-from fcnet.functional.metric import Metric
+from fcnet.functional.metric import Metric, right_classes
 from fcnet.functional.norm import (
     NormCache,
     batchnorm_backward,
@@ -82,6 +82,7 @@ __all__ = [
     "plain_dropout_mask",
     "preprocess",
     "record_step",
+    "right_classes",
     "smooth_clip",
 ]
 __all__ += activation.__all__

@@ -9,16 +9,24 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fcnet.backends import array_module
+from fcnet.backends import Backend, accelerated, array_module
 
 Array = Any
 
 
-def right_classes(scores: Array, y: Array) -> Array:
-    """Count the rows that have their highest score where the label is; y (N,), or (N, C) one-hot."""
-    xp = array_module(scores, y)
+@accelerated("count")
+def right_classes(backend: Backend, scores: Array, y: Array, *, count: Array | None = None) -> Array:
+    """Return count = Σ_n [argmax_c s_nc = y_n], how many rows have their highest score where the label is.
+
+    Of equal scores the first counts.
+
+    Args:
+        scores: (N, C). y: (N,) labels, or (N, C) one-hot.
+        count: int64 without axes, filled if given.
+    """
+    xp = backend.xp
     labels = xp.argmax(y, axis=1) if y.ndim == 2 else y
-    return xp.sum(xp.equal(xp.argmax(scores, axis=1), labels))
+    return xp.sum(xp.equal(xp.argmax(scores, axis=1), labels), out=count)
 
 
 def right_labels(scores: Array, y: Array) -> Array:

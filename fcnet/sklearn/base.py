@@ -45,7 +45,9 @@ from fcnet.training.updates import UpdateStep
 
 LOG_LENGTH = 1024  # losses kept on the device before they are read
 LOSS_TOLERANCE = 1e7 * np.finfo(np.float64).eps  # of "lbfgs": SciPy's default, which scikit-learn keeps
-ALPHA = 1e-4  # "auto" where somebody says how long the training is: scikit-learn's
+# "auto" where somebody says how long the training is: scikit-learn's
+ALPHA = 1e-4
+TOLERANCE = 1e-4  # also of the gradient, for the full-batch rules
 STOPS_EARLY_FROM = 10_000  # rows, for early_stopping="auto"
 MOST_REPEATS = 100  # of a row, on average, where weights are counts: rows of those of populations would fill memory
 
@@ -65,7 +67,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
+        "tol": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
         "momentum": [Interval(Real, 0, 1, closed="left")],
@@ -242,16 +244,16 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         followed = Followed(self, most, *fit_arguments)
         if self.solver in FULL_BATCH:
             method = FullBatch(model, self.solver, self._full_batch_config())
-            ended = training.minimize(self, method, split, most, scale, followed)
+            unfinished = training.minimize(self, method, split, most, scale, followed)
         else:
             steps = self._steps(model, split, batch, scale, most, incremental=incremental)
             loop = training.Epochs(self, steps, scale, validation, by_score=by_score, followed=followed)
-            ended = loop.run(most)
+            unfinished = loop.run(most)
             self._fitted.steps, self._fitted.epoch = steps.steps, steps.epoch
         self._read_parameters()
         followed.end()
-        if not ended and not incremental:
-            training.warn_of_the_end(self, most)
+        if unfinished is not None and not incremental:
+            training.warn_of_the_end(self, unfinished)
 
     def _reg(self, batch: float, all_rows: float, scale: float, *, incremental: bool) -> float:
         """Return fcnet's strength of the L2 penalty, of what a batch and all rows weigh."""
@@ -263,6 +265,14 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         """Whether it is fcnet that says how long the training is, and how the learning rate changes."""
         own = self.max_iter == "auto" and self.schedule == "auto" and self.learning_rate == "constant"
         return own and not incremental
+
+    @property
+    def _tolerance(self) -> float:
+        """By how much loss or score must get better; of the full-batch rules, the gradient at which they end."""
+        if self.tol != "auto":
+            return self.tol
+        is_own = self._is_own(incremental=False) and self.solver not in FULL_BATCH
+        return defaults.TOLERANCE if is_own else TOLERANCE
 
     def _batch_size(self, count: int) -> int:
         if self.solver in FULL_BATCH:
@@ -284,9 +294,9 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     def _full_batch_config(self) -> dict[str, float]:
         if self.solver == "bfgs":
-            return {"tolerance": self.tol}
+            return {"tolerance": self._tolerance}
         return {
-            "tolerance": self.tol,
+            "tolerance": self._tolerance,
             "loss_tolerance": LOSS_TOLERANCE,
             "evaluations": self.max_fun,
         }

@@ -15,7 +15,6 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call
 from sklearn.utils.validation import check_is_fitted
 
 import fcnet.functional as F
-from fcnet import defaults
 from fcnet.backends import Array, backend_of
 from fcnet.sklearn.base import Base
 from fcnet.sklearn.inputs import Inputs, device_of, imported
@@ -62,7 +61,8 @@ class FCNetClassifier(ClassifierMixin, Base):
         max_iter: epochs, or iterations of "lbfgs"; "auto": about 1,000 steps, and 20 epochs or more.
         shuffle: rows in a new order each epoch. random_state: of weights, order and rows held out.
         tol, n_iter_no_change: an end after more than so many epochs in which the training loss, or the validation
-            score, got no better by tol. max_fun: evaluations by "lbfgs".
+            score, got no better by tol; "auto": 0.001 in a `fit` with max_iter="auto", else 0.0001, as for the gradient
+            of a full-batch rule. max_fun: evaluations by "lbfgs".
         verbose: print a line per epoch. warm_start: `fit` goes on from the weights.
         momentum, nesterovs_momentum: of "sgd". beta_1, beta_2, epsilon: of "adam".
         early_stopping: hold out `validation_fraction` of the rows, and keep the weights of the best epoch; "auto": from
@@ -109,7 +109,7 @@ class FCNetClassifier(ClassifierMixin, Base):
         max_iter: int | str = "auto",
         shuffle: bool = True,
         random_state: Any = None,
-        tol: float = defaults.TOLERANCE,
+        tol: float | str = "auto",
         verbose: bool = False,
         warm_start: bool = False,
         momentum: float = 0.9,
@@ -366,7 +366,7 @@ class FCNetRegressor(RegressorMixin, Base):
         max_iter: int | str = "auto",
         shuffle: bool = True,
         random_state: Any = None,
-        tol: float = defaults.TOLERANCE,
+        tol: float | str = "auto",
         verbose: bool = False,
         warm_start: bool = False,
         momentum: float = 0.9,

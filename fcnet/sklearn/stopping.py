@@ -11,7 +11,7 @@ from typing import Any
 
 def look_at_loss(estimator: Any, loss: float) -> None:
     """Count an epoch with this training loss."""
-    worse = loss > estimator.best_loss_ - estimator.tol
+    worse = not loss <= estimator.best_loss_ - estimator._tolerance  # NaN, too
     estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
     if loss < estimator.best_loss_:
         estimator.best_loss_ = loss
@@ -19,7 +19,7 @@ def look_at_loss(estimator: Any, loss: float) -> None:
 
 def look_at_score(estimator: Any, score: float) -> bool:
     """Count an epoch with this validation score; whether it is the best so far."""
-    worse = score < estimator.best_validation_score_ + estimator.tol
+    worse = not score >= estimator.best_validation_score_ + estimator._tolerance
     estimator._no_improvement_count = estimator._no_improvement_count + 1 if worse else 0
     best = score > estimator.best_validation_score_
     if best:

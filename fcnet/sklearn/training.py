@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fcnet.backends.step import direct
 from fcnet.data.sparse import SparseRows
+from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet
 from fcnet.sklearn import stopping
 from fcnet.sklearn.callbacks import Followed
@@ -50,19 +52,26 @@ class Epochs:
         self.validation, self.by_score, self.followed = validation, by_score, followed
         self._best: tuple[Any, Any] | None = None
 
-    def run(self, most: int) -> bool:
-        """Train for up to so many epochs; whether it ended before, converged or asked to. The best weights by the
-        validation score are put back.
+    def run(self, most: int) -> str | None:
+        """Train for up to so many epochs; return why it has not converged, unless it has, or was asked to end.
+
+        The best weights by the validation score are put back.
         """
         ended = False
         try:
-            while not ended and self.estimator.n_iter_ < most:
-                ended = self._some_epochs(most - self.estimator.n_iter_)
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said by what is not finite in the end
+                while not ended and self.estimator.n_iter_ < most:
+                    ended = self._some_epochs(most - self.estimator.n_iter_)
         except KeyboardInterrupt:
             warnings.warn("training interrupted by Ctrl-C: the estimator is fitted as far as it came", stacklevel=4)
             ended = True
         self._put_best_back()
-        return ended
+        if self._best is not None and not math.isfinite(self.estimator.loss_):
+            return (
+                f"its loss became {self.estimator.loss_}; the weights of the best epoch are put back; lower "
+                "learning_rate_init, or scale the inputs"
+            )
+        return None if ended else _too_few(most)
 
     def _some_epochs(self, most: int) -> bool:
         """Make as many epochs as may pass before one of them must be evaluated; return whether to end."""
@@ -117,7 +126,7 @@ class Epochs:
         """Return what is done when there was no improvement for too long; whether to stop."""
         estimator = self.estimator
         what = "validation score" if self.by_score else "training loss"
-        reason = f"no {what} better by tol={estimator.tol:g} in {estimator.n_iter_no_change} epochs"
+        reason = f"no {what} better by tol={estimator._tolerance:g} in {estimator.n_iter_no_change} epochs"
         rate = self.steps.optimizer.learning_rate
         if estimator.learning_rate != "adaptive" or not self._rate_changes or rate <= SMALLEST_RATE:
             self._say(f"{reason}: stopping")
@@ -146,8 +155,8 @@ LINEAR = ("sgd", "momentum", "nesterov")  # the rules of solver="sgd", whose rat
 
 def minimize(
     estimator: Any, method: FullBatch, split: DeviceSplit, most: int, scale: float, followed: Followed
-) -> bool:
-    """Train on all rows at once for up to so many iterations; whether it ended by itself, or was asked to."""
+) -> str | None:
+    """Train on all rows at once for up to so many iterations; return why it has not converged, as `Epochs.run` does."""
 
     def report(loss: float) -> bool:
         estimator.n_iter_ += 1
@@ -166,7 +175,17 @@ def minimize(
     ending = method.minimize(lambda: _parts(method.model, split), most, report)
     if estimator.n_iter_ == 0:  # it was in a minimum, or found no way down
         estimator.loss_ = scale * method.first_loss
-    return ending.converged or ending.message is None
+    if ending.converged or ending.message is None:
+        return None
+    if estimator.n_iter_ >= most:
+        return _too_few(most)
+    if ending.evaluations >= method.config.get("evaluations", math.inf):
+        return f"{estimator.max_fun} evaluations of the loss reached (max_fun); raise max_fun, or tol"
+    return f"{method.remedy(ending)} (after {counted(estimator.n_iter_, 'iteration')}: {ending.message})"
+
+
+def _too_few(most: int) -> str:
+    return f"{most} iterations reached (max_iter); raise max_iter, or tol"
 
 
 def _parts(model: FullyConnectedNet, split: DeviceSplit) -> Iterable[DeviceSamples]:
@@ -183,11 +202,10 @@ def _parts(model: FullyConnectedNet, split: DeviceSplit) -> Iterable[DeviceSampl
         yield model.prepare(direct, asarray(X)), asarray(split.y[rows]), weights
 
 
-def warn_of_the_end(estimator: Any, most: int) -> None:
-    """Say that the training came to its last epoch and had not converged."""
+def warn_of_the_end(estimator: Any, why: str) -> None:
+    """Say that the training has ended and had not converged."""
     warnings.warn(
-        f"{type(estimator).__name__}: {most} iterations reached (max_iter) and the training has not converged yet; "
-        "raise max_iter, or tol",
+        f"{type(estimator).__name__}: the training has not converged: {why}",
         ConvergenceWarning,
         stacklevel=5,
     )

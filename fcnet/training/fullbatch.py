@@ -36,10 +36,11 @@ SampleParts = Callable[[], Iterable[DeviceSamples]]
 
 
 class Ending(NamedTuple):
-    """How a minimization ended: SciPy's `success` and `message`; False and None if `report` stopped it."""
+    """How a minimization ended: SciPy's `success`, `message` and `nfev`; the message is None if `report` stopped it."""
 
     converged: bool
     message: str | None
+    evaluations: int
 
 
 class FullBatch:
@@ -125,7 +126,7 @@ class FullBatch:
         self._write(found.x)
         if found.nit == 0:
             statistics[...] = first_statistics
-        return Ending(False, None) if stopped else Ending(bool(found.success), str(found.message))
+        return Ending(bool(found.success) and not stopped, None if stopped else str(found.message), int(found.nfev))
 
     def _loss(self, parts: Iterable[DeviceSamples], grads: ParamBuffer) -> float:
         """Return the mean loss over all samples, and write its gradients to `grads`.

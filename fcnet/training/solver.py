@@ -466,6 +466,12 @@ class Solver(Steps):
             self._finish(keep=True)
         return self.history
 
+    def __repr__(self) -> str:
+        best = ""
+        if self.best_val_metric is not None:
+            best = f", best validation {self.metric.title} {self.best_val_metric:.4g} at epoch {self.best_epoch}"
+        return f"<Solver {self.update_rule}, epoch {self.epoch} of {self.num_epochs}{best}>"
+
     def checkpoint(self) -> None:
         """Write a checkpoint of the steps made so far to the run directory, and wait until it is on the disk.
 
@@ -682,7 +688,7 @@ class Solver(Steps):
             return self._out_of_patience()
 
         ending = method.minimize(lambda: [(x, y, weights)], self.num_epochs - before, report)
-        self.converged, self.message = ending
+        self.converged, self.message = ending.converged, ending.message
         if self.epoch == before:
             progress.say(
                 f"{self.update_rule} made no iteration, and the network is as it was: {method.remedy(ending)} "

@@ -323,7 +323,7 @@ def test_a_method_that_finds_no_step_ends_in_words(capsys, monkeypatch):
     message = "Desired error not necessarily achieved due to precision loss."
 
     def minimize(f, start, **_):
-        return optimize.OptimizeResult(x=start, nit=0, success=False, message=message, fun=f(start)[0])
+        return optimize.OptimizeResult(x=start, nit=0, nfev=1, success=False, message=message, fun=f(start)[0])
 
     monkeypatch.setattr(optimize, "minimize", minimize)
     rng = np.random.default_rng(1)

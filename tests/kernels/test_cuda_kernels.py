@@ -503,6 +503,16 @@ def test_all_integer_labels_take_one_path(name, kind, rng, kernels, up, dtype):
     assert not kernels[name].fits(scores, y)  # on the host
 
 
+@pytest.mark.parametrize("rows", [1, 70, 1500])
+def test_right_classes(rows, rng, kernels, up, dtype):
+    scores = rng.integers(-3, 3, (rows, 5)).astype(dtype)  # many are equal: the first counts
+    scores[::7, 2], scores[::9, 3] = np.nan, np.nan
+    y = rng.integers(5, size=rows)
+    assert int(run(kernels["right_classes"], up(scores), up(y))) == (scores.argmax(axis=1) == y).sum()
+    for refused in (np.eye(5)[y], y.astype("uint8"), np.repeat(y, 2)):
+        assert not kernels["right_classes"].fits(up(scores), up(refused))
+
+
 def test_a_rate_on_the_host_is_refused(kernels, up):
     w = up(np.ones(3, np.float32))
     assert not kernels["sgd"].fits(w, w, 0.1, work=w)

@@ -25,7 +25,7 @@ from tests.tolerances import assert_close
 CPU = get_backend("cpu")
 FUNCTIONS = {rule.update.reference.__name__: rule for rule in RULES.values()}
 SERVED = {
-    *("matmul", "matmul_backward", "affine_forward", "affine_backward", "l2_penalty"),
+    *("matmul", "matmul_backward", "affine_forward", "affine_backward", "l2_penalty", "right_classes"),
     *("softmax_loss", "svm_loss", "mse_loss", "bce_loss", "weighted_loss", "smooth_labels"),
     *(f"{kind}_activation_dropout_forward" for kind in ("bias", "batchnorm", "layernorm")),
     *(f"{kind}_activation_dropout_backward" for kind in ("bias", "batchnorm", "layernorm")),

@@ -194,6 +194,21 @@ def test_it_warns_when_scikit_learn_would(options, warned, solver):
         assert [w.category for w in caught] == [ConvergenceWarning] * warned, kind
 
 
+def test_it_says_what_ended_a_training_too_early():
+    X, y = IRIS
+    with pytest.warns(ConvergenceWarning, match=r"5 evaluations of the loss reached \(max_fun\); raise max_fun"):
+        FCNetClassifier(solver="lbfgs", max_fun=5).fit(X, y)
+    with pytest.warns(ConvergenceWarning, match=r"4 iterations reached \(max_iter\); raise max_iter"):
+        FCNetClassifier(solver="lbfgs", max_iter=4).fit(X, y)
+
+
+@quiet
+def test_the_tolerance_of_its_own():
+    """0.001 where nobody says how long; else, and of a full-batch rule's gradient, scikit-learn's 0.0001."""
+    settings = {}, {"max_iter": 9}, {"solver": "lbfgs"}, {"tol": 0.5}
+    assert [FCNetClassifier(**how)._tolerance for how in settings] == [0.001, 0.0001, 0.0001, 0.5]
+
+
 @quiet
 def test_the_penalty_of_its_own():
     """3 / 2n Σ W², of n rows or rows that weigh so much, where nobody says how long; else scikit-learn's 0.0001."""
@@ -363,8 +378,13 @@ def test_going_on():
 
 def test_a_training_that_diverges_is_an_error_in_words():
     X, y = load_diabetes(return_X_y=True)
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="the training diverged: weights became NaN"):
-        FCNetRegressor(solver="sgd", learning_rate_init=1e6, max_iter=50).fit(X, y)
+    diverging = FCNetRegressor(solver="sgd", learning_rate_init=1e6, max_iter=200)
+    with pytest.raises(ValueError, match="the training diverged: weights became NaN"):
+        diverging.fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="its loss became nan; the weights of the best epoch are put back"):
+        diverging.set_params(early_stopping=True).fit(X, y)
+    assert diverging.n_iter_ < 30  # a score of NaN is no improvement
+    assert np.isfinite(diverging.predict(X)).all()
 
 
 class Callback:

@@ -224,7 +224,7 @@ def test_the_network_is_where_scipy_says_not_where_it_last_looked(monkeypatch):
         f(start + 1)
         callback(intermediate_result=OptimizeResult(x=start + 2, fun=0.5))
         f(start + 3)
-        return OptimizeResult(x=start + 4, nit=1, success=True, message="done")
+        return OptimizeResult(x=start + 4, nit=1, nfev=3, success=True, message="done")
 
     monkeypatch.setattr("scipy.optimize.minimize", minimize)
     one = solver(blobs(), update_rule="lbfgs")
@@ -234,10 +234,8 @@ def test_the_network_is_where_scipy_says_not_where_it_last_looked(monkeypatch):
         seen.append((loss, one.model.params["b2"][0] - start[0]))
         return False
 
-    assert one.full_batch.minimize(lambda: [(one._parts.train.X, one._parts.train.y, None)], 5, report) == (
-        True,
-        "done",
-    )
+    parts = [(one._parts.train.X, one._parts.train.y, None)]
+    assert one.full_batch.minimize(lambda: parts, 5, report) == (True, "done", 3)
     assert seen == [(0.5, 2)]
     np.testing.assert_array_equal(one.model.params["b2"], start + 4)
 
@@ -297,7 +295,7 @@ def test_a_method_that_gives_up_has_not_converged_and_is_not_asked_again(monkeyp
         f(start + 1e30)  # a step far too long
         for _ in range(2):
             callback(intermediate_result=OptimizeResult(x=start, fun=f(start)[0]))
-        return OptimizeResult(x=start, nit=2, success=False, message="ABNORMAL: ")
+        return OptimizeResult(x=start, nit=2, nfev=3, success=False, message="ABNORMAL: ")
 
     monkeypatch.setattr("scipy.optimize.minimize", minimize)
     one = solver(

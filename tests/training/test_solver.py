@@ -206,6 +206,14 @@ def test_preprocessing_is_learned_from_the_training_split_alone():
     np.testing.assert_allclose(x.std(axis=0), 1, rtol=1e-5)
 
 
+def test_repr_says_where_the_training_stands():
+    one = solver(blobs(), num_epochs=2)
+    assert repr(one) == "<Solver sgd, epoch 0 of 2>"
+    one.train()
+    best = f"{one.best_val_acc:.4g} at epoch {one.best_epoch}"
+    assert repr(one) == f"<Solver sgd, epoch 2 of 2, best validation accuracy {best}>"
+
+
 def test_a_model_keeps_the_preprocessing_it_has():
     data = blobs()
     model = net(data)

@@ -13,7 +13,8 @@ from fcnet.errors import MissingExtra
 def need_optuna() -> Any:
     """Return the module. Raises MissingExtra."""
     try:
-        import optuna
+        with warnings.catch_warnings(action="ignore"):  # tqdm's, in a notebook without ipywidgets, of Optuna's own bar
+            import optuna
     except ImportError:
         raise MissingExtra("a search", "Optuna", "search") from None
     return optuna
