@@ -19,8 +19,7 @@ from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
 # What benchmarks/gpu_variants.py varies.
 THREADS = 256  # of a block; a power of two
 ROWS_OF_BLOCK = (1, 2, 4, 8)  # the first of which there are few enough row blocks is taken
-EXCHANGE = "direct"  # of batch norm's sums
-SYNC_WORDS, RATE_FLOATS = 192, 12  # persistent.cu
+SYNC_WORDS, RATE_FLOATS = 160, 12  # persistent.cu
 
 #: `struct Job` of persistent.cu: addresses first.
 JOB = np.dtype(
@@ -36,13 +35,12 @@ JOB = np.dtype(
         *((name, "f4") for name in ("clip", "momentum", "eps", "target_keep", "target_add")),
         ("threshold", "i4"),
         *((name, "f4") for name in ("keep_scale", "frozen_scale")),
-        *((name, "i4") for name in ("rows", "steps", "tag")),
+        *((name, "i4") for name in ("rows", "steps")),
         ("rates", "u8"),
         ("rate_count", "i4"),
     ],
     align=True,
 )
-EXCHANGES = ("relayed", "direct", "counted")  # in the order of persistent.cu
 LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
 NUMERIC = ("mse", "bce")  # take float32 targets (count, C); the others take int64 labels
 
@@ -62,7 +60,6 @@ class Plan:
         frozen: how many layers, the lowest ones, are frozen.
         activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
         smoothed: whether there is label smoothing; weighted: a weight for each sample.
-        exchange: how row blocks exchange batch norm's sums, one of `EXCHANGES`.
     """
 
     widths: tuple[int, ...]
@@ -85,7 +82,6 @@ class Plan:
     loss: str = "softmax"
     smoothed: bool = False
     weighted: bool = False
-    exchange: str = EXCHANGE
     threads: int = THREADS
 
     @property
@@ -178,7 +174,7 @@ class Plan:
             "padded": (max(4, self.padded_weights), "float32"),
             "loss_parts": (2 * self.row_blocks, "float64"),
             "l2_parts": (2 * self.blocks, "float64"),
-            "exchange": ((4 * self.row_blocks + 8) * max(1, self.hidden_columns), "uint64"),
+            "exchange": (2 * self.row_blocks * max(1, self.hidden_columns), "uint64"),
             "sync": (SYNC_WORDS, "uint32"),
         }
 
@@ -213,7 +209,6 @@ class Plan:
             "LOSS": LOSSES.index(self.loss),
             "SMOOTHING": int(self.smoothed),
             "WEIGHTED": int(self.weighted),
-            "EXCHANGE": EXCHANGES.index(self.exchange),
             "THREADS_": self.threads,
             "SHARED_BYTES": self.shared,
             "VECTORS_AT": min(offsets["B_AT"][1:]),

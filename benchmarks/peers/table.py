@@ -233,6 +233,9 @@ def bars(record: Record) -> bytes:
         panel.spines[side].set_visible(False)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     machine = record["machine"]
-    title = f"above 1: slower than fcnet ({machine['cpu']}, {record['threads']} threads, {record['date']})"
+    where = f"{machine['cpu']}, {record['threads']} threads"
+    if record["device"] != "cpu":
+        where = ", ".join(machine["gpu"])
+    title = f"above 1: slower than fcnet ({where}, {record['date']})"
     panel.set_title(title, fontsize=8, color="0.3", loc="left")
     return to_png(figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import gpu_variants
 from fcnet.backends import Probe, Status
-from fcnet.backends.cuda.persistent import EXCHANGES, best_plan
+from fcnet.backends.cuda.persistent import best_plan
 
 H100 = {"blocks": 132, "shared": 226 << 10}
 
@@ -21,8 +21,8 @@ def test_the_variants_of_a_net_begin_with_what_training_takes():
     found = gpu_variants.candidates(net, **H100)
     first = next(iter(found.values()))
     assert first == best_plan(net.widths, 100, norm=1, **H100)
-    assert {(plan.exchange, plan.threads, plan.rows_of_block) for plan in found.values()} == {
-        (e, t, r) for e in EXCHANGES for t in (256, 512) for r in (2, 4)
+    assert {(plan.threads, plan.rows_of_block) for plan in found.values()} == {
+        (t, r) for t in (256, 512) for r in (2, 4)
     }
     assert all(plan.blocks <= H100["blocks"] and plan.shared <= H100["shared"] for plan in found.values())
     assert f"#define R {first.rows_of_block}\n" in gpu_variants.head_of(net, first)
