@@ -27,7 +27,7 @@ from benchmarks import machine
 from benchmarks.command import Parser
 from fcnet.backends import Status, probe
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import JOB, ROWS_OF_BLOCK, THREADS, Plan, plans
+from fcnet.backends.cuda.persistent import JOB, THREADS, Plan, plans
 from fcnet.backends.cuda.sources import source
 from fcnet.files import write_atomically
 
@@ -175,7 +175,7 @@ def candidates(net: Net, blocks: int, shared: int) -> dict[str, Plan]:
     for threads in sorted((256, 512), key=THREADS.__ne__) if net.many else (THREADS,):
         how = {"norm": int(net.norm), "threads": threads}
         fitting = list(plans(net.widths, net.batch, blocks=blocks, shared=shared, **how))
-        for rows in sorted((2, 4), key=ROWS_OF_BLOCK.index):
+        for rows in dict.fromkeys(plan.rows_of_block for plan in fitting if plan.rows_of_block in (2, 4)):
             best = [plan for plan in fitting if plan.rows_of_block == rows]
             for number, plan in enumerate(best[: 2 if net.many and threads == THREADS else 1]):
                 name = f"{net.name} {rows} rows, {threads} threads{', other tiles' if number else ''}"
