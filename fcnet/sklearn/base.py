@@ -313,7 +313,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             self._fitted = Fitted(model)
             self._begin_attributes(len(model.hidden_dims) + 2)
         model = self._fitted.model
-        hidden = model.hidden_dims
+        hidden = list(model.hidden_dims)
         if not isinstance(self.hidden_layer_sizes, str):
             hidden = mapping.hidden_widths(self.hidden_layer_sizes, inputs.X.shape[0])
         wanted = inputs.X.shape[1], *hidden, self._outputs
