@@ -50,8 +50,8 @@ class FCNetClassifier(ClassifierMixin, Base):
     Its parameters mean what they mean there, but for the differences that docs/sklearn.md lists.
 
     Args:
-        hidden_layer_sizes: widths of the hidden layers. activation: of them, "relu", "tanh", "logistic", "identity" or
-            another of fcnet's, or one for each.
+        hidden_layer_sizes: widths of the hidden layers; "auto": one of 100, or of 200 from 700 rows on.
+        activation: of them, "relu", "tanh", "logistic", "identity" or another of fcnet's, or one for each.
         solver: "adam", "sgd", "lbfgs", or another of fcnet's rules.
         alpha: strength of the L2 penalty, alpha / 2b Σ W² beside the mean loss of a batch of b rows; "auto": 3 b / n of
             n rows, so that it counts the less the more there are, in a `fit` with max_iter="auto", else 0.0001.
@@ -97,7 +97,7 @@ class FCNetClassifier(ClassifierMixin, Base):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (100,),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",
@@ -355,7 +355,7 @@ class FCNetRegressor(RegressorMixin, Base):
     def __init__(
         self,
         loss: str = "squared_error",
-        hidden_layer_sizes: int | Sequence[int] = (100,),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",

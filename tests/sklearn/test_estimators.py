@@ -309,7 +309,7 @@ def test_every_parameter_of_scikit_learn_is_there():
         own, other = mine().get_params(), theirs().get_params()
         assert other.keys() <= own.keys()
         differing = {name for name in other if own[name] != other[name]}
-        assert differing == {"max_iter", "early_stopping", "alpha", "tol"}
+        assert differing == {"hidden_layer_sizes", "max_iter", "early_stopping", "alpha", "tol"}
         told = (Path(__file__).parents[2] / "docs" / "sklearn.md").read_text("utf-8")
         assert [name for name in own.keys() - other.keys() | differing if f"`{name}" not in told] == []
 
@@ -367,6 +367,24 @@ def test_what_fcnet_has_besides(capsys):
         assert hasattr(one, "predict_proba") == (options.get("loss") != "svm")
     FCNetClassifier(max_iter=2, verbose=True).fit(X, y)
     assert capsys.readouterr().out.startswith("Iteration 1, loss = ")
+
+
+@quiet
+def test_more_units_for_many_rows():
+    """Unless a fit goes on with what there is."""
+    X = np.random.default_rng(0).normal(size=(700, 2))
+    y = (X[:, 0] > 0).astype(int)
+
+    def units(fitted):
+        return fitted.coefs_[0].shape[1]
+
+    how = {"max_iter": 1, "random_state": 0}
+    assert units(FCNetClassifier(**how).fit(X, y)) == 200
+    assert units(FCNetRegressor(**how).fit(X, y)) == 200
+    assert units(FCNetClassifier(**how).fit(X[:-1], y[:-1])) == 100
+    warm = FCNetClassifier(**how, warm_start=True).fit(X[:99], y[:99])
+    assert units(warm.fit(X, y)) == 100
+    assert units(FCNetClassifier(**how).partial_fit(X[:9], y[:9], classes=[0, 1]).partial_fit(X, y)) == 100
 
 
 @quiet
