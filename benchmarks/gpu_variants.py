@@ -1,7 +1,7 @@
 """Variants of the persistent kernel on a GPU, in one go of a minute: `python -m benchmarks.gpu_variants --out DIR`.
 
-For small nets: how the row blocks exchange batch norm's sums, how many rows each takes, how many threads a block has,
-how the first layer's weights are cut into tiles. All are compiled at once; each variant's first steps are compared with
+For small nets: how many rows each row block takes, how many threads a block has, how the first layer's weights are cut
+into tiles. All are compiled at once; each variant's first steps are compared with
 the CPU's; then it is timed, many steps a launch and one, and at the end again, in turns. Of some the time of each phase
 of a step is read from the clock of their blocks. The file is written anew after each variant.
 """
@@ -27,7 +27,7 @@ from benchmarks import machine
 from benchmarks.command import Parser
 from fcnet.backends import Status, probe
 from fcnet.backends.caches import EPS, MOMENTUM, keep_threshold
-from fcnet.backends.cuda.persistent import EXCHANGE, EXCHANGES, JOB, ROWS_OF_BLOCK, THREADS, Plan, plans
+from fcnet.backends.cuda.persistent import JOB, THREADS, Plan, plans
 from fcnet.backends.cuda.sources import source
 from fcnet.files import write_atomically
 
@@ -47,10 +47,6 @@ CLOCKED = f"""
 __device__ long long marks[256 * {MARKS}];
 #define MARK(place) if (threadIdx.x == 0 && s == job.steps - 2) marks[blockIdx.x * {MARKS} + place] = clock64()
 """
-
-
-#: In front of the source where a gradient's operands are read sooner.
-SOONER = "#define AHEAD 2\n"
 
 
 class Net:
@@ -140,12 +136,10 @@ class Variant:
         for name, value in values.items():
             job[name] = value
         self.job = cupy.asarray(job.view(np.uint8))
-        self.tag = 1
 
     def launch(self, steps: int) -> None:
-        arguments = self.job, self.arrays["rates"], np.int32(1), np.int32(steps), np.uint32(self.tag)
+        arguments = self.job, self.arrays["rates"], np.int32(1), np.int32(steps)
         self.kernel((self.plan.blocks,), (self.plan.threads,), arguments, shared_mem=self.plan.shared)
-        self.tag += steps
 
     def rewind(self) -> None:
         self.arrays["counters"][...] = 0
@@ -175,20 +169,17 @@ class Variant:
 
 
 def candidates(net: Net, blocks: int, shared: int) -> dict[str, Plan]:
-    """Return plans by what is varied, the one that training would take first: for each way of exchanging batch norm's
-    sums, threads and rows of a block, the best tiles by the model; of two rows and four, the second best, too."""
+    """Return plans by what is varied, the one that training would take first: for threads and rows of a block, the best
+    tiles by the model; of two rows and four, the second best, too."""
     found: dict[str, Plan] = {}
-    for exchange in sorted(EXCHANGES, key=EXCHANGE.__ne__) if net.norm else [EXCHANGE]:
-        for threads in sorted((256, 512), key=THREADS.__ne__) if net.many else (THREADS,):
-            how = {"norm": int(net.norm), "threads": threads, "exchange": exchange}
-            fitting = list(plans(net.widths, net.batch, blocks=blocks, shared=shared, **how))
-            for rows in sorted((2, 4), key=ROWS_OF_BLOCK.index):
-                best = [plan for plan in fitting if plan.rows_of_block == rows]
-                for number, plan in enumerate(best[: 2 if net.many and threads == THREADS else 1]):
-                    name = f"{net.name} {exchange}, {rows} rows, {threads} threads" + (
-                        ", other tiles" if number else ""
-                    )
-                    found[name] = plan
+    for threads in sorted((256, 512), key=THREADS.__ne__) if net.many else (THREADS,):
+        how = {"norm": int(net.norm), "threads": threads}
+        fitting = list(plans(net.widths, net.batch, blocks=blocks, shared=shared, **how))
+        for rows in dict.fromkeys(plan.rows_of_block for plan in fitting if plan.rows_of_block in (2, 4)):
+            best = [plan for plan in fitting if plan.rows_of_block == rows]
+            for number, plan in enumerate(best[: 2 if net.many and threads == THREADS else 1]):
+                name = f"{net.name} {rows} rows, {threads} threads{', other tiles' if number else ''}"
+                found[name] = plan
     return found
 
 
@@ -236,14 +227,7 @@ def measure(cupy: Any, content: dict[str, Any], keep: Callable[[], None], until:
     ]
     work = {name: (net, plan) for net in nets for name, plan in candidates(net, blocks, shared).items()}
     texts = [(name, head_of(net, plan)) for name, (net, plan) in work.items()]
-    ours = [
-        name for name, (net, plan) in work.items() if net.many and plan.exchange == "direct" and "other" not in name
-    ]
-    sooner = [*ours, *(name for name, (net, _) in work.items() if not net.norm)]
-    for name in sooner:
-        work[f"{name}, read sooner"] = work[name]
-        texts.append((f"{name}, read sooner", SOONER + head_of(*work[name])))
-    clocked = [next(iter(work)), *ours]
+    clocked = [name for name, (net, _) in work.items() if net.many and "other" not in name]
     texts += [(f"{name}, clocked", CLOCKED + head_of(*work[name])) for name in clocked]
     timed: list[tuple[dict[str, Any], Variant]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -287,7 +271,7 @@ def head_of(net: Net, plan: Plan) -> str:
 def described(plan: Plan) -> dict[str, Any]:
     """Return the plan and what follows from it."""
     derived = {name: getattr(plan, name) for name in ("row_blocks", "tile_blocks", "k_slices", "later_tiles", "shared")}
-    names = ("exchange", "rows_of_block", "j1", "k1", "j2", "k2", "x_buffers", "threads")
+    names = ("rows_of_block", "j1", "k1", "j2", "k2", "x_buffers", "threads")
     return {name: getattr(plan, name) for name in names} | derived
 
 

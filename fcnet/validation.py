@@ -18,6 +18,8 @@ Array = Any
 SMALL = 1000  # elements of which an array of truths costs less than asking NumPy not to warn
 FEW = 50  # labels that Python compares faster than NumPy
 
+# For targets that the loss 'bce' does not take.
+OTHER_LOSSES = "for other classes use loss 'softmax', for other numbers 'mse'"
 # Each part by itself would give a class another number in each.
 RENUMBER = (
     "number the classes of all parts together: codes = np.unique(np.concatenate([y_train, y_val]), "
@@ -156,7 +158,9 @@ def check_numbers(name: str, y: Array, outputs: int, count: int, dtype: Any, *, 
     check_fits(name, y, dtype)
     if probabilities and isinstance(y, np.ndarray) and not (y.min() >= 0 and y.max() <= 1):
         bad = int(np.argmax(((y < 0) | (y > 1)).ravel()))
-        raise ValueError(f"{name}: expected labels of 0 and 1, or probabilities between, got {y.ravel()[bad]}")
+        raise ValueError(
+            f"{name}: expected labels of 0 and 1, or probabilities between, got {y.ravel()[bad]}; {OTHER_LOSSES}"
+        )
 
 
 def check_weights(name: str, weights: Array, count: int, dtype: Any) -> None:

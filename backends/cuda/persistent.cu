@@ -103,19 +103,15 @@ struct Job {
     float frozen_scale;  // of the units of frozen layers, which are never dropped
     int rows;
     // Of this launch:
-    int steps; unsigned tag; const double* rates; int rate_count;
+    int steps; const double* rates; int rate_count;
 };
 
 // The benchmark of variants (benchmarks/gpu_variants.py) notes the clock at these places of a step.
 #ifndef MARK
 #define MARK(place)
 #endif
-// It also varies for how many fours of rows a gradient's operands are read before the first is used.
-#ifndef AHEAD
-#define AHEAD 1
-#endif
 
-enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, EXCHANGED = 160, SYNC_WORDS = 192 };  // a line each
+enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 128, SYNC_WORDS = 160 };  // a line each
 
 const bool PENALTY = REG || L1;
 const bool RECTIFIED = is_relu<ACTIVATION>;  // the slope is known from the output
@@ -206,7 +202,7 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
         if (micro < MICRO && split < SPLITS) {
             const int k = micro % KM, j = micro / KM;
             float sum[4][4] = {};
-#pragma unroll AHEAD
+#pragma unroll 1
             for (int q = split; q < ROW_QUADS; q += SPLITS) {
                 float4 x[4], y[4];
 #pragma unroll
@@ -521,37 +517,6 @@ static_assert(4 * most(TILE_END, ROW_END) <= SHARED_BYTES, "the plan's shared me
 
 __device__ __forceinline__ int rows_of(const Job& job, int block) { return most(0, least(R, job.rows - block * R)); }
 
-// A number and the step that it belongs to, stored and loaded as one word: whoever sees the step sees the number, and
-// waits for nothing else.
-__device__ __forceinline__ u64 tagged(float value, unsigned tag) { return (u64)tag << 32 | (u64)__float_as_uint(value); }
-
-// COUNT pairs of numbers, `stride` apart; waits for them. Past the `last` pair: the last one.
-template <int COUNT>
-__device__ __forceinline__ void receive(
-    const ulonglong2* from, int stride, int last, unsigned tag, float (&one)[COUNT], float (&two)[COUNT])
-{
-    ulonglong2 words[COUNT];
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) words[i] = load_relaxed(from + least(i * stride, last));
-    for (bool all = false; !all;) {
-        all = true;
-#pragma unroll
-        for (int i = 0; i < COUNT; ++i)
-            if ((unsigned)(words[i].x >> 32) != tag || (unsigned)(words[i].y >> 32) != tag) {
-                all = false;
-                words[i] = load_relaxed(from + least(i * stride, last));
-            }
-        if (!all) pause();
-    }
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) one[i] = __uint_as_float((unsigned)words[i].x), two[i] = __uint_as_float((unsigned)words[i].y);
-}
-
-__device__ __forceinline__ ulonglong2 tagged_pair(float one, float two, unsigned tag)
-{
-    return make_ulonglong2(tagged(one, tag), tagged(two, tag));
-}
-
 __device__ __forceinline__ float sum_of_warp(float value)
 {
 #pragma unroll
@@ -560,30 +525,16 @@ __device__ __forceinline__ float sum_of_warp(float value)
 }
 
 // An exchange between the row blocks: of each of a layer's columns every block has a pair of numbers, and wants what
-// all pairs together give, in the same bits as the others. In one of three ways (EXCHANGE):
-//   RELAYED  column j is worked out by one block, j mod ROW_BLOCKS, a warp for each, a lane for each pair, which then
-//            sends the results to all: two ways through L2, but few words.
-//   DIRECT   every block reads all pairs and works out all columns: one way. A pair is one word of 64 bits; the last two
-//            bits of its second number are the step's tag, so that whoever sees it waits for nothing else.
-//   COUNTED  the same with whole numbers, which are there when a counter says so: a block's words must have arrived
-//            before it counts, and are asked for after the count is seen, but no bit is lost.
-// Pairs are [column][block] for RELAYED, [block][column] otherwise. Every exchange of a step has its own place, which is
-// written again in the next step: by then all have read it, because a block writes only after all were at ROWS_DONE.
-enum { RELAYED, DIRECT, COUNTED };
-const int FROM_BLOCKS = parts_of(ROW_BLOCKS, 32);  // RELAYED: pairs of a lane
-const int EXCHANGES = 2 * (LAYERS - 1 - FROZEN);  // of a step
-
-// By what the words of step s are known. DIRECT: 1, 2, 3 in turn, for what is in a word is the last step's or this one's;
-// 0 is what the places are cleared to when a launch begins. COUNTED: exchanges of the launch before this step.
-__device__ __forceinline__ unsigned tag_of(const Job& job, int s)
-{
-    return EXCHANGE == RELAYED ? job.tag + s : EXCHANGE == DIRECT ? 1 + s % 3 : s * EXCHANGES;
-}
+// all pairs together give, in the same bits as the others. Every block reads all pairs, [block][column], and works out all
+// columns. A pair is one word of 64 bits; the last two bits of its second number are the step's tag, so that whoever sees
+// it waits for nothing else. Every exchange of a step has its own place, which is written again in the next step: by then
+// all have read it, because a block writes only after all were at ROWS_DONE. So what is in a word is the last step's or
+// this one's, and three tags in turn are enough; 0 is what the places are cleared to when a launch begins.
+__device__ __forceinline__ unsigned tag_of(int s) { return 1 + s % 3; }
 
 // To be followed by `arrive` and `await` before the first exchange.
 __device__ __forceinline__ void clear_exchange(const Job& job, int block)
 {
-    if (EXCHANGE != DIRECT || NORM != 1) return;
     ulonglong2* mine = job.exchange + block * HIDDEN_COLUMNS;  // of 2 x HIDDEN_COLUMNS x ROW_BLOCKS words in all
 #pragma unroll 1
     for (int e = threadIdx.x; e < HIDDEN_COLUMNS; e += THREADS_) store_relaxed(mine + e, make_ulonglong2(0, 0));
@@ -603,16 +554,10 @@ __device__ __forceinline__ void each_of(F f)
 
 __device__ __forceinline__ u64 word_of(float one, float two, unsigned tag)
 {
-    unsigned second = __float_as_uint(two);
-    if (EXCHANGE == DIRECT) second = second & ~3u | tag;
-    return (u64)second << 32 | (u64)__float_as_uint(one);
+    return (u64)(__float_as_uint(two) & ~3u | tag) << 32 | (u64)__float_as_uint(one);
 }
 __device__ __forceinline__ float one_of(u64 word) { return __uint_as_float((unsigned)word); }
-__device__ __forceinline__ float two_of(u64 word)
-{
-    const unsigned second = (unsigned)(word >> 32);
-    return __uint_as_float(EXCHANGE == DIRECT ? second & ~3u : second);
-}
+__device__ __forceinline__ float two_of(u64 word) { return __uint_as_float((unsigned)(word >> 32) & ~3u); }
 __device__ __forceinline__ bool is_of(u64 word, unsigned tag) { return (unsigned)(word >> 32) % 4 == tag; }
 
 // A block's pair of column j to the others; `place`: the first column of the exchange. Columns that fill M up are sent,
@@ -620,17 +565,12 @@ __device__ __forceinline__ bool is_of(u64 word, unsigned tag) { return (unsigned
 template <int M>
 __device__ __forceinline__ void send(const Job& job, int place, int block, int j, float one, float two, unsigned tag)
 {
-    if (EXCHANGE == RELAYED) store_relaxed(job.exchange + (place + j) * ROW_BLOCKS + block, tagged_pair(one, two, tag));
-    else store_relaxed(reinterpret_cast<u64*>(job.exchange) + place * ROW_BLOCKS + block * fours(M) + j, word_of(one, two, tag));
+    store_relaxed(reinterpret_cast<u64*>(job.exchange) + place * ROW_BLOCKS + block * fours(M) + j, word_of(one, two, tag));
 }
 
-// How many columns a block sends.
-template <int M>
-__device__ __forceinline__ constexpr int sent() { return EXCHANGE == RELAYED ? M : fours(M); }
-
-// DIRECT and COUNTED: all pairs of the exchange whose first column is `place`, added up by `Sum`. A thread has
-// two columns, `half`, and the blocks `share`, `share` + COUNT, ...; the sums of the shares are merged in their order, and
-// `finish(column, sum)` called for each column.
+// All pairs of the exchange whose first column is `place`, added up by `Sum`. A thread has two neighbouring columns and the
+// blocks `share`, `share` + COUNT, ...; the sums of the shares are merged in their order, and `finish(column, sum)` called
+// for each column.
 const int PARTS_AT = SUMS + 2 * WIDEST;  // two float4s a thread
 template <int M>
 struct Shares {
@@ -654,10 +594,6 @@ __device__ __forceinline__ void merge_all(const Job& job, int place, unsigned ta
     float4* parts = reinterpret_cast<float4*>(shared + PARTS_AT);
     const int rows = job.rows, lane = threadIdx.x % Of::LANES, share = threadIdx.x / Of::LANES;
     const ulonglong2* from = job.exchange + place * ROW_BLOCKS / 2 + least(share, Of::COUNT - 1) * Of::HALVES;
-    if (EXCHANGE == COUNTED) {
-        arrive(job.sync + EXCHANGED);
-        await(job.sync + EXCHANGED, (tag + 1) * ROW_BLOCKS);
-    }
 #pragma unroll 1
     for (int pass = 0; pass < Of::HALVES; pass += Of::LANES) {
         const ulonglong2* first = from + least(pass + lane, Of::HALVES - 1);
@@ -668,7 +604,7 @@ __device__ __forceinline__ void merge_all(const Job& job, int place, unsigned ta
                 ulonglong2 words[Of::AT_ONCE];
 #pragma unroll
                 for (int i = 0; i < Of::AT_ONCE; ++i) words[i] = load_relaxed(first + Of::step(share, chunk + i));
-                for (bool all = EXCHANGE != DIRECT; !all;) {
+                for (bool all = false; !all;) {
                     all = true;
 #pragma unroll
                     for (int i = 0; i < Of::AT_ONCE; ++i) {
@@ -736,15 +672,15 @@ struct Sums {
     __device__ __forceinline__ void merge(float4 part, bool) { one += part.x, two += part.y; }
 };
 
-// Batch norm's statistics of hidden layer l, of M columns, over all rows, of the values at `z`, to MERGED + column.
+// Batch norm's statistics of a layer of M columns over all rows, of the values at `z`, to MERGED + column.
 template <int M>
-__device__ __noinline__ void merge_statistics(int block, int l, int column, int z, unsigned tag)
+__device__ __noinline__ void merge_statistics(int block, int column, int z, unsigned tag)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     float* merged = shared + MERGED + column;
     const int valid = rows_of(job, block);
-    each_of<sent<M>()>([&](int j) {
+    each_of<fours(M)>([&](int j) {
         const Rows v = *reinterpret_cast<const Rows*>(shared + z + least(j, M - 1) * R);
         float mean = 0, squares = 0;
 #pragma unroll
@@ -754,80 +690,27 @@ __device__ __noinline__ void merge_statistics(int block, int l, int column, int 
         for (int r = 0; r < R; ++r) if (r < valid) squares += (v.v[r] - mean) * (v.v[r] - mean);
         send<M>(job, column, block, j, mean, squares, tag);
     });
-    if constexpr (EXCHANGE != RELAYED) {
-        const float share = 1.0f / job.rows;
-        merge_all<M, Moments>(job, column, tag + (EXCHANGE == COUNTED ? l - FROZEN - 1 : 0), [&](int j, const Moments& total) {
-            const float mean = total.sum * share, variance = fmaxf(0.0f, total.squares * share - mean * mean);
-            merged[j] = total.shift, merged[HIDDEN_COLUMNS + j] = mean;
-            merged[2 * HIDDEN_COLUMNS + j] = 1 / sqrtf(variance + job.eps), merged[3 * HIDDEN_COLUMNS + j] = variance;
-        });
-    } else {
-        ulonglong2* in = job.exchange + column * ROW_BLOCKS;
-        ulonglong2* results = job.exchange + 2 * HIDDEN_COLUMNS * ROW_BLOCKS + 2 * column;
-        const int lane = threadIdx.x % 32;
-#pragma unroll 1
-        for (int j = block + (int)threadIdx.x / 32 * ROW_BLOCKS; j < M; j += THREADS_ / 32 * ROW_BLOCKS) {
-            float means[FROM_BLOCKS], own[FROM_BLOCKS], sum = 0, squares = 0;
-            receive(in + j * ROW_BLOCKS + least(lane, ROW_BLOCKS - 1), 32, ROW_BLOCKS - 1 - least(lane, ROW_BLOCKS - 1), tag, means, own);
-            // Means are added as differences from the first one, so that a column that is constant has the variance 0.
-            const float shift = from_first(means[0]);
-#pragma unroll
-            for (int i = 0; i < FROM_BLOCKS; ++i) {
-                const int n = lane + 32 * i < ROW_BLOCKS ? rows_of(job, lane + 32 * i) : 0;
-                const float above = means[i] - shift;
-                if (n) sum += n * above, squares += own[i] + n * above * above;
-            }
-            const float mean = sum_of_warp(sum) / job.rows;
-            const float variance = fmaxf(0.0f, sum_of_warp(squares) / job.rows - mean * mean);
-            const float inverse = 1 / sqrtf(variance + job.eps);
-            if (lane == 0) store_relaxed(results + 2 * j, tagged_pair(shift, mean, tag));
-            if (lane == 1) store_relaxed(results + 2 * j + 1, tagged_pair(inverse, variance, tag));
-        }
-        each_of<2 * M>([&](int e) {
-            float one[1], two[1];
-            receive(results + e, 0, 0, tag, one, two);
-            float* to = merged + e / 2 + e % 2 * 2 * HIDDEN_COLUMNS;
-            to[0] = one[0], to[HIDDEN_COLUMNS] = two[0];
-        });
-        __syncthreads();
-    }
+    const float share = 1.0f / job.rows;
+    merge_all<M, Moments>(job, column, tag, [&](int j, const Moments& total) {
+        const float mean = total.sum * share, variance = fmaxf(0.0f, total.squares * share - mean * mean);
+        merged[j] = total.shift, merged[HIDDEN_COLUMNS + j] = mean;
+        merged[2 * HIDDEN_COLUMNS + j] = 1 / sqrtf(variance + job.eps), merged[3 * HIDDEN_COLUMNS + j] = variance;
+    });
 }
 
 // The sums over all rows of two numbers a column, of which this block's are at `two` and `two` + M; they stay there.
 template <int M>
-__device__ __noinline__ void merge_sums(int block, int l, int column, int two, unsigned tag)
+__device__ __noinline__ void merge_sums(int block, int column, int two, unsigned tag)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     const int place = HIDDEN_COLUMNS + column;
-    each_of<sent<M>()>([&](int j) {
+    each_of<fours(M)>([&](int j) {
         send<M>(job, place, block, j, j < M ? shared[two + j] : 0.0f, j < M ? shared[two + M + j] : 0.0f, tag);
     });
-    if constexpr (EXCHANGE != RELAYED) {
-        merge_all<M, Sums>(job, place, tag + (EXCHANGE == COUNTED ? EXCHANGES / 2 + LAYERS - 1 - l : 0), [&](int j, const Sums& total) {
-            shared[two + j] = total.one, shared[two + M + j] = total.two;
-        });
-    } else {
-        ulonglong2* in = job.exchange + place * ROW_BLOCKS;
-        ulonglong2* results = job.exchange + 2 * HIDDEN_COLUMNS * (ROW_BLOCKS + 1) + column;
-        const int lane = threadIdx.x % 32;
-#pragma unroll 1
-        for (int j = block + (int)threadIdx.x / 32 * ROW_BLOCKS; j < M; j += THREADS_ / 32 * ROW_BLOCKS) {
-            float ones[FROM_BLOCKS], others[FROM_BLOCKS], first = 0, second = 0;
-            receive(in + j * ROW_BLOCKS + least(lane, ROW_BLOCKS - 1), 32, ROW_BLOCKS - 1 - least(lane, ROW_BLOCKS - 1), tag, ones, others);
-#pragma unroll
-            for (int i = 0; i < FROM_BLOCKS; ++i)
-                if (lane + 32 * i < ROW_BLOCKS) first += ones[i], second += others[i];
-            first = sum_of_warp(first), second = sum_of_warp(second);
-            if (lane == 0) store_relaxed(results + j, tagged_pair(first, second, tag));
-        }
-        each_of<M>([&](int j) {
-            float one[1], other[1];
-            receive(results + j, 0, 0, tag, one, other);
-            shared[two + j] = one[0], shared[two + M + j] = other[0];
-        });
-        __syncthreads();
-    }
+    merge_all<M, Sums>(job, place, tag, [&](int j, const Sums& total) {
+        shared[two + j] = total.one, shared[two + M + j] = total.two;
+    });
 }
 
 __device__ __forceinline__ Dropout dropout_of(const Job& job, int l, i64 step)
@@ -920,7 +803,7 @@ __device__ __noinline__ void finish_normalised(int block, int l, int column, int
     SHARED_FLOATS(shared);
     __syncthreads();
     if constexpr (NORM == 1) {
-        if (!(FROZEN && l <= FROZEN)) merge_statistics<M>(block, l, column, NORMAL + column * R, tag);
+        if (!(FROZEN && l <= FROZEN)) merge_statistics<M>(block, column, NORMAL + column * R, tag);
     } else normalise_rows<M>(l, NORMAL + column * R);
     const Dropout dropout = dropout_of(job, l, step);
     const float* merged = shared + MERGED + column;
@@ -937,7 +820,7 @@ __device__ __noinline__ void finish_normalised(int block, int l, int column, int
 }
 
 // Layer 1: z is the sum of its parts from memory, which have the bias already.
-__device__ __forceinline__ void first_layer(const Job& job, int block, i64 step, int s, unsigned tag)
+__device__ __forceinline__ void first_layer(const Job& job, int block, i64 step, unsigned tag)
 {
     using First = Layer<1>;
     constexpr int LENGTH = Z_WIDTH * R / 4;  // float4s
@@ -1240,7 +1123,7 @@ __device__ __noinline__ void backward(int block, int l, int column, int weights,
             }
             shared[two + j] = sum, shared[two + K + j] = product;
         });
-        merge_sums<K>(block, l, column, two, tag);  // each thread sends what it has just written
+        merge_sums<K>(block, column, two, tag);  // each thread sends what it has just written
         float* merged = shared + MERGED + column;
         const float share = 1.0f / job.rows;
 #pragma unroll 1
@@ -1379,7 +1262,7 @@ __device__ __noinline__ void update_layer_norms(int block)
         const int c = i < HIDDEN_COLUMNS ? i : i - HIDDEN_COLUMNS, at = vector_of<1>(c, i >= HIDDEN_COLUMNS);
         float sum = 0;
 #pragma unroll
-        for (int n = 0; n < FROM_BLOCKS; ++n)
+        for (int n = 0; n < parts_of(ROW_BLOCKS, 32); ++n)
             if (lane + 32 * n < ROW_BLOCKS) sum += __ldcg(norm_parts(job) + (i64)i * ROW_BLOCKS + lane + 32 * n);
         sum = sum_of_warp(sum);
         if (lane == 0 && at >= 0 && c >= Layer<FROZEN + 1>::COLUMN) update_element(job, at, sum);
@@ -1579,12 +1462,12 @@ __device__ __forceinline__ int row_block(int block)
     for (int e = threadIdx.x; e < 2 * WIDEST * R; e += THREADS_) shared[DZ + e] = 0;  // what pads its columns, too
     if constexpr (NORM == 1) load_frozen_statistics_from<1>(job);
     move_tiles<true>(job, block);
-    clear_exchange(job, block);
+    if constexpr (NORM == 1) clear_exchange(job, block);
     arrive(job.sync + WEIGHTS_DONE);
     int s = 0;
 #pragma unroll 1
     for (; s < job.steps; ++s) {
-        const unsigned tag = tag_of(job, s);
+        const unsigned tag = tag_of(s);
         MARK(8);
         // What needs no weights, while the other blocks finish theirs.
         if (job.threshold != 65536) draw_masks(job, block, step + s);
@@ -1597,7 +1480,7 @@ __device__ __forceinline__ int row_block(int block)
         MARK(10);
         await(job.sync + TILES_DONE, (unsigned)((s + 1) * TILE_BLOCKS));
         MARK(11);
-        first_layer(job, block, step + s, s, tag);
+        first_layer(job, block, step + s, tag);
         MARK(13);
         forward_from<2>(block, step + s, tag);
         MARK(14);
@@ -1643,13 +1526,13 @@ __device__ __forceinline__ int row_block(int block)
     return s;
 }
 
-KERNEL(THREADS_) train_steps(const Job* given, const double* rates, int rate_count, int steps, unsigned tag)
+KERNEL(THREADS_) train_steps(const Job* given, const double* rates, int rate_count, int steps)
 {
     SHARED_FLOATS(shared);
     if (threadIdx.x == 0) {
         Job* job = reinterpret_cast<Job*>(shared);
         *job = *given;
-        job->steps = steps, job->tag = tag, job->rates = rates, job->rate_count = rate_count;
+        job->steps = steps, job->rates = rates, job->rate_count = rate_count;
     }
     __syncthreads();
     const Job& job = the_job();

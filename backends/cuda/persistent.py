@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import ceil
 from typing import Any
 
@@ -18,9 +18,15 @@ from fcnet.backends.cuda.sources import ACTIVATIONS, RULES
 
 # What benchmarks/gpu_variants.py varies.
 THREADS = 256  # of a block; a power of two
-ROWS_OF_BLOCK = (1, 2, 4, 8)  # the first of which there are few enough row blocks is taken
-EXCHANGE = "direct"  # of batch norm's sums
-SYNC_WORDS, RATE_FLOATS = 192, 12  # persistent.cu
+ROWS_OF_BLOCK = (1, 2, 4, 8)  # the first of which there are few enough row blocks is taken, but for `LONG`
+# Cycles of a tile block, by `_tile_cycles`, beyond which 4 rows are taken instead of 2 with batch norm: half as many
+# row blocks exchange their sums sooner, and leave more of the device to the tile blocks. Measured on an H100, batch 100
+# (benchmarks/results/gpu-variants-2026-11-27.json): µs a step with 2 rows, with 4, and these cycles with 2:
+#   3072-3x100-10, batch norm   31.1   29.0   15,880
+#   64-2x100-10, batch norm     17.6   19.1      754
+#   784-4x100-10, none          16.2   21.2    4,440
+LONG = 8000
+SYNC_WORDS, RATE_FLOATS = 160, 12  # persistent.cu
 
 #: `struct Job` of persistent.cu: addresses first.
 JOB = np.dtype(
@@ -36,13 +42,12 @@ JOB = np.dtype(
         *((name, "f4") for name in ("clip", "momentum", "eps", "target_keep", "target_add")),
         ("threshold", "i4"),
         *((name, "f4") for name in ("keep_scale", "frozen_scale")),
-        *((name, "i4") for name in ("rows", "steps", "tag")),
+        *((name, "i4") for name in ("rows", "steps")),
         ("rates", "u8"),
         ("rate_count", "i4"),
     ],
     align=True,
 )
-EXCHANGES = ("relayed", "direct", "counted")  # in the order of persistent.cu
 LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
 NUMERIC = ("mse", "bce")  # take float32 targets (count, C); the others take int64 labels
 
@@ -63,7 +68,6 @@ class Plan:
         rates_at: where in the flat buffer each group of neighbours begins that have a learning rate of their own.
         activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
         smoothed: whether there is label smoothing; weighted: a weight for each sample.
-        exchange: how row blocks exchange batch norm's sums, one of `EXCHANGES`.
     """
 
     widths: tuple[int, ...]
@@ -87,7 +91,6 @@ class Plan:
     loss: str = "softmax"
     smoothed: bool = False
     weighted: bool = False
-    exchange: str = EXCHANGE
     threads: int = THREADS
 
     @property
@@ -180,7 +183,7 @@ class Plan:
             "padded": (max(4, self.padded_weights), "float32"),
             "loss_parts": (2 * self.row_blocks, "float64"),
             "l2_parts": (2 * self.blocks, "float64"),
-            "exchange": ((4 * self.row_blocks + 8) * max(1, self.hidden_columns), "uint64"),
+            "exchange": (2 * self.row_blocks * max(1, self.hidden_columns), "uint64"),
             "sync": (SYNC_WORDS, "uint32"),
         }
 
@@ -217,7 +220,6 @@ class Plan:
             "LOSS": LOSSES.index(self.loss),
             "SMOOTHING": int(self.smoothed),
             "WEIGHTED": int(self.weighted),
-            "EXCHANGE": EXCHANGES.index(self.exchange),
             "THREADS_": self.threads,
             "SHARED_BYTES": self.shared,
             "VECTORS_AT": min(offsets["B_AT"][1:]),
@@ -251,26 +253,35 @@ def plans(widths: Sequence[int], rows: int, *, blocks: int, shared: int, **optio
 
     The model comes from benchmarks/results/gpu-variants-*.json, measured on an H100. The row blocks' part of a step
     decides: it is shortest if each of them takes few rows while the tile blocks keep most of the device. The tile
-    blocks' part decides among equals.
+    blocks' part decides among equals; if it is long, it decides between 2 rows and 4, too (`LONG`).
     """
-    found: list[tuple[tuple[int, float], Plan]] = []
     if 4 * padded_weights(widths) > shared:
         return iter(())
-    for order, rows_of_block in enumerate(_rows_of_block(rows, blocks)):
-        row_blocks = ceil(rows / rows_of_block)
-        left = blocks - row_blocks
-        j2, k2 = _later_tile(widths, row_blocks)
-        for slices in range(1, min(left, 8) + 1):
-            j1 = ceil(widths[1] / slices)
-            if ceil(widths[1] / j1) != slices:
-                continue
-            k1 = ceil(widths[0] / (left // slices))
-            for x_buffers in (2, 1):
-                plan = Plan(tuple(widths), rows, rows_of_block, j1, k1, j2, k2, x_buffers=x_buffers, **options)
-                if plan.blocks <= blocks and plan.shared <= shared:
-                    found.append(((order, _tile_cycles(plan)), plan))
-                    break
-    return (plan for _, plan in sorted(found, key=lambda pair: pair[0]))
+    found = {r: _plans_of(widths, rows, r, blocks, shared, options) for r in _rows_of_block(rows, blocks)}
+    if options.get("norm") == 1 and next(iter(found), None) == 2 and found[2] and _tile_cycles(found[2][0]) > LONG:
+        found = {4: found[4]} | found
+    return chain.from_iterable(found.values())
+
+
+def _plans_of(
+    widths: Sequence[int], rows: int, rows_of_block: int, blocks: int, shared: int, options: Mapping[str, Any]
+) -> list[Plan]:
+    """Return the plans whose row blocks take so many rows each, the one with the fastest tile blocks first."""
+    found = []
+    row_blocks = ceil(rows / rows_of_block)
+    left = blocks - row_blocks
+    j2, k2 = _later_tile(widths, row_blocks)
+    for slices in range(1, min(left, 8) + 1):
+        j1 = ceil(widths[1] / slices)
+        if ceil(widths[1] / j1) != slices:
+            continue
+        k1 = ceil(widths[0] / (left // slices))
+        for x_buffers in (2, 1):
+            plan = Plan(tuple(widths), rows, rows_of_block, j1, k1, j2, k2, x_buffers=x_buffers, **options)
+            if plan.blocks <= blocks and plan.shared <= shared:
+                found.append(plan)
+                break
+    return sorted(found, key=_tile_cycles)
 
 
 def _rows_of_block(rows: int, blocks: int) -> list[int]:

@@ -91,7 +91,6 @@ class PersistentStep:
         for name, value in net.values.items():
             job[name] = value
         self._job = cupy.asarray(job.view(np.uint8))
-        self._tag = 1
 
     def _check_resident(self) -> None:
         """Check that all blocks can be resident: the others would wait forever for a missing one, without an error."""
@@ -120,9 +119,5 @@ class PersistentStep:
             self._host_table[:count] = rates
             self._upload(self._host_table, self._table)  # the whole table: staging buffers are kept by size
             table = self._table
-        arguments = (
-            *(self._job, table, np.int32(1 if rates is None else count)),
-            *(np.int32(count), np.uint32(self._tag)),
-        )
+        arguments = self._job, table, np.int32(1 if rates is None else count), np.int32(count)
         self._kernel((self.plan.blocks,), (self.plan.threads,), arguments, shared_mem=self.plan.shared)
-        self._tag = self._tag % (1 << 31) + count

@@ -59,7 +59,6 @@ __device__ __forceinline__ void await(const unsigned* counter, unsigned count)
 
 // The value that the thread whose number differs in this bit has, of the same warp; all threads of a warp ask at once.
 __device__ __forceinline__ float from_lane(float value, int bit) { return __shfl_xor_sync(0xffffffffu, value, bit); }
-__device__ __forceinline__ float from_first(float value) { return __shfl_sync(0xffffffffu, value, 0); }
 
 // Called by every block when it awaits nothing any more: the last one sets the `words` of the counters to 0 for the next
 // launch; `leaving` is one of them.

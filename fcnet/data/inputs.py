@@ -25,6 +25,7 @@ from fcnet.data.npz import read_npz
 from fcnet.data.plan import Plan, as_numbers
 from fcnet.data.table import SUFFIXES_TOLD, TableChoices, is_table_file, read_for, read_table
 from fcnet.errors import DataNotice, counted
+from fcnet.validation import OTHER_LOSSES
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def check_probabilities(
             at = tuple(int(i) for i in np.argwhere((y < 0) | (y > 1))[0])
             raise ValueError(
                 f"{path}: {name}: expected labels of 0 and 1, or probabilities between, for loss 'bce'; "
-                f"got {y[at]} at {list(at)}; correct them, or use loss 'mse' for other numbers"
+                f"got {y[at]} at {list(at)}; correct them; {OTHER_LOSSES}"
             )
 
 

@@ -19,6 +19,7 @@ from fcnet.data.cells import amounts, describe_amounts, instead_of_a_number, num
 from fcnet.data.columns import Columns, Text, as_text, listed, place_of
 from fcnet.data.plan import LARGEST
 from fcnet.errors import shown
+from fcnet.validation import OTHER_LOSSES
 
 MOST_CLASSES = 50  # of whole numbers, unless classes are asked for: more are probably numbers to predict
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
@@ -191,7 +192,7 @@ def check_probabilities(read: Columns, names: Sequence[str]) -> None:
             cells = as_text(read[name])
             raise ValueError(
                 f"{read.where(row, name)}: expected a label of 0 or 1, or a probability between, for loss 'bce'; got "
-                f"{shown(cells.words[cells.codes[row]])}; correct it, or use loss 'mse' for other numbers"
+                f"{shown(cells.words[cells.codes[row]])}; correct it; {OTHER_LOSSES}"
             )
 
 

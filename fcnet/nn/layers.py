@@ -126,17 +126,18 @@ class Hidden:
     ) -> Array:
         """Evaluate: out (N, M), batch norm by its running statistics, no unit dropped unless `rng` is given."""
         i = self.index
-        if self.normalization is None:
-            z = run(F.matmul, x, params[f"W{i}"], **self.products)
-            out, _ = run(F.bias_activation_dropout_forward, z, params[f"b{i}"], self.activation, hidden=z)
-        else:
+        if self.normalization == "batchnorm":
             z, _ = run(F.affine_forward, x, params[f"W{i}"], params[f"b{i}"], **self.products)
-            if self.normalization == "batchnorm":
-                running = state[f"running_mean{i}"], state[f"running_var{i}"]
-                z = run(F.batchnorm_inference, z, params[f"gamma{i}"], params[f"beta{i}"], *running, out=z)
-            else:
-                z, _ = run(F.layernorm_forward, z, params[f"gamma{i}"], params[f"beta{i}"])
+            running = state[f"running_mean{i}"], state[f"running_var{i}"]
+            z = run(F.batchnorm_inference, z, params[f"gamma{i}"], params[f"beta{i}"], *running, out=z)
             out, _ = run(F.activate, z, self.activation, out=z if self.kind.pieces == 1 else None)
+        else:
+            z = run(F.matmul, x, params[f"W{i}"], **self.products)
+            if self.normalization is None:
+                out, _ = run(F.bias_activation_dropout_forward, z, params[f"b{i}"], self.activation, hidden=z)
+            else:
+                vectors = [params[f"{name}{i}"] for name in ("b", "gamma", "beta")]
+                out, _ = run(F.layernorm_activation_dropout_forward, z, *vectors, self.activation, x_hat=z)
         if rng is not None and self.keep_ratio < 1:
             draw = F.plain_dropout_mask if self.dropout == "plain" else F.dropout_mask
             mask = run(draw, rng, self.keep_ratio, out.shape, out.dtype)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import check_array, column_or_1d
+from sklearn.utils._missing import is_pandas_na, is_scalar_nan
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from fcnet.backends import Array, Backend
+from fcnet.errors import counted
 from fcnet.sklearn.inputs import device_of, imported
 
 
@@ -93,6 +95,7 @@ def check_labels(y: Any) -> Array:
         _check_values(distinct(y), several=y.ndim == 2)
         return y
     y = _plain_numbers(y)
+    _check_none_lacks(y)
     check_classification_targets(y)
     kind = type_of_target(y, input_name="y")
     if kind == "multilabel-indicator":
@@ -106,8 +109,30 @@ def check_labels(y: Any) -> Array:
     return column_or_1d(y, warn=True)
 
 
+def _check_none_lacks(y: Any) -> None:
+    """Check that no label among objects is None, NaN or pandas' NA. Raises ValueError."""
+    if getattr(getattr(y, "dtype", None), "kind", "O") != "O":
+        return
+    cells = np.asarray(y, dtype=object)
+    lacking = [row for row, cell in enumerate(cells) if _is_missing(cell)] if cells.ndim == 1 else []
+    if lacking:
+        raise ValueError(
+            f"y: expected a label in every row, got none in {counted(len(lacking), 'row')}, the first {lacking[0]}; "
+            "leave those rows out"
+        )
+
+
+def _is_missing(cell: Any) -> bool:
+    return not isinstance(cell, str) and (cell is None or is_scalar_nan(cell) or is_pandas_na(cell))
+
+
 def _plain_numbers(y: Any) -> Any:
-    """Return an array of objects that are all numbers, as a column of a data frame may be, as an array of numbers."""
+    """Return an array of objects that are all numbers, as a column of a data frame may be, as an array of numbers.
+
+    So are pandas' own integers and truth values: without this they would become float64.
+    """
+    if getattr(y, "ndim", 0) == 1 and hasattr(y.dtype, "numpy_dtype") and y.dtype.kind in "iub" and not y.isna().any():
+        return y.to_numpy(y.dtype.numpy_dtype)
     if getattr(getattr(y, "dtype", None), "kind", None) != "O" or y.ndim != 1:
         return y
     values = np.asarray(y).tolist()

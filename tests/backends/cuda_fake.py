@@ -23,7 +23,7 @@ from fcnet.backends.cupy_backend import CupyBackend
 from tests.kernels.cuda_cpu import CpuKernel
 from tests.kernels.cuda_grid import GridKernel
 
-TRAIN_STEPS = "const Job* given, const double* rates, int rate_count, int steps, unsigned tag"
+TRAIN_STEPS = "const Job* given, const double* rates, int rate_count, int steps"
 
 
 class OutOfMemoryError(MemoryError):

@@ -31,7 +31,6 @@ static float from_thread(float value, unsigned other)
     return warp.values[turn % 2][other];
 }
 static float from_lane(float value, int bit) { return from_thread(value, threadIdx.x % 32 ^ bit); }
-static float from_first(float value) { return from_thread(value, 0); }
 static unsigned load_relaxed(const unsigned* from) { return *from; }
 static ulonglong2 load_relaxed(const ulonglong2* from) { return *from; }
 static void store_relaxed(ulonglong2* to, ulonglong2 value) { *to = value; }

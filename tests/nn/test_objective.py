@@ -127,7 +127,7 @@ X = np.zeros((4, D))
         ("mse", np.full((4, 2), 1e300), "y: expected values that float32 can hold"),
         ("mse", np.full((4, 2), "a"), "y: expected numbers, got dtype <U1"),
         ("mse", [[0.0, 1.0]] * 4, "y: expected an array, got list"),
-        ("bce", np.full((4, 2), 2), "y: expected labels of 0 and 1, or probabilities between, got 2"),
+        ("bce", np.full((4, 2), 2), "y: expected labels of 0 and 1, .* got 2; for other classes use loss 'softmax'"),
         ("bce", np.full((4, 2), -0.5), "y: expected labels of 0 and 1, or probabilities between, got -0.5"),
         ("softmax", np.full(4, 0.5), "y: expected integer labels"),
         ("svm", np.full((4, 2), 0.5), "y: expected labels, or rows of zeros with a one, with loss 'svm', got other"),

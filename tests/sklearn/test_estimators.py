@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -242,7 +243,23 @@ def test_numbers_in_an_array_of_objects_are_labels(values):
     one = FCNetClassifier(tol=1.0).fit(X, np.array(values * 4, dtype=object))
     assert one.classes_.tolist() == sorted(values)
     with pytest.raises(ValueError, match="Unknown label type"):
-        FCNetClassifier(max_iter=1).fit(X, np.array([*range(7), None], dtype=object))
+        FCNetClassifier(max_iter=1).fit(X, np.array([*range(7), b"7"], dtype=object))
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pandas.NA])
+def test_a_label_that_is_missing_is_found(missing):
+    X, labels = np.arange(4.0).reshape(-1, 1), ["a", "b", missing, missing]
+    for y in (labels, np.array(labels, dtype=object), pandas.Series(labels)):
+        with pytest.raises(ValueError, match="expected a label in every row, got none in 2 rows, the first 2; leave"):
+            FCNetClassifier(max_iter=1).fit(X, y)
+
+
+@quiet
+def test_whole_numbers_and_truth_values_of_pandas_stay_what_they_are():
+    X = np.arange(4.0).reshape(-1, 1)
+    for dtype, plain in (("Int64", np.int64), ("boolean", np.bool_)):
+        one = FCNetClassifier(max_iter=1).fit(X, pandas.Series([0, 1, 1, 0], dtype=dtype))
+        assert one.classes_.dtype == one.predict(X).dtype == plain
 
 
 def test_held_out_rows_say_when_to_stop():
