@@ -186,11 +186,19 @@ _CPU = _by_name(
     Workload("wide", 3072, (1024, 1024), 256, 16, tolerance=5e-3, goal=1.0, goal_numpy=1.5),
 )
 _CUDA = _by_name(
-    Workload("mnist", 784, (100,) * 4, 100, 2000, tolerance=5e-5, goal=2.0),
-    Workload("cifar", 3072, (100,) * 3, 100, 2000, norm=True, keep=0.8, tolerance=1e-4, goal=2.0),
-    Workload("wide", 3072, (1024, 1024), 256, 1000, goal=1.3, **_TF32),
-    Workload("large-tf32", **(_LARGE | _TF32 | {"proof_steps": 2}), goal_ceiling=0.85),
-    Workload("large-bf16", **_LARGE, precision="bf16", first=1e-2, tolerance=0.2, proof_steps=2, goal_ceiling=0.75),
+    Workload("mnist", 784, (100,) * 4, 100, 2000, tolerance=5e-5, goal=3.5),
+    Workload("cifar", 3072, (100,) * 3, 100, 2000, norm=True, keep=0.8, tolerance=1e-4, goal=3.0),
+    Workload("wide", 3072, (1024, 1024), 256, 1000, goal=1.25, **_TF32),
+    Workload("large-tf32", **(_LARGE | _TF32 | {"proof_steps": 2, "goal": 1.06}), goal_ceiling=0.68),
+    Workload(
+        "large-bf16",
+        **(_LARGE | {"goal": 1.05}),
+        precision="bf16",
+        first=1e-2,
+        tolerance=0.2,
+        proof_steps=2,
+        goal_ceiling=0.62,
+    ),
 )
 WORKLOADS: dict[str, dict[str, Workload]] = {"cpu": _CPU, "cuda": _CUDA}  # by the kind of device
 

@@ -19,10 +19,6 @@ FORWARD = {
     "batchnorm_activation_dropout_forward": 1,
     "layernorm_activation_dropout_forward": 2,
 }  # the op after a hidden layer's product -> `Plan.norm`
-INFERENCE = {
-    "batchnorm_inference": "batchnorm_activation_dropout_forward",
-    "layernorm_forward": "layernorm_activation_dropout_forward",
-}  # the op of a frozen layer -> that of the same layer when trained
 
 
 class Unfit(Exception):
@@ -95,7 +91,8 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
     smoothing = reader.take("smooth_labels") if reader.name == "smooth_labels" else None
     kind = reader.name
     loss = reader.take(*(f"{name}_loss" for name in LOSSES), "weighted_loss")
-    _backward(reader, trained)
+    left = _backward(reader, trained)
+    frozen, trained = [*frozen, *trained[:left]], trained[left:]
     hidden = [*frozen, *trained]
     penalties = {
         name: reader.take(call) for name, call in (("reg", "l2_penalty"), ("l1", "l1_penalty")) if reader.name == call
@@ -157,19 +154,19 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
 
 
 def _forward(reader: Reader) -> tuple[list[tuple[str, dict]], list[tuple[str, dict]], dict]:
-    """Return the frozen hidden layers, the trained ones, and the last layer: calls of the forward pass, read."""
+    """Return the frozen hidden layers with batch norm, all other hidden ones, and the last layer, read."""
     frozen: list[tuple[str, dict]] = []
     trained: list[tuple[str, dict]] = []
     while True:
         if reader.name == "affine_forward":
             affine = reader.take("affine_forward")
             _exact(affine)
-            if reader.name not in (*INFERENCE, "activate"):
+            if reader.name != "batchnorm_inference":
                 scores = affine
                 break
             frozen.append(_frozen(reader, affine))
         else:
-            trained.append(_trained(reader))
+            trained.append(_fused(reader))
     hidden = [*frozen, *trained]
     activations = {layer["activation"] for _, layer in hidden}
     if not activations <= set(ACTIVATIONS):
@@ -181,7 +178,8 @@ def _forward(reader: Reader) -> tuple[list[tuple[str, dict]], list[tuple[str, di
     return frozen, trained, scores
 
 
-def _trained(reader: Reader) -> tuple[str, dict]:
+def _fused(reader: Reader) -> tuple[str, dict]:
+    """Read a layer that is trained, or frozen without batch norm: then nothing is dropped."""
     product = reader.take("matmul")
     _exact(product)
     name = reader.name
@@ -189,19 +187,18 @@ def _trained(reader: Reader) -> tuple[str, dict]:
     if reader.name == "plain_dropout_forward":
         dropout = reader.take("plain_dropout_forward")
         layer |= {"keep_ratio": dropout["keep_ratio"], "rng": dropout["rng"], "plain_dropout": True}
+    elif reader.name == "plain_dropout_inference":
+        layer["scale"] = reader.take("plain_dropout_inference")["keep_ratio"]
     return name, layer
 
 
 def _frozen(reader: Reader, affine: dict) -> tuple[str, dict]:
     """Read a layer in evaluation mode as if it were trained; "scale" is the factor of plain dropout on its units."""
-    layer, name = {"w": affine["w"], "b": affine["b"]}, "bias_activation_dropout_forward"
-    if reader.name in INFERENCE:
-        name = INFERENCE[reader.name]
-        layer = reader.take(*INFERENCE) | layer
+    layer = reader.take("batchnorm_inference") | {"w": affine["w"], "b": affine["b"]}
     layer["activation"] = reader.take("activate")["activation"]
     if reader.name == "plain_dropout_inference":
         layer["scale"] = reader.take("plain_dropout_inference")["keep_ratio"]
-    return name, layer
+    return "batchnorm_activation_dropout_forward", layer
 
 
 def _exact(product: dict[str, Any]) -> None:
@@ -210,17 +207,21 @@ def _exact(product: dict[str, Any]) -> None:
         raise Unfit(f"its products are in {product['precision']}")
 
 
-def _backward(reader: Reader, hidden: list[tuple[str, dict]]) -> None:
-    """Check that the calls of the backward pass are those of these layers, in reverse order."""
-    last = reader.take("affine_backward")
-    if last["need_dx"] is not bool(hidden):
-        raise Unfit("some of its layers are frozen")
-    for i, (name, layer) in enumerate(reversed(hidden), 1):
+def _backward(reader: Reader, hidden: list[tuple[str, dict]]) -> int:
+    """Check that the calls of the backward pass are those of these layers, in reverse order.
+
+    Return how many of them, the lowest ones, it does not come to, because they are frozen.
+    """
+    left, goes_on = list(hidden), reader.take("affine_backward")["need_dx"]
+    while left and goes_on:
+        name, layer = left.pop()
         if layer.get("plain_dropout"):
             reader.take("dropout_backward")
         reader.take(name.replace("forward", "backward"))
-        if reader.take("matmul_backward")["need_dx"] is not (i < len(hidden)):
-            raise Unfit("some of its layers are frozen")
+        goes_on = reader.take("matmul_backward")["need_dx"]
+    if goes_on or any(FORWARD[name] == 1 or layer["rng"] is not None for name, layer in left):
+        raise Unfit("some of its layers are frozen")
+    return len(left)
 
 
 def _updates(reader: Reader) -> tuple[str, list[dict], list[dict]]:

@@ -145,7 +145,7 @@ def test_l1_penalty(reg, device):
     ("normalization", "dropout", "layers"),
     [
         ("batchnorm", "inverted", 2),
-        rarely(None, "plain", 1),
+        (None, "plain", 1),
         rarely("layernorm", "plain", 2),
         rarely(None, "inverted", 3),
     ],
