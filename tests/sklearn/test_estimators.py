@@ -239,9 +239,10 @@ def test_rows_are_held_out_whatever_the_sizes_of_the_classes(labels, fraction):
 @pytest.mark.parametrize("values", [[0, 1], [True, False], [1.0, 2.0]])
 def test_numbers_in_an_array_of_objects_are_labels(values):
     """A column of a data frame may have such labels; scikit-learn takes them for numbers to predict."""
-    X = np.arange(8.0).reshape(-1, 1)
-    one = FCNetClassifier(tol=1.0).fit(X, np.array(values * 4, dtype=object))
-    assert one.classes_.tolist() == sorted(values)
+    X, y = np.arange(8.0).reshape(-1, 1), np.array(values * 4, dtype=object)
+    for one in (FCNetClassifier(tol=1.0).fit(X, y), FCNetClassifier().partial_fit(X, y, classes=np.unique(y))):
+        assert one.classes_.tolist() == sorted(values)
+        assert one.score(X, y) == np.mean(one.predict(X) == np.array(values * 4))
     with pytest.raises(ValueError, match="Unknown label type"):
         FCNetClassifier(max_iter=1).fit(X, np.array([*range(7), b"7"], dtype=object))
 
