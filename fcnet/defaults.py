@@ -29,6 +29,12 @@ PATIENCE = 0.3
 L2 = 3.0
 #: The training of an estimator is over when loss, or score of held-out rows, gets no better by so much for some epochs.
 TOLERANCE = 1e-3
+#: The one hidden layer of an estimator has so many units,
+UNITS = 100
+#: or so many, where it is fitted to
+UNITS_OF_MANY = 200
+#: so many rows or more.
+MANY_ROWS = 700
 #: Of two equal validation figures the later one is better if its loss is below this share of the other's.
 LESS = 0.99
 #: The network is evaluated after each epoch, or, where epochs are only a step or two, about every so many steps,
@@ -40,6 +46,11 @@ EVALUATIONS = 40
 def batch_size(count: int) -> int:
     """Return the samples per step of a training part of `count` samples."""
     return min(BATCH_SIZE, count)
+
+
+def hidden_units(count: int) -> int:
+    """Return the units of the hidden layer of an estimator that is fitted to `count` rows."""
+    return UNITS_OF_MANY if count >= MANY_ROWS else UNITS
 
 
 def epochs(steps_per_epoch: int) -> int:

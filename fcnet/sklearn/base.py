@@ -56,7 +56,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
     """An estimator with a network of fcnet's in it."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": [StrOptions({"auto"}), "array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({*ACTIVATIONS, *mapping.ACTIVATIONS}), list, tuple],
         "solver": [StrOptions({*RULES, *FULL_BATCH})],
         "alpha": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
@@ -125,7 +125,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *, incremental: bool = False
     ) -> Any:
-        mapping.hidden_widths(self.hidden_layer_sizes)
+        mapping.hidden_widths(self.hidden_layer_sizes, 0)
         if self.schedule not in (None, "auto") and self.learning_rate != "constant":
             raise ValueError(
                 f"schedule and learning_rate: expected one of them, got schedule={self.schedule!r} and "
@@ -304,7 +304,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
     def _network(self, inputs: Inputs, targets: Array, *, first: bool) -> FullyConnectedNet:
         """Return the network to train: a new one, the one so far, or one made of `coefs_` that were set."""
         if first or not hasattr(self, "_fitted"):
-            model = self._new_network(inputs)
+            model = self._new_network(inputs, None if first else [len(b) for b in self.intercepts_[:-1]])
             if first:
                 self._learn_scales(model, inputs, targets)
             else:  # weights that were set, which are for unprocessed inputs and targets
@@ -313,7 +313,10 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             self._fitted = Fitted(model)
             self._begin_attributes(len(model.hidden_dims) + 2)
         model = self._fitted.model
-        wanted = inputs.X.shape[1], *mapping.hidden_widths(self.hidden_layer_sizes), self._outputs
+        hidden = list(model.hidden_dims)
+        if not isinstance(self.hidden_layer_sizes, str):
+            hidden = mapping.hidden_widths(self.hidden_layer_sizes, inputs.X.shape[0])
+        wanted = inputs.X.shape[1], *hidden, self._outputs
         found = model.input_dim, *model.hidden_dims, model.num_classes
         if wanted != found:
             raise ValueError(
@@ -322,9 +325,12 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             )
         return model
 
-    def _new_network(self, inputs: Inputs) -> FullyConnectedNet:
+    def _new_network(self, inputs: Inputs, before: list[int] | None) -> FullyConnectedNet:
+        """Return a network; `before`: the widths of the weights it is to have, if they are known."""
         smoothing = getattr(self, "label_smoothing", 0.0) if self._loss_name == "softmax" else 0.0
-        hidden = mapping.hidden_widths(self.hidden_layer_sizes)
+        hidden = mapping.hidden_widths(self.hidden_layer_sizes, inputs.X.shape[0])
+        if before is not None and isinstance(self.hidden_layer_sizes, str):
+            hidden = before
         return FullyConnectedNet(
             hidden,
             inputs.X.shape[1],

@@ -18,7 +18,7 @@ import fcnet.functional as F
 from fcnet.backends import Array, backend_of
 from fcnet.sklearn.base import Base
 from fcnet.sklearn.inputs import Inputs, device_of, imported
-from fcnet.sklearn.targets import Classes, check_labels, check_numbers, distinct
+from fcnet.sklearn.targets import Classes, check_labels, check_numbers, distinct, plain_numbers
 from fcnet.training.fullbatch import FULL_BATCH
 
 
@@ -50,8 +50,8 @@ class FCNetClassifier(ClassifierMixin, Base):
     Its parameters mean what they mean there, but for the differences that docs/sklearn.md lists.
 
     Args:
-        hidden_layer_sizes: widths of the hidden layers. activation: of them, "relu", "tanh", "logistic", "identity" or
-            another of fcnet's, or one for each.
+        hidden_layer_sizes: widths of the hidden layers; "auto": one of 100, or of 200 from 700 rows on.
+        activation: of them, "relu", "tanh", "logistic", "identity" or another of fcnet's, or one for each.
         solver: "adam", "sgd", "lbfgs", or another of fcnet's rules.
         alpha: strength of the L2 penalty, alpha / 2b Σ W² beside the mean loss of a batch of b rows; "auto": 3 b / n of
             n rows, so that it counts the less the more there are, in a `fit` with max_iter="auto", else 0.0001.
@@ -97,7 +97,7 @@ class FCNetClassifier(ClassifierMixin, Base):
 
     def __init__(
         self,
-        hidden_layer_sizes: int | Sequence[int] = (100,),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",
@@ -201,7 +201,7 @@ class FCNetClassifier(ClassifierMixin, Base):
                 "class_weight: partial_fit does not see all rows, expected the classes' weights, got 'balanced'; "
                 "give them as a dict"
             )
-        if _check_partial_fit_first_call(self, classes):
+        if _check_partial_fit_first_call(self, plain_numbers(classes)):
             labels = check_labels(y)
             self._classes = Classes.of(labels) if labels.ndim == 2 else Classes(self.classes_, False)
         return self._fit(X, y, sample_weight, incremental=True)
@@ -327,8 +327,9 @@ class FCNetClassifier(ClassifierMixin, Base):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy, of whole rows where there are several labels."""
         check_is_fitted(self)
-        on_device = device_of(imported(X)) is not None
-        return self._device_score(X, y, sample_weight) if on_device else super().score(X, y, sample_weight)
+        if device_of(imported(X)) is not None:
+            return self._device_score(X, y, sample_weight)
+        return super().score(X, plain_numbers(y), sample_weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -354,7 +355,7 @@ class FCNetRegressor(RegressorMixin, Base):
     def __init__(
         self,
         loss: str = "squared_error",
-        hidden_layer_sizes: int | Sequence[int] = (100,),
+        hidden_layer_sizes: int | Sequence[int] | str = "auto",
         activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",

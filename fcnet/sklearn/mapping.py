@@ -15,14 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fcnet import defaults
 from fcnet.optim import RULES
 
 ACTIVATIONS = {"logistic": "sigmoid"}  # scikit-learn's names where fcnet has others
 _LINEAR = ("sgd", "momentum", "nesterov")  # rules whose step is proportional to the gradients so far
 
 
-def hidden_widths(hidden_layer_sizes: Any) -> list[int]:
-    """Return the widths of the hidden layers. Raises ValueError."""
+def hidden_widths(hidden_layer_sizes: Any, count: int) -> list[int]:
+    """Return the widths of the hidden layers for a fit to `count` rows. Raises ValueError."""
+    if isinstance(hidden_layer_sizes, str):
+        return [defaults.hidden_units(count)]
     sizes = list(hidden_layer_sizes) if hasattr(hidden_layer_sizes, "__iter__") else [hidden_layer_sizes]
     if any(size <= 0 for size in sizes):
         raise ValueError(f"hidden_layer_sizes: expected widths of 1 or more (must be > 0), got {sizes}")

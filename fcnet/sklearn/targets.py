@@ -94,7 +94,7 @@ def check_labels(y: Any) -> Array:
         y = y.reshape(-1) if y.ndim == 2 and y.shape[1] == 1 else y
         _check_values(distinct(y), several=y.ndim == 2)
         return y
-    y = _plain_numbers(y)
+    y = plain_numbers(y)
     _check_none_lacks(y)
     check_classification_targets(y)
     kind = type_of_target(y, input_name="y")
@@ -126,7 +126,7 @@ def _is_missing(cell: Any) -> bool:
     return not isinstance(cell, str) and (cell is None or is_scalar_nan(cell) or is_pandas_na(cell))
 
 
-def _plain_numbers(y: Any) -> Any:
+def plain_numbers(y: Any) -> Any:
     """Return an array of objects that are all numbers, as a column of a data frame may be, as an array of numbers.
 
     So are pandas' own integers and truth values: without this they would become float64.

@@ -239,9 +239,10 @@ def test_rows_are_held_out_whatever_the_sizes_of_the_classes(labels, fraction):
 @pytest.mark.parametrize("values", [[0, 1], [True, False], [1.0, 2.0]])
 def test_numbers_in_an_array_of_objects_are_labels(values):
     """A column of a data frame may have such labels; scikit-learn takes them for numbers to predict."""
-    X = np.arange(8.0).reshape(-1, 1)
-    one = FCNetClassifier(tol=1.0).fit(X, np.array(values * 4, dtype=object))
-    assert one.classes_.tolist() == sorted(values)
+    X, y = np.arange(8.0).reshape(-1, 1), np.array(values * 4, dtype=object)
+    for one in (FCNetClassifier(tol=1.0).fit(X, y), FCNetClassifier().partial_fit(X, y, classes=np.unique(y))):
+        assert one.classes_.tolist() == sorted(values)
+        assert one.score(X, y) == np.mean(one.predict(X) == np.array(values * 4))
     with pytest.raises(ValueError, match="Unknown label type"):
         FCNetClassifier(max_iter=1).fit(X, np.array([*range(7), b"7"], dtype=object))
 
@@ -308,7 +309,7 @@ def test_every_parameter_of_scikit_learn_is_there():
         own, other = mine().get_params(), theirs().get_params()
         assert other.keys() <= own.keys()
         differing = {name for name in other if own[name] != other[name]}
-        assert differing == {"max_iter", "early_stopping", "alpha", "tol"}
+        assert differing == {"hidden_layer_sizes", "max_iter", "early_stopping", "alpha", "tol"}
         told = (Path(__file__).parents[2] / "docs" / "sklearn.md").read_text("utf-8")
         assert [name for name in own.keys() - other.keys() | differing if f"`{name}" not in told] == []
 
@@ -366,6 +367,24 @@ def test_what_fcnet_has_besides(capsys):
         assert hasattr(one, "predict_proba") == (options.get("loss") != "svm")
     FCNetClassifier(max_iter=2, verbose=True).fit(X, y)
     assert capsys.readouterr().out.startswith("Iteration 1, loss = ")
+
+
+@quiet
+def test_more_units_for_many_rows():
+    """Unless a fit goes on with what there is."""
+    X = np.random.default_rng(0).normal(size=(700, 2))
+    y = (X[:, 0] > 0).astype(int)
+
+    def units(fitted):
+        return fitted.coefs_[0].shape[1]
+
+    how = {"max_iter": 1, "random_state": 0}
+    assert units(FCNetClassifier(**how).fit(X, y)) == 200
+    assert units(FCNetRegressor(**how).fit(X, y)) == 200
+    assert units(FCNetClassifier(**how).fit(X[:-1], y[:-1])) == 100
+    warm = FCNetClassifier(**how, warm_start=True).fit(X[:99], y[:99])
+    assert units(warm.fit(X, y)) == 100
+    assert units(FCNetClassifier(**how).partial_fit(X[:9], y[:9], classes=[0, 1]).partial_fit(X, y)) == 100
 
 
 @quiet
