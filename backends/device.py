@@ -79,8 +79,11 @@ class ManySteps(Protocol):
 
     def __call__(self) -> None: ...
 
-    def steps(self, count: int, rates: Sequence[float] | None) -> None:
-        """Make `count` steps, each with its learning rate; with None all have the one that is set."""
+    def steps(self, count: int, rates: Sequence[Sequence[float]] | None) -> None:
+        """Make `count` steps, each with its learning rates, one for each of the optimizer's `factors`.
+
+        With None all have those that are set.
+        """
 
 
 class CallSequence:

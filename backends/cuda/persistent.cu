@@ -121,15 +121,28 @@ const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, no
 
 const int MOMENTS = RULE::MOMENTS;  // numbers that the rule keeps for a weight
 
-// What all weights share in a step's update.
+// What all weights of one learning rate share in a step's update.
 struct Rate { float decayed, clip; RULE rule; };
 const int RATE_FLOATS = 12;
 static_assert(sizeof(Rate) <= 4 * RATE_FLOATS, "the rule shares more than there is room for");
 
-__device__ __noinline__ void set_rate(Rate* to, const Job& job, i64 step, int s)
+__device__ __noinline__ void set_rate(Rate* to, const Job& job, i64 step, int s, int group)
 {
-    const double rate = job.rates[least(s, job.rate_count - 1)];
-    *to = {(float)(rate * job.weight_decay), job.clip, RULE::of(step + s, rate, job.constants)};
+    const double rate = job.rates[least(s, job.rate_count - 1) * RATES + group];
+    to[group] = {(float)(rate * job.weight_decay), job.clip, RULE::of(step + s, rate, job.constants)};
+}
+
+// Which of the RATES rates an element of the flat buffer has: groups of neighbours share one, and begin at RATES_AT.
+template <int GROUP = 1>
+__device__ __forceinline__ constexpr int rate_of(int at)
+{
+    if constexpr (GROUP >= RATES) {
+        return 0;
+    } else {
+        constexpr int starts[] = RATES_AT;
+        constexpr int start = starts[GROUP];
+        return (at >= start) + rate_of<GROUP + 1>(at);
+    }
 }
 
 // The update of one weight, by the formulas of rules.cu.
@@ -246,7 +259,7 @@ const int TILE_X = BOTH_END, TILE_D = TILE_X + X_BUFFERS * K1 * PITCH, TILE_W = 
 const int TILE_M = TILE_W + TILE_FLOATS, TILE_V = TILE_M + TILE_FLOATS, TILE_ROWS = TILE_V + TILE_FLOATS;
 const int TILE_BIAS = TILE_ROWS + NP;  // of the tiles with the first k, without batch norm: it, m, v
 const int TILE_RATE = TILE_BIAS + 3 * WP;
-const int TILE_END = TILE_RATE + RATE_FLOATS;
+const int TILE_END = TILE_RATE + RATES * RATE_FLOATS;
 
 // The element in data of floats, copied aside; of bytes, preprocessed.
 __device__ __forceinline__ void fetch(float* to, const float* from, bool there, const Job&, int) { copy4(to, from, there); }
@@ -417,7 +430,7 @@ __device__ __forceinline__ void tile_block(int block)
     const Job& job = the_job();
     SHARED_FLOATS(shared);
     const int k0 = block / J_SLICES * K1, j0 = block % J_SLICES * J1;
-    Rate* rate = reinterpret_cast<Rate*>(shared + TILE_RATE);
+    Rate* rates = reinterpret_cast<Rate*>(shared + TILE_RATE);
     float* partials = job.partials + (i64)(k0 / K1) * ROW_BLOCKS * Z_WIDTH * R;
     const i64 cursor = job.counters[0], step = *job.step;
     const bool biased = NORM != 1 && k0 == 0;
@@ -436,7 +449,7 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(1);
         arrive(job.sync + TILES_DONE);
         MARK(2);
-        if (threadIdx.x == 0) set_rate(rate, job, step, s);
+        for (int g = threadIdx.x; g < RATES; g += THREADS_) set_rate(rates, job, step, s, g);
         if (X_BUFFERS == 2 && s + 1 < job.steps) gather(next, then, k0);
         MARK(3);
         await(job.sync + ROWS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
@@ -447,7 +460,7 @@ __device__ __forceinline__ void tile_block(int block)
         MARK(5);
         stop = stopped != 0;
         if (stop) break;
-        const Rate r = *rate;
+        const Rate r = rates[rate_of(Layer<1>::W)];
         const float reg = (float)job.reg, lasso = (float)job.l1;
         double squares = 0;
         if constexpr (FROZEN == 0) gradient<K1, J1>(now, TILE_D, [&](int k, int j, float g) {
@@ -456,7 +469,7 @@ __device__ __forceinline__ void tile_block(int block)
             if (PENALTY) squares += penalty_of(job, *w);
             apply_to_matrix(*w, w[TILE_M - TILE_W], w[TILE_V - TILE_W], g, reg, lasso, r);
         });
-        if (biased && FROZEN == 0) update_bias<J1>(TILE_BIAS, TILE_D, least(J1, width(1) - j0), r);
+        if (biased && FROZEN == 0) update_bias<J1>(TILE_BIAS, TILE_D, least(J1, width(1) - j0), rates[rate_of(Layer<1>::B)]);
         __syncthreads();
         MARK(6);
         if (PENALTY) {
@@ -494,7 +507,7 @@ const int ROW_SUMS = LOSSES + 2 * R;  // R: of the softmax
 const int LABELS = ROW_SUMS + R;  // R integers
 const int PLACES = LABELS + R;  // of this block's tiles
 const int ROW_RATE = PLACES + 8 * TILES_OF_ROW_BLOCK;
-const int TARGETS = ROW_RATE + RATE_FLOATS;  // where they are numbers: (C, R)
+const int TARGETS = ROW_RATE + RATES * RATE_FLOATS;  // where they are numbers: (C, R)
 const int SAMPLE_WEIGHTS = TARGETS + (NUMBERS ? width(LAYERS) * R : 0);
 const int SLOPES = SAMPLE_WEIGHTS + (WEIGHTED ? R : 0);  // of the hidden units, with dropout's factor
 const int INVERSES = SLOPES + (RECTIFIED ? 0 : HIDDEN_COLUMNS * R);  // layer norm's 1 / deviation: (layer, R)
@@ -1176,13 +1189,20 @@ __device__ __forceinline__ void backward_from(int block, int above, int below, u
     }
 }
 
+// The rate of an element of the flat buffer, in a row block.
+__device__ __forceinline__ const Rate& row_rate(int at)
+{
+    SHARED_FLOATS(shared);
+    return reinterpret_cast<const Rate*>(shared + ROW_RATE)[rate_of(at)];
+}
+
 // An element's update where it lies, in memory.
-__device__ __forceinline__ void update_element(const Job& job, int at, float gradient, const Rate& rate)
+__device__ __forceinline__ void update_element(const Job& job, int at, float gradient)
 {
     float w = __ldcg(job.params + at), m = 0, v = 0;
     if (MOMENTS > 0) m = __ldcg(job.moment1 + at);
     if (MOMENTS > 1) v = __ldcg(job.moment2 + at);
-    apply_rule(w, m, v, gradient, rate);
+    apply_rule(w, m, v, gradient, row_rate(at));
     __stcg(job.params + at, w);
     if (MOMENTS > 0) __stcg(job.moment1 + at, m);
     if (MOMENTS > 1) __stcg(job.moment2 + at, v);
@@ -1190,7 +1210,7 @@ __device__ __forceinline__ void update_element(const Job& job, int at, float gra
 
 // Batch norm's vectors and running statistics of a layer of M columns, by the block that owns them.
 template <int M>
-__device__ __noinline__ void update_norm(int column, int b, int gamma, int beta, int mean, int variance, Rate rate)
+__device__ __noinline__ void update_norm(int column, int b, int gamma, int beta, int mean, int variance)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
@@ -1200,7 +1220,7 @@ __device__ __noinline__ void update_norm(int column, int b, int gamma, int beta,
         const float* merged = shared + MERGED + column + j;
         if (kind < 3) {  // batch norm takes a bias away again: its gradient is 0
             const float gradient = kind == 0 ? merged[4 * HIDDEN_COLUMNS] : kind == 1 ? merged[5 * HIDDEN_COLUMNS] : 0.0f;
-            update_element(job, (kind == 0 ? gamma : kind == 1 ? beta : b) + j, gradient, rate);
+            update_element(job, (kind == 0 ? gamma : kind == 1 ? beta : b) + j, gradient);
         } else {
             const float batch = merged[0] + merged[HIDDEN_COLUMNS] + shared[VECTOR + b - VECTORS_AT + j];
             const float keep = job.momentum, rest = 1 - job.momentum;
@@ -1211,12 +1231,12 @@ __device__ __noinline__ void update_norm(int column, int b, int gamma, int beta,
 }
 
 template <int L>
-__device__ __forceinline__ void update_norms_from(int block, const Rate& rate)
+__device__ __forceinline__ void update_norms_from(int block)
 {
     if constexpr (NORM == 1 && L < LAYERS) {
         using This = Layer<L>;
-        if (block == This::OWNER) update_norm<This::M>(This::COLUMN, This::B, This::GAMMA, This::BETA, This::MEAN, This::VAR, rate);
-        update_norms_from<L + 1>(block, rate);
+        if (block == This::OWNER) update_norm<This::M>(This::COLUMN, This::B, This::GAMMA, This::BETA, This::MEAN, This::VAR);
+        update_norms_from<L + 1>(block);
     }
 }
 
@@ -1233,7 +1253,7 @@ __device__ __forceinline__ int vector_of(int c, bool beta)
 
 // Layer norm's vectors: the gradient of number i of all gammas and betas is worked out by block i mod ROW_BLOCKS, a
 // warp for each, and so is its update.
-__device__ __noinline__ void update_layer_norms(int block, Rate rate)
+__device__ __noinline__ void update_layer_norms(int block)
 {
     const Job& job = the_job();
     const int lane = threadIdx.x % 32;
@@ -1245,7 +1265,7 @@ __device__ __noinline__ void update_layer_norms(int block, Rate rate)
         for (int n = 0; n < parts_of(ROW_BLOCKS, 32); ++n)
             if (lane + 32 * n < ROW_BLOCKS) sum += __ldcg(norm_parts(job) + (i64)i * ROW_BLOCKS + lane + 32 * n);
         sum = sum_of_warp(sum);
-        if (lane == 0 && at >= 0 && c >= Layer<FROZEN + 1>::COLUMN) update_element(job, at, sum, rate);
+        if (lane == 0 && at >= 0 && c >= Layer<FROZEN + 1>::COLUMN) update_element(job, at, sum);
     }
 }
 
@@ -1303,7 +1323,7 @@ __device__ __forceinline__ void stage(const Job& job, int i)
 }
 
 // The update of the tiles that this block owns, the first one staged; their weights also to the padded copy.
-__device__ __forceinline__ double update_tiles(const Job& job, int block, const Rate& rate)
+__device__ __forceinline__ double update_tiles(const Job& job, int block)
 {
     SHARED_FLOATS(shared);
     const float reg = (float)job.reg, lasso = (float)job.l1;
@@ -1318,6 +1338,7 @@ __device__ __forceinline__ double update_tiles(const Job& job, int block, const 
         }
         const Place place = place_of(i);
         const int k0 = place.corner >> 16, j0 = place.corner & 0xffff, pitch = pitch_of(place.outputs);
+        const Rate rate = row_rate(place.flat);
         float* own = shared + OWN + i * OWN_FLOATS;
         float* padded = job.padded + place.padded + k0 * pitch + j0;
         gradient<K2, J2>(WEIGHTS, WEIGHTS + K2 * PITCH, [&](int k, int j, float g) {
@@ -1329,7 +1350,7 @@ __device__ __forceinline__ double update_tiles(const Job& job, int block, const 
         });
         const int bias = OWN + i * OWN_FLOATS + 3 * TILE2_FLOATS, count = least(J2, place.outputs - j0);
         if (k0 == 0 && (NORM != 1 || place.column_out == Layer<LAYERS>::COLUMN)) {
-            update_bias<J2>(bias, WEIGHTS + K2 * PITCH, count, rate);
+            update_bias<J2>(bias, WEIGHTS + K2 * PITCH, count, row_rate(place.bias));
             __syncthreads();
             for (int j = threadIdx.x; j < count; j += THREADS_) __stcg(job.params + place.bias + j0 + j, shared[bias + j]);
         }
@@ -1436,7 +1457,7 @@ __device__ __forceinline__ int row_block(int block)
 {
     const Job& job = the_job();
     SHARED_FLOATS(shared);
-    Rate* rate = reinterpret_cast<Rate*>(shared + ROW_RATE);
+    Rate* rates = reinterpret_cast<Rate*>(shared + ROW_RATE);
     const i64 cursor = job.counters[0], slot = job.counters[1], step = *job.step;
     for (int e = threadIdx.x; e < 2 * WIDEST * R; e += THREADS_) shared[DZ + e] = 0;  // what pads its columns, too
     if constexpr (NORM == 1) load_frozen_statistics_from<1>(job);
@@ -1451,7 +1472,7 @@ __device__ __forceinline__ int row_block(int block)
         // What needs no weights, while the other blocks finish theirs.
         if (job.threshold != 65536) draw_masks(job, block, step + s);
         load_targets(job, block, cursor + (i64)s * job.rows + block * R);
-        if (threadIdx.x == THREADS_ - 1) set_rate(rate, job, step, s);
+        for (int g = THREADS_ - 1 - (int)threadIdx.x; g < RATES; g += THREADS_) set_rate(rates, job, step, s, g);
         await(job.sync + WEIGHTS_DONE, (unsigned)((s + 1) * ROW_BLOCKS));
         MARK(9);
         load_vectors(job);
@@ -1479,11 +1500,10 @@ __device__ __forceinline__ int row_block(int block)
         copies_done<0>();
         MARK(19);
         if (stop) break;
-        const Rate r = *rate;
-        update_norms_from<FROZEN + 1>(block, r);
-        if constexpr (NORM == 2) update_layer_norms(block, r);
+        update_norms_from<FROZEN + 1>(block);
+        if constexpr (NORM == 2) update_layer_norms(block);
         MARK(20);
-        const double squares = update_tiles(job, block, r);
+        const double squares = update_tiles(job, block);
         if (PENALTY) {
             const double total = sum_of_block(squares, reinterpret_cast<double*>(shared + SUMS));
             if (threadIdx.x == 0) __stcg(job.l2_parts + s % 2 * (ROW_BLOCKS + TILE_BLOCKS) + block, total);

@@ -65,6 +65,7 @@ class Plan:
             term; decayed: decoupled decay; clipped: a limit for each element of the gradient. rule: one of `RULES`.
         x_type: of the data in memory, as CUDA spells it.
         frozen: how many layers, the lowest ones, are frozen.
+        rates_at: where in the flat buffer each group of neighbours begins that have a learning rate of their own.
         activation: of the hidden layers, one of `ACTIVATIONS`. loss: one of `LOSSES`.
         smoothed: whether there is label smoothing; weighted: a weight for each sample.
     """
@@ -85,6 +86,7 @@ class Plan:
     rule: str = "adam"
     x_type: str = "float"
     frozen: int = 0
+    rates_at: tuple[int, ...] = (0,)
     activation: str = "relu"
     loss: str = "softmax"
     smoothed: bool = False
@@ -152,7 +154,7 @@ class Plan:
 
     def _tile_floats(self) -> int:
         columns = (self.x_buffers * self.k1 + self.j1) * self.pitch
-        return columns + 3 * (self.k1 + 1) * _fours(self.j1) + self.padded_rows + RATE_FLOATS
+        return columns + 3 * (self.k1 + 1) * _fours(self.j1) + self.padded_rows + len(self.rates_at) * RATE_FLOATS
 
     def _row_floats(self) -> int:
         r, widest = self.rows_of_block, _fours(max(self.widths[1:]))
@@ -165,7 +167,7 @@ class Plan:
         floats += (self.layers - 1) * r if self.norm == 2 else 0
         floats += self.hidden_columns * r if self.activation != "relu" else 0
         floats += (self.widths[-1] * r if self.loss in NUMERIC else 0) + (r if self.weighted else 0)
-        return floats + 4 * r + 8 * tiles + RATE_FLOATS
+        return floats + 4 * r + 8 * tiles + len(self.rates_at) * RATE_FLOATS
 
     @property
     def shared(self) -> int:
@@ -205,6 +207,8 @@ class Plan:
             "NORM": self.norm,
             "REG": int(self.regularized),
             "FROZEN": self.frozen,
+            "RATES": len(self.rates_at),
+            "RATES_AT": _braced(self.rates_at),
             "L1": int(self.lasso),
             "DECAY": int(self.decayed),
             "CLIP": int(self.clipped),

@@ -44,6 +44,7 @@ def plan_for(cupy: Any, calls: Sequence[Call], index: int, most_rows: int) -> tu
         rule=net.rule,
         x_type=net.x_type,
         frozen=net.frozen,
+        rates_at=net.rates_at,
         activation=net.activation,
         loss=net.loss,
         smoothed="target_keep" in net.values,
@@ -82,8 +83,8 @@ class PersistentStep:
         self._kernel.max_dynamic_shared_size_bytes = plan.shared
         self._check_resident()
         self._own = {name: cupy.zeros(size, kind) for name, (size, kind) in plan.buffers().items()}
-        self._table = cupy.zeros(STEPS_AT_ONCE, "float64")  # the learning rates of a launch, if it has several
-        self._host_table = np.zeros(STEPS_AT_ONCE)
+        self._host_table = np.zeros((STEPS_AT_ONCE, len(plan.rates_at)))
+        self._table = cupy.zeros(self._host_table.shape, "float64")  # the rates of a launch, if its steps differ
         job = np.zeros(1, JOB)
         for name, array in (self._own | net.arrays).items():
             job[name] = array.data.ptr - (4 * net.before if name in ("params", "moment1", "moment2") else 0)
@@ -107,11 +108,11 @@ class PersistentStep:
     def __call__(self) -> None:
         self.steps(1, None)
 
-    def steps(self, count: int, rates: Sequence[float] | None) -> None:
+    def steps(self, count: int, rates: Sequence[Sequence[float]] | None) -> None:
         """Make `count` steps, at most `STEPS_AT_ONCE`, within one epoch and one log of losses.
 
         Args:
-            rates: each step's learning rate; None: all steps have the one that is set.
+            rates: each step's learning rates, one for each of the optimizer's groups; None: all steps have those set.
         """
         table: Array = self._net.rates
         if rates is not None:

@@ -32,9 +32,9 @@ class Net:
     Attributes:
         widths: D, M of each hidden layer, C. rows: N. norm, activation, rule, loss: as in `Plan`.
         offsets: where each layer's tensors lie in the flat buffers, by the constants' names.
-        arrays: on the device, by the names of `struct Job`. rates: (1,) float64.
+        arrays: on the device, by the names of `struct Job`. rates: float64, the first of one for each of `rates_at`.
         before: how many floats of frozen parameters lie before the trained ones, with which `params` begins.
-        frozen: as in `Plan`. values: numbers, by the same names. x_type: as CUDA spells it.
+        frozen, rates_at: as in `Plan`. values: numbers, by the same names. x_type: as CUDA spells it.
     """
 
     widths: tuple[int, ...]
@@ -49,6 +49,7 @@ class Net:
     arrays: dict[str, Any]
     frozen: int
     before: int
+    rates_at: tuple[int, ...] = (0,)
     values: dict[str, Any] = field(default_factory=dict)
 
 
@@ -97,10 +98,8 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
         name: reader.take(call) for name, call in (("reg", "l2_penalty"), ("l1", "l1_penalty")) if reader.name == call
     }
     clip = reader.take("clip_by_value") if reader.name == "clip_by_value" else None
-    decay = reader.take("decay_weights") if reader.name == "decay_weights" else None
-    rule = reader.name
-    update = reader.take(*RULES)
-    updates = [update, reader.take(rule)] if frozen and reader.name == rule else [update]  # matrices, then vectors
+    rule, updates, decays = _updates(reader)
+    update = updates[0]
     advance = reader.take("advance") if reader.name == "advance" else None
     end = reader.take("record_step")
     if reader.name:
@@ -136,6 +135,7 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
             raise Unfit("its samples' weights come from elsewhere")
     _data(net, batch, targets, end, ndarray)
     _parameters(net, weights, hidden, scores, updates[-1]["w"])
+    _rates(net, updates, decays)
     role = roles_of(rule)
     net.values["constants"] = (*(update[name] for name in role.constants), 0, 0, 0)[:3]
     moments = [update[name] for name in role.moments]
@@ -148,9 +148,6 @@ def read(calls: Sequence[Call], ndarray: Any) -> Net:
     for name, penalty in penalties.items():
         net.values[name] = penalty["reg"]
         _check_all_layers("the penalty", penalty["weights"], params)
-    if decay is not None:
-        net.values["weight_decay"] = decay["weight_decay"]
-        _check_all_layers("the decay", decay["w"], params)
     if clip is not None:
         net.values["clip"] = clip["limit"]
     return net
@@ -227,6 +224,19 @@ def _backward(reader: Reader, hidden: list[tuple[str, dict]]) -> int:
     return len(left)
 
 
+def _updates(reader: Reader) -> tuple[str, list[dict], list[dict]]:
+    """Return the rule's name, and the calls that update groups of parameters and decay the matrices among them."""
+    updates: list[dict] = []
+    decays: list[dict] = []
+    rule = ""
+    while not updates or reader.name in ("decay_weights", rule):
+        if reader.name == "decay_weights":
+            decays.append(reader.take("decay_weights"))
+        rule = rule or reader.name
+        updates.append(reader.take(*([rule] if updates else RULES)))
+    return rule, updates, decays
+
+
 def _check_all_layers(what: str, array: Array, params: Array) -> None:
     """Check that an array begins where the parameters do. Raises Unfit: `what` acts on some layers only."""
     if array.data.ptr != params.data.ptr:
@@ -280,6 +290,25 @@ def _parameters(net: Net, weights: list[Array], hidden: list[tuple[str, dict]], 
         for key, name in {"MEAN_AT": "running_mean", "VAR_AT": "running_var"}.items():
             net.offsets[key] = [0, *((layer[name].data.ptr - first.data.ptr) // 4 for layer in layers), 0]
         net.values["momentum"] = layers[-1].get("momentum", MOMENTUM)
+
+
+def _rates(net: Net, updates: list[dict], decays: list[dict]) -> None:
+    """Note where each group of parameters begins that has a rate of its own, and the decay of the matrices."""
+    start = net.arrays["params"].data.ptr - 4 * net.before
+    groups = [((update["w"].data.ptr - start) // 4, update["w"].size) for update in updates]
+    net.rates_at = tuple(at for at, _ in groups)
+    tensors = ("W_AT", "B_AT", "GAMMA_AT", "BETA_AT")
+    trained = [at for name in tensors for at in net.offsets[name][net.frozen + 1 :] if at]  # 0: none, or the first W
+    if not all(any(first <= at < first + size for first, size in groups) for at in trained):
+        raise Unfit("some of its parameters are not updated")
+    if any(update["learning_rate"].data.ptr != net.rates.data.ptr + 8 * i for i, update in enumerate(updates)):
+        raise Unfit("its learning rates come from elsewhere")
+    vectors = min(net.offsets["B_AT"][1:])
+    matrices = [(at, min(size, vectors - at)) for at, size in groups if at < vectors]
+    if decays:
+        net.values["weight_decay"] = decays[0]["weight_decay"]
+        if [((decay["w"].data.ptr - start) // 4, decay["w"].size) for decay in decays] != matrices:
+            raise Unfit("the decay is not of all layers")
 
 
 def _dropout(net: Net, hidden: list[tuple[str, dict]], frozen: int) -> None:

@@ -113,9 +113,9 @@ class Optimizer:
         self._set_rates()
 
     @property
-    def factor(self) -> float:
-        """The multiplier of the first parameter that is trained: of all, unless their multipliers differ."""
-        return self._groups[0][2] if self._groups else 1.0
+    def factors(self) -> tuple[float, ...]:
+        """The multiplier of each group of parameters that `update` changes at once, in the order of memory."""
+        return tuple(factor for _, _, factor in self._groups)
 
     def _gathered(self, grads: Mapping[str, Array]) -> ParamBuffer:
         if not isinstance(grads, Mapping):

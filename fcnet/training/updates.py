@@ -112,12 +112,12 @@ class UpdateStep:
         factor = nonnegative_real("schedule", self.schedule(step), f"a factor of 0 or more at step {step}")
         return self.first_learning_rate * factor
 
-    def begin_steps(self, step: int, count: int) -> list[float] | None:
+    def begin_steps(self, step: int, count: int) -> list[list[float]] | None:
         """Set the rate for `count` steps from number `step` on, and note it for `rate_of`. Never waits for the device.
 
         Returns:
-            The rate of each step times the optimizer's `factor`; None if all steps have the rate that is set. The
-            optimizer keeps the rate of the last one.
+            The rate of each step times each of the optimizer's `factors`; None if all steps have the rate that is set.
+            The optimizer keeps the rate of the last one.
 
         Raises:
             ValueError, TypeError: the schedule's function does not give a finite number of 0 or more.
@@ -132,7 +132,10 @@ class UpdateStep:
                 self._rates.append((number, rate))
         if rates[-1] != self.optimizer.learning_rate:
             self.optimizer.learning_rate = rates[-1]
-        return [rate * self.optimizer.factor for rate in rates] if len(set(rates)) > 1 else None
+        if len(set(rates)) == 1:
+            return None
+        factors = self.optimizer.factors
+        return [[factor * rate for factor in factors] for rate in rates]
 
     def rate_of(self, step: int) -> float:
         """Return the rate with which a past step was made; 0 is the first step."""

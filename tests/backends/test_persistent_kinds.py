@@ -55,14 +55,15 @@ def solver(device, samples, net, freeze=0, **options):
     model = fcnet.FullyConnectedNet(
         net.pop("hidden", HIDDEN), INPUTS, net.pop("outputs", OUTPUTS), device=device, **net
     )
-    how = {"update_rule": "momentum", "optim_config": {"learning_rate": 3e-2}, "batch_size": 24}
-    found = fcnet.Solver(model, samples, **how, preprocess="none", verbose=False, **options)
+    how = {"update_rule": "momentum", "optim_config": {"learning_rate": 3e-2}, "batch_size": 24} | options
+    found = fcnet.Solver(model, samples, **how, preprocess="none", verbose=False)
     if freeze:  # as after some training
         rng = np.random.default_rng(2)
         model.state.flat[...] = rng.uniform(0.5, 1.5, model.state.flat.size)
         model.params["b1"][...] = rng.standard_normal(model.params["b1"].size)
-        for velocity in found.optimizer.moments["velocity"].values():
-            velocity[...] = rng.uniform(-1e-2, 1e-2, velocity.shape)
+        for moments in found.optimizer.moments.values():
+            for moment in moments.values():
+                moment[...] = rng.uniform(-1e-2, 1e-2, moment.shape)
         model.freeze(range(1, freeze + 1))
     return found
 
@@ -160,11 +161,18 @@ def test_one_multiplier_of_all_rates(schedule, device):
     assert_same_training(device, data(), {}, lr_multipliers={1: 0.5, 2: 0.5, 3: 0.5}, schedule=schedule)
 
 
-@pytest.mark.filterwarnings("ignore:this training step is not captured")
-def test_multipliers_that_differ_are_left_to_the_graph(device):
-    trained = solver(device, data(), {}, lr_multipliers={1: 0.5})
-    trained.step()
-    assert device.not_persistent == "momentum is not among what the kernel does"
+@pytest.mark.parametrize(
+    ("normalization", "freeze", "multipliers", "rule"),
+    [
+        ("batchnorm", 0, {1: 0.1, 2: 4.0, 4: 0.5}, {"update_rule": "adam"}),
+        ("layernorm", 1, {2: 3.0, 3: 0.1}, {"update_rule": "lion", "weight_decay": 0.3}),
+        rarely(None, 2, {4: 3.0}, {"weight_decay": 0.3}),
+    ],
+)
+def test_multipliers_that_differ(normalization, freeze, multipliers, rule, device):
+    net = {"hidden": (9, 6, 5), "normalization": normalization, "dropout_keep_ratio": 0.7, "reg": 1e-2}
+    rule = {"optim_config": {"learning_rate": 3e-3}, "schedule": lambda step: 1 / (1 + step)} | rule
+    assert_same_training(device, data(), net, freeze=freeze, lr_multipliers=multipliers, **rule)
 
 
 @pytest.mark.parametrize("activation", ["relu", rarely("silu")])

@@ -16,7 +16,7 @@ from fcnet.backends.cuda import graph, persistent_step
 from fcnet.backends.cuda.persistent_step import PersistentStep
 from fcnet.backends.cuda.recognize import Unfit, read
 from fcnet.backends.cupy_backend import CupyBackend
-from fcnet.backends.device import CallSequence
+from fcnet.backends.device import Call, CallSequence
 from fcnet.optim import RULES
 from tests.backends.cuda_fake import fake_backend, fake_cublas, fake_cupy
 from tests.small import blobs
@@ -89,7 +89,11 @@ BY_RULE_AND_OPTION = [
     (LINEAR | {"data": of_bytes(FEW)}, "adagrad", {"schedule": lambda step: 1 / (1 + step)}),
     (PLAIN | {"normalization": "batchnorm"}, "rmsprop", {}),
     (NORMED, "adam", {"lr_decay": 0.5}),
-    (LINEAR, "adamw", {"lr_multipliers": {1: 0.5}, "weight_decay": 0.3}),
+    (
+        PLAIN | {"data": blobs(n=28)},
+        "adamw",
+        {"lr_multipliers": {1: 0.1, 2: 3.0}, "weight_decay": 0.3, "lr_decay": 0.5},
+    ),
 ]
 TRIED = {rule for _, rule, _ in BY_RULE_AND_OPTION}
 
@@ -157,10 +161,10 @@ class TestManySteps:
         assert (one.steps, one.epoch) == (other.steps, other.epoch) == (12, 2)
         assert [row["learning_rate"] for row in one.history] == [0.01 * (1 / 6), 0.01 * (1 / 12)]
 
-    @pytest.mark.parametrize("factor", [1.0, 0.5])
-    def test_have_a_rate_each(self, factor, device):
-        options = {"schedule": lambda step: 1 / (1 + step), "lr_multipliers": {1: factor}}
-        one, other, here = (linear(where, **options) for where in (device, device, "cpu"))
+    @pytest.mark.parametrize("net", [LINEAR, PLAIN])
+    def test_have_a_rate_each(self, net, device):
+        options = {"schedule": lambda step: 1 / (1 + step), "lr_multipliers": {1: 0.5}}
+        one, other, here = (solver(where, net, **options, batch_size=4) for where in (device, device, "cpu"))
         one.step(8), here.step(8)
         for _ in range(8):
             other.step()
@@ -237,7 +241,6 @@ class TestWhoTakesIt:
             ({"precision": "bf16"}, {}, "its products are in bf16"),
             ({}, {"clip_norm": 1.0}, "clip_by_norm is not among"),
             ({}, {"max_norm": 1.0}, "max_norm is not among"),
-            ({}, {"lr_multipliers": {1: 0.5}}, "adam is not among"),
         ],
         ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",
     )
@@ -317,16 +320,26 @@ class TestWhoTakesIt:
             ),
             (lambda calls: altered(calls, "softmax_loss", y=np.zeros(4)), "its batches come from elsewhere"),
             (lambda calls: altered(calls, "affine_backward", need_dx=True), "some of its layers are frozen"),
+            (lambda calls: cut(calls, "sgd", slice(18), slice(100, None)), "some of its parameters are not updated"),
+            (lambda calls: cut(calls, "decay_weights", slice(18)), "the decay is not of all layers"),
+            (lambda calls: cut(calls, "sgd", slice(64), slice(64, None)), "its learning rates come from elsewhere"),
         ],
     )
     def test_calls_that_are_other_than_they_seem(self, change, why, device, cupy, monkeypatch):
         given = []
         monkeypatch.setattr(CupyBackend, "_persistent", lambda self, calls, *_: given.extend(calls))
         monkeypatch.setattr(graph, "compile", lambda *_: CallSequence([]))
-        linear(device).step()
+        linear(device, weight_decay=0.1).step()
         assert read(given, cupy.ndarray).widths == (6, 3)
         with pytest.raises(Unfit, match=why):
             read(change(given), cupy.ndarray)
+
+
+def cut(calls, name, *parts):
+    """Return the calls, in place of one of them several, of parts of its array w."""
+    at = next(i for i, call in enumerate(calls) if call.name == name)
+    w = calls[at].arguments["w"]
+    return [*calls[:at], *(altered(calls[at : at + 1], name, w=w[part])[0] for part in parts), *calls[at + 1 :]]
 
 
 def altered(calls, name, **arguments):
@@ -334,7 +347,7 @@ def altered(calls, name, **arguments):
     changed = []
     for call in calls:
         if call.name == name:
-            call = copy.copy(call)
-            call.arguments = call.arguments | arguments
+            given, call = call.arguments, Call(call.func)  # a copy would share its attributes
+            call.name, call.arguments = name, given | arguments
         changed.append(call)
     return changed

@@ -81,7 +81,7 @@ def test_what_activations_keep_is_listed():
     assert [KEPT[name] for name in ("tanh", "softplus", "gelu")] == [0, 1, 2]
 
 
-NORMED = Plan((20, 13, 5), 11, 2, 5, 9, 5, 6, 1, norm=1, regularized=True, decayed=True, clipped=True)
+NORMED = Plan((20, 13, 5), 11, 2, 5, 9, 5, 6, 1, norm=1, regularized=True, decayed=True, clipped=True, rates_at=(0, 64))
 LINEAR = Plan((20, 5), 9, 4, 5, 10, 4, 4, rule="sgd", x_type="unsigned char")
 
 

@@ -219,11 +219,19 @@ def test_bad_options(options, message):
 class TestBeginningSteps:
     def test_each_step_has_its_rate_and_the_last_ones_is_set(self):
         updates = solver(blobs(), schedule=lambda step: 1 / (1 + step), optim_config={"learning_rate": 0.6}).updates
-        assert updates.begin_steps(0, 3) == [0.6, 0.3, 0.6 * (1 / 3)]
+        assert updates.begin_steps(0, 3) == [[0.6], [0.3], [0.6 * (1 / 3)]]
         assert updates.optimizer.learning_rate == 0.6 * (1 / 3)
         assert updates.begin_steps(3, 1) is None
         assert [updates.rate_of(step) for step in range(5)] == [0.6 * (1 / (1 + min(step, 3))) for step in range(5)]
         assert not updates.rate_set_by_hand
+
+    def test_each_step_has_a_rate_for_each_group_of_layers(self):
+        options = {"schedule": lambda step: 1 / (1 + step), "optim_config": {"learning_rate": 0.6}}
+        updates = solver(blobs(), lr_multipliers={2: 0.1}, **options).updates
+        assert updates.optimizer.factors == (1, 0.1, 1, 0.1, 1)  # W1; W2; W3 and b1; b2; b3
+        expected = [[rate, 0.1 * rate, rate, 0.1 * rate, rate] for rate in (0.6, 0.3)]
+        assert updates.begin_steps(0, 2) == expected
+        assert np.array(updates.optimizer._rates).tolist() == expected[-1]
 
     def test_rates_that_are_equal_are_those_that_are_set(self):
         updates = solver(blobs(), schedule=lambda step: 0.5 if step >= 4 else 1.0).updates
