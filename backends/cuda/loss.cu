@@ -177,7 +177,6 @@ KERNEL(256) mean_of_parts(real* loss, const double* parts, int count, int rows)
     if (threadIdx.x == 0) *loss = total / rows;
 }
 
-// loss += 0.5 reg sum(w^2), dw += reg w: sums of fixed parts, one part a block, then added by `l2_total`.
 // How many rows have their highest score where the label is: the first of equal ones, and a NaN before all numbers.
 KERNEL(1024) right_classes(i64* count, const real* scores, const i64* y, int rows, int classes)
 {
@@ -194,6 +193,7 @@ KERNEL(1024) right_classes(i64* count, const real* scores, const i64* y, int row
     if (threadIdx.x == 0) *count = right;
 }
 
+// loss += 0.5 reg sum(w^2), dw += reg w: sums of fixed parts, one part a block, then added by `l2_total`.
 KERNEL(256) l2_parts(double* parts, real* dw, const real* w, i64 size, real reg)
 {
     __shared__ double shared[256];
