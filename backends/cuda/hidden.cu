@@ -79,9 +79,8 @@ __device__ __forceinline__ void bias_relu_gradient(
         for (int top = threadIdx.y; top < rows; top += EACH * SIDE) {
             real gradient[EACH], output[EACH];
             for (int k = 0; k < EACH; ++k) {  // all are asked for before the first is needed
-                const bool there = top + k * SIDE < rows;
-                const i64 i = (i64)(there ? top + k * SIDE : top) * width + m;
-                gradient[k] = dout[i], output[k] = there ? (real)out[i] : (real)0;
+                const i64 i = (i64)(top + k * SIDE < rows ? top + k * SIDE : top) * width + m;
+                gradient[k] = dout[i], output[k] = out[i];
             }
             for (int k = 0; k < EACH && top + k * SIDE < rows; ++k) {
                 const real value = output[k] > 0 ? gradient[k] * scale : (real)0;

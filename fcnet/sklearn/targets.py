@@ -114,6 +114,8 @@ def _check_none_lacks(y: Any) -> None:
     if getattr(getattr(y, "dtype", None), "kind", "O") != "O":
         return
     cells = np.asarray(y, dtype=object)
+    if cells.ndim == 2 and cells.shape[1] == 1:
+        cells = cells[:, 0]
     lacking = [row for row, cell in enumerate(cells) if _is_missing(cell)] if cells.ndim == 1 else []
     if lacking:
         raise ValueError(

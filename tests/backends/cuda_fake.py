@@ -372,10 +372,12 @@ def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
     )
 
 
-def fake_cublas_lt(cupy: types.ModuleType, tiles: Sequence[tuple[int, int]]) -> SimpleNamespace:
+def fake_cublas_lt(
+    cupy: types.ModuleType, tiles: Sequence[tuple[int, int]], in_place: Sequence[int] = ()
+) -> SimpleNamespace:
     """Return what `Lt` and `Product` call of cuBLASLt for float32, with an algorithm for each (tile, cluster).
 
-    `log` has the numbers of the algorithms that multiplied.
+    in_place: the numbers of those that add parts of sums in place. `log` has the numbers of the algorithms that multiplied.
     """
     made: list[Any] = [None]  # descriptions and layouts, by handle
     log: list[int] = []
@@ -397,7 +399,10 @@ def fake_cublas_lt(cupy: types.ModuleType, tiles: Sequence[tuple[int, int]]) -> 
         return 0
 
     def attribute(raw, number, value, size, written):
-        tile, cluster = tiles[ctypes.cast(raw, ctypes.POINTER(ctypes.c_uint64))[0]]
+        which = ctypes.cast(raw, ctypes.POINTER(ctypes.c_uint64))[0]
+        tile, cluster = tiles[which]
+        if number == 3:
+            ctypes.cast(value, ctypes.POINTER(ctypes.c_uint32))[0] = int(which in in_place)
         if number in (1, 8):
             ctypes.cast(value, ctypes.POINTER(ctypes.c_uint16))[0] = tile if number == 1 else cluster
         return 0

@@ -72,8 +72,23 @@ class TestGemm:
         for _ in range(2):
             np.testing.assert_array_equal(np.array(device.gemm(x, y, precision="tf32")), a @ b)
         device.gemm(x, y)  # in full precision
+        monkeypatch.setattr(gemm, "HOPPER", "100")
+        device.gemm(x, y, precision="tf32")  # on another device
         assert lt.log == 2 * used
-        assert [entry[0] for entry in cublas.log].count("gemm") == 2 * calls + 1
+        assert [entry[0] for entry in cublas.log].count("gemm") == 2 * calls + 2
+
+    def test_parts_added_in_place_are_not_taken_and_a_choice_is_shared(self, device, cublas, monkeypatch):
+        """In-place sums run in any order; a second stream chooses nothing while a graph is captured."""
+        lt = fake_cublas_lt(device.xp, [(24, 5), (24, 5)], in_place=[0])
+        monkeypatch.setattr(gemm, "library", {"cublasLt": lt}.__getitem__)
+        monkeypatch.setattr(gemm, "LARGE", 1)
+        a = device.asarray(np.ones((2, 2), "float32"))
+        device.gemm(a, a, precision="tf32")
+        other = gemm.Gemm(device.xp, cublas)
+        other.ready(device._own_gemm())
+        monkeypatch.setattr(gemm, "Lt", None)
+        other(a, a, precision="tf32")
+        assert lt.log == [1, 1]
 
     def test_bfloat16_is_to_the_nearest_even_with_infinities_and_nan(self, device):
         values = [1.0, -1.5, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3e38, 3.4e38, np.inf, -np.inf, np.nan, 1e-40]

@@ -250,7 +250,8 @@ def test_numbers_in_an_array_of_objects_are_labels(values):
 @pytest.mark.parametrize("missing", [None, np.nan, pandas.NA])
 def test_a_label_that_is_missing_is_found(missing):
     X, labels = np.arange(4.0).reshape(-1, 1), ["a", "b", missing, missing]
-    for y in (labels, np.array(labels, dtype=object), pandas.Series(labels)):
+    column = pandas.Series(labels)
+    for y in (labels, np.array(labels, dtype=object), column, column.to_frame()):
         with pytest.raises(ValueError, match="expected a label in every row, got none in 2 rows, the first 2; leave"):
             FCNetClassifier(max_iter=1).fit(X, y)
 
@@ -385,6 +386,10 @@ def test_more_units_for_many_rows():
     warm = FCNetClassifier(**how, warm_start=True).fit(X[:99], y[:99])
     assert units(warm.fit(X, y)) == 100
     assert units(FCNetClassifier(**how).partial_fit(X[:9], y[:9], classes=[0, 1]).partial_fit(X, y)) == 100
+    given = FCNetClassifier(**how)
+    given.coefs_, given.intercepts_ = [np.ones((2, 3)), np.ones((3, 1))], [np.ones(3), np.ones(1)]
+    given.n_features_in_ = 2
+    assert units(given.partial_fit(X, y, classes=[0, 1])) == 3
 
 
 @quiet
