@@ -377,7 +377,7 @@ def fake_cublas_lt(
 ) -> SimpleNamespace:
     """Return what `Lt` and `Product` call of cuBLASLt for float32, with an algorithm for each (tile, cluster).
 
-    in_place: the numbers of those that add parts of sums in place. `log` has the numbers of the algorithms that multiplied.
+    in_place: the numbers of those that add parts of sums in place. `log` has the numbers of those that multiplied.
     """
     made: list[Any] = [None]  # descriptions and layouts, by handle
     log: list[int] = []
