@@ -119,6 +119,7 @@ def filling_again(function: Function, serve: Callable[..., Any], result: Any, *a
     bound.apply_defaults()
     call.arguments = bound.arguments
     call.outputs = function.outputs & keywords.keys()
+    call.known = True
     return call
 
 
