@@ -96,6 +96,7 @@ class AffineKernels:
             besides()
 
         if need_dx:
+
             def of_inputs() -> None:
                 self._gemm(dout, w.T, out=dx, precision=precision, stored=precision)
 

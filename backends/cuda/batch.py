@@ -43,7 +43,10 @@ class BatchKernels:
         low = batch.dtype == BITS  # and X float32, or bytes
         if shift is not None:
             items = X.shape[1]
-            start, name = (batch, X, np.int32(items), shift, scale), "next_batch_bytes_bf16" if low else "next_batch_bytes"
+            start, name = (
+                (batch, X, np.int32(items), shift, scale),
+                "next_batch_bytes_bf16" if low else "next_batch_bytes",
+            )
             self._rows(name, shift.dtype.char, items, rows.size, *start, *wanted)
         elif low:
             items = batch.size // len(batch)

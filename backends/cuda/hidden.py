@@ -1,6 +1,10 @@
 """The CUDA kernels of fused hidden layers, as `fcnet.functional.hidden` defines them.
 
 Those of ReLU are in hidden.cu, those of the other element-wise activations in activated.cu.
+
+Besides what the functions take, z, out, dout, dz (of layer norm not that) and a ReLU's output in the cache may be in
+bfloat16, all of them. All outputs and `work` must then be given, among them a cache from an earlier call in float32, of
+which what the backward pass reads is filled.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import numpy as np
 
 from fcnet.backends import fits
 from fcnet.backends.caches import EPS, MOMENTUM, GatedCache, HiddenCache, NormCache, keep_threshold, relu_cache
+from fcnet.backends.cuda.bf16 import BITS
 from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
 from fcnet.backends.cuda.sources import KEPT
 from fcnet.backends.device import Array, Kernel
@@ -37,30 +42,19 @@ class HiddenKernels:
     def bias_activation_dropout_forward(
         self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
     ):
-        scale, dropout = _dropout(z.dtype, keep_ratio, rng)
+        scale, dropout = _dropout(b.dtype, keep_ratio, rng)
         out, cache = self._filled(z, b, activation, None, scale, _drops(keep_ratio, rng), hidden, out, cache)
-        self._bias(out, z, b, cache, scale, dropout)
-        return out, cache
-
-    def bias_stored(self, out: Array, z: Array, b: Array, cache: HiddenCache, keep_ratio: float, rng: Any) -> None:
-        """Fill `out` from z, both in bfloat16, and in float32 what `cache` keeps, but for a ReLU's output."""
-        self._bias(out, z, b, cache, *_dropout(b.dtype, keep_ratio, rng))
-
-    def _bias(self, out: Array, z: Array, b: Array, cache: HiddenCache, scale: Any, dropout: tuple[Any, ...]) -> None:
-        name, module = _kernel(cache.activation, "bias_relu", "bias_activation")
+        name, module = _kernel(activation, "bias_relu", "bias_activation")
         unit = _unit(out, cache, scale)
         aligned = self._on.aligned(z.shape[1], *_arrays(unit), z, b)
         shape = np.int64(z.size), np.int32(z.shape[1]), np.int32(aligned)
         self._on.each(name, z, z.size, *unit, z, b, *shape, *dropout, each=EACH, activation=module)
+        return out, cache
 
     def bias_activation_dropout_backward(self, dout, cache, *, dz=None, db=None):
         dz = self._on.like(dz, cache.hidden)
         db = self._on.like(db, dz, dz.shape[1:])
-        self.bias_gradient(self._on.cupy.ascontiguousarray(dout), cache, dz, db)
-        return dz, db
-
-    def bias_gradient(self, dout: Array, cache: HiddenCache, dz: Array, db: Array) -> None:
-        """Fill dz and db; dout, dz and a ReLU's output in `cache` may be in bfloat16, all of them."""
+        dout = self._on.cupy.ascontiguousarray(dout)
         rows, width = dz.shape
         blocks = 1 if dz.size < MANY else -(-rows // SHARE)
         parts = db if blocks == 1 else self._on.cupy.empty((blocks, width), db.dtype)
@@ -74,17 +68,18 @@ class HiddenKernels:
         self._on.launch(name, dz.dtype.char, grid, block, dz, parts, dout, *slope, *shape, activation=module)
         if blocks > 1:
             self._on.each("sum_of_parts", db, width, db, parts, np.int32(blocks), np.int32(width))
+        return dz, db
 
     def batchnorm_activation_dropout_forward(
         self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, running_mean=None, running_var=None,
         momentum=MOMENTUM, eps=EPS, x_hat=None, out=None, cache=None,
     ):  # fmt: skip
-        scale, dropout = _dropout(z.dtype, keep_ratio, rng)
+        scale, dropout = _dropout(b.dtype, keep_ratio, rng)
         norm = self._norm(cache, z, gamma, x_hat, (1, z.shape[1]))
         out, cache = self._filled(z, b, activation, norm, scale, _drops(keep_ratio, rng), None, out, cache)
         rows, width = z.shape
         running = (running_mean, running_var) if running_mean is not None else (None, None)
-        constants = np.int32(rows), np.int32(width), z.dtype.type(momentum), z.dtype.type(eps)
+        constants = np.int32(rows), np.int32(width), b.dtype.type(momentum), b.dtype.type(eps)
         arrays = norm.x_hat, norm.inv_std, z, b, gamma, beta, *running
         name, module = _kernel(activation, "batchnorm_relu", "batchnorm_activation")
         self._on.columns(name, z, width, *_unit(out, cache, scale), *arrays, *constants, *dropout, activation=module)
@@ -106,12 +101,12 @@ class HiddenKernels:
         self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, eps=EPS, x_hat=None, out=None,
         cache=None,
     ):  # fmt: skip
-        scale, dropout = _dropout(z.dtype, keep_ratio, rng)
+        scale, dropout = _dropout(b.dtype, keep_ratio, rng)
         norm = self._norm(cache, z, gamma, x_hat, (z.shape[0], 1))
         out, cache = self._filled(z, b, activation, norm, scale, _drops(keep_ratio, rng), None, out, cache)
         rows, width = z.shape
         arrays = *_unit(out, cache, scale), norm.x_hat, norm.inv_std, z, b, gamma, beta
-        constants = np.int32(width), z.dtype.type(eps)
+        constants = np.int32(width), b.dtype.type(eps)
         name, module = _kernel(activation, "layernorm_relu", "layernorm_activation")
         self._on.launch(name, z.dtype.char, (rows,), (THREADS,), *arrays, *constants, *dropout, activation=module)
         return out, cache
@@ -125,7 +120,7 @@ class HiddenKernels:
         db, dgamma, dbeta = (self._on.like(d, norm.gamma) for d in (db, dgamma, dbeta))
         arrays = dz, dy, self._on.cupy.ascontiguousarray(dout), *_slope(cache), *norm[:3]
         name, module = _kernel(cache.activation, "layernorm_relu_backward", "layernorm_activation_backward")
-        self._on.launch(name, dz.dtype.char, (rows,), (THREADS,), *arrays, np.int32(width), activation=module)
+        self._on.launch(name, dout.dtype.char, (rows,), (THREADS,), *arrays, np.int32(width), activation=module)
         shape = np.int32(rows), np.int32(width)
         self._on.columns("layernorm_sums", dz, width, db, dgamma, dbeta, dz, dy, norm.x_hat, *shape)
         return dz, db, dgamma, dbeta
@@ -135,6 +130,8 @@ class HiddenKernels:
     def _norm(
         self, cache: HiddenCache | None, z: Array, gamma: Array, x_hat: Array | None, inv_std: tuple[int, ...]
     ) -> NormCache:
+        if cache is not None and cache.norm is not None and z.dtype == BITS:
+            return cache.norm
         if cache is None or cache.norm is None:
             return NormCache(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
         return cache.norm._replace(x_hat=cache.norm.x_hat if x_hat is None else x_hat, gamma=gamma)
@@ -144,6 +141,8 @@ class HiddenKernels:
         hidden: Array | None, out: Array | None, cache: HiddenCache | None,
     ) -> tuple[Array, HiddenCache]:  # fmt: skip
         """Return the output and the cache, of which dropout has arrays of its own, unless the activation is ReLU."""
+        if cache is not None and z.dtype == BITS:
+            return out, cache
         if activation == "relu" or not dropped:
             # What dropout left is ReLU's output; of another activation it is not.
             earlier = None if cache is None or (activation != "relu" and cache.needs_mask) else cache.hidden

@@ -1,14 +1,14 @@
 """Rewrite a recorded step whose products are in bfloat16 so that what they read and give is stored so.
 
 As recorded, all arrays are float32: each product rounds its operands itself and widens its rounded result. In the
-rewritten step batches, the inputs and outputs of hidden layers and their gradients are bfloat16, written once where they
-are made, unless something reads them that cannot read bfloat16; weights have a bfloat16 copy that the update rule
+rewritten step batches, the inputs and outputs of hidden layers and their gradients are bfloat16, written once where
+they are made, unless something reads them that cannot read bfloat16; weights have a bfloat16 copy that the update rule
 writes beside them. Master weights and their gradients, moments, statistics, scores and loss are float32. The bits are
 those of the recorded calls, except that a hidden unit counts as off where its output is below half the smallest
 bfloat16, 2^-134.
 
 What the copies of the weights hold when a step begins is what the step before left. Somebody else may have written to
-the weights in between, so they are rounded anew whenever steps are asked for (`Refreshed`), once for all of these steps.
+the weights in between, so they are rounded anew whenever steps are asked for (`Refreshed`), once for all of them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from fcnet.backends.cuda.sources import RULES
 from fcnet.backends.device import Array, Call
 from fcnet.backends.rules import RuleKernel
 
-FORWARD, BACKWARD = "bias_activation_dropout_forward", "bias_activation_dropout_backward"
+KINDS = "bias", "batchnorm", "layernorm"
+FORWARD, BACKWARD = ([f"{kind}_activation_dropout_{way}" for kind in KINDS] for way in ("forward", "backward"))
 PRODUCTS = ("matmul", "matmul_backward", "affine_forward", "affine_backward")
 #: Calls that write to nothing but their outputs.
 FOLLOWED = {
-    *(*PRODUCTS, FORWARD, BACKWARD, "next_batch", "gather"),
+    *(*PRODUCTS, *FORWARD, *BACKWARD, "next_batch", "gather"),
     *("smooth_labels", "weighted_loss", "softmax_loss", "svm_loss", "mse_loss", "bce_loss"),
 }
 STEPS_AT_ONCE = 64  # which end within a second also where one takes ten milliseconds
@@ -79,7 +80,7 @@ class RoundedOnce:
     def __init__(self, launcher: Launcher, gemm: Callable[[], Any], run_concurrently: Callable[..., None]) -> None:
         """Keep what the calls use: `gemm` returns this thread's `Gemm`; `run_concurrently` as in `AffineKernels`."""
         self._on, self._gemm = launcher, gemm
-        self._hidden, self._batch, self._optim = HiddenKernels(launcher), BatchKernels(launcher), OptimKernels(launcher)
+        self._optim = OptimKernels(launcher)
         self._affine = AffineKernels(launcher, self.multiply, run_concurrently)
         self._buffers: dict[tuple[int, int], Array] = {}  # by the float32 array's address and size
         self._valid: list[tuple[Array, Array]] = []  # float32 arrays with their rounded copies
@@ -99,8 +100,8 @@ class RoundedOnce:
         for call in calls:
             if self._multiplies(call):
                 made += self._product(call, low)
-            elif id(call) in low and call.name in self._low_kinds:
-                made.append(self._low_kinds[call.name](self, call))
+            elif id(call) in low:
+                made.append(self._stored(call))
             elif id(call) in copies:
                 made.append(self._update_with_copy(call, copies[id(call)]))
                 self._forget(call)
@@ -123,7 +124,7 @@ class RoundedOnce:
             if call.name == "next_batch" and isinstance(kernels, BatchKernels):
                 if call.arguments["batch"].dtype == np.float32 and self._only_multiplied(calls, i, "batch"):
                     low.add(id(call))
-            elif call.name == FORWARD and isinstance(kernels, HiddenKernels):
+            elif call.name in FORWARD and isinstance(kernels, HiddenKernels):
                 low |= self._layer(calls, i)
         return low
 
@@ -132,17 +133,20 @@ class RoundedOnce:
 
         `calls[at]` is its forward pass. None of them are if somebody reads one in float32.
         """
-        cache = calls[at].arguments["cache"]
-        back = next((i for i, call in enumerate(calls) if call.name == BACKWARD and call.arguments["cache"] is cache), 0)
-        products = [self._maker(calls, at, "z"), *([self._maker(calls, back, "dout")] if back else [])]
-        if None in products or not self._only_multiplied(calls, at, "out", calls[back] if back else None):
-            return set()
-        if back and not self._only_multiplied(calls, back, "dz"):
-            return set()
-        return {id(calls[i]) for i in (at, *([back] if back else []), *products)}
+        forward, cache = calls[at], calls[at].arguments["cache"]
+        backs = [i for i, call in enumerate(calls) if call.name in BACKWARD and call.arguments["cache"] is cache]
+        backward = calls[backs[0]] if backs else None  # a frozen layer has none
+        makers = [self._maker(calls, at, "z"), *(self._maker(calls, i, "dout") for i in backs)]
+        fine = (
+            all(makers)
+            and self._only_multiplied(calls, at, "out", backward)
+            and all(isinstance(getattr(calls[i].func, "__self__", None), HiddenKernels) for i in backs)
+            and all(self._only_multiplied(calls, i, "dz") for i in backs if _gives_low(calls[i]))
+        )
+        return {id(call) for call in (forward, backward, *makers)} if fine else set()
 
-    def _maker(self, calls: Sequence[Call], at: int, name: str) -> int | None:
-        """Return the number of the product whose result is `name` of `calls[at]`, and nothing besides reads it."""
+    def _maker(self, calls: Sequence[Call], at: int, name: str) -> Call | None:
+        """Return the product whose result is `name` of `calls[at]`, if nothing besides reads that."""
         array = calls[at].arguments[name]
         for i in range(at - 1, -1, -1):
             call = calls[i]
@@ -152,7 +156,7 @@ class RoundedOnce:
             if not self._multiplies(call) or call.name == "affine_forward" or not result:
                 return None
             alone = all(reader is calls[at] for reader, _ in _readers(calls, i, result))
-            return i if alone and _same(array, call.arguments[result]) else None
+            return call if alone and _same(array, call.arguments[result]) else None
         return None
 
     def _only_multiplied(self, calls: Sequence[Call], at: int, name: str, backward: Call | None = None) -> bool:
@@ -196,17 +200,20 @@ class RoundedOnce:
                 made.append(replacement(self._affine.bias_gradient, ["db"], dout=given["dout"], db=given["db"]))
         return made
 
-    def _next_batch(self, call: Call) -> Call:
+    def _stored(self, call: Call) -> Call:
+        """Return the call of a batch or of a hidden layer with what it reads and writes in bfloat16."""
+        if call.name in FORWARD:
+            return self._forward(call)
+        if call.name in BACKWARD:
+            return self._backward(call)
         self._forget(call)
-        given = call.arguments | {"batch": self._made(call.arguments["batch"])}
-        return replacement(self._batch.next_batch, call.outputs, **given)
+        return replacement(call.func, call.outputs, **call.arguments | {"batch": self._made(call.arguments["batch"])})
 
     def _forward(self, call: Call) -> Call:
-        given = call.arguments
-        z = self._copy_of(given["z"])
-        arguments = {name: given[name] for name in ("b", "cache", "keep_ratio", "rng")}
+        given, z = call.arguments, self._copy_of(call.arguments["z"])
         self._forget(call)
-        return replacement(self._hidden.bias_stored, ["out"], out=self._made(given["out"]), z=z, **arguments)
+        again = given | {"z": z, "out": self._made(given["out"])}
+        return replacement(call.func, ["out"], **again)
 
     def _backward(self, call: Call) -> Call:
         given, cache = call.arguments, call.arguments["cache"]
@@ -214,10 +221,8 @@ class RoundedOnce:
         if cache.activation == "relu":
             cache = cache._replace(hidden=self._copy_of(cache.hidden), mask=cache.scale)
         self._forget(call)
-        results = {"dz": self._made(given["dz"]), "db": given["db"]}
-        return replacement(self._hidden.bias_gradient, results, dout=dout, cache=cache, **results)
-
-    _low_kinds = {"next_batch": _next_batch, FORWARD: _forward, BACKWARD: _backward}
+        results = {"dz": self._made(given["dz"])} if _gives_low(call) else {}
+        return replacement(call.func, call.outputs, **given | {"dout": dout, "cache": cache} | results)
 
     def multiply(
         self, x: Array, w: Array, out: Array, precision: str | None = None, stored: str | None = None
@@ -248,7 +253,7 @@ class RoundedOnce:
             copy = None
             if writers:
                 last = calls[writers[-1]]
-                if not isinstance(last.func, RuleKernel) or not _within(w, last.arguments["w"]):
+                if not isinstance(last.func, RuleKernel):
                     continue
                 whole = last.arguments["w"]
                 copy = copies.setdefault(id(last), self._on.cupy.empty(whole.size, BITS))
@@ -316,8 +321,9 @@ def _may_write(call: Call, array: Array) -> bool:
     return any(overlaps(array, call.arguments[name]) for name in names)
 
 
-def _within(x: Array, whole: Array) -> bool:
-    return whole.data.ptr <= x.data.ptr and x.data.ptr + x.nbytes <= whole.data.ptr + whole.nbytes
+def _gives_low(backward: Call) -> bool:
+    """Return whether a layer's backward pass can write dz in bfloat16; layer norm's reads it again."""
+    return not backward.name.startswith("layernorm")
 
 
 def _same(x: Array, y: Array) -> bool:
