@@ -16,6 +16,7 @@ import numpy as np
 
 from tests.kernels.cuda_cpu import EMULATOR, built
 
+
 def emulated(code: str) -> str:
     """Return the source with sync.h in place of sync.cu."""
     before, _, rest = code.partition('#line 1 "sync.cu"')
