@@ -354,7 +354,7 @@ def pieces_of(x: Array, pieces: int) -> list[Array]:
 
 
 class Activation(NamedTuple):
-    """A pair of functions and the initialiser that suits it (`fcnet.nn.init`).
+    """Pair an activation's two functions with the initialiser that suits it (`fcnet.nn.init`).
 
     own_cache: the cache has arrays of its own, to be given back. pieces: columns that the function takes for one that
     it gives.

@@ -1,7 +1,7 @@
 """Losses: the mean over the batch, and its gradient in the scores.
 
 Shapes: scores (..., N, C), N batch, C classes or outputs. Targets y of the classification losses are integer labels
-(..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Those of `NUMERIC` are (..., N, C).
+(..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Targets of `NUMERIC` are (..., N, C).
 
 Each formula is a function `_NAME_rows`, which returns the losses and gradients of single rows; their mean, or weighted
 mean, is taken in one place.
@@ -232,7 +232,7 @@ def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
 def poisson_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Poisson loss on logarithms: loss = mean_n mean_c [exp(s) - y s + y log y - y], half the Poisson deviance.
+    """Compute the Poisson loss on logarithms: mean_n mean_c [exp(s) - y s + y log y - y], half the Poisson deviance.
 
     For counts, and for rates of 0 or more: exp(s) is the mean that is predicted, and the loss is 0 where it is y.
 
@@ -272,7 +272,7 @@ def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tu
 
 
 class Loss(NamedTuple):
-    """A loss; calling it calls its function.
+    """Describe a loss; calling it calls its function.
 
     function: (scores, y) -> the batch's mean loss and its gradient. rows: (scores, y, dscores) -> each row's loss and
     gradient. metric: the figure by which networks trained with it are judged. targets: what it is for, as text.

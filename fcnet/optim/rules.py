@@ -272,7 +272,7 @@ def lion(
 
 
 class Rule(NamedTuple):
-    """An update rule: its function, and the defaults that the function's signature does not say.
+    """Describe an update rule: its function, and the defaults that the function's signature does not say.
 
     learning_rate: the usual one. weight_decay: the usual strength of the decoupled decay that goes with it.
     """
@@ -283,17 +283,17 @@ class Rule(NamedTuple):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """The names of the arrays that it keeps."""
+        """Return the names of the arrays that it keeps."""
         return roles(self.update).moments
 
     @property
     def counts(self) -> bool:
-        """Whether it is given the number of updates made before."""
+        """Return whether it takes the number of updates made before."""
         return roles(self.update).counts
 
     @property
     def defaults(self) -> Mapping[str, float]:
-        """Its hyperparameters by name, the learning rate first."""
+        """Return its hyperparameters by name, the learning rate first."""
         return {"learning_rate": self.learning_rate, **roles(self.update).constants}
 
 
