@@ -18,6 +18,7 @@ from fcnet.backends import REGISTRY
 from fcnet.backends.cpu import loader
 from fcnet.backends.cuda.kernels import cuda_kernels
 from tests.guard import GUARDED
+from tests.mutants import read_list
 
 ROOT = Path(__file__).parent.parent
 FCNET = sorted((ROOT / "fcnet").rglob("*.py"))
@@ -333,6 +334,14 @@ def test_every_op_can_be_given_back_its_results():
             assert result in op.outputs or in_place, f"{name}: {result} cannot be given back"
         for output in op.outputs:
             assert parameters[output].default is None, f"{name}: {output} must be optional"
+
+
+def test_the_place_of_every_mutant_is_there_once():
+    """Else it would not be made, and a change of a formula would lose it without a word."""
+    texts = {}
+    for mutant in read_list():
+        text = texts.setdefault(mutant.file, (ROOT / mutant.file).read_text("utf-8"))
+        assert text.count(mutant.old) == 1, f"tests/mutants.toml: {mutant.name}: {mutant.old!r}"
 
 
 def test_public_names_exist():

@@ -171,7 +171,7 @@ def _batchnorm_relu(
         for m in range(width):
             offset[m] += z[n, m] - first[m]
     for m in range(width):
-        offset[m] *= share
+        offset[m] *= share  # until here it was the sum
     for n in range(rows):
         for m in range(width):
             value = (z[n, m] - first[m]) - offset[m]

@@ -141,9 +141,9 @@ def _svm_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
     margins = xp.subtract(scores, right, out=dscores)
     xp.add(margins, 1, out=margins)
     xp.multiply(margins, 1 - targets, out=margins)  # the right class has no margin to itself
-    xp.maximum(margins, 0, out=margins)
-    losses = xp.sum(margins, axis=-1, keepdims=True)
-    violated = xp.greater(margins, 0, out=margins)
+    hinges = xp.maximum(margins, 0, out=margins)  # max(0, s_c - s_y + 1), 0 at c = y
+    losses = xp.sum(hinges, axis=-1, keepdims=True)
+    violated = xp.greater(hinges, 0, out=hinges)
     violations = xp.sum(violated, axis=-1, keepdims=True)
     return losses, xp.subtract(violated, targets * violations, out=violated)
 
@@ -217,11 +217,11 @@ def bce_loss(
 def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
     """Return mean_c [max(s, 0) - s y + log(1 + exp(-|s|))] of each row (..., N, 1), and (σ(s) - y) / C."""
     xp = backend.xp
-    each = xp.abs(scores)
-    xp.negative(each, out=each)
-    xp.exp(each, out=each)
-    xp.log1p(each, out=each)  # log(1 + exp(-|s|))
-    xp.add(each, xp.maximum(scores, 0) - scores * y, out=each)
+    exponent = xp.abs(scores)
+    xp.negative(exponent, out=exponent)
+    power = xp.exp(exponent, out=exponent)  # exp(-|s|)
+    each = xp.log1p(power, out=power)
+    xp.add(each, xp.maximum(scores, 0) - scores * y, out=each)  # max(s, 0) - s y + log(1 + exp(-|s|))
     losses = xp.mean(each, axis=-1, keepdims=True)
     sigmoid, _ = sigmoid_forward.formula(backend, scores, out=dscores)
     errors = xp.subtract(sigmoid, y, out=sigmoid)
