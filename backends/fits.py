@@ -12,7 +12,7 @@ from fcnet.backends.caches import EPS, MOMENTUM, Array, HiddenCache
 
 
 class Layout(Protocol):
-    """The memory layouts that the kernels of a device take."""
+    """Accept or refuse arrays by the memory layouts that the kernels of a device take."""
 
     def floats(self, *arrays: Any) -> bool:
         """Return whether these are contiguous, writable arrays of one floating dtype."""

@@ -72,7 +72,7 @@ NOT_ON_CUDA = " No GPU has timed CUDA kernels\n  singly yet, only whole steps; `
 
 
 class Function(NamedTuple):
-    """A function: its name, the reference without decorations, and its kernels by device as links."""
+    """Describe a function: its name, the reference without decorations, and its kernels by device as links."""
 
     name: str
     reference: Callable[..., Any]
@@ -156,7 +156,7 @@ def proof(reference: Callable[..., Any]) -> Path:
 
 
 class Gain(NamedTuple):
-    """How many times as fast as the reference a kernel is, at each size."""
+    """Compare a kernel with its reference: how many times as fast it is, at each size."""
 
     ratios: list[float]
     record: Path

@@ -171,7 +171,7 @@ def _batchnorm_relu(
         for m in range(width):
             offset[m] += z[n, m] - first[m]
     for m in range(width):
-        offset[m] *= share
+        offset[m] *= share  # until here it was the sum
     for n in range(rows):
         for m in range(width):
             value = (z[n, m] - first[m]) - offset[m]
@@ -333,7 +333,7 @@ def bias_activation_dropout_backward(dout, cache, *, dz=None, db=None):
 def _other_forward(
     z: Any, b: Any, activation: str, keep_ratio: float, rng: Any, hidden: Any, out: Any, cache: HiddenCache | None
 ) -> tuple[Any, HiddenCache]:
-    """As the reference does it: dropout's mask is kept, and the activation as it was before."""
+    """Serve an activation other than ReLU as the reference does: keep dropout's mask, and the activation before it."""
     dropped = rng is not None and keep_ratio < 1
     earlier = None if cache is None or cache.needs_mask is not dropped else cache.hidden
     x = _writable(z, z if hidden is z else _first_of(hidden, earlier if dropped else _first_of(out, earlier)))
@@ -440,7 +440,7 @@ _NO_MASK = np.empty((0, 0), np.float32)
 
 
 class _Layout(Layout):
-    """Layers without normalisation have kernels for more activations than ReLU."""
+    """Accept more activations than ReLU in layers without normalisation."""
 
     def activates(self, activation: str, z: Any, normed: bool) -> bool:
         return not normed and activation in kinds.KINDS and z.dtype == np.float32

@@ -26,7 +26,7 @@ _REAL = {"f": "float", "d": "double"}
 
 
 class Launcher:
-    """The compiled modules of one device, and the checks of arguments that all kernels share."""
+    """Hold the compiled modules of one device, and check arguments for all its kernels."""
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy

@@ -15,7 +15,7 @@ COUNTED = 1 << 20  # scores of which one block counts the rows that are right
 
 
 class LossKernels:
-    """The kernels of loss.cu."""
+    """Launch the kernels of loss.cu."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._on = launcher

@@ -13,7 +13,7 @@ from fcnet.backends.rules import RuleKernel, roles_of
 
 
 class OptimKernels:
-    """The kernels of rules.cu and optim.cu: one launch updates the whole network."""
+    """Launch the kernels of rules.cu and optim.cu: one launch updates the whole network."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._on = launcher

@@ -29,7 +29,7 @@ FOLLOWED = {
 
 
 class RoundedOnce:
-    """Rewrites the calls of a step."""
+    """Rewrite the calls of a step."""
 
     def __init__(self, launcher: Launcher, gemm: Callable[[], Any], run_concurrently: Callable[..., None]) -> None:
         """Keep what the calls use: `gemm` returns this thread's `Gemm`; `run_concurrently` as in `AffineKernels`."""
