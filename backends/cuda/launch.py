@@ -52,6 +52,10 @@ class Launcher:
             function = self._functions[name, real, activation] = self._modules[module, real].get_function(name)
         function(grid, block, arguments)
 
+    def parts(self, size: int) -> Array:
+        """Return float64 for the partial sums of so many elements, one a block: as many blocks as have elements."""
+        return self.cupy.empty(max(1, min(PARTS, -(-size // THREADS))), np.float64)
+
     def _compile(self, real: str) -> None:
         """Compile all of `MODULES`, or load them from CuPy's cache."""
         index = self.cupy.cuda.Device().id  # new threads begin with the first device
