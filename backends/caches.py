@@ -20,14 +20,14 @@ def keep_threshold(keep_ratio: float) -> int:
 
 
 class GatedCache(NamedTuple):
-    """Of out = x σ(h(x)): steepness = x h'(x) and gate = σ(h(x)), like x."""
+    """Keep, of out = x σ(h(x)), steepness = x h'(x) and gate = σ(h(x)), like x."""
 
     steepness: Array
     gate: Array
 
 
 class NormCache(NamedTuple):
-    """What the backward pass of a normalisation needs, and buffers that a repeated forward pass reuses.
+    """Keep what the backward pass of a normalisation needs, and buffers that a repeated forward pass reuses.
 
     x_hat (..., N, D); inv_std broadcasts against it, (..., 1, D) over columns or (..., N, 1) over rows; gamma is the
     argument itself, not a copy. mean and var have the shape of inv_std; after the forward pass they are scratch, and a
@@ -42,7 +42,7 @@ class NormCache(NamedTuple):
 
 
 class HiddenCache(NamedTuple):
-    """What the backward pass of a fused hidden layer needs; a repeated forward pass fills the same arrays again.
+    """Keep what the backward pass of a fused hidden layer needs; a repeated forward pass fills the same arrays again.
 
     Attributes:
         activation: its name, as in `fcnet.functional.ACTIVATIONS`.
@@ -65,12 +65,12 @@ class HiddenCache(NamedTuple):
 
     @property
     def needs_mask(self) -> bool:
-        """Whether the backward pass must multiply by a mask of the shape of `hidden`."""
+        """Return whether the backward pass must multiply by a mask of the shape of `hidden`."""
         return getattr(self.mask, "ndim", 0) > 0
 
     @property
     def scale(self) -> Any:
-        """1 / keep_ratio in the dtype of `hidden`, where no mask is needed."""
+        """Return 1 / keep_ratio in the dtype of `hidden`, where no mask is needed."""
         return self.hidden.dtype.type(1) if self.mask is None else self.mask
 
 

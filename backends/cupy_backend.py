@@ -36,7 +36,7 @@ PAIRS = 8  # sizes of uploads whose staging buffers are kept; with PIECE, at mos
 
 
 class CupyBackend(Backend):
-    """A CUDA GPU; `index` counts the visible ones from 0."""
+    """Serve a CUDA GPU; `index` counts the visible ones from 0."""
 
     def __init__(self, index: int) -> None:
         import cupy
@@ -56,7 +56,7 @@ class CupyBackend(Backend):
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
-        """The CUDA kernels of this device, compiled when the first is called."""
+        """Return the CUDA kernels of this device, compiled when the first is called."""
         if self._kernels is None:
             self._kernels = cuda_kernels(self._launcher, self.gemm, self.run_concurrently)
         return self._kernels
@@ -122,7 +122,7 @@ class CupyBackend(Backend):
 
     @property
     def precisions(self) -> tuple[str, ...]:  # type: ignore[override]
-        """The reduced precisions of tensor cores, since Ampere."""
+        """Return the reduced precisions of tensor cores, since Ampere."""
         return ("tf32", "bf16") if int(self._device.compute_capability) >= 80 else ()
 
     def gemm(
@@ -345,7 +345,7 @@ class CupyBackend(Backend):
 
 
 class _Pair:
-    """Two pinned buffers of `nbytes`, filled in turn, each once its last copy is done."""
+    """Alternate between two pinned buffers of `nbytes`, each filled once its last copy is done."""
 
     def __init__(self, cupy: Any, nbytes: int) -> None:
         self.cupy, self.nbytes = cupy, nbytes

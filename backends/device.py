@@ -19,14 +19,14 @@ Array = Any  # numpy.ndarray, cupy.ndarray, or the test suite's guard array
 
 
 class Kernel(NamedTuple):
-    """An accelerated replacement for the reference function of the same name and signature."""
+    """Replace the reference function of the same name and signature by a faster one."""
 
     function: Callable[..., Any]
     fits: Callable[..., bool]  # called with the function's arguments; if it returns False, the reference serves them
 
 
 class Memory(NamedTuple):
-    """Memory of a device in bytes: held by this process, free, and in all; 0 where the system does not report it."""
+    """Report a device's memory in bytes: held by this process, free, and in all; 0 where the system does not say."""
 
     used: int
     free: int
@@ -34,7 +34,7 @@ class Memory(NamedTuple):
 
 
 class Call(partial):
-    """A recorded call: calling it makes it again.
+    """Record a call: calling it makes it again.
 
     Attributes:
         name: of fcnet's function, also where a kernel serves in its place.
@@ -71,7 +71,7 @@ def recorded(calls: Sequence[Callable[[], Any]]) -> Sequence[Call]:
 
 @runtime_checkable
 class ManySteps(Protocol):
-    """A compiled step that can be made many times at once, with the same bits.
+    """Make many compiled steps at once, with the same bits.
 
     Attributes:
         most: the largest number of steps at once.
@@ -89,7 +89,7 @@ class ManySteps(Protocol):
 
 
 class CallSequence:
-    """A compiled step that makes its calls one after the other."""
+    """Make the calls of a compiled step one after the other."""
 
     def __init__(self, calls: Sequence[Callable[[], Any]]) -> None:
         self.calls = tuple(calls)
@@ -100,7 +100,7 @@ class CallSequence:
 
 
 class Prefetcher:
-    """Copies batches of rows from host arrays into fixed arrays of the device, ahead of their use.
+    """Copy batches of rows from host arrays into fixed arrays of the device, ahead of their use.
 
     Each `receive` needs a `send` before it; one further `send` may precede it, so that a device that copies in the
     background receives the next batch while it works on this one.
@@ -126,7 +126,7 @@ class Prefetcher:
 
 
 class Backend(ABC):
-    """A device: `xp` is the array module whose functions fcnet calls, and the methods add what `xp` lacks."""
+    """Serve a device: `xp` is the array module whose functions fcnet calls, and the methods add what `xp` lacks."""
 
     name: str  # "cpu", "cuda:0"
     xp: Any

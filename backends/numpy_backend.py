@@ -23,7 +23,7 @@ def _below_one(dtype: np.dtype) -> np.floating:
 
 
 class NumpyBackend(Backend):
-    """The CPU, with NumPy arrays."""
+    """Serve the CPU, with NumPy arrays."""
 
     name = "cpu"
     xp = np
@@ -36,7 +36,7 @@ class NumpyBackend(Backend):
 
     @property
     def kernels(self) -> Mapping[str, Kernel]:  # type: ignore[override]
-        """The Numba kernels, if Numba is installed; loaded when the first accelerated function is called."""
+        """Return the Numba kernels if Numba is installed, loaded when the first accelerated function is called."""
         return loader.load().kernels
 
     def owns(self, array: object) -> bool:

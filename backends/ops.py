@@ -21,7 +21,7 @@ from fcnet.backends.select import backend_of
 
 
 class Function:
-    """A public function of arrays, which a step can record.
+    """Call a public function of arrays, which a step can record.
 
     Attributes:
         formula: the readable function, whose first argument is a backend.
@@ -49,6 +49,7 @@ class Function:
         )
 
     def kernel(self, backend: Backend, *args: Any, **kwargs: Any) -> Callable[..., Any] | None:
+        """Return the kernel that serves these arguments, or None."""
         """Return the device's kernel for these arguments, or None: then the formula serves them."""
         return None
 
@@ -79,7 +80,7 @@ class Function:
 
 
 class Op(Function):
-    """A function that kernels may replace."""
+    """Call a function that kernels may replace."""
 
     def kernel(self, backend: Backend, *args: Any, **kwargs: Any) -> Callable[..., Any] | None:
         kernel = backend.kernels.get(self.formula.__name__)

@@ -19,7 +19,7 @@ from fcnet.errors import install
 
 
 class Status(Enum):
-    """The result of the probe."""
+    """Name the result of the probe."""
 
     OK = "ok"
     NOT_INSTALLED = "CuPy is not installed"
@@ -30,7 +30,7 @@ class Status(Enum):
 
 
 class Versions(NamedTuple):
-    """The versions of CuPy, of the CUDA that the driver supports and of the one CuPy was built for; None: unknown."""
+    """Hold the versions of CuPy, the CUDA that the driver supports, and the one CuPy was built for; None: unknown."""
 
     cupy: str | None = None
     driver: str | None = None
@@ -42,7 +42,7 @@ UNKNOWN = Versions()
 
 @dataclass(frozen=True)
 class Probe:
-    """The answer of `probe`; `reason` and `remedy` are one line each, empty if the status is OK."""
+    """Hold the answer of `probe`; `reason` and `remedy` are one line each, empty if the status is OK."""
 
     status: Status
     reason: str = ""

@@ -16,7 +16,7 @@ MAX_SEED = 2**64 - 1
 
 
 class Purpose(IntEnum):
-    """The purpose of random numbers: two purposes never share a stream. The values are part of the file format."""
+    """Name the purpose of random numbers: two purposes never share a stream. The values are part of the file format."""
 
     WEIGHTS = 1
     SHUFFLE = 2
@@ -32,7 +32,7 @@ def host_generator(seed: int, purpose: Purpose, layer: int = 0, step: int = 0, n
 
 
 class MaskStream:
-    """The random bits of one dropout layer: a mask for each step.
+    """Draw the random bits of one dropout layer: a mask for each step.
 
     `step` is an int, or an integer array of one element on the device, read there each time bits are drawn: a recorded
     training step that increments it draws a new mask each time.

@@ -28,7 +28,7 @@ def gradient_limit(dtype: np.dtype, headroom: int) -> float:
 
 
 class Roles(NamedTuple):
-    """The parameters of a rule(w, dw, *moments, [step,] learning_rate, *, **constants, work).
+    """Name the parameters of a rule(w, dw, *moments, [step,] learning_rate, *, **constants, work).
 
     moments: names. counts: whether the rule takes the number of updates made before. constants: name -> default.
     """
@@ -50,7 +50,7 @@ def roles(rule: Callable[..., Array]) -> Roles:
 
 
 class RuleKernel:
-    """An update rule as a kernel, called with the arguments of the reference of the same name.
+    """Run an update rule as a kernel, called with the arguments of the reference of the same name.
 
     It calls `update(name, w, dw, moments, step, rate, constants)`: step is None if the rule does not count, the
     constants are numbers in the order of the reference's signature.

@@ -16,7 +16,7 @@ from fcnet.backends.probe import Status, probe
 
 
 class DeviceError(ValueError):
-    """A requested device cannot be used; the message says why and what to install."""
+    """Signal that a requested device cannot be used; the message says why and what to install."""
 
 
 DLPACK_CUDA = 2  # DLPack's number for the memory of CUDA devices

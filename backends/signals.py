@@ -19,9 +19,9 @@ _SIGINT = int(signal.SIGINT)
 
 
 class Deferred:
-    """A context within which no signal handler written in Python runs: each one called runs once, at the end.
+    """Defer, within a context, every signal handler written in Python: each one called runs once, at the end.
 
-    That of Ctrl-C, which raises, runs last. Only the main thread runs handlers, so in others this does nothing.
+    Ctrl-C's handler, which raises, runs last. Only the main thread runs handlers, so in others this does nothing.
     """
 
     __slots__ = ("_arrived", "_before")
@@ -66,7 +66,7 @@ class Deferred:
 
 
 class DeferredInterrupt(Deferred):
-    """A context that defers Ctrl-C, for a training step: it costs little, and a second Ctrl-C takes effect at once."""
+    """Defer Ctrl-C within a context, for a training step: it costs little, and a second Ctrl-C takes effect at once."""
 
     __slots__ = ()
     numbers = (_SIGINT,)

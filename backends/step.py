@@ -23,7 +23,7 @@ ON_HOST = {CPU.xp.ndarray}
 
 
 class Run(Protocol):
-    """What makes the calls of a step: `direct`, or a `StepRecorder`, which records them."""
+    """Make the calls of a step: `direct`, or a `StepRecorder`, which records them."""
 
     def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any: ...
 
@@ -31,7 +31,7 @@ class Run(Protocol):
 
 
 class Direct:
-    """Makes each call at once; functions allocate what they return."""
+    """Make each call at once; functions allocate what they return."""
 
     def __call__(self, function: Function | Callable, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
@@ -44,7 +44,7 @@ direct = Direct()
 
 
 class Remembered:
-    """Makes the calls of a function like `direct`, but chooses what serves each of them once per layout of arguments.
+    """Make the calls of a function like `direct`, but choose what serves each of them once per layout of arguments.
 
     Later calls on arguments of the same layout are neither checked nor asked for their device, which is most of the
     cost of calls on a few numbers. Results are new arrays, as from `direct`.
@@ -104,7 +104,7 @@ def layout(*arrays: Array) -> Hashable | None:
     return tuple([(a.dtype, a.shape, a.strides) for a in arrays])
 
 
-def filling_again(function: Function, serve: Callable[..., Any], result: Any, *args: Any, **kwargs: Any) -> Call:
+def refilling(function: Function, serve: Callable[..., Any], result: Any, *args: Any, **kwargs: Any) -> Call:
     """Return the call of a function, made by `serve`, that fills the arrays of its `result` again."""
     results = result if len(function.results) > 1 else (result,)
     given_back = {
@@ -124,7 +124,7 @@ def filling_again(function: Function, serve: Callable[..., Any], result: Any, *a
 
 
 class StepRecorder:
-    """Makes calls and records them; `repeat` makes them again.
+    """Make calls and record them; `repeat` makes them again.
 
     A function that gets the arrays it returned back as keyword outputs must return the same arrays again.
 
@@ -149,7 +149,7 @@ class StepRecorder:
             result, notes = function.formula(backend, *args, **kwargs), None
         else:
             result, notes = backend.first_call(kernel, *args, **kwargs)
-        call = filling_again(function, kernel or partial(function.formula, backend), result, *args, **kwargs)
+        call = refilling(function, kernel or partial(function.formula, backend), result, *args, **kwargs)
         call.notes = notes
         self.calls.append(call)
         return result

@@ -24,7 +24,7 @@ def _grid(config: pytest.Config) -> Grid:
 
 
 class Size:
-    """One (op, width, batch): its proved contenders, and how often each is to be called."""
+    """Measure one (op, width, batch): its proved contenders, and how often each is to be called."""
 
     def __init__(self, op: str, width: int, batch: int, grid: Grid) -> None:
         self.key = {"op": op, "width": width, "batch": batch}

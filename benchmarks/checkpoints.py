@@ -35,7 +35,7 @@ NET_S, TURNS = 15.0, (9, 201)  # of all turns of a net; the least and the most o
 
 
 class Trial:
-    """The training of a net, whose checkpoints are begun when asked for."""
+    """Train a net, and begin checkpoints when asked for."""
 
     def __init__(self, workload: Workload, folder: Path) -> None:
         """Build it; the first checkpoint, which also takes the data's fingerprint, is written here."""
@@ -52,13 +52,13 @@ class Trial:
         self.steps = math.ceil(max(TURN_S, LONGER * self.seconds) / (time.perf_counter() - started) * 5)
 
     def _written(self) -> float:
-        """Seconds of one, waited for."""
+        """Return the seconds of writing one, waited for."""
         started = time.perf_counter()
         self.keeper.write()
         return time.perf_counter() - started
 
     def turn(self, *, with_one: bool) -> float:
-        """Seconds of the steps of a turn."""
+        """Return the seconds of a turn's steps."""
         started = time.perf_counter()
         self.solver.step(1)
         if with_one:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 
 class Clock:
-    """Counts down."""
+    """Count down."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds; below 0 when it is over."""
+        """Return the seconds left; below 0 when it is over."""
         return self._end - time.monotonic()
 
     def within(self, seconds: float) -> Clock:

@@ -17,7 +17,7 @@ FAILED = ("failed", "crashed", "wrong")  # kinds of refusal that make the exit c
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
+    """Say what is wrong in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")

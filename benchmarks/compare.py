@@ -42,8 +42,8 @@ def one_by_one(
     known: list[Answer] = []
     for workload in workloads:
         say(f"{workload.name}: {workload.describe()}")
-        told: dict[str, Any] = {"device": device, "threads": threads, "effort": effort, "say": say, "known": known}
-        yield from phases(workload, contenders, later=workload.later() if long else None, **told)
+        options: dict[str, Any] = {"device": device, "threads": threads, "effort": effort, "say": say, "known": known}
+        yield from phases(workload, contenders, later=workload.later() if long else None, **options)
 
 
 def forms(workloads: Sequence[Workload], long: bool) -> list[Workload]:

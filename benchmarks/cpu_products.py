@@ -26,7 +26,7 @@ WORK = 1e9  # operations of a turn
 
 
 class Product(NamedTuple):
-    """One product of a layer with N rows, D inputs and M outputs."""
+    """Describe one product of a layer with N rows, D inputs and M outputs."""
 
     layer: str
     kind: str  # "forward", "dW" or "dX"

@@ -158,7 +158,7 @@ def merged(before: Any, found: Any) -> Any:
 def check(
     content: dict[str, Any], parts: Mapping[str, Callable[[Keep, Clock], Any]], clock: Clock, keep: Keep
 ) -> dict[str, Any]:
-    """Add to the content of the JSON file, part after part; a part that raises is told of in its place.
+    """Add to the content of the JSON file, part after part; of a part that raises, the error.
 
     Each part is called with a clock of its own share, and with `keep`, to hand on piece after piece, so that a time
     limit loses one of them.

@@ -57,7 +57,7 @@ Keep = Callable[[], None]
 
 
 class Net(NamedTuple):
-    """Fully connected, with hidden layers of one width."""
+    """Describe a fully connected net with hidden layers of one width."""
 
     batch: int
     inputs: int
@@ -70,7 +70,7 @@ NETS = {"large": Net(8192, 3072, 4096, 4), "wide": Net(256, 3072, 1024, 2)}
 
 
 class Case(NamedTuple):
-    """One of the products of a step: out = a @ b."""
+    """Describe one of the products of a step: out = a @ b."""
 
     net: str
     precision: str
@@ -91,7 +91,7 @@ class Case(NamedTuple):
 
     @property
     def turned(self) -> tuple[bool, bool]:
-        """Whether a and b lie transposed in memory: dx = dz wᵀ, dw = xᵀ dz."""
+        """Return whether a and b lie transposed in memory: dx = dz wᵀ, dw = xᵀ dz."""
         return self.way == "dw", self.way == "dx"
 
     def problem(self, result: str) -> Problem:
@@ -121,7 +121,7 @@ def cases(name: str, net: Net, precision: str) -> list[Case]:
 
 
 class Fused(NamedTuple):
-    """An epilogue to try, and the type of the bias or its gradient."""
+    """Describe an epilogue to try, and the type of the bias or its gradient."""
 
     epilogue: str
     result: str
@@ -145,7 +145,7 @@ def epilogues(case: Case) -> list[Fused]:
 
 
 class Bench:
-    """What everything is measured with: libraries, kernels, a workspace; and the best algorithms found."""
+    """Hold what measures everything: libraries, kernels, a workspace; and the best algorithms found."""
 
     def __init__(self, cupy: Any, clock: Clock) -> None:
         self.cupy, self.clock = cupy, clock
@@ -273,7 +273,7 @@ def host(x: Any) -> np.ndarray:
 
 
 class Data:
-    """Operands of a case, several sets where a cache would hold one; what an epilogue needs; part of the answer."""
+    """Hold operands of a case, several sets if a cache would hold one; what an epilogue needs; part of the answer."""
 
     def __init__(self, bench: Bench, case: Case) -> None:
         self.bench, self.case = bench, case
@@ -406,7 +406,7 @@ def row_of(case: Case, result: str, epilogue: str, data: Data) -> dict[str, Any]
 
 
 def plain(bench: Bench, case: Case, data: Data, result: str) -> dict[str, Any]:
-    """fcnet's product beside those of cuBLASLt."""
+    """Compare fcnet's product with those of cuBLASLt."""
     until = bench.clock.left() - PIECE_S
     product = Product(bench.lt, case.problem(result))
     out = data.results(result)[0]
@@ -567,7 +567,7 @@ def _fused(bench: Bench, case: Case, wanted: Fused, data: Data) -> dict[str, Any
 
 
 class Chain(NamedTuple):
-    """A way through an inner layer, forward and backward."""
+    """Describe a way through an inner layer, forward and backward."""
 
     name: str
     precision: str
@@ -578,7 +578,7 @@ CHAINS = [Chain("tf32, epilogues", "tf32", True), Chain("bf16, epilogues", "bf16
 
 
 class Layer:
-    """An inner layer's arrays in one storage, and its products by cuBLASLt."""
+    """Hold an inner layer's arrays in one storage, and its products by cuBLASLt."""
 
     def __init__(self, bench: Bench, net: str, chain: Chain) -> None:
         shape = NETS[net]
@@ -676,7 +676,7 @@ def chains(bench: Bench, net: str) -> list[dict[str, Any]]:
 
 
 class Sweep(NamedTuple):
-    """A variant of a kernel: how it is called, and the bytes that it moves."""
+    """Describe a variant of a kernel: how it is called, and the bytes that it moves."""
 
     kernel: str
     variant: str
@@ -724,7 +724,7 @@ def _call(bench: Bench, name: str, grid: tuple[int, ...], block: tuple[int, ...]
 
 
 def adam_is_right(bench: Bench, name: str, threads: int) -> bool:
-    """On a small buffer, against NumPy; over half as many blocks where a block may go on."""
+    """Check Adam on a small buffer against NumPy; over half as many blocks where a block may go on."""
     size = 1 << 16
     blocks = -(-size // (_elements(name) * threads)) // (1 if "once" in name else 2)
     arrays = [bench.normal((size,), seed, zeros=NEGATIVE if seed == 4 else NO_ZEROS) for seed in (1, 2, 3, 4)]

@@ -70,7 +70,7 @@ def run_groups(clock: Clock, keep: Callable[[dict[str, Any]], None]) -> dict[str
     """Run all tests that need a GPU, group after group, by several processes where pytest-xdist is installed."""
     many = importlib.util.find_spec("xdist") is not None
     count = min(PROCESSES, machine.cores())
-    hands = ["-n", str(count), "--dist", "worksteal", "-p", "no:benchmark"] if many else []
+    workers = ["-n", str(count), "--dist", "worksteal", "-p", "no:benchmark"] if many else []
     total: dict[str, Any] = {"run": 0, "failed": 0, "skipped": 0, "seconds": 0.0, "failures": [], "left_out": []}
     done: list[str] = []
     for group in GROUPS:
@@ -78,7 +78,7 @@ def run_groups(clock: Clock, keep: Callable[[dict[str, Any]], None]) -> dict[str
             total["left_out"] += group
             continue
         others = [f"--ignore={path}" for path in done]
-        found = run_tests(["-m", "gpu and not slow", *hands, *group, *others], clock.left())
+        found = run_tests(["-m", "gpu and not slow", *workers, *group, *others], clock.left())
         done += group
         total = {name: value + found.get(name, type(value)()) for name, value in total.items()}
         keep(total)

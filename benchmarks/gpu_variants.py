@@ -50,7 +50,7 @@ __device__ long long marks[256 * {MARKS}];
 
 
 class Net:
-    """A net as the table of whole steps has it, on random data, trained by Adam."""
+    """Train a net of the table of whole steps on random data, by Adam."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Net:
         batch: int = 100,
         many: bool = False,
     ) -> None:
-        """`many`: whether threads and tiles are varied, too."""
+        """Build the net; `many`: whether threads and tiles are varied, too."""
         self.name, self.inputs, self.hidden, self.norm, self.keep, self.batch = name, inputs, hidden, norm, keep, batch
         self.many = many
         rng = np.random.default_rng(0)
@@ -108,7 +108,7 @@ class Net:
 
 
 class Variant:
-    """A plan, compiled, on the device."""
+    """Compile a plan on the device."""
 
     def __init__(self, cupy: Any, net: Net, plan: Plan, cubin: Path) -> None:
         self.cupy, self.net, self.plan = cupy, net, plan

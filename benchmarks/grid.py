@@ -18,7 +18,7 @@ GRIDS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("grids
 
 @dataclass(frozen=True)
 class Grid:
-    """One run's plan; the fields are explained in grids.toml. The first device and variant are the baseline."""
+    """Plan one run; the fields are explained in grids.toml. The first device and variant are the baseline."""
 
     ops: tuple[str, ...]
     widths: tuple[int, ...]

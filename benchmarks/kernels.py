@@ -15,7 +15,7 @@ SHORTEST_S = 5.0  # in which no op is measured
 
 
 class Kernels:
-    """What the worker does."""
+    """Measure kernels in a worker."""
 
     def measure(self, grid: str, op: str, device: str, commit: str | None) -> dict[str, Any]:
         """Measure one op on all sizes of a grid (see grids.toml), as `benchmarks.run.record` does."""

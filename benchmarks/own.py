@@ -30,7 +30,7 @@ CEILING_S = 20.0  # of the time, kept for the ceiling
 
 
 class Own(Training):
-    """What the worker of one workload does."""
+    """Measure one workload in a worker."""
 
     def start(self, workload: Mapping[str, Any]) -> dict[str, Any]:
         """Construct the training and make the first step, whose calls are kept; return how long that took."""
@@ -67,7 +67,7 @@ class Own(Training):
 
 
 class Ceiling:
-    """A process of its own, which gives the device's memory back when it ends."""
+    """Run a process of its own, which gives the device's memory back when it ends."""
 
     def measure(self, device: str) -> dict[str, Any]:
         """Measure as `ceiling.measure` does."""
@@ -123,7 +123,7 @@ def _loaded(device: str, threads: int) -> Worker:
 def measure(
     workload: Workload, worker: Worker, effort: Effort, clock: Clock, at_a_time: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the row of one workload, and the rows of its calls; what could not be measured is told in the row."""
+    """Return the row of one workload, and the rows of its calls; the row says what could not be measured."""
     row: dict[str, Any] = {"workload": workload.name}
     found: list[dict[str, Any]] = []
 

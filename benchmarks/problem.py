@@ -20,7 +20,7 @@ EPS, MOMENTUM = 1e-5, 0.9  # what the answers are computed for; given to the ker
 
 
 class Problem(NamedTuple):
-    """One kernel. `answer(host, columns)` gives, by the name of the result, its columns (last axis) in float64."""
+    """Describe one kernel. `answer(host, columns)` gives each result's columns (last axis) in float64, by name."""
 
     op: Op
     arguments: Callable[[Backend, Host], Arguments]

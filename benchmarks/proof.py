@@ -22,11 +22,11 @@ WHOLE = 1 << 32  # products batch*width*width up to which every column is compar
 
 
 class WrongResult(ArithmeticError):
-    """A kernel gave something else than the right answer; the message says what and by how much."""
+    """Signal that a kernel gave something else than the right answer; the message says what and by how much."""
 
 
 class Contender(NamedTuple):
-    """One device and variant at one size: a proved step, or None and the reason why it may not be timed."""
+    """Hold one device and variant at one size: a proved step, or None and the reason why it may not be timed."""
 
     backend: Backend
     step: Step | None

@@ -22,11 +22,11 @@ ROOT = HERE.parent
 
 
 class Interrupted(Exception):
-    """Ctrl-C."""
+    """Signal Ctrl-C."""
 
 
 class Session:
-    """A pytest plugin: hands over the grid, shows progress, keeps refusals and failures, and counts what passed."""
+    """Hand the grid to pytest as a plugin, show progress, keep refusals and failures, and count what passed."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid

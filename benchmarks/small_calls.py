@@ -28,7 +28,7 @@ REG = 0.05
 
 
 class Pair(NamedTuple):
-    """One thing to compute, by fcnet and plainly."""
+    """Compute one thing by fcnet and plainly."""
 
     name: str
     ours: Callable[[], Any]

@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Table:
-    """A frame X of numbers and categories, targets y, classes or numbers, and where both are from."""
+    """Hold a frame X of numbers and categories, targets y, classes or numbers, and where both are from."""
 
     name: str
     X: Any
@@ -23,7 +23,7 @@ class Table:
 
     @property
     def categories(self) -> list[str]:
-        """The columns that hold categories."""
+        """Return the columns that hold categories."""
         return [name for name in self.X if self.X[name].dtype == "category"]
 
 

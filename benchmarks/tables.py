@@ -42,7 +42,7 @@ COLORS = ("#000000", "#8A6BBE", "#009E73", "#999999", "#56B4E9", "#E69F00")  # O
 
 
 class Fit(NamedTuple):
-    """What one fit on one split gave."""
+    """Hold what one fit on one split gave."""
 
     score: float
     seconds: float
@@ -175,10 +175,10 @@ def measure(
 
 
 class Kept:
-    """What was measured so far, in a file beside the record: FILE.part."""
+    """Keep what was measured so far in a file beside the record: FILE.part."""
 
     def __init__(self, path: Path | None, head: Record) -> None:
-        """`path` of the record, or None for one that is not kept; `head`: what all its rows are measured with."""
+        """Open the record at `path`, or none; `head`: what all its rows are measured with."""
         self.path = None if path is None else path.with_name(f"{path.name}.part")
         self.head = head
 
@@ -207,7 +207,7 @@ class Kept:
 
 @contextlib.contextmanager
 def limited(threads: int) -> Iterator[None]:
-    """Let NumPy's BLAS, OpenMP and fcnet's own pool take so many threads at most."""
+    """Limit NumPy's BLAS, OpenMP and fcnet's own pool to so many threads."""
     from threadpoolctl import threadpool_limits
 
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # fcnet's pool heeds them when it starts
@@ -248,7 +248,7 @@ def time_ratio(ours: Row, theirs: Row) -> float:
 
 
 class Goals:
-    """The three goals: as good as the peer, near the trees in the mean, not slower than the peer.
+    """Judge the three goals: as good as the peer, near the trees in the mean, not slower than the peer.
 
     Attributes:
         tables: how many were measured. needed: on how many of them the first goal and the last are to be reached.
@@ -279,17 +279,17 @@ class Goals:
 
     @property
     def good(self) -> int:
-        """On how many tables it is as good as the peer."""
+        """Return on how many tables it is as good as the peer."""
         return len(self.better) + len(self.ties)
 
     @property
     def faster(self) -> int:
-        """On how many tables it is not slower than the peer."""
+        """Return on how many tables it is not slower than the peer."""
         return self.tables - len(self.refused) - len(self.slower)
 
     @property
     def reached(self) -> tuple[str, str, str]:
-        """ "reached" or "missed", for each goal."""
+        """Return "reached" or "missed", for each goal."""
         each = self.good >= self.needed, self.ours >= WITHIN * self.trees, self.faster >= self.needed
         good, mean, fast = ("reached" if one else "missed" for one in each)
         return good, mean, fast

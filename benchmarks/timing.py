@@ -17,7 +17,7 @@ from fcnet.backends import Backend
 
 
 class Clock:
-    """Seconds, read when the device that is being timed has finished."""
+    """Read seconds once the device that is being timed has finished."""
 
     backend: Backend | None = None  # the device; None waits for nothing
 
@@ -32,7 +32,7 @@ clock = Clock()  # pytest-benchmark is given `clock.now`; the test says which de
 
 
 class Plan(NamedTuple):
-    """How often: calls in a round, rounds in a pass."""
+    """Say how often: calls in a round, rounds in a pass."""
 
     calls: int
     rounds: int
@@ -56,7 +56,7 @@ def plan(run: Callable[[], object], round_ms: float, rounds: int, passes: int, b
 
 
 class Summary(NamedTuple):
-    """Microseconds per call: median over the rounds, and the distance between its quartiles."""
+    """Summarise microseconds per call: median over the rounds, and the distance between its quartiles."""
 
     median_us: float
     iqr_us: float

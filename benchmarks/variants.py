@@ -1,7 +1,7 @@
 """Ways to run a kernel on a device: the readable reference, the kernel that replaces it, the recorded step.
 
 All of them are timed as a training step makes the call: with the arrays of the first call given back as outputs
-(`out=`, `dx=`, `cache=`), so nothing that the function returns is allocated again.
+(`out=`, `dx=`, `cache=`), so nothing that the function returns is allocated repeated.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from benchmarks.problem import Arguments
 from fcnet.backends import Array, Backend, Op
 from fcnet.backends.device import CallSequence
-from fcnet.backends.step import filling_again
+from fcnet.backends.step import refilling
 
 
 class Step(NamedTuple):
-    """A call to be repeated, and the arrays it fills each time."""
+    """Repeat a call, and name the arrays it fills each time."""
 
     run: Callable[[], Any]
     filled: dict[str, Array]
@@ -24,9 +24,9 @@ class Step(NamedTuple):
 
 def _with_outputs(function: Callable, op: Op, call: Arguments) -> Step:
     args, kwargs = call
-    again = filling_again(op, function, function(*args, **kwargs), *args, **kwargs)
-    filled = {name: again.arguments[name] for name in op.results if name in again.outputs}
-    return Step(again, {name: value for name, value in filled.items() if hasattr(value, "dtype")})
+    repeated = refilling(op, function, function(*args, **kwargs), *args, **kwargs)
+    filled = {name: repeated.arguments[name] for name in op.results if name in repeated.outputs}
+    return Step(repeated, {name: value for name, value in filled.items() if hasattr(value, "dtype")})
 
 
 def reference(backend: Backend, op: Op, call: Arguments) -> Step:

@@ -30,7 +30,7 @@ WIDE = 1e9
 
 @dataclass(frozen=True)
 class Workload:
-    """One net and how it is trained.
+    """Describe one net and how it is trained.
 
     Attributes:
         steps: of a turn. The same for every contender, so that all of them train equally far and meet the same
@@ -51,7 +51,7 @@ class Workload:
         activation: "relu" or "tanh". numeric: the targets are numbers, one for each output, and the loss their mean
             squared error.
         before: steps that are made before the first round, for what a training is like later on.
-        defaults: fcnet is told nothing of its training but the batch, and no penalty; the others have the data
+        defaults: fcnet trains by its defaults but for the batch, without penalty; the others have the data
             preprocessed as fcnet does, and its Adam.
     """
 
@@ -87,35 +87,35 @@ class Workload:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Of every layer, the input's first."""
+        """Return the widths of all layers, the input's first."""
         return (self.inputs, *self.hidden, self.outputs)
 
     @property
     def layers(self) -> int:
-        """Affine layers."""
+        """Return how many affine layers there are."""
         return len(self.hidden) + 1
 
     @property
     def count(self) -> int:
-        """Rows of the data set, a multiple of the batch."""
+        """Return the rows of the data set, a multiple of the batch."""
         return self.rows or -(-max(MIN_ROWS, MIN_BATCHES * self.batch) // self.batch) * self.batch
 
     @property
     def parameters(self) -> int:
-        """Trained numbers."""
+        """Return how many numbers are trained."""
         affine = sum((before + 1) * after for before, after in zip(self.widths, self.widths[1:], strict=False))
         return affine + (2 * sum(self.hidden) if self.norm else 0)
 
     @property
     def flops(self) -> int:
-        """Operations of a step's matrix products; the first layer's input needs no gradient."""
+        """Return the operations of a step's matrix products; the first layer's input needs no gradient."""
         pairs = list(zip(self.widths, self.widths[1:], strict=False))
         products = 3 * sum(before * after for before, after in pairs) - pairs[0][0] * pairs[0][1]
         return 2 * self.batch * products
 
     @property
     def memory(self) -> int:
-        """Bytes that training needs: parameters x 5 (weights, gradient, Adam's two, the best kept), data, activations.
+        """Return the bytes that training needs: five arrays of the parameters' size, the data, the activations.
 
         Activations: the gathered batch, and for each hidden layer what affine, batch norm, ReLU and dropout hand on,
         with one gradient of that size; scores and their gradient.
@@ -149,7 +149,7 @@ class Workload:
 
     @property
     def device_memory(self) -> int:
-        """Bytes that training needs on a GPU: as `memory`, but the best parameters are kept on the host."""
+        """Return the bytes of training on a GPU: as `memory`, but the best parameters are kept on the host."""
         return self.memory - 4 * self.parameters
 
 
@@ -209,7 +209,7 @@ def workloads_for(device: str) -> dict[str, Workload]:
 
 
 class Data(NamedTuple):
-    """X (rows, inputs) float32, y (rows,) int64 or, where the targets are numbers, (rows, outputs) float32."""
+    """Hold X (rows, inputs) float32, y (rows,) int64 or, where the targets are numbers, (rows, outputs) float32."""
 
     X: np.ndarray
     y: np.ndarray

@@ -57,8 +57,8 @@ by `make docs`.
   large batch goes through a small net's layers and back some rows at a time, from the first product to the last
   gradient: [row_blocks.py](../backends/cpu/row_blocks.py), proved in
   [test_row_blocks.py](../tests/backends/test_row_blocks.py), measured as `matrix` by `python -m benchmarks.compare`.
-- **In a step**: training does not call this function, but a fused one that contains it, and that one has a kernel. Of
-  the activations ReLU has kernels with `batchnorm_` on Numba, the others with `bias_` only, in float32.
+- **In a step**: training does not call this function, but a fused one that contains it, and that one has a kernel. On
+  Numba, ReLU has kernels in float64, too, but not with `layernorm_`; the other activations in float32 only.
 - **Proof**: the test runs on NumPy, on Numba, on a device that refuses hidden copies (`tests/guard/`) and, with a GPU,
   on CuPy and CUDA. [test_cuda_kernels.py](../tests/kernels/test_cuda_kernels.py) runs the CUDA sources on the CPU, too.
   [test_kernels_refuse.py](../tests/kernels/test_kernels_refuse.py) lists the arguments that kernels refuse.
@@ -72,7 +72,7 @@ NOT_ON_CUDA = " No GPU has timed CUDA kernels\n  singly yet, only whole steps; `
 
 
 class Function(NamedTuple):
-    """A function: its name, the reference without decorations, and its kernels by device as links."""
+    """Describe a function: its name, the reference without decorations, and its kernels by device as links."""
 
     name: str
     reference: Callable[..., Any]
@@ -156,7 +156,7 @@ def proof(reference: Callable[..., Any]) -> Path:
 
 
 class Gain(NamedTuple):
-    """How many times as fast as the reference a kernel is, at each size."""
+    """Compare a kernel with its reference: how many times as fast it is, at each size."""
 
     ratios: list[float]
     record: Path

@@ -62,7 +62,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...] | None, str], ...] = (
 
 
 class Entry(NamedTuple):
-    """A public name: its signature (None for what is not called), meaning with formula, and source or None."""
+    """Describe a public name: its signature (None for what is not called), meaning with formula, and source or None."""
 
     name: str
     signature: str | None

@@ -180,7 +180,7 @@ def _model(options: TrainOptions, dataset: Dataset) -> FullyConnectedNet:
 
 
 def _start_from(options: TrainOptions, model: FullyConnectedNet, dataset: Dataset) -> None:
-    """Give the model the layers that it begins with as the run in --from does. Raises ValueError: there are none."""
+    """Copy the first layers of the run in --from into the model. Raises ValueError: there are none that fit."""
     if options.preprocess is not None:
         raise ValueError(
             "preprocess and from_: expected one of them, for the run to start from brings its preprocessing, "

@@ -63,7 +63,7 @@ def epochs(steps_per_epoch: int) -> int:
 
 
 def reg(weight: float, scale: float) -> float:
-    """Return the strength of the L2 penalty beside the mean loss of samples that weigh so much together.
+    """Return the strength of the L2 penalty beside the mean loss of samples of this total weight.
 
     Args:
         weight: their number, or the sum of their weights. scale: of the loss (`fcnet.nn.objective.loss_scale`).

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 
 
 class MissingExtra(ImportError):
-    """An optional dependency is needed and not installed; the message says which extra brings it."""
+    """Signal that an optional dependency is needed and not installed; the message says which extra brings it."""
 
     def __init__(self, need: str, package: str, extra: str) -> None:
         super().__init__(f"{need} needs {package}, which is not installed: {install(extra)}")
@@ -20,19 +20,19 @@ class MissingExtra(ImportError):
 
 
 class KernelError(RuntimeError):
-    """A kernel cannot be compiled here; the message says how to do without."""
+    """Signal that a kernel cannot be compiled here; the message says how to do without."""
 
 
 class DivergedError(ArithmeticError):
-    """The loss became NaN or infinite during training."""
+    """Signal that the loss became NaN or infinite during training."""
 
 
 class TrainingWarning(UserWarning):
-    """A training goes on, but a figure that it is judged by is NaN or infinite."""
+    """Warn that a figure by which a training is judged is NaN or infinite; the training goes on."""
 
 
 class DataNotice(UserWarning):
-    """Something was decided about data, or left out of them, that the user may want otherwise."""
+    """Warn of a decision about data, or of data left out, that the user may want otherwise."""
 
 
 # Each time: by default Python keeps quiet when the same line is said of the next training, or the next table.

@@ -42,14 +42,14 @@ def check_parent(path: Path) -> None:
 
 
 class Staged:
-    """A file that is whole on the disk under a temporary name, locked while its writer lives."""
+    """Write a file completely under a temporary name, locked while its writer lives."""
 
     def __init__(self, path: Path, temporary: Path, descriptor: int) -> None:
         """Begin a file: `temporary`, open as `descriptor`, is to become `path`."""
         self.path, self.temporary, self._descriptor = path, temporary, descriptor
 
     def put(self) -> None:
-        """Give it its name, down to the disk. Raises OSError: the folder cannot be written to any more."""
+        """Rename the file to its own name, down to the disk. Raises OSError: the folder is no longer writable."""
         with naming(self.path):
             os.replace(self.temporary, self.path)
         sync_folder(self.path.parent)
@@ -113,7 +113,7 @@ def remove_temporaries(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Let a name given in this folder outlive a loss of power, where folders can be told to."""
+    """Write a folder's names to the disk (fsync), so that they survive a loss of power; only where the system can."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -127,7 +127,7 @@ def sync_folder(path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two folders change their names in one step; False where the system has no such step."""
+    """Swap the names of two folders in one step; return False where the system has no such step."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
@@ -147,7 +147,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Let an OSError name the file that the user knows, not a temporary one or none."""
+    """Make an OSError name the file that the user knows, not a temporary one or none."""
     try:
         yield
     except OSError as error:

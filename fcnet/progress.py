@@ -1,4 +1,4 @@
-"""How a training gets on: a bar with loss, accuracies and samples per second on a terminal, elsewhere lines."""
+"""The progress of a training: a bar with loss, accuracies and samples per second on a terminal, elsewhere lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SILENCE = 60.0  # seconds, after which an epoch has its line in any case
 
 
 class Bar:
-    """One line at the foot of a terminal; without a terminal, nothing. A context manager.
+    """Show one line at the foot of a terminal; without a terminal, nothing. A context manager.
 
     Attributes:
         figures: what the line shows besides the share that is done, by the names that `line` knows.
@@ -89,7 +89,7 @@ class Bar:
 
 
 class EpochLines:
-    """A line per epoch on standard error, for notebooks and logs.
+    """Print a line per epoch on standard error, for notebooks and logs.
 
     Of many epochs every second, third, ... has one, so that there are about `LINES`; and the first, the last, and each
     that ends a minute or more after the last line.
@@ -122,7 +122,7 @@ class EpochLines:
 
 
 class Progress:
-    """What is shown of all the steps of a training: a bar on a terminal, elsewhere `EpochLines`. A context manager."""
+    """Show the steps of a training: a bar on a terminal, elsewhere `EpochLines`. A context manager."""
 
     def __init__(self, title: str, total: int, done: int, *, shown: bool, epochs: int = 0) -> None:
         """Begin with `done` of `total` steps done, in `epochs` epochs; with `shown` False nothing appears."""

@@ -1,4 +1,4 @@
-"""Checks at the boundary, where a user's arrays come in: once, on the host, before anything runs.
+"""Validation of a user's arrays: once, on the host, before anything runs.
 
 Device arrays are checked for shape and dtype only: looking at their values would wait for the device.
 """

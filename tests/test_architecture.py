@@ -18,6 +18,7 @@ from fcnet.backends import REGISTRY
 from fcnet.backends.cpu import loader
 from fcnet.backends.cuda.kernels import cuda_kernels
 from tests.guard import GUARDED
+from tests.mutants import read_list
 
 ROOT = Path(__file__).parent.parent
 FCNET = sorted((ROOT / "fcnet").rglob("*.py"))
@@ -27,6 +28,21 @@ ROOMS = (
     *("defaults", "errors", "lazy", "interrupts", "choices", "backends", "validation", "files", "progress"),
     *("functional", "data", "runs", "nn", "optim", "training", "build", "tools", "sklearn"),
     *("__init__", "compat", "experiments", "cli", "__main__"),
+)
+# What a docstring begins with: an imperative. Another verb that says what is done may be added; no noun, no "The".
+VERBS = frozenset(
+    re.findall(
+        r"\w+",
+        """Accept Add Adopt Allocate Alternate Answer Append Apply Ask Average Begin Bind Bring Build Cache Call
+        Carry Check Choose Claim Classify Clip Close Collect Compare Compile Compute Construct Continue Copy Count
+        Declare Defer Describe Discard Do Download Draw Drop End Estimate Evaluate Fail Fill Fit Follow Forget
+        Free Freeze Gather Give Hand Handle Hold Import Judge Keep Launch Learn Leave Limit List Load Lock Look
+        Make Mark Measure Minimize Mirror Multiply Name Normalise Note Number Open Own Pair Parse Pause Place Plan
+        Predict Prefetch Prepare Print Provide Publish Put Raise Read Record Refuse Register Release Remember
+        Remove Rename Repeat Replace Report Reset Restore Return Rewrite Run Save Say Search See Serve Set Share
+        Show Signal Silence Split Stand Start Store Summarise Swap Sweep Take Time Trace Train Treat Turn Unlock
+        Update Use Void Wait Warm Warn Wrap Write Yield""",
+    )
 )
 MOST_STATEMENTS = 60  # of a function: one that is longer does several things
 
@@ -169,9 +185,9 @@ def docstrings(module):
 def test_the_core_names_no_device(path):
     """In strings and names; docstrings may."""
     module = tree(path)
-    told = set(docstrings(module))
+    docs = set(docstrings(module))
     for node in ast.walk(module):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
             assert not re.search(r"cuda|cupy|gpu", node.value, re.I), f"line {node.lineno}: {node.value!r}"
         name = getattr(node, "id", None) or getattr(node, "attr", None)
         assert not (name and re.search(r"cuda|cupy|gpu", name, re.I)), f"line {node.lineno}: {name}"
@@ -255,6 +271,36 @@ def test_functions_are_short(path):
             assert count <= MOST_STATEMENTS, f"line {node.lineno}: {node.name} has {count} statements"
 
 
+def definitions(node, outer="", public=True):
+    """Yield (name, definition, whether it is public) of all classes and functions, also those within others."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.ClassDef | ast.FunctionDef):
+            name, shown = f"{outer}{inner.name}", public and not inner.name.startswith("_")
+            yield name, inner, shown
+            yield from definitions(inner, f"{name}.", shown and isinstance(inner, ast.ClassDef))
+        elif not isinstance(inner, ast.expr):
+            yield from definitions(inner, outer, public)
+
+
+def test_docstrings_begin_with_an_imperative():
+    """Of functions, classes and properties; ruff's D401 sees neither of the last two."""
+    for path in FCNET + BACKENDS + sorted((ROOT / "benchmarks").rglob("*.py")) + sorted((ROOT / "docs").glob("*.py")):
+        for name, node, _ in definitions(tree(path)):
+            first = (ast.get_docstring(node) or "Return").split()[0].rstrip(",:;.")
+            assert first in VERBS, f"{relative(path)}:{node.lineno}: {name}: {first!r} is not among VERBS"
+
+
+def test_whatever_is_public_has_a_docstring():
+    """But for setters, and for what has the name of something documented: a kernel, an override of a base's method."""
+    found = [(path, *each) for path in FCNET + BACKENDS for each in definitions(tree(path))]
+    documented = {node.name for _, _, node, _ in found if ast.get_docstring(node) is not None}
+    for path, name, node, public in found:
+        decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+        has_none = public and ast.get_docstring(node) is None and not any(".setter" in each for each in decorators)
+        served = node.name in documented and "property" not in decorators
+        assert not has_none or served, f"{relative(path)}:{node.lineno}: {name} has no docstring"
+
+
 def kernel_tables():
     """Each device's table of kernels; the CPU's is empty where Numba is not installed."""
     return {"cpu": loader.load().kernels, "cuda": cuda_kernels(None, None)}
@@ -288,6 +334,14 @@ def test_every_op_can_be_given_back_its_results():
             assert result in op.outputs or in_place, f"{name}: {result} cannot be given back"
         for output in op.outputs:
             assert parameters[output].default is None, f"{name}: {output} must be optional"
+
+
+def test_the_place_of_every_mutant_is_there_once():
+    """Else it would not be made, and a change of a formula would lose it without a word."""
+    texts = {}
+    for mutant in read_list():
+        text = texts.setdefault(mutant.file, (ROOT / mutant.file).read_text("utf-8"))
+        assert text.count(mutant.old) == 1, f"tests/mutants.toml: {mutant.name}: {mutant.old!r}"
 
 
 def test_public_names_exist():

@@ -108,8 +108,8 @@ class TestLines:
         ("epochs", "done", "every"), [(100, 100, 1), (101, 101, 2), (1000, 1000, 10), (1000, 333, 10)]
     )
     def test_many_epochs_have_about_a_hundred_the_first_and_the_last_among_them(self, epochs, done, every, capsys):
-        told = [int(line.split("/")[0].split()[1]) for line in self.shown(capsys, epochs, done)]
-        assert told == sorted({1, *range(every, done + 1, every), done})
+        printed = [int(line.split("/")[0].split()[1]) for line in self.shown(capsys, epochs, done)]
+        assert printed == sorted({1, *range(every, done + 1, every), done})
 
     def test_one_a_minute_at_least(self, capsys, monkeypatch):
         monkeypatch.setattr(progress, "SILENCE", 0.0)

@@ -101,7 +101,7 @@ _NONE = np.empty(0, np.float32)
 
 
 class _Layout(Layout):
-    """float32, and no array empty: what `product.multiply` takes."""
+    """Accept float32 arrays that are not empty: what `product.multiply` takes."""
 
     @staticmethod
     def floats(*arrays: Any) -> bool:

@@ -1,4 +1,7 @@
-"""The Numba kernels of the start and the end of a step, as `fcnet.functional.batch` defines them."""
+"""Numba kernels for both ends of a training step, with the formulas of `fcnet.functional.batch`.
+
+At its start: gather and preprocess a mini-batch. At its end: record the loss and advance the counters.
+"""
 
 from __future__ import annotations
 

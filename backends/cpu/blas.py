@@ -34,7 +34,7 @@ ROW_MAJOR, NO_TRANS, TRANS = 101, 111, 112  # CBLAS's enumeration
 
 
 class Blas(NamedTuple):
-    """The library in use; `core` is the kind of CPU that it chose its code for, such as "SkylakeX"."""
+    """Describe the library in use; `core` is the kind of CPU that it chose its code for, such as "SkylakeX"."""
 
     version: str
     core: str

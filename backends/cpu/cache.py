@@ -43,15 +43,15 @@ def digest() -> str:
 
 
 class _Named(CompileResultCacheImpl):
-    """Numba's cache with the digest in the file names: versions of the source do not share files."""
+    """Name Numba's cache files by the source's digest, so that versions of the source do not share files."""
 
     def get_filename_base(self, fullname: str, abiflags: str) -> str:
         return f"{super().get_filename_base(fullname, abiflags)}.{digest()}"
 
 
 class _Summed(IndexDataCacheFile):
-    """Numba's cache files with a SHA-256 before the content: it is executed, so an undetected flipped bit would crash
-    every start.
+    """Write Numba's cache files with a SHA-256 before the content: it is executed, so an undetected flip of a bit would
+    crash every start.
     """
 
     def _load_index(self) -> dict[Any, str]:
@@ -85,7 +85,7 @@ def _whole(path: Path) -> bytes:
 
 
 class Cache(FunctionCache):
-    """Numba's cache of one function; a file that cannot be read or written costs a compilation, and nothing else.
+    """Cache one function as Numba does; a file that cannot be read or written costs a compilation, and nothing else.
 
     Making it raises RuntimeError if Numba finds no folder for it.
     """

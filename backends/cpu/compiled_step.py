@@ -4,8 +4,8 @@ A kernel call from Python costs a microsecond before it does anything, which is 
 step. So while a step is recorded, `first_call` notes the loops that each kernel call runs over small arrays. For every
 loop it keeps the address of a thunk, which is compiled code that runs the loop, and a record: the loop's arguments,
 addresses and numbers, which the thunk reads. `compile` joins the thunks of neighbouring calls. Calls without thunks
-stay Python calls: those over large arrays, where a microsecond does not matter and sleeping workers should be woken
-first, those that draw random bits, and those of references.
+stay Python calls: those over large arrays, where a microsecond does not matter and idle workers should be
+started first, those that draw random bits, and those of references.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LARGE = 100_000  # elements of a float array from which on a microsecond does no
 
 
 class NoThunk(Exception):
-    """A loop with these arguments has no thunk."""
+    """Signal that a loop with these arguments has no thunk."""
 
 
 class Thunk(pool.Task):
-    """Compiled code that runs a loop with a record's arguments: `void thunk(record, shared, scratch, num_threads)`.
+    """Compile code that runs a loop with a record's arguments: `void thunk(record, shared, scratch, num_threads)`.
 
     All four are integers: addresses, and a number.
     """
@@ -41,7 +41,7 @@ class Thunk(pool.Task):
 
 
 class ThunkForm(NamedTuple):
-    """The thunk of a loop, and how its record is laid out.
+    """Describe the thunk of a loop, and how its record is laid out.
 
     Attributes:
         kinds: of each argument: a number of axes for a float32 array, "i" for an int64 vector, "*" for an array of any
@@ -118,7 +118,7 @@ def _record(kinds: str, arguments: Sequence[Any]) -> list[int]:
 
 
 class BoundThunk(NamedTuple):
-    """A thunk with its record; it keeps the arguments, so that their memory is not freed."""
+    """Bind a thunk to its record; the arguments are kept, so that their memory is not freed."""
 
     thunk: Thunk
     record: np.ndarray
@@ -163,7 +163,7 @@ def _run_thunks(addresses, shared, scratch, num_threads):
 
 
 class CompiledStep:
-    """Thunks that one call runs one after the other."""
+    """Run thunks one after the other, by one call."""
 
     def __init__(self, thunks: Sequence[BoundThunk]) -> None:
         self.thunks = tuple(thunks)

@@ -18,7 +18,7 @@ from fcnet.errors import KernelError
 
 
 class Trace:
-    """The compiled loops that a traced kernel call has run.
+    """List the compiled loops that a traced kernel call has run.
 
     Attributes:
         loops: each with its arguments and its number of operations, in order.
@@ -81,7 +81,7 @@ def callback(function: Callable, signature: str) -> Any:
 
 
 class Jit:
-    """A compiled loop over arrays, for Python to call; errors as in `compiled`."""
+    """Compile a loop over arrays, for Python to call; errors as in `compiled`."""
 
     def __init__(self, function: Callable) -> None:
         self.compiled = compiled(function)
@@ -150,11 +150,11 @@ def is_contiguous_integer(*arrays: Any) -> bool:
 
 
 class Layout:
-    """The memory layouts that compiled loops take, see `fcnet.backends.fits.Layout`."""
+    """Accept the memory layouts that compiled loops take, see `fcnet.backends.fits.Layout`."""
 
     floats = staticmethod(is_contiguous_float)
     integers = staticmethod(is_contiguous_integer)
 
-    def activates(self, activation: str, z: Any, normed: bool) -> bool:
+    def activates(self, activation: str, z: Any) -> bool:
         """Return False: only fused hidden layers have activations."""
         return False

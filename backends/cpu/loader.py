@@ -23,7 +23,7 @@ MODULES = ("affine", "batch", "hidden", "loss", "optim")  # each with its KERNEL
 
 
 class Loaded(NamedTuple):
-    """The result of loading.
+    """Hold the result of loading.
 
     Attributes:
         kernels: name of a reference function -> its kernel; empty if NumPy is used.

@@ -3,7 +3,7 @@
 A job is a task (compiled code) and a number of pieces. Each free thread claims the next piece, and so does the calling
 thread, so a worker that the system does not run delays only the piece it has claimed. Each piece writes its own part of
 the result, so the result does not depend on which thread computed it. After its last piece a worker spins for a moment,
-because the next job of a training step comes within microseconds; then it sleeps until it is woken.
+because the next job of a training step comes within microseconds; then it blocks until there is more work.
 
 Numba's pools are unsuitable: workqueue aborts the process when two Python threads use it, and OpenMP's idle threads
 spin for milliseconds, on the core that another library's threads need.
@@ -197,7 +197,7 @@ def run_pieces(shared, scratch, pieces):
 
 
 class Task:
-    """Compiled code that computes one piece of a job: `void task(shared, piece, scratch)`, all integers."""
+    """Compile code that computes one piece of a job: `void task(shared, piece, scratch)`, all integers."""
 
     signature = "void(int64, int64, int64)"
 
@@ -207,6 +207,7 @@ class Task:
 
     @property
     def address(self) -> int:
+        """Return the address of the compiled code, compiled when first asked for."""
         if self._compiled is None:
             with compiling(self._function.__name__):
                 self._compiled = callback(self._function, self.signature)
@@ -214,7 +215,7 @@ class Task:
 
 
 class JobContext(NamedTuple):
-    """What a job runs with: the shared words that describe it, and the calling thread's scratch memory."""
+    """Hold what a job runs with: the shared words that describe it, and the calling thread's scratch memory."""
 
     shared: np.ndarray
     scratch: np.ndarray
@@ -222,6 +223,7 @@ class JobContext(NamedTuple):
 
     @classmethod
     def empty(cls, num_threads: int) -> JobContext:
+        """Return a context without a job."""
         return cls(np.zeros(WORDS, np.int64), np.empty(SCRATCH, np.uint8), num_threads)
 
 
@@ -238,7 +240,7 @@ def _own_context() -> JobContext:
 
 
 class Pool:
-    """The worker threads of this process. Only one job uses them at a time; a second caller computes alone."""
+    """Run the worker threads of this process. Only one job uses them at a time; a second caller computes alone."""
 
     def __init__(self, num_threads: int) -> None:
         self.context = JobContext.empty(num_threads)

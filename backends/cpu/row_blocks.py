@@ -145,7 +145,7 @@ def _piece(shared, piece, scratch):
 
 @compiled
 def _add_up(target, size, parts, step, count):
-    """target = the sum of these parts, each `step` floats after the one before, from the first to the last."""
+    """Set target to the sum of these parts, each `step` floats after the one before, from the first to the last."""
     total = pool.floats(target, size)
     total[:] = pool.floats(parts, size)
     for i in range(1, count):
@@ -172,11 +172,11 @@ def _thunk_row_blocks(plan, shared, scratch, num_threads):
 
 
 class Unfit(Exception):
-    """The calls are none of a net that this serves; the message says why."""
+    """Signal that the calls are none of a net that this serves; the message says why."""
 
 
 class Layer(NamedTuple):
-    """An affine layer with its activation, "identity" for the last one; x is its input, out what it gives."""
+    """Describe an affine layer with its activation, "identity" for the last one; x is its input, out its output."""
 
     x: Array
     w: Array
@@ -187,7 +187,7 @@ class Layer(NamedTuple):
 
 
 class Net(NamedTuple):
-    """What the calls from the first product to the last gradient do, and the calls before and after them."""
+    """Describe the calls from the first product to the last gradient, and the calls before and after them."""
 
     layers: list[Layer]
     loss: dict[str, Any]

@@ -139,7 +139,7 @@ def log1p_of_share(x):
 
 
 def _serve(function: Callable[[Any], Any], single: Callable[[Any], Any]) -> None:
-    """Have compiled code call `single` for float32 in place of the function, and NumPy's for other dtypes."""
+    """Make compiled code call `single` for float32 in place of the function, and NumPy's for other dtypes."""
 
     @overload(function, jit_options={"error_model": "numpy"}, inline="never")
     def choose(x):

@@ -23,7 +23,7 @@ def run_in_turn(first: Callable[[], object], second: Callable[[], object]) -> No
 
 
 class AffineKernels:
-    """Products by cuBLAS, bias and its gradient by hidden.cu; where `narrow.taken`, everything by narrow.cu."""
+    """Multiply by cuBLAS, with bias and its gradient by hidden.cu; where `narrow.taken`, everything by narrow.cu."""
 
     def __init__(
         self, launcher: Launcher, gemm: Callable[..., Array], run_concurrently: Callable[..., None] = run_in_turn

@@ -1,4 +1,7 @@
-"""The CUDA kernels of the start and the end of a step (batch.cu), as `fcnet.functional.batch` defines them."""
+"""CUDA kernels for both ends of a training step (batch.cu), with the formulas of `fcnet.functional.batch`.
+
+At its start: gather and preprocess a mini-batch. At its end: record the loss and advance the counters.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MOST_ROWS = 65535  # of a batch that is gathered: a grid has no more rows
 
 
 class BatchKernels:
-    """The kernels of batch.cu."""
+    """Launch the kernels of batch.cu."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._on = launcher

@@ -12,7 +12,7 @@ from fcnet.backends.device import Array
 
 
 class Checksums:
-    """Computes checksums of contiguous arrays of one device: a 64-bit sum for each part of an array."""
+    """Compute checksums of contiguous arrays of one device: a 64-bit sum for each part of an array."""
 
     def __init__(self, cupy: Any) -> None:
         self._on = Launcher(cupy)

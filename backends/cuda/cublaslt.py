@@ -33,7 +33,7 @@ _CONFIGURATION = {
 
 
 class LtError(RuntimeError):
-    """A cuBLASLt function did not return CUBLAS_STATUS_SUCCESS."""
+    """Signal that a cuBLASLt function did not return CUBLAS_STATUS_SUCCESS."""
 
     def __init__(self, name: str, status: int) -> None:
         super().__init__(f"{name} returned status {status}")
@@ -41,7 +41,7 @@ class LtError(RuntimeError):
 
 
 class _Found(ctypes.Structure):
-    """cublasLtMatmulHeuristicResult_t."""
+    """Mirror cublasLtMatmulHeuristicResult_t."""
 
     _fields_ = (
         ("algorithm", ctypes.c_uint64 * 8),
@@ -53,7 +53,7 @@ class _Found(ctypes.Structure):
 
 
 class Algorithm(NamedTuple):
-    """A way of making a product: cuBLASLt's own description, and what can be read of it."""
+    """Describe a way to compute a product: cuBLASLt's own description, and what can be read of it."""
 
     raw: Any
     configuration: dict[str, int]
@@ -62,7 +62,7 @@ class Algorithm(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """a @ b, (rows, inner) by (inner, columns); either may lie transposed in memory. Types are cudaDataTypes."""
+    """Describe a @ b, (rows, inner) by (inner, columns); either may lie transposed in memory. Types: cudaDataTypes."""
 
     rows: int
     inner: int
@@ -75,7 +75,7 @@ class Problem(NamedTuple):
 
 
 class Lt:
-    """The library, with a handle for the current device."""
+    """Call the library, with a handle for the current device."""
 
     def __init__(self, lt: Any) -> None:
         self._lt = lt
@@ -114,7 +114,7 @@ class Lt:
 
 
 class Product:
-    """A problem, described to cuBLASLt."""
+    """Describe a problem to cuBLASLt."""
 
     def __init__(self, lt: Lt, problem: Problem) -> None:
         self._lt = lt

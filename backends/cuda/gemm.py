@@ -33,7 +33,7 @@ _NAMES = ("lib{}.so.13", "lib{}.so.12", "{}64_13.dll", "{}64_12.dll")
 
 
 class CublasError(RuntimeError):
-    """A cuBLAS function did not return CUBLAS_STATUS_SUCCESS."""
+    """Signal that a cuBLAS function did not return CUBLAS_STATUS_SUCCESS."""
 
 
 def library(name: str = "cublas") -> Any:
@@ -60,7 +60,7 @@ def library(name: str = "cublas") -> Any:
 
 
 class Gemm:
-    """Matrix products on one device, on the stream that is current at each call."""
+    """Multiply matrices on one device, on the stream that is current at each call."""
 
     def __init__(self, launcher: Launcher, cublas: Any) -> None:
         self._on, self.cupy, self._cublas = launcher, launcher.cupy, cublas

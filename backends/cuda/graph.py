@@ -25,7 +25,7 @@ _DATA_SETS = {"gather": "data", "next_batch": "X"}  # arguments that are only re
 
 
 class Captured:
-    """A captured graph, to be launched; it keeps alive all memory that the graph uses.
+    """Launch a captured graph; it keeps alive all memory that the graph uses.
 
     Attributes:
         strategy: how it was captured. rejected: the strategies that failed -> why.
@@ -48,14 +48,14 @@ class Captured:
 
     @property
     def description(self) -> str:
-        """How a step is made, as a line of text."""
+        """Return how a step is made, as a line of text."""
         others = [f"not in {strategy}: {why}" for strategy, why in self.rejected.items()]
         one_kernel = [] if self.why_not_one_kernel is None else [f"not by one kernel: {self.why_not_one_kernel}"]
         return "; ".join([f"a CUDA graph captured in {self.strategy}", *others, *one_kernel])
 
     @property
     def held(self) -> int:
-        """Bytes of the graph's own memory."""
+        """Return the bytes of the graph's own memory."""
         return self._pool.total_bytes()
 
     def __call__(self) -> None:
@@ -158,8 +158,9 @@ def _words(error: Exception) -> str:
 
 
 class Snapshot:
-    """A copy of the content of arrays, to be restored: on the device within a quarter of its free memory, the rest on
-    the host, which is many times slower.
+    """Copy the content of arrays, to restore it later.
+
+    The copies lie on the device within a quarter of its free memory, the rest on the host, which is many times slower.
     """
 
     def __init__(self, cupy: Any, arrays: Sequence[Array]) -> None:

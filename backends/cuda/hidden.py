@@ -1,6 +1,6 @@
 """The CUDA kernels of fused hidden layers, as `fcnet.functional.hidden` defines them.
 
-Those of ReLU are in hidden.cu, those of the other element-wise activations in activated.cu.
+hidden.cu has the kernels with ReLU, activated.cu those with the other element-wise activations.
 
 Besides what the functions take, z, out, dout, dz (of layer norm not that) and a ReLU's output in the cache may be in
 bfloat16, all of them. All outputs and `work` must then be given, among them a cache from an earlier call in float32, of
@@ -25,7 +25,7 @@ MANY = 1 << 20  # elements of a gradient from which on several blocks share its 
 
 
 class HiddenKernels:
-    """The kernels of hidden.cu and activated.cu."""
+    """Launch the kernels of hidden.cu and activated.cu."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._on = launcher

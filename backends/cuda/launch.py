@@ -28,7 +28,7 @@ _TYPES = {"f": ("float", "real"), "d": ("double", "real"), "H": ("float", "bf16"
 
 
 class Launcher:
-    """The compiled modules of one device, and the checks of arguments that all kernels share."""
+    """Hold the compiled modules of one device, and check arguments for all its kernels."""
 
     def __init__(self, cupy: Any) -> None:
         self.cupy = cupy
@@ -57,6 +57,10 @@ class Launcher:
                         self._compile(real)
             function = self._functions[name, real, activation] = self._modules[module, real].get_function(name)
         function(grid, block, arguments)
+
+    def parts(self, size: int) -> Array:
+        """Return float64 for the partial sums of so many elements, one a block: as many blocks as have elements."""
+        return self.cupy.empty(max(1, min(PARTS, -(-size // THREADS))), np.float64)
 
     def _compile(self, real: str) -> None:
         """Compile all of `MODULES` that have such types, or load them from CuPy's cache."""
@@ -92,7 +96,7 @@ class Launcher:
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 
-    def activates(self, activation: str, z: Any, normed: bool) -> bool:
+    def activates(self, activation: str, z: Any) -> bool:
         """Return whether activated.cu has kernels for this activation: all that act element by element."""
         return activation in ACTIVATIONS
 

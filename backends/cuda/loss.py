@@ -15,7 +15,7 @@ COUNTED = 1 << 20  # scores of which one block counts the rows that are right
 
 
 class LossKernels:
-    """The kernels of loss.cu."""
+    """Launch the kernels of loss.cu."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._on = launcher
@@ -82,10 +82,10 @@ class LossKernels:
         return targets
 
     def l2_penalty(self, weights, reg, loss, dweights, work):
-        real, parts = weights.dtype.type, self._on.cupy.empty(PARTS, np.float64)
-        size = np.int64(weights.size)
-        self._on.launch("l2_parts", weights.dtype.char, (PARTS,), (THREADS,), parts, dweights, weights, size, real(reg))
-        self._on.launch("l2_total", weights.dtype.char, (1,), (THREADS,), loss, parts, np.int32(PARTS), real(reg))
+        real, dtype = weights.dtype.type, weights.dtype.char
+        parts, size = self._on.parts(weights.size), np.int64(weights.size)
+        self._on.launch("l2_parts", dtype, parts.shape, (THREADS,), parts, dweights, weights, size, real(reg))
+        self._on.launch("l2_total", dtype, (1,), (THREADS,), loss, parts, np.int32(parts.size), real(reg))
         return loss
 
     def right_classes(self, scores, y, *, count=None):

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fcnet.backends.cuda.launch import EACH, PARTS, THREADS, Launcher
+from fcnet.backends.cuda.launch import EACH, THREADS, Launcher
 from fcnet.backends.cuda.sources import RULES
 from fcnet.backends.device import Kernel
 from fcnet.backends.rules import RuleKernel, roles_of
 
 
 class OptimKernels:
-    """The kernels of rules.cu and optim.cu: one launch updates the whole network."""
+    """Launch the kernels of rules.cu and optim.cu: one launch updates the whole network."""
 
     def __init__(self, launcher: Launcher) -> None:
         self._on = launcher
@@ -42,9 +42,9 @@ class OptimKernels:
         return dw
 
     def clip_by_norm(self, dw, limit, *, work=None):
-        parts, size = self._on.cupy.empty(PARTS, np.float64), np.int64(dw.size)
-        self._on.launch("norm_parts", dw.dtype.char, (PARTS,), (THREADS,), parts, dw, size)
-        self._on.each("clip_by_norm", dw, dw.size, dw, size, parts, np.int32(PARTS), dw.dtype.type(limit))
+        parts, size = self._on.parts(dw.size), np.int64(dw.size)
+        self._on.launch("norm_parts", dw.dtype.char, parts.shape, (THREADS,), parts, dw, size)
+        self._on.each("clip_by_norm", dw, dw.size, dw, size, parts, np.int32(parts.size), dw.dtype.type(limit))
         return dw
 
     def _fits_rule(self, name: str) -> Callable[..., bool]:

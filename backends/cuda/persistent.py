@@ -54,7 +54,7 @@ NUMERIC = ("mse", "bce")  # take float32 targets (count, C); the others take int
 
 @dataclass(frozen=True)
 class Plan:
-    """The constants that persistent.cu is compiled with.
+    """Hold the constants that persistent.cu is compiled with.
 
     Attributes:
         widths: D, M of each hidden layer, C.
@@ -95,54 +95,64 @@ class Plan:
 
     @property
     def layers(self) -> int:
+        """Return the number of affine layers."""
         return len(self.widths) - 1
 
     @property
     def row_blocks(self) -> int:
+        """Return how many blocks take rows through the later layers."""
         return ceil(self.rows / self.rows_of_block)
 
     @property
     def k_slices(self) -> int:
+        """Return into how many slices the inputs of the first layer are cut."""
         return ceil(self.widths[0] / self.k1)
 
     @property
     def tile_blocks(self) -> int:
+        """Return how many blocks hold a tile of the first layer's weights."""
         return self.k_slices * ceil(self.widths[1] / self.j1)
 
     @property
     def blocks(self) -> int:
+        """Return the number of blocks."""
         return self.row_blocks + self.tile_blocks
 
     @property
     def padded_rows(self) -> int:
+        """Return the rows of all row blocks, rounded up to a multiple of 4."""
         return 4 * ceil(self.row_blocks * self.rows_of_block / 4)
 
     @property
     def pitch(self) -> int:
+        """Return the floats from one column to the next: an odd number of quads, against bank conflicts."""
         quads = self.padded_rows // 4
         return 4 * (quads + (quads % 2 == 0))
 
     @property
     def columns(self) -> int:
-        """The columns of all layers but the input, each layer's rounded up to a multiple of 4."""
+        """Return the columns of all layers but the input, each layer's rounded up to a multiple of 4."""
         return sum(map(_fours, self.widths[1:]))
 
     @property
     def hidden_columns(self) -> int:
+        """Return the columns of the hidden layers, each layer's rounded up to a multiple of 4."""
         return self.columns - _fours(self.widths[-1])
 
     @property
     def later_tiles(self) -> int:
+        """Return how many tiles the weights of the later layers are cut into."""
         pairs = pairwise(self.widths[1:])
         return sum(ceil(inputs / self.k2) * ceil(outputs / self.j2) for inputs, outputs in pairs)
 
     @property
     def padded_weights(self) -> int:
-        """How many floats the later layers' weights take in shared memory."""
+        """Return how many floats the later layers' weights take in shared memory."""
         return padded_weights(self.widths)
 
     @property
     def first_parts(self) -> int:
+        """Return into how many parts the threads of a row block cut the sum over `k_slices`, 1 or more."""
         return max(1, min(self.threads // max(1, _fours(self.widths[1]) * self.rows_of_block // 4), self.k_slices))
 
     def _common_floats(self) -> int:
@@ -171,7 +181,7 @@ class Plan:
 
     @property
     def shared(self) -> int:
-        """How many bytes of dynamic shared memory a block needs."""
+        """Return how many bytes of dynamic shared memory a block needs."""
         return 4 * (self._common_floats() + max(self._tile_floats(), self._row_floats()))
 
     def buffers(self) -> dict[str, tuple[int, str]]:
@@ -189,7 +199,7 @@ class Plan:
 
     @property
     def vector_floats(self) -> int:
-        """How many floats the flat buffer has after the matrices: biases, gamma, beta, each on a 256-byte boundary."""
+        """Return how many floats follow the matrices in the flat buffer: biases, gamma, beta, each on 256 bytes."""
         hidden = (3 if self.norm else 1) * sum(-(-width // 64) * 64 for width in self.widths[1:-1])
         return hidden + -(-self.widths[-1] // 64) * 64
 

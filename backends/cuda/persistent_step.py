@@ -58,7 +58,7 @@ def plan_for(cupy: Any, calls: Sequence[Call], index: int, most_rows: int) -> tu
 
 
 class PersistentStep:
-    """Makes training steps of one batch size.
+    """Make training steps of one batch size.
 
     Attributes:
         plan: how the blocks share the work. most: see `ManySteps`.
@@ -102,7 +102,7 @@ class PersistentStep:
 
     @property
     def description(self) -> str:
-        """How a step is made, as a line of text."""
+        """Return how a step is made, as a line of text."""
         return f"one kernel of {self.plan.blocks} blocks makes up to {self.most} steps a launch"
 
     def __call__(self) -> None:

@@ -12,7 +12,7 @@ from fcnet.backends.device import Prefetcher
 
 
 class CudaPrefetcher(Prefetcher):
-    """A prefetcher with two slots of pinned host memory and device memory, filled in turn; it copies on its own stream.
+    """Prefetch into two slots of pinned host memory and device memory, in turn, copying on a stream of its own.
 
     The host waits only for a slot that is still being copied, and so runs at most two batches ahead.
     """
@@ -48,7 +48,7 @@ class CudaPrefetcher(Prefetcher):
 
 
 class _Slot:
-    """Memory for a batch on host and device, with two events: `copied` to the device; `taken`, so the slot is free."""
+    """Hold a batch on host and device, with two events: `copied` to the device; `taken`, so the slot is free."""
 
     def __init__(self, cupy: Any, arrays: Sequence[Any]) -> None:
         self.pinned = [cupy.cuda.alloc_pinned_memory(array.nbytes) for array in arrays]

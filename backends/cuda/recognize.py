@@ -22,12 +22,12 @@ FORWARD = {
 
 
 class Unfit(Exception):
-    """The kernel cannot make this step; the message says why."""
+    """Signal that the kernel cannot make this step; the message says why."""
 
 
 @dataclass
 class Net:
-    """A network and its data, as the kernel needs them.
+    """Describe a network and its data, as the kernel needs them.
 
     Attributes:
         widths: D, M of each hidden layer, C. rows: N. norm, activation, rule, loss: as in `Plan`.
@@ -54,14 +54,14 @@ class Net:
 
 
 class Reader:
-    """Reads the calls of a step in order."""
+    """Read the calls of a step in order."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self._calls, self._at = calls, 0
 
     @property
     def name(self) -> str:
-        """The name of the next call's function; "" after the last call."""
+        """Return the name of the next call's function; "" after the last call."""
         return "" if self._at == len(self._calls) else self._calls[self._at].name
 
     def take(self, *names: str) -> dict[str, Any]:

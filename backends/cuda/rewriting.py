@@ -1,4 +1,4 @@
-"""What those who rewrite a recorded step share."""
+"""Helpers to rewrite the calls of a recorded step."""
 
 from __future__ import annotations
 

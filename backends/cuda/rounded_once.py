@@ -43,7 +43,7 @@ STEPS_AT_ONCE = 64  # which end within a second also where one takes ten millise
 
 
 class Refreshed:
-    """A compiled step with calls that have to be made before it, once for any number of steps in a row; `ManySteps`.
+    """Make a compiled step after calls that prepare it, once for any number of steps in a row; `ManySteps`.
 
     Attributes:
         step: the compiled step. before: the calls. calls: all of them.
@@ -57,7 +57,7 @@ class Refreshed:
 
     @property
     def description(self) -> str | None:
-        """How a step is made, as a line of text, if it has one."""
+        """Return how a step is made, as a line of text, if it is known."""
         return getattr(self.step, "description", None)
 
     def __call__(self) -> None:
@@ -75,7 +75,7 @@ class Refreshed:
 
 
 class RoundedOnce:
-    """Rewrites the calls of a step."""
+    """Rewrite the calls of a step."""
 
     def __init__(self, launcher: Launcher, gemm: Callable[[], Any], run_concurrently: Callable[..., None]) -> None:
         """Keep what the calls use: `gemm` returns this thread's `Gemm`; `run_concurrently` as in `AffineKernels`."""

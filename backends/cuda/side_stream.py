@@ -13,7 +13,7 @@ STREAMS = 2  # of a graph, each with a workspace
 
 
 class SideStream:
-    """A second stream with its own cuBLAS handle: concurrent products must not share a workspace."""
+    """Own a second stream with its own cuBLAS handle: concurrent products must not share a workspace."""
 
     def __init__(self, cupy: Any, gemm: Gemm) -> None:
         self.gemm = gemm

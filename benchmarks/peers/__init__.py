@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Contender:
-    """How to start one.
+    """Describe how to start a contender.
 
     Attributes:
         target: its class, as module:name.

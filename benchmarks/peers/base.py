@@ -14,11 +14,11 @@ from benchmarks.workloads import Data, Workload, batches
 
 
 class NotSupported(Exception):
-    """This contender has no such net; the message says what it lacks."""
+    """Signal that this contender has no such net; the message says what it lacks."""
 
 
 class Peer(ABC):
-    """One framework (or plain NumPy) training one workload.
+    """Train one workload with one framework (or plain NumPy).
 
     Attributes:
         raw_epsilon: its Adam adds epsilon to the uncorrected root, a rule as dear as the paper's: it is proved against

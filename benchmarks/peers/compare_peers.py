@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure.
+    """Describe how long to measure.
 
     Attributes:
         rounds: turns of each contender.
@@ -49,7 +49,7 @@ QUICK = Effort(rounds=5, scale=0.2, pause=0.05)
 
 @dataclass
 class Answer:
-    """The right losses of a workload, for each of Adam's two rules; worked out once, when first asked for."""
+    """Hold the right losses of a workload, for each of Adam's two rules; computed once, when first asked for."""
 
     workload: Workload
     _found: dict[bool, tuple[np.ndarray, float | None]] = field(default_factory=dict, repr=False)
@@ -134,30 +134,30 @@ def phases(
     later: the same net at another time of its training, compared thereafter in the same processes, for rows of its own;
     frameworks that took more than FAR times the best one's time are left out.
     """
-    duel = _Duel(workload, device, effort, say)
+    comparison = _Comparison(workload, device, effort, say)
     known = [] if known is None else known
     with contextlib.ExitStack() as stack:
         for contender in contenders:
-            duel.start(contender, threads, stack)
-        duel.prove(Answer.of(workload, known))
-        duel.time()
-        yield duel.rows()
+            comparison.start(contender, threads, stack)
+        comparison.prove(Answer.of(workload, known))
+        comparison.time()
+        yield comparison.rows()
         if later is not None:
             say(f"{later.name}: {later.describe()}")
-            duel.go_on(later, [contender.name for contender in contenders if contender.counts])
-            duel.prove(Answer.of(later, known))
-            duel.time()
-            yield duel.rows()
+            comparison.go_on(later, [contender.name for contender in contenders if contender.counts])
+            comparison.prove(Answer.of(later, known))
+            comparison.time()
+            yield comparison.rows()
 
 
-def compare_peers(workload: Workload, contenders: Iterable[Contender], **told: Any) -> list[Row]:
+def compare_peers(workload: Workload, contenders: Iterable[Contender], **options: Any) -> list[Row]:
     """Return the rows of `phases` for one time of a training."""
-    (rows,) = phases(workload, list(contenders), **told)
+    (rows,) = phases(workload, list(contenders), **options)
     return rows
 
 
-class _Duel:
-    """The processes of those who are still compared on a workload, and what is known of each contender."""
+class _Comparison:
+    """Hold the processes that are still compared on a workload, and what is known of each contender."""
 
     def __init__(self, workload: Workload, device: str, effort: Effort, say: Say) -> None:
         self.workload, self.device, self.effort, self.say = workload, device, effort, say
@@ -166,7 +166,7 @@ class _Duel:
         self._again = False
 
     def rows(self) -> list[Row]:
-        """One for each contender."""
+        """Return one for each contender."""
         return list(self._rows.values())
 
     def start(self, contender: Contender, threads: int, stack: contextlib.ExitStack) -> None:

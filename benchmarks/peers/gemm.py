@@ -11,7 +11,7 @@ from benchmarks.workloads import Data, Workload
 
 
 class Gemm(Peer):
-    """x W forward, xᵀ dout and dout Wᵀ backward (the last not for the first layer), on arrays of their own."""
+    """Compute x W forward, xᵀ dout and dout Wᵀ backward (the last not for the first layer), on arrays of their own."""
 
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
         rng = np.random.default_rng(0)

@@ -104,7 +104,7 @@ def adam(w, dw, config):
 
 
 class Naive(Peer):
-    """The net and its training loop."""
+    """Train the net as the courses do."""
 
     def make(self, workload: Workload, data: Data, weights: Mapping[str, np.ndarray], device: str) -> None:
         np.random.seed(231)  # noqa: NPY002 - as the courses do: whether the proof holds is no matter of luck

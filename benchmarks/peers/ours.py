@@ -15,7 +15,7 @@ from benchmarks.workloads import BETA1, BETA2, EPSILON, LEARNING_RATE, SEED, Dat
 
 
 class Ours(Peer):
-    """As a user trains; nothing private. Every step also records its loss, as `Solver` always does."""
+    """Train as a user does; nothing private. Every step also records its loss, as `Solver` always does."""
 
     prepares = True
 
@@ -40,7 +40,7 @@ class Ours(Peer):
         dataset = fcnet.data.Dataset(
             *(data.X, data.y, data.X[part], data.y[part]), targets="numbers" if workload.numeric else "classes"
         )
-        told: dict[str, Any] = {
+        explicit: dict[str, Any] = {
             "update_rule": "adam",
             "optim_config": {"learning_rate": LEARNING_RATE, "beta1": BETA1, "beta2": BETA2, "epsilon": EPSILON},
             "schedule": "constant",
@@ -50,7 +50,7 @@ class Ours(Peer):
         self.solver = fcnet.Solver(
             self.model,
             dataset,
-            **({} if workload.defaults else told),
+            **({} if workload.defaults else explicit),
             batch_size=workload.batch,
             seed=SEED,
             verbose=False,

@@ -18,7 +18,7 @@ from benchmarks.machine import THREADS, child_environment
 
 
 class Failure(Exception):
-    """A worker has no answer; `kind` is "unavailable", "unsupported", "failed" or "crashed"."""
+    """Signal that a worker has no answer; `kind` is "unavailable", "unsupported", "failed" or "crashed"."""
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class Failure(Exception):
 
 
 class Worker:
-    """A process that makes one object and calls its methods on request; it sleeps on its pipe in between."""
+    """Run a process that makes one object and calls its methods on request; it blocks on its pipe in between."""
 
     def __init__(self, job: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
         """Start it. `job` is module:Class; `environment` is added to this process's."""
@@ -114,7 +114,7 @@ class Worker:
 
 @contextlib.contextmanager
 def stopped_cleanly() -> Iterator[None]:
-    """Let a polite kill (SIGTERM) unwind like Ctrl-C, so that the workers are stopped too."""
+    """Make SIGTERM unwind like Ctrl-C, so that the workers are stopped too."""
 
     def interrupt(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt

@@ -80,7 +80,7 @@ VARIANTS: dict[str, tuple[Callable[..., Callable], bool, str, dict[str, str]]] =
 
 
 class Prediction:
-    """One way."""
+    """Describe one way to predict."""
 
     def make(self, way: str, workload: Mapping[str, Any]) -> dict[str, Any]:
         """Build the net and the rows."""

@@ -60,7 +60,7 @@ def duels(
 
 
 def groups(workloads: Sequence[Workload], contenders: Sequence[Contender], room: int) -> Iterator[list[Workload]]:
-    """Workloads that are built at once, in order: as many as have room in so many bytes; 0: it is not known."""
+    """Yield workloads that are built at once, in order: as many as have room in so many bytes; 0: it is not known."""
     group: list[Workload] = []
     held = 0.0
     for workload in workloads:
@@ -81,7 +81,7 @@ def suits(contender: Contender, workload: Workload) -> bool:
 
 
 class Side:
-    """One contender on one workload: its processes and its row.
+    """Hold one contender on one workload: its processes and its row.
 
     With dropout there is a second process, whose net has none: the one whose losses can be proved.
     """
@@ -109,7 +109,7 @@ class Side:
 
     @property
     def there(self) -> bool:
-        """Whether it takes part."""
+        """Return whether it takes part."""
         return bool(self.workers)
 
     def refuse(self, failure: Failure, say: Say = lambda text: None) -> None:

@@ -21,7 +21,7 @@ from benchmarks.workloads import Data, Workload, draw, initial, prepared
 
 
 class Training:
-    """One contender on one workload after the other. Arguments and results are plain values, fit for JSON."""
+    """Train one workload after the other. Arguments and results are plain values, fit for JSON."""
 
     peer: Peer
 
@@ -125,7 +125,7 @@ class Training:
         return [statistics.median(taken[at : at + each]) for at in range(0, len(taken), each)]
 
     def measure_memory(self, workload: Mapping[str, Any], steps: int) -> dict[str, Any]:
-        """Peak memory of training from nothing, above this process after its imports and a first training.
+        """Measure the peak memory of a training from nothing, above this process after its imports and a training.
 
         The first training, of the same net, compiles and warms up every kernel; all of it is freed again. The initial
         weights that contenders other than fcnet are given are allocated before and not counted. Not `exact`: the peak

@@ -14,7 +14,7 @@ TURNS = 3
 
 
 class Stepper(Protocol):
-    """One way to write the step."""
+    """Make a step in one way."""
 
     def __call__(self) -> Any: ...
     def reset(self) -> None: ...
@@ -30,7 +30,7 @@ class Stepper(Protocol):
 
 
 class Strategies:
-    """The ways to write the step that could be built. They may be built beside other work, but not compared."""
+    """Hold the ways to write the step that could be built. They may be built beside other work, but not compared."""
 
     def __init__(
         self, candidates: Mapping[str, Callable[[], Stepper]], choice: str | None = None, limit_s: float = math.inf
@@ -105,7 +105,7 @@ class Strategies:
 
 
 class TunedPeer(Peer):
-    """A peer that makes its steps in the fastest of several ways."""
+    """Make the steps of a peer in the fastest of several ways."""
 
     def build(self, workload: Workload, candidates: Mapping[str, Callable[[], Stepper]]) -> None:
         """Build the ways to write the step, by name; `settle` chooses among them."""

@@ -56,7 +56,7 @@ def from_optax() -> tuple[Callable, Callable]:
 
 
 class Jitted(Stepper):
-    """state, loss = step(state, X, y, order); the cursor is part of the state."""
+    """Compute state, loss = step(state, X, y, order); the cursor is part of the state."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Jitted(Stepper):
 
 
 class Scanned(Jitted):
-    """A whole epoch in one call; what is not a whole one, in a call a step."""
+    """Make a whole epoch in one call; the steps of a part of one singly."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -182,7 +182,7 @@ class Scanned(Jitted):
 
 
 class Jax(TunedPeer):
-    """Adam from optax or by hand, whichever is faster. Steps are queued: the next begins before the last is read."""
+    """Train by Adam from optax or by hand, the faster. Steps are queued: the next begins before the last is read."""
 
     strategies: Mapping[str, Callable[..., Jitted]] = {
         "Adam by hand": partial(Jitted, adam=hand_written),
@@ -198,7 +198,7 @@ class Jax(TunedPeer):
 
 
 class Scan(Jax):
-    """An epoch a call, for a device on which a step may be shorter than a call."""
+    """Make an epoch a call, for a device on which a step may be shorter than a call."""
 
     strategies: Mapping[str, Callable[..., Jitted]] = {
         "Adam by hand, an epoch a call": partial(Scanned, adam=hand_written)
@@ -206,7 +206,7 @@ class Scan(Jax):
 
 
 class Synchronous(Jax):
-    """The same, waiting for each step: what a loop costs that looks at every loss."""
+    """Wait for each step: what a loop costs that looks at every loss."""
 
     def settle(self) -> None:
         super().settle()

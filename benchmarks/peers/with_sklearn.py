@@ -18,7 +18,7 @@ from benchmarks.workloads import BETA1, BETA2, EPSILON, LEARNING_RATE, Data, Wor
 
 
 class Sklearn(Peer):
-    """No batch norm, no dropout."""
+    """Train scikit-learn's MLP: no batch norm, no dropout."""
 
     raw_epsilon = True
 

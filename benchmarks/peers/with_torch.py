@@ -30,7 +30,7 @@ MOST_CAPTURED = 20  # steps in one graph
 
 
 class Rows:
-    """The data on the device, and the row numbers of the next batch in fcnet's order."""
+    """Hold the data on the device, and the row numbers of the next batch in fcnet's order."""
 
     def __init__(self, workload: Workload, data: Data, device: str) -> None:
         self.workload = workload
@@ -39,7 +39,7 @@ class Rows:
         self.reset()
 
     def precision(self) -> torch.autocast:
-        """Where products are made: with bf16 as PyTorch's users have it, by autocast over float32 weights."""
+        """Return where products are made: with bf16 as PyTorch's users have it, by autocast over float32 weights."""
         kind = self.X.device.type
         return torch.autocast(kind, torch.bfloat16, enabled=self.workload.precision == "bf16", cache_enabled=False)
 
@@ -79,7 +79,7 @@ def build(workload: Workload) -> nn.Sequential:
 
 
 class StepVariant(Stepper):
-    """What all ways to write a step share."""
+    """Share what all ways to write a step need."""
 
     device: str
 
@@ -93,7 +93,7 @@ class StepVariant(Stepper):
 
 
 class Modules(StepVariant):
-    """nn.Sequential, cross_entropy, backward, torch.optim.Adam; the batch is gathered into one buffer."""
+    """Use nn.Sequential, cross_entropy, backward, torch.optim.Adam; the batch is gathered into one buffer."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class WholeStep(StepVariant):
 
 
 class Captured(Modules):
-    """The eager step recorded in one CUDA graph; the batch is found by a cursor on the device."""
+    """Record the eager step in one CUDA graph; the batch is found by a cursor on the device."""
 
     def __init__(self, workload: Workload, *arguments: Any, **adam: Any) -> None:
         super().__init__(workload, *arguments, **adam)
@@ -257,7 +257,7 @@ class Captured(Modules):
 
 
 class CapturedSteps(Captured):
-    """Several of these steps in one graph: as many as divide an epoch, whose order comes from the host."""
+    """Record several of these steps in one graph: as many as divide an epoch, whose order comes from the host."""
 
     def __init__(self, *arguments: Any, **adam: Any) -> None:
         super().__init__(*arguments, **adam)
@@ -297,7 +297,7 @@ class CapturedSteps(Captured):
 
 
 class Torch(TunedPeer):
-    """What the peers have in common."""
+    """Share what the PyTorch peers have in common."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
         """Return the ways to write the step, by name."""
@@ -317,7 +317,7 @@ class Torch(TunedPeer):
 
 
 class Eager(Torch):
-    """As most people run it."""
+    """Train as most people run it."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
         strategies: dict[str, Callable[..., Stepper]] = {"fused Adam": partial(Modules, fused=True)}
@@ -327,7 +327,7 @@ class Eager(Torch):
 
 
 class Compiled(Torch):
-    """torch.compile: forward and backward with the fused optimizer beside, or the whole step in one graph."""
+    """Train by torch.compile: forward and backward with the fused optimizer beside, or the whole step in one graph."""
 
     def candidates(self, device: str) -> dict[str, Callable[..., Stepper]]:
         parts = {"forward and backward compiled, fused Adam": partial(Modules, compiled={}, fused=True)}
@@ -338,7 +338,7 @@ class Compiled(Torch):
 
 
 class Graph(Torch):
-    """One CUDA graph a step."""
+    """Launch one CUDA graph a step."""
 
     kind: type[Captured] = Captured
 
@@ -351,6 +351,6 @@ class Graph(Torch):
 
 
 class Steps(Graph):
-    """One CUDA graph for several steps."""
+    """Launch one CUDA graph for several steps."""
 
     kind = CapturedSteps

@@ -1,4 +1,4 @@
-"""The process of one contender: does what it is told by lines of JSON on standard input, answers on standard output.
+"""The process of one contender: it executes lines of JSON from standard input and answers on standard output.
 
 `python -m benchmarks.peers.worker module:Class` makes an object of that class and calls its methods. Whatever a library
 prints goes to standard error instead. The process ends with its parent: at the end of the input.
@@ -37,7 +37,7 @@ def _answer(job: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Answer until the input ends."""
+    """Answer requests until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

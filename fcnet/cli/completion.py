@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class Completed(NamedTuple):
-    """An option or argument: its spellings (none for an argument), its help, and what its value can be."""
+    """Describe an option or argument: its spellings (none for an argument), its help, and what its value can be."""
 
     flags: list[str]
     help: str

@@ -91,7 +91,7 @@ def sources(
 
 @contextlib.contextmanager
 def naming_config(config: str | None, from_file: Container[str], out: str | None = None) -> Iterator[None]:
-    """Let errors name the file an option came from, and say whose folder `out` is."""
+    """Make errors name the file an option came from, and say whose folder `out` is."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:

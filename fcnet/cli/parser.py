@@ -15,7 +15,7 @@ from fcnet.runs.options import ARGUMENTS
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that shows defaults, unless they are empty, and lists the options in their groups but not in the usage."""
+    """Show defaults, unless they are empty, and list the options in their groups but not in the usage."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default is None or action.default is False:
@@ -35,7 +35,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises ValueError with one line instead of printing its usage and exiting."""
+    """Parse as argparse does, but raise ValueError with one line instead of printing its usage and exiting."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Help, **options)
@@ -80,10 +80,10 @@ class Parser(argparse.ArgumentParser):
         flags = self.flags()
         meant = ARGUMENTS.get(word.lstrip("-").replace("-", "_"), word)
         near = errors.alike(meant, flags) if word.startswith("-") else []
-        takers = [dest for dest, names in self.names.items() if word.lstrip("-") in names]
+        owners = [dest for dest, names in self.names.items() if word.lstrip("-") in names]
         if near:
             return f"did you mean {errors.either(near)}?"
-        if takers and (flag := f"--{takers[0].rstrip('_').replace('_', '-')}") in flags:
+        if owners and (flag := f"--{owners[0].rstrip('_').replace('_', '-')}") in flags:
             return f"did you mean {flag} {word.lstrip('-')}?"
         if "--data" in flags and os.path.exists(word):
             return f"did you mean --data {shlex.quote(word)}?"

@@ -20,7 +20,7 @@ PACKAGES = ("numpy", "numba", "scipy", "scikit-learn", "cupy-cuda12x", "cupy-cud
 
 
 class _TooSlow(Exception):
-    """A report was not requested and would take long."""
+    """Signal that a report was not requested and would take long."""
 
 
 def check_report() -> None:

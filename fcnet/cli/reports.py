@@ -42,7 +42,7 @@ def check_folder(out: str | None, names: Iterable[str], *, force: bool) -> Path 
 
 @contextlib.contextmanager
 def as_flags(**flags: str) -> Iterator[None]:
-    """Let errors about these Python arguments name the flags that they came from."""
+    """Make errors about these Python arguments name the flags that they came from."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:

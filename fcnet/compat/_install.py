@@ -40,7 +40,7 @@ def install(names: Mapping[str, str]) -> None:
 
 
 class _Absent(MetaPathFinder):
-    """Says why a module of a course is not there, such as one about convolutions."""
+    """Say why a module of a course is not there, such as one about convolutions."""
 
     def __init__(self) -> None:
         self.roots: dict[str, ModuleType] = {}
@@ -86,7 +86,7 @@ def without(names: Iterable[str], module: str, namespace: dict[str, Any]) -> Cal
 
 
 class _Starred(str):
-    """A name in an `__all__` that the module does not have.
+    """Stand for a name in an `__all__` that the module does not have.
 
     Python asks a module for the names of a star import with the very strings of its `__all__`.
     """
@@ -95,7 +95,7 @@ class _Starred(str):
 
 
 class _NotHere:
-    """What a star import brings instead of something that fcnet does not have: to use it raises ImportError."""
+    """Stand in a star import for something that fcnet does not have: to use it raises ImportError."""
 
     def __init__(self, name: str) -> None:
         self._name = name

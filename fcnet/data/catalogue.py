@@ -21,7 +21,7 @@ CIFAR_NAMES = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a set is published, and where its files lie under a root.
+    """Describe where a set is published, and where its files lie under a root.
 
     checksums: file name -> sha256, or "md5:" and the md5.  sizes: file name -> bytes.
     folder: where `fetch` puts the files.

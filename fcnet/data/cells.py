@@ -138,7 +138,7 @@ ORDERS = {"ymd": "year-month-day", "dmy": "day/month/year", "mdy": "month/day/ye
 
 @dataclass(frozen=True)
 class Dates:
-    """Dates as datetime64[s], how they are spelled, and whether day and month might as well change places."""
+    """Hold dates as datetime64[s], how they are spelled, and whether day and month might as well change places."""
 
     values: np.ndarray
     format: str

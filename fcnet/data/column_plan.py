@@ -18,7 +18,7 @@ DROPPED, NOT_AMONG = "as --drop says", "not among --only"  # reasons that the us
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """What becomes of one column.
+    """Describe what becomes of one column.
 
     kind: "number", "boolean", "category", "ordinal", "date" or LEFT_OUT, then for a reason.
     missing: the share of missing cells in the training rows. fill: what stands for one: of a number the median, of a
@@ -43,7 +43,7 @@ class ColumnPlan:
 
     @property
     def outputs(self) -> list[str]:
-        """The names of the columns of numbers that this one becomes."""
+        """Return the names of the columns of numbers that this one becomes."""
         own = [self.name]
         if self.kind == LEFT_OUT:
             return []

@@ -16,7 +16,7 @@ NONE = -1  # the code of a missing cell
 
 @dataclass(frozen=True, eq=False)
 class Text:
-    """Cells (N,) of text: `codes` are places in `words`, which are different, or NONE for a missing cell.
+    """Hold cells (N,) of text: `codes` are places in `words`, which are different, or NONE for a missing cell.
 
     levels: the words that may come, where their kind says so (a categorical of a data frame). ordered: in that order.
     """
@@ -58,7 +58,7 @@ Cells = np.ndarray | Text
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Columns of N cells each, by name and in order.
+    """Hold columns of N cells each, by name and in order.
 
     source: what messages begin with, a file's name. lines: (N,) where the rows stand in it; None: rows count from 0.
     header: whether the names stand in the file, or are 0, 1, ... decimal: its decimal sign, sep: its separator.
@@ -99,7 +99,7 @@ class Columns:
 
     @property
     def begin(self) -> str:
-        """What a message about the table begins with."""
+        """Return how a message about the table begins."""
         return f"{self.source}: " if self.source else ""
 
     def where(self, row: int, name: str) -> str:
@@ -145,7 +145,7 @@ class Columns:
 
     @property
     def unnamed(self) -> str:
-        """What a message adds where columns have no names."""
+        """Return what a message adds where columns have no names."""
         return "" if self.header else " (numbers, for the first row holds no names; --header yes takes it for names)"
 
 
@@ -169,7 +169,7 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 
 
 class Numbering(dict[str, int]):
-    """A number for each text, in order of appearance."""
+    """Number texts in order of appearance."""
 
     def __missing__(self, text: str) -> int:
         self[text] = code = len(self)

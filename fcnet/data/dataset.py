@@ -28,9 +28,10 @@ TARGETS = ("classes", "numbers")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Training, validation and (optional) test data on the host. Arrays are kept as they are, memory-mapped ones too:
-    no copy, no cast. Nothing of fcnet writes to them; a Solver may share them, so that what a training does after they
-    were changed is undefined.
+    """Hold training, validation and (optional) test data on the host.
+
+    Arrays are kept as they are, memory-mapped ones too: no copy, no cast. Nothing of fcnet writes to them; a Solver may
+    share them, so that what a training does after they were changed is undefined.
 
     X_train, X_val, X_test: numbers of shape (N, D) or (N, d1, ..., dk), D = d1 * ... * dk the same in each
     part; or tables (data frames, dictionaries of columns, rows of anything), of which `plan` makes numbers.
@@ -172,7 +173,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """C: the number of class names if given, else of columns of y, else the largest code + 1, or 1 for numbers."""
+        """Return C: the number of class names, else of columns of y, else the largest code + 1, or 1 for numbers."""
         if self.classes is not None:
             return len(self.classes)
         if self.targets == "numbers":
@@ -181,7 +182,7 @@ class Dataset:
 
     @property
     def input_dim(self) -> int:
-        """D: the number of features of one sample."""
+        """Return D: the number of features of one sample."""
         return math.prod(self.X_train.shape[1:])
 
     def summary(self) -> str:

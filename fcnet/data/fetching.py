@@ -119,7 +119,7 @@ def _is_right(pooch: ModuleType, path: Path, check: str) -> bool:
 
 
 class _Bounded(io.FileIO):
-    """A file that takes no more than so many bytes, and no more time than they need from a slow server."""
+    """Write a file that takes no more than so many bytes, and no more time than they need from a slow server."""
 
     def __init__(self, path: Path, url: str, limit: int) -> None:
         super().__init__(path, "w")

@@ -16,11 +16,11 @@ VALIDATION = 0.1  # the share of the rows beside a fold that choose the best epo
 
 
 class Rows(Protocol):
-    """N rows of which parts can be made, as a `LabelledTable` is: what is learned is learned from a part "train"."""
+    """Hold N rows of which parts can be made, as of a `LabelledTable`; what is learned comes from a part "train"."""
 
     @property
     def strata(self) -> np.ndarray:
-        """What is spread evenly over the parts, (N,)."""
+        """Return what is spread evenly over the parts, (N,)."""
 
     def dataset(self, parts: Mapping[str, np.ndarray]) -> Dataset:
         """Return the rows of these numbers as parts of a data set."""
@@ -28,7 +28,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class _Arrays:
-    """The rows of all parts of a data set of arrays."""
+    """Hold the rows of all parts of a data set of arrays."""
 
     data: Dataset
     X: np.ndarray

@@ -120,8 +120,8 @@ def codes_of(
         return dict(parts), classes
     codes = {}
     for name, y in parts.items():
-        plain = plain_labels(name, y) if isinstance(y, np.ndarray) else y
-        codes[name] = encode(name, plain, values) if classes is None else encode_as(name, plain, classes)
+        labels = plain_labels(name, y) if isinstance(y, np.ndarray) else y
+        codes[name] = encode(name, labels, values) if classes is None else encode_as(name, labels, classes)
     return codes, class_names(values) if classes is None else classes
 
 

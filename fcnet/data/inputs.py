@@ -30,7 +30,7 @@ from fcnet.validation import OTHER_LOSSES
 
 @dataclass(frozen=True)
 class Names:
-    """What a model expects: D features and C classes or outputs, with their names if it has any."""
+    """Describe what a model expects: D features and C classes or outputs, with their names if it has any."""
 
     input_dim: int
     num_classes: int
@@ -55,7 +55,7 @@ def check_split(source: str, split: str | None) -> None:
 
 @contextmanager
 def naming(source: str) -> Iterator[None]:
-    """Let errors about X or y within the context begin with `source`, where they come from."""
+    """Make errors about X or y within the context begin with `source`, where they come from."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -210,8 +210,8 @@ def labelled(source: str, target: str | None, names: Names) -> tuple[np.ndarray,
         return as_numbers(read, features), y
     arrays = read_npz(path)
     key = "" if "X" in arrays else "_test" if "X_test" in arrays else "_train"
-    plain = check_numbers if names.targets == "numbers" else plain_labels
-    X, y = arrays[f"X{key}"], plain(f"{path}: y{key}", arrays[f"y{key}"])
+    check_y = check_numbers if names.targets == "numbers" else plain_labels
+    X, y = arrays[f"X{key}"], check_y(f"{path}: y{key}", arrays[f"y{key}"])
     _check_samples(path, f"X{key}", X)
     if len(X) != len(y):
         raise ValueError(

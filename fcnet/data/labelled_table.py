@@ -19,7 +19,7 @@ from fcnet.errors import DataNotice, shown
 
 @dataclass(frozen=True, eq=False)
 class LabelledTable:
-    """N rows of columns, and what is to be predicted of each.
+    """Hold N rows of columns, and what is to be predicted of each.
 
     read: the columns, the targets among them. y: codes (N,), or numbers (N,) or (N, C). targets: their columns.
     classes: the names of the codes, or of several columns of numbers. numeric: whether y are numbers to predict.
@@ -40,7 +40,7 @@ class LabelledTable:
 
     @property
     def strata(self) -> np.ndarray:
-        """What is spread evenly over parts, (N,): codes; numbers count as one class."""
+        """Return what is spread evenly over parts, (N,): codes; numbers count as one class."""
         return np.zeros(len(self.y), dtype=np.int64) if self.numeric else self.y
 
     def split(self, seed: int) -> Dataset:

@@ -25,7 +25,7 @@ MANY_NUMBERS = 20  # a text or two among more different numbers than this is a m
 
 
 class Learner:
-    """Makes the plan of one column after the other."""
+    """Make the plan of one column after the other."""
 
     def __init__(
         self,

@@ -338,8 +338,8 @@ def _npz(path: Path, split_seed: int, classes: Sequence[str] | None, targets: st
         if key.startswith("X"):  # before splitting, which would tell other row numbers
             check_features(own[key], array)
     numbers = targets == "numbers"
-    plain = check_numbers if numbers else plain_labels
-    labels = {key: plain(own[key], y) for key, y in arrays.items() if key.startswith("y")}
+    check_y = check_numbers if numbers else plain_labels
+    labels = {key: check_y(own[key], y) for key, y in arrays.items() if key.startswith("y")}
     if len(arrays["X_train"]) != len(labels["y_train"]):
         raise ValueError(
             f"{own['y_train']}: expected {len(arrays['X_train'])} labels, one for each sample of {own['X_train']}; "

@@ -74,8 +74,9 @@ def _read(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> np.ndarray:
 
 
 def _check_member(path: Path, archive: np.lib.npyio.NpzFile, stored: str) -> None:
-    """ValueError unless a member is an .npy file of the size that its header says: NumPy makes an array first and
-    reads it then, and takes a member that is none whole into memory.
+    """Raise ValueError unless a member is an .npy file of the size that its header states.
+
+    NumPy allocates the array before it reads the data, and reads a member of another kind into memory as a whole.
     """
     file = archive.zip
     assert file is not None  # it is open

@@ -25,10 +25,10 @@ LARGEST = 1e150  # squares of larger numbers cannot be summed in float64, as fig
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of a table's columns; see `Plan.learn`.
+    """Describe what becomes of a table's columns; see `Plan.learn`.
 
     columns: in the table's order, targets not among them. targets: names of the target columns, if it had any.
-    names: all names, in order, by which a file without header is told. header, decimal, sep, missing: how the file was
+    names: all names, in order, which identify a file without header. header, decimal, sep, missing: how the file was
     read that it was learned from, as `fcnet.data.load` says.
     """
 
@@ -113,7 +113,7 @@ class Plan:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The names of the columns of numbers, (D,), each once."""
+        """Return the names of the columns of numbers, (D,), each once."""
         taken: dict[str, int] = {}
         found = []
         for column in self.columns:
@@ -127,17 +127,17 @@ class Plan:
 
     @property
     def used(self) -> tuple[ColumnPlan, ...]:
-        """The columns that are not left out."""
+        """Return the columns that are not left out."""
         return tuple(column for column in self.columns if column.kind != LEFT_OUT)
 
     @property
     def left_out(self) -> tuple[ColumnPlan, ...]:
-        """The columns that are left out."""
+        """Return the columns that are left out."""
         return tuple(column for column in self.columns if column.kind == LEFT_OUT)
 
     @property
     def text_columns(self) -> frozenset[str]:
-        """The columns whose cells are words, even if these are all numbers in another file."""
+        """Return the columns whose cells are words, even if these are all numbers in another file."""
         return frozenset(column.name for column in self.used if column.kind != "number")
 
     def apply(self, table: Any, rows: np.ndarray | None = None, *, largest: float = LARGEST) -> np.ndarray:

@@ -37,7 +37,7 @@ PIXEL_STD_FLOOR = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """z = (X - shift) * scale, feature by feature, or of the kind "robust" z / sqrt(1 + (z / limit)²).
+    """Compute z = (X - shift) * scale, feature by feature, or of the kind "robust" z / sqrt(1 + (z / limit)²).
 
     kind: one of KINDS but "auto"; shift, scale: float64 of shape (D,); limit: a number, or None.
     """

@@ -2,8 +2,8 @@
 
 A pickle is a program: what it names, it runs. CIFAR-10's Python version comes as pickles, and so do the parameters of
 CS231n's networks, a dictionary in an .npy file. They are read by an unpickler that knows only stand-ins for what
-rebuilds an array. Nothing is ever looked up by name, and NumPy's own unpickling, which trusts what it is told about
-memory, takes no part either.
+rebuilds an array. Nothing is ever looked up by name, and NumPy's own unpickling, which trusts the sizes that a file
+states, takes no part either.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _named(value: Any) -> str:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype: name and byte order are kept."""
+    """Stand in for numpy.dtype: name and byte order are kept."""
 
     def __init__(self, name: Any, *_: object) -> None:
         self.name = _text(name)
@@ -53,7 +53,7 @@ def _text(value: Any) -> str:
 
 
 class _Array:
-    """Stands in for numpy.ndarray: what its state says, of which `_value` makes an array."""
+    """Stand in for numpy.ndarray: what its state says, of which `_value` makes an array."""
 
     dtype: Any = None
     shape: tuple[int, ...] = ()

@@ -109,10 +109,10 @@ def decimal_sign(rows: Sequence[Sequence[str]], sep: str) -> tuple[str, bool]:
 
 @dataclass(frozen=True)
 class Header:
-    """Whether the first row holds names, whether that is plain, and why."""
+    """Say whether the first row holds names, whether that is obvious, and why."""
 
     found: bool
-    plain: bool
+    obvious: bool
     why: str
 
 

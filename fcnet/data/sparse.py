@@ -11,7 +11,7 @@ DENSE = 1 << 20  # elements that are made dense at once where nobody says how ma
 
 
 class SparseRows:
-    """A CSR matrix of SciPy whose rows come as dense arrays; what a batch's feed asks of a host array.
+    """Give rows of SciPy's CSR matrix as dense arrays, with the methods that batches ask of a host array.
 
     Attributes:
         csr: the matrix (n, D). shape, dtype, ndim, size: of the dense array that is never made.
@@ -38,7 +38,7 @@ class SparseRows:
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows make about `DENSE` elements, 1 or more."""
+        """Return how many rows make about `DENSE` elements, 1 or more."""
         return max(1, DENSE // max(1, self.shape[1]))
 
     def parts(self) -> Iterator[tuple[slice, np.ndarray]]:
@@ -52,7 +52,7 @@ class SparseRows:
         yield from self._columns(self.csr.tocsc(), np.arange(self.shape[1]))
 
     def columns_by_quartiles(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """As `columns`, with shorter ones of the same quartiles and extremes for those that are mostly zero."""
+        """Yield what `columns` does, shortened with the same quartiles and extremes for those that are mostly zero."""
         csc = self.csr.tocsc()
         zero = np.diff(csc.indptr) < len(self) / 4  # then so are the quartiles
         places = np.flatnonzero(zero)

@@ -16,7 +16,7 @@ _PURPOSE = 0x73706C6974  # "split": the second word of the key, so no other use 
 
 
 class TooFew(ValueError):
-    """Too few rows to leave every class one for training; the message names them y."""
+    """Signal too few rows to leave every class one for training; the message names them y."""
 
     def __init__(self, count: int, classes: int, enough: int) -> None:
         self._counts = count, classes, enough

@@ -76,7 +76,7 @@ def read_for(plan: Plan, path: Path, kept: AsText = lambda names: (), sep: str |
 
 @dataclass(frozen=True)
 class TableChoices:
-    """What the user says of a table: how it is read, and which columns are used how; as `fcnet.data.load` takes it."""
+    """Hold the user's choices for a table: how it is read and which columns are used how, as for `fcnet.data.load`."""
 
     reading: Reading = Reading()
     drop: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ class TableChoices:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What was said, by the name of the argument."""
+        """Return the choices that were made, by the name of the argument."""
         of = self.reading
         said: dict[str, Any] = {
             "header": of.header,

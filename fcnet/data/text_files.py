@@ -28,7 +28,7 @@ _FALLBACK = "cp1252"  # what Windows saves where it does not save UTF-8; it has 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is to be read; None: that is found out.
+    """Describe how to read a file; None: to be found out.
 
     header: whether the first row holds names. sep: separator, " " for blanks. decimal: "." or ",".
     missing: what stands for a missing value, besides the usual.
@@ -92,11 +92,12 @@ def _read(path: Path, reading: Reading, as_text: AsText, encoding: str, notes: l
     found = _Blocks(path, layout, decimal, reading.missing, [name in text for name in layout.names])
     _parse(path, encoding, sep, found)
     if mixed_columns := [at for at, column in enumerate(found.columns) if column.mixed]:
-        again = _Blocks(path, layout, decimal, reading.missing, [at in mixed_columns for at in range(layout.width)])
-        again.only = mixed_columns
-        _parse(path, encoding, sep, again)
+        only_mixed = [at in mixed_columns for at in range(layout.width)]
+        second_pass = _Blocks(path, layout, decimal, reading.missing, only_mixed)
+        second_pass.only = mixed_columns
+        _parse(path, encoding, sep, second_pass)
         for at in mixed_columns:
-            found.columns[at] = again.columns[at]
+            found.columns[at] = second_pass.columns[at]
     cells = tuple(column.cells(reading.missing) for column in found.columns)
     lines = np.frombuffer(found.lines, dtype=np.int64)
     if not len(lines):
@@ -168,7 +169,7 @@ def _sample(path: Path, stream: IO[str]) -> str:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The names of the columns, and how many rows before the first are no data."""
+    """Hold the names of the columns, and how many rows before the first are no data."""
 
     names: tuple[str, ...]
     skip: int
@@ -181,7 +182,7 @@ class _Layout:
 def _has_header(path: Path, rows: Sequence[Sequence[str]], decimal: str, reading: Reading, notes: list[str]) -> bool:
     found = header(rows, decimal)
     if reading.header is None:
-        if not found.plain:
+        if not found.obvious:
             first = ", ".join(in_line(cell.strip()[:20]) for cell in rows[0][:4])
             taken = "for names" if found.found else "for data"
             notes.append(
@@ -189,7 +190,7 @@ def _has_header(path: Path, rows: Sequence[Sequence[str]], decimal: str, reading
                 f"--header {'no' if found.found else 'yes'} takes it otherwise"
             )
         return found.found
-    if not reading.header and reading.names and found.found and found.plain:
+    if not reading.header and reading.names and found.found and found.obvious:
         raise ValueError(
             f"{path}: expected a file without header, as in training; got names in its first row "
             f"({', '.join(in_line(cell.strip()[:20]) for cell in rows[0][:4])}); remove that row"
@@ -240,7 +241,7 @@ def _parse(path: Path, encoding: str, sep: str, blocks: _Blocks) -> None:
 
 
 class _Blocks:
-    """Takes rows, and gives each column the cells of many at once."""
+    """Take rows, and give each column the cells of many at once."""
 
     def __init__(
         self, path: Path, layout: _Layout, decimal: str, missing: frozenset[str], as_text: Sequence[bool]
@@ -272,7 +273,7 @@ class _Blocks:
             self.flush()
 
     def flush(self) -> None:
-        """Give the columns what has come."""
+        """Append the collected rows to the columns."""
         if not self.rows:
             return
         if self.only is None:
@@ -286,7 +287,7 @@ class _Blocks:
 
 @dataclass
 class _Column:
-    """The cells of a column so far: numbers, or codes of texts; `mixed` if text came after numbers."""
+    """Collect the cells of a column: numbers, or codes of texts; `mixed` if text came after numbers."""
 
     words: Numbering | None
     parts: list[np.ndarray] = field(default_factory=list)

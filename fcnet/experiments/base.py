@@ -14,7 +14,7 @@ from fcnet.progress import Progress
 
 @dataclass
 class Settings:
-    """How an experiment is to run.
+    """Describe how to run an experiment.
 
     quick asks for a made-up data set and few steps, which shows that it works and nothing else.
 
@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass
 class Table:
-    """The numbers of an experiment: rows by column, what they say, a line each, and a note to go across the picture."""
+    """Hold an experiment's numbers: rows by column, what they say, a line each, and a note to go across the picture."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
@@ -78,8 +78,12 @@ class Table:
 
 
 class Experiment(NamedTuple):
-    """A line about it; the function that makes its table; the one that draws this table into a Matplotlib figure of
-    `size` inches.
+    """Describe an experiment.
+
+    Attributes:
+        about: a line about it.
+        run: the function that makes its table.
+        draw: the function that draws this table into a Matplotlib figure of `size` inches.
     """
 
     about: str

@@ -14,7 +14,7 @@ from fcnet.experiments.overfitting import compare, draw
 
 
 def run(settings: Settings) -> Table:
-    """See `compare`."""
+    """Compare nets with and without dropout, see `compare`."""
     nets: dict[str, dict[str, Any]] = {
         "no dropout": {"dropout_keep_ratio": 1.0},
         "0.2 dropped, plain": {"dropout_keep_ratio": 0.8, "dropout": "plain"},

@@ -7,7 +7,7 @@ from fcnet.experiments.overfitting import compare, draw
 
 
 def run(settings: Settings) -> Table:
-    """See `compare`."""
+    """Compare nets with and without weight decay, see `compare`."""
     nets = {"no weight decay": {"reg": 0.0}, "weight decay 0.1": {"reg": 0.1}}
     return compare(settings, "weight_decay", nets, epochs=201)
 

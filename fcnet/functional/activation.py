@@ -110,7 +110,7 @@ def leaky_relu_forward(
     """
     xp = backend.xp
     slope = xp.greater(x, 0, out=xp.empty(x.shape, dtype=x.dtype) if cache is None else cache)
-    xp.maximum(slope, LEAK, out=slope)
+    xp.maximum(slope, LEAK, out=slope)  # 1 where x > 0, else 0.01
     return xp.multiply(x, slope, out=out), slope
 
 
@@ -131,17 +131,17 @@ def elu_forward(
     Args and returns: as `relu_forward`; the cache is exp(min(x, 0)) - 1.
     """
     xp = backend.xp
-    below = xp.minimum(x, 0, out=cache)
-    xp.expm1(below, out=below)
+    negative_part = xp.minimum(x, 0, out=cache)
+    below = xp.expm1(negative_part, out=negative_part)  # exp(min(x, 0)) - 1
     out = xp.maximum(x, 0, out=out)
-    return xp.add(out, below, out=out), below
+    return xp.add(out, below, out=out), below  # out = max(x, 0) + exp(min(x, 0)) - 1
 
 
 @checked("dx", check=lambda dout, cache, **_: checks.gradient("elu_backward", dout, cache))
 def elu_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """Return dx = dout where x > 0, else dout exp(x); arguments as in `relu_backward`."""
     xp = backend.xp
-    slope = xp.add(cache, 1, out=None if dx is dout else dx)
+    slope = xp.add(cache, 1, out=None if dx is dout else dx)  # exp(min(x, 0))
     return xp.multiply(dout, slope, out=dx)
 
 
@@ -152,9 +152,9 @@ def sigmoid_forward(backend: Backend, x: Array, *, out: Array | None = None) -> 
     Args and returns: as `relu_forward`; the cache is out.
     """
     xp = backend.xp
-    power = xp.negative(x, out=out)
-    xp.minimum(power, LARGEST_EXPONENT[x.dtype.itemsize], out=power)
-    xp.exp(power, out=power)  # exp(-x)
+    exponent = xp.negative(x, out=out)
+    xp.minimum(exponent, LARGEST_EXPONENT[x.dtype.itemsize], out=exponent)
+    power = xp.exp(exponent, out=exponent)  # exp(-x)
     out = xp.add(power, 1, out=power)
     xp.reciprocal(out, out=out)  # 1 / (1 + exp(-x))
     return out, out
@@ -165,7 +165,7 @@ def sigmoid_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array |
     """Return dx = dout out (1 - out); arguments as in `relu_backward`."""
     xp = backend.xp
     slope = xp.subtract(1, cache, out=None if dx is dout else dx)
-    xp.multiply(slope, cache, out=slope)
+    xp.multiply(slope, cache, out=slope)  # (1 - out) out
     return xp.multiply(dout, slope, out=dx)
 
 
@@ -180,8 +180,8 @@ def tanh_forward(backend: Backend, x: Array, *, out: Array | None = None) -> tup
 def tanh_backward(backend: Backend, dout: Array, cache: Array, *, dx: Array | None = None) -> Array:
     """Return dx = dout (1 - out²); arguments as in `relu_backward`."""
     xp = backend.xp
-    slope = xp.multiply(cache, cache, out=None if dx is dout else dx)
-    xp.subtract(1, slope, out=slope)
+    squares = xp.multiply(cache, cache, out=None if dx is dout else dx)
+    slope = xp.subtract(1, squares, out=squares)  # 1 - out²
     return xp.multiply(dout, slope, out=dx)
 
 
@@ -196,14 +196,14 @@ def softplus_forward(
     Args and returns: as `relu_forward`; the cache is the derivative, σ(x) = 1 - exp(-out).
     """
     xp = backend.xp
-    rest = xp.abs(x, out=cache)
-    xp.negative(rest, out=rest)
-    xp.exp(rest, out=rest)
-    xp.log1p(rest, out=rest)  # log(1 + exp(-|x|))
+    exponent = xp.abs(x, out=cache)
+    xp.negative(exponent, out=exponent)
+    power = xp.exp(exponent, out=exponent)  # exp(-|x|)
+    rest = xp.log1p(power, out=power)  # log(1 + exp(-|x|))
     out = xp.maximum(x, 0, out=out)
-    xp.add(out, rest, out=out)
-    slope = xp.negative(out, out=rest)
-    xp.expm1(slope, out=slope)
+    xp.add(out, rest, out=out)  # out = max(x, 0) + log(1 + exp(-|x|))
+    exponent = xp.negative(out, out=rest)
+    slope = xp.expm1(exponent, out=exponent)
     xp.negative(slope, out=slope)  # σ(x) = 1 - exp(-out)
     return out, slope
 
@@ -264,7 +264,7 @@ def _gated_backward(backend: Backend, dout: Array, cache: GatedCache, dx: Array 
     slope = xp.subtract(1, cache.gate, out=None if dx is dout else dx)
     xp.multiply(slope, cache.steepness, out=slope)
     xp.add(slope, 1, out=slope)
-    xp.multiply(slope, cache.gate, out=slope)
+    xp.multiply(slope, cache.gate, out=slope)  # σ (1 + (1 - σ) x h')
     return xp.multiply(dout, slope, out=dx)
 
 
@@ -354,7 +354,7 @@ def pieces_of(x: Array, pieces: int) -> list[Array]:
 
 
 class Activation(NamedTuple):
-    """A pair of functions and the initialiser that suits it (`fcnet.nn.init`).
+    """Pair an activation's two functions with the initialiser that suits it (`fcnet.nn.init`).
 
     own_cache: the cache has arrays of its own, to be given back. pieces: columns that the function takes for one that
     it gives.

@@ -1,7 +1,7 @@
 """Losses: the mean over the batch, and its gradient in the scores.
 
 Shapes: scores (..., N, C), N batch, C classes or outputs. Targets y of the classification losses are integer labels
-(..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Those of `NUMERIC` are (..., N, C).
+(..., N), or (..., N, C): one-hot rows, or for the softmax loss any probabilities. Targets of `NUMERIC` are (..., N, C).
 
 Each formula is a function `_NAME_rows`, which returns the losses and gradients of single rows; their mean, or weighted
 mean, is taken in one place.
@@ -141,9 +141,9 @@ def _svm_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
     margins = xp.subtract(scores, right, out=dscores)
     xp.add(margins, 1, out=margins)
     xp.multiply(margins, 1 - targets, out=margins)  # the right class has no margin to itself
-    xp.maximum(margins, 0, out=margins)
-    losses = xp.sum(margins, axis=-1, keepdims=True)
-    violated = xp.greater(margins, 0, out=margins)
+    hinges = xp.maximum(margins, 0, out=margins)  # max(0, s_c - s_y + 1), 0 at c = y
+    losses = xp.sum(hinges, axis=-1, keepdims=True)
+    violated = xp.greater(hinges, 0, out=hinges)
     violations = xp.sum(violated, axis=-1, keepdims=True)
     return losses, xp.subtract(violated, targets * violations, out=violated)
 
@@ -217,11 +217,11 @@ def bce_loss(
 def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) -> tuple[Array, Array]:
     """Return mean_c [max(s, 0) - s y + log(1 + exp(-|s|))] of each row (..., N, 1), and (σ(s) - y) / C."""
     xp = backend.xp
-    each = xp.abs(scores)
-    xp.negative(each, out=each)
-    xp.exp(each, out=each)
-    xp.log1p(each, out=each)  # log(1 + exp(-|s|))
-    xp.add(each, xp.maximum(scores, 0) - scores * y, out=each)
+    exponent = xp.abs(scores)
+    xp.negative(exponent, out=exponent)
+    power = xp.exp(exponent, out=exponent)  # exp(-|s|)
+    each = xp.log1p(power, out=power)
+    xp.add(each, xp.maximum(scores, 0) - scores * y, out=each)  # max(s, 0) - s y + log(1 + exp(-|s|))
     losses = xp.mean(each, axis=-1, keepdims=True)
     sigmoid, _ = sigmoid_forward.formula(backend, scores, out=dscores)
     errors = xp.subtract(sigmoid, y, out=sigmoid)
@@ -232,7 +232,7 @@ def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
 def poisson_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:
-    """Poisson loss on logarithms: loss = mean_n mean_c [exp(s) - y s + y log y - y], half the Poisson deviance.
+    """Compute the Poisson loss on logarithms: mean_n mean_c [exp(s) - y s + y log y - y], half the Poisson deviance.
 
     For counts, and for rates of 0 or more: exp(s) is the mean that is predicted, and the loss is 0 where it is y.
 
@@ -272,7 +272,7 @@ def _mean(backend: Backend, rows: tuple[Array, Array], loss: Array | None) -> tu
 
 
 class Loss(NamedTuple):
-    """A loss; calling it calls its function.
+    """Describe a loss; calling it calls its function.
 
     function: (scores, y) -> the batch's mean loss and its gradient. rows: (scores, y, dscores) -> each row's loss and
     gradient. metric: the figure by which networks trained with it are judged. targets: what it is for, as text.

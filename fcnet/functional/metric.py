@@ -58,7 +58,7 @@ def join_norms(one: Array, other: Array) -> Array:
 
 
 class Metric(NamedTuple):
-    """A figure made of a total over the samples.
+    """Compute a figure from a total over the samples.
 
     key: in the history, train_KEY and val_KEY. title: for people. total: (scores, y) -> the total of a part of the
     samples, on the device. join: (total, total) -> that of both parts. figure: (total, rows N, columns C) -> the

@@ -130,11 +130,11 @@ def batchnorm_forward(
     xp = backend.xp
     for running, batch in ((running_mean, cache.mean), (running_var, cache.var)):
         if running is not None:
-            row = running.reshape(batch.shape)  # row = momentum row + (1 - momentum) batch
+            row = running.reshape(batch.shape)
             xp.multiply(row, momentum, out=row)
-            xp.multiply(batch, 1 - momentum, out=batch)
-            xp.add(row, batch, out=row)
-            flush(backend, row, work=batch)
+            share = xp.multiply(batch, 1 - momentum, out=batch)
+            xp.add(row, share, out=row)  # row = momentum row + (1 - momentum) batch
+            flush(backend, row, work=share)
     return out, cache
 
 
@@ -158,9 +158,9 @@ def batchnorm_inference(
     """
     xp = backend.xp
     scale = gamma / xp.sqrt(running_var + eps)
-    out = xp.subtract(x, per_row(running_mean), out=out)
-    xp.multiply(out, per_row(scale), out=out)
-    return xp.add(out, per_row(beta), out=out)
+    centred = xp.subtract(x, per_row(running_mean), out=out)
+    out = xp.multiply(centred, per_row(scale), out=centred)
+    return xp.add(out, per_row(beta), out=out)  # out = γ (x - μ) / sqrt(σ² + ε) + β, with the running μ and σ²
 
 
 @checked("dx", "dgamma", "dbeta", check=lambda dout, cache, **_: _check_backward("batchnorm_backward", dout, cache))

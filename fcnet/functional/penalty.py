@@ -36,8 +36,8 @@ def l2_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweigh
     for w, dw, room in _blocks(weights, dweights, work):
         scaled = xp.multiply(w, reg, out=room)
         # `dw` is one object: CuPy copies an input first that overlaps `out` and is another object, if only a view.
-        xp.add(dw, scaled, out=dw)
-        xp.add(loss, 0.5 * xp.dot(scaled, w), out=loss)
+        xp.add(dw, scaled, out=dw)  # dw = dw + reg w
+        xp.add(loss, 0.5 * xp.dot(scaled, w), out=loss)  # loss = loss + 0.5 reg Σ w²
     return loss
 
 
@@ -53,6 +53,6 @@ def l1_penalty(backend: Backend, weights: Array, reg: float, loss: Array, dweigh
     for w, dw, room in _blocks(weights, dweights, work):
         signs = xp.sign(w, out=room)
         scaled = xp.multiply(signs, reg, out=signs)
-        xp.add(dw, scaled, out=dw)
-        xp.add(loss, xp.sum(xp.multiply(scaled, w, out=scaled)), out=loss)
+        xp.add(dw, scaled, out=dw)  # dw = dw + reg sign(w)
+        xp.add(loss, xp.sum(xp.multiply(scaled, w, out=scaled)), out=loss)  # loss = loss + reg Σ |w|
     return loss

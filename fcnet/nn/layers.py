@@ -19,14 +19,14 @@ from fcnet.validation import one_of
 
 @dataclass(frozen=True)
 class Output:
-    """The last layer: affine, from D features to C scores."""
+    """Compute the last layer: affine, from D features to C scores."""
 
     index: int
     precision: str | None = None  # of the products; None: that of the arrays
 
     @property
     def products(self) -> dict[str, str]:
-        """Further keyword arguments of the functions that multiply matrices."""
+        """Return further keyword arguments for the functions that multiply matrices."""
         return {} if self.precision is None else {"precision": self.precision}
 
     def shapes(self, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:
@@ -54,7 +54,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Hidden:
-    """A hidden layer: affine - [batch or layer norm] - activation - [dropout].
+    """Compute a hidden layer: affine - [batch or layer norm] - activation - [dropout].
 
     With maxout of k pieces, the affine part and the normalisation have k M columns.
     """
@@ -68,12 +68,12 @@ class Hidden:
 
     @property
     def products(self) -> dict[str, str]:
-        """Further keyword arguments of the functions that multiply matrices."""
+        """Return further keyword arguments for the functions that multiply matrices."""
         return Output(self.index, self.precision).products
 
     @property
     def kind(self) -> F.Activation:
-        """The activation's functions."""
+        """Return the activation's functions."""
         return F.activation_named("activation", self.activation)
 
     def shapes(self, width_in: int, width_out: int) -> dict[str, tuple[int, ...]]:

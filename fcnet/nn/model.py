@@ -32,7 +32,7 @@ NORMALIZATIONS = ("batchnorm", "layernorm")
 
 
 class FullyConnectedNet:
-    """{affine - [batch/layer norm] - activation - [dropout]} x (L - 1) - affine - loss.
+    """Build {affine - [batch/layer norm] - activation - [dropout]} x (L - 1) - affine - loss.
 
     Attributes:
         params: every trained tensor by name: W1, b1, [gamma1, beta1], W2, ... Assigning to an item copies.
@@ -179,22 +179,22 @@ class FullyConnectedNet:
 
     @property
     def params(self) -> ParamBuffer:
-        """Every trained tensor by name; assign to its items, params["W1"] = array, not to itself."""
+        """Return every trained tensor by name; assign to its items, params["W1"] = array, not to itself."""
         return self._params
 
     @property
     def state(self) -> ParamBuffer:
-        """Batch norm's running statistics by name."""
+        """Return batch norm's running statistics by name."""
         return self._state
 
     @property
     def preprocessing(self) -> tuple[Array, Array] | None:
-        """shift and scale (D,), float64 on the device, or None; see `set_preprocessing`."""
+        """Return shift and scale (D,), float64 on the device, or None; see `set_preprocessing`."""
         return None if self._preprocessing is None else self._preprocessing[:2]
 
     @property
     def frozen(self) -> tuple[int, ...]:
-        """Numbers of the frozen layers, the lowest being 1; see `freeze`."""
+        """Return the numbers of the frozen layers, the lowest being 1; see `freeze`."""
         return self._frozen
 
     def freeze(self, layers: Iterable[int]) -> None:
@@ -227,22 +227,22 @@ class FullyConnectedNet:
 
     @property
     def trained(self) -> list[str]:
-        """Names of the parameters that are not frozen."""
+        """Return the names of the parameters that are not frozen."""
         return [name for layer in list(self._layers())[len(self._frozen) :] for name in layer.shapes(1, 1)]
 
     @property
     def normalization(self) -> str | None:
-        """The normalization of the hidden layers."""
+        """Return the normalization of the hidden layers."""
         return self._options["normalization"]
 
     @property
     def loss_name(self) -> str:
-        """The loss that the network is trained with."""
+        """Return the name of the loss that the network is trained with."""
         return self.objective.loss
 
     @property
     def config(self) -> dict[str, Any]:
-        """Keyword arguments that make a network of this kind; plain values, fit for JSON."""
+        """Return keyword arguments that make a network of this kind; plain values, fit for JSON."""
         return {
             "hidden_dims": list(self.hidden_dims),
             "input_dim": self.input_dim,
@@ -258,7 +258,7 @@ class FullyConnectedNet:
 
     @property
     def limit(self) -> float | None:
-        """The limit of preprocessed inputs, z / sqrt(1 + (z / limit)²), or None; see `set_preprocessing`."""
+        """Return the limit of preprocessed inputs, z / sqrt(1 + (z / limit)²), or None; see `set_preprocessing`."""
         return self._limit
 
     def set_preprocessing(self, shift: Array, scale: Array, limit: float | None = None) -> None:
@@ -289,7 +289,7 @@ class FullyConnectedNet:
 
     @property
     def target_scaling(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """shift and scale (C,) of the targets of the loss "mse", float64 on the host, or None."""
+        """Return shift and scale (C,) of the targets of the loss "mse", float64 on the host, or None."""
         return self.objective.scaling
 
     def set_target_scaling(self, shift: Any, scale: Any) -> None:
@@ -304,9 +304,9 @@ class FullyConnectedNet:
         self.objective = self.objective.scaled(shift, scale)
 
     def begin_at_means(self, means: np.ndarray) -> None:
-        """Let a network of the loss "poisson" begin with these means (C,) of the targets, as a Solver does.
+        """Set the output's bias so that a network of the loss "poisson" begins at these means (C,) of the targets.
 
-        Its output's bias, unless that is something already, becomes their logarithm, and stays 0 where they are 0.
+        The bias, unless it is set already, becomes their logarithm, and stays 0 where they are 0. A Solver does this.
         """
         bias = self.params[f"b{self.output.index}"]
         if not self.backend.to_numpy(bias).any():
@@ -314,7 +314,7 @@ class FullyConnectedNet:
 
     @property
     def threshold(self) -> float | None:
-        """The probability above which the second of two classes, or the label, is predicted; None: 1/2."""
+        """Return the probability above which the second of two classes, or the label, is predicted; None: 1/2."""
         return self.objective.threshold
 
     @threshold.setter
@@ -350,7 +350,7 @@ class FullyConnectedNet:
 
     @property
     def device(self) -> str:
-        """The device that holds the parameters: "cpu", "cuda:0", ..."""
+        """Return the device that holds the parameters: "cpu", "cuda:0", ..."""
         return self.backend.name
 
     # The training step. `run` makes each call at once or records it (fcnet.backends.step).
@@ -405,7 +405,7 @@ class FullyConnectedNet:
 
     @property
     def byte_scaling(self) -> tuple[Array, ...]:
-        """shift (D,) and scale (D,) in the network's dtype, for uint8 inputs as they are gathered; or nothing."""
+        """Return shift (D,) and scale (D,) in the network's dtype, for uint8 inputs that are gathered; or nothing."""
         return () if self._preprocessing is None or self.limit is not None else self._preprocessing[2:]
 
     def prepare(self, run: Run, x: Array) -> Array:
@@ -613,7 +613,7 @@ class FullyConnectedNet:
 
 
 class TwoLayerNet(FullyConnectedNet):
-    """affine - ReLU - affine - loss: a `FullyConnectedNet` with one hidden layer."""
+    """Build affine - ReLU - affine - loss: a `FullyConnectedNet` with one hidden layer."""
 
     def __init__(self, input_dim: int, hidden_dim: int, num_classes: int, **options: Any) -> None:
         """Make the network; `options` are the keyword arguments of `FullyConnectedNet`."""

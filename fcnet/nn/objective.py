@@ -34,7 +34,7 @@ def loss_scale(loss: str, outputs: int) -> float:
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss by name, the number of classes or outputs C, and label smoothing (0: none).
+    """Compute a loss by its name, for C classes or outputs, with label smoothing (0: none).
 
     scaling: with the loss "mse" shift and scale (C,), float64 on the host, or None. The network is trained on
     (y - shift) * scale and predicts scores / scale + shift, so that targets of any size are learned equally well. This
@@ -64,12 +64,12 @@ class Objective:
 
     @property
     def numeric(self) -> bool:
-        """Whether the targets are numbers (N, C), not labels of classes."""
+        """Return whether the targets are numbers (N, C), not labels of classes."""
         return self.loss in F.NUMERIC
 
     @property
     def of_values(self) -> bool:
-        """Whether what is predicted are values in the targets' units, not classes or labels."""
+        """Return whether predictions are values in the targets' units, not classes or labels."""
         return self.metric.key == "rmse"
 
     def scaled(self, shift: Any, scale: Any) -> Objective:
@@ -91,7 +91,7 @@ class Objective:
 
     @property
     def two_sided(self) -> bool:
-        """Whether predictions are one of two by a probability, for which a threshold can be set."""
+        """Return whether predictions are one of two by a probability, for which a threshold can be set."""
         return (self.loss, self.outputs) in (("softmax", 2), ("bce", 1))
 
     def deciding(self, threshold: float | None) -> Objective:
@@ -121,12 +121,12 @@ class Objective:
 
     @property
     def scales(self) -> bool:
-        """Whether there is a `scaling` and it changes anything."""
+        """Return whether there is a `scaling` and it changes anything."""
         return self.scaling is not None and bool(self.scaling[0].any() or (self.scaling[1] != 1).any())
 
     @property
     def metric(self) -> F.Metric:
-        """The figure that predictions are judged by."""
+        """Return the figure that predictions are judged by."""
         return F.METRICS[self.loss]
 
     def check_targets(self, name: str, y: Array, count: int, dtype: Any) -> None:

@@ -15,7 +15,7 @@ from fcnet.backends.device import ALIGNMENT
 
 
 class ParamBuffer(MutableMapping[str, Array]):
-    """Tensors by name, all views of `flat`. Assigning to a name copies into the view; names and shapes are fixed.
+    """Hold tensors by name, all views of `flat`. Assigning to a name copies into the view; names and shapes are fixed.
 
     Attributes:
         flat: (P,), all tensors and the padding.
@@ -59,7 +59,7 @@ class ParamBuffer(MutableMapping[str, Array]):
 
     @property
     def dtype(self) -> Any:
-        """float32 or float64, as a NumPy dtype."""
+        """Return float32 or float64, as a NumPy dtype."""
         return self.flat.dtype
 
     def __getitem__(self, name: str) -> Array:

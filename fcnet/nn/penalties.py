@@ -11,7 +11,7 @@ from fcnet.validation import nonnegative_real
 
 
 class NonNegative:
-    """An attribute that holds a finite number of 0 or more; setting another raises ValueError or TypeError.
+    """Check an attribute: a finite number of 0 or more; setting another raises ValueError or TypeError.
 
     One that nobody set is 0, see `is_said`.
     """
@@ -27,7 +27,7 @@ class NonNegative:
 
 
 def is_said(instance: Any, name: str) -> bool:
-    """Whether somebody set this attribute."""
+    """Return whether somebody set this attribute."""
     return name in instance.__dict__
 
 

@@ -75,7 +75,7 @@ def decay_weights(
     for start in range(0, w.size, work.size):
         w_ = w[start : start + work.size]
         lost = xp.multiply(w_, share, out=work[: w_.size])
-        xp.subtract(w_, lost, out=w_)
+        xp.subtract(w_, lost, out=w_)  # w = w - η λ w
         flush(backend, w_, work=lost)
     return w
 

@@ -18,7 +18,7 @@ _FRACTIONS = ("momentum", "decay_rate", "beta1", "beta2")
 
 
 class Optimizer:
-    """Updates `params` from `grads`, in place.
+    """Update `params` from `grads`, in place.
 
     Attributes:
         moments: name -> ParamBuffer, zeros at first.
@@ -70,17 +70,17 @@ class Optimizer:
 
     @property
     def config(self) -> Mapping[str, float]:
-        """The hyperparameters by name. A recorded step has them as constants, so they are not to be changed."""
+        """Return the hyperparameters by name. A recorded step has them as constants, so they are not to be changed."""
         return MappingProxyType(self._config)
 
     @property
     def defaults(self) -> Mapping[str, float]:
-        """The rule's own hyperparameters."""
+        """Return the rule's own hyperparameters."""
         return RULES[self.rule].defaults
 
     @property
     def learning_rate(self) -> float:
-        """The rate that the next update uses; may be set at any time, without a wait."""
+        """Return the rate that the next update uses; it may be set at any time, without a wait."""
         return self._config["learning_rate"]
 
     @learning_rate.setter
@@ -94,7 +94,7 @@ class Optimizer:
 
     @property
     def multipliers(self) -> Mapping[str, float]:
-        """Factors on the learning rate by the parameter's name; setting them is not seen by a recorded step."""
+        """Return factors on the learning rate by the parameter's name; a recorded step keeps those it began with."""
         return MappingProxyType(self._multipliers)
 
     @multipliers.setter
@@ -114,7 +114,7 @@ class Optimizer:
 
     @property
     def factors(self) -> tuple[float, ...]:
-        """The multiplier of each group of parameters that `update` changes at once, in the order of memory."""
+        """Return the multiplier of each group of parameters that `update` changes at once, in the order of memory."""
         return tuple(factor for _, _, factor in self._groups)
 
     def _gathered(self, grads: Mapping[str, Array]) -> ParamBuffer:
@@ -129,7 +129,7 @@ class Optimizer:
 
     @property
     def step_counter(self) -> Array:
-        """(1,) int64 on the device: updates made so far."""
+        """Return (1,) int64 on the device: the number of updates made."""
         return self._step
 
     def update(self, grads: Mapping[str, Array], run: Run = direct) -> None:

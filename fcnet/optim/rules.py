@@ -65,7 +65,7 @@ def sgd(backend: Backend, w: Array, dw: Array, learning_rate: float | Array, *, 
     rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_ in _blocks(work, w, dw):
         xp.multiply(dw_, rate, out=t)
-        xp.subtract(w_, t, out=w_)
+        xp.subtract(w_, t, out=w_)  # w = w - η dw
     return w
 
 
@@ -86,9 +86,9 @@ def momentum(
     for t, w_, dw_, v_ in _blocks(work, w, dw, velocity):
         xp.multiply(v_, momentum, out=v_)
         xp.multiply(dw_, rate, out=t)
-        xp.subtract(v_, t, out=v_)
+        xp.subtract(v_, t, out=v_)  # v = μ v - η dw
         flush(backend, v_, work=t)
-        xp.add(w_, v_, out=w_)
+        xp.add(w_, v_, out=w_)  # w = w + v
     return w
 
 
@@ -116,11 +116,11 @@ def nesterov(
     for t, w_, dw_, v_ in _blocks(work, w, dw, velocity):
         xp.multiply(dw_, rate, out=t)
         xp.multiply(v_, momentum, out=v_)
-        xp.subtract(v_, t, out=v_)
+        xp.subtract(v_, t, out=v_)  # v = μ v - η dw
         xp.subtract(w_, t, out=w_)
         flush(backend, v_, work=t)
         xp.multiply(v_, momentum, out=t)
-        xp.add(w_, t, out=w_)
+        xp.add(w_, t, out=w_)  # w = w - η dw + μ v, v already new
     return w
 
 
@@ -145,12 +145,12 @@ def adagrad(
     rate = _scalar(backend, w, learning_rate)
     for t, w_, dw_, c_ in _limited_blocks(backend, work, SUM_OF_SQUARES, w, dw, cache):
         xp.multiply(dw_, dw_, out=t)
-        xp.add(c_, t, out=c_)
+        xp.add(c_, t, out=c_)  # c = c + dw²
         xp.sqrt(c_, out=t)
         xp.add(t, epsilon, out=t)
         xp.divide(dw_, t, out=t)
         xp.multiply(t, rate, out=t)
-        xp.subtract(w_, t, out=w_)
+        xp.subtract(w_, t, out=w_)  # w = w - η dw / (sqrt(c) + ε)
     return w
 
 
@@ -178,13 +178,13 @@ def rmsprop(
         xp.multiply(dw_, dw_, out=t)
         xp.multiply(t, 1 - decay_rate, out=t)
         xp.multiply(c_, decay_rate, out=c_)
-        xp.add(c_, t, out=c_)
+        xp.add(c_, t, out=c_)  # c = ρ c + (1 - ρ) dw²
         flush(backend, c_, work=t)
         xp.sqrt(c_, out=t)
         xp.add(t, epsilon, out=t)
         xp.divide(dw_, t, out=t)
         xp.multiply(t, rate, out=t)
-        xp.subtract(w_, t, out=w_)
+        xp.subtract(w_, t, out=w_)  # w = w - η dw / (sqrt(c) + ε)
     return w
 
 
@@ -221,18 +221,18 @@ def adam(
     for tmp, w_, dw_, m_, v_ in _limited_blocks(backend, work, MEAN_OF_SQUARES, w, dw, m, v):
         xp.multiply(m_, beta1, out=m_)
         xp.multiply(dw_, 1 - beta1, out=tmp)
-        xp.add(m_, tmp, out=m_)
+        xp.add(m_, tmp, out=m_)  # m = β₁ m + (1 - β₁) dw
         flush(backend, m_, work=tmp)
         xp.multiply(v_, beta2, out=v_)
         xp.multiply(dw_, dw_, out=tmp)
         xp.multiply(tmp, 1 - beta2, out=tmp)
-        xp.add(v_, tmp, out=v_)
+        xp.add(v_, tmp, out=v_)  # v = β₂ v + (1 - β₂) dw²
         flush(backend, v_, work=tmp)
         xp.sqrt(v_, out=tmp)
         xp.add(tmp, epsilon_hat, out=tmp)
         xp.divide(m_, tmp, out=tmp)
         xp.multiply(tmp, alpha, out=tmp)
-        xp.subtract(w_, tmp, out=w_)
+        xp.subtract(w_, tmp, out=w_)  # w = w - α m / (sqrt(v) + ε')
     return w
 
 
@@ -263,16 +263,16 @@ def lion(
         xp.add(t, dw_, out=t)
         xp.sign(t, out=t)
         xp.multiply(t, rate, out=t)
-        xp.subtract(w_, t, out=w_)
+        xp.subtract(w_, t, out=w_)  # w = w - η sign(β₁ m + (1 - β₁) dw)
         xp.multiply(m_, beta2, out=m_)
         xp.multiply(dw_, 1 - beta2, out=t)
-        xp.add(m_, t, out=m_)
+        xp.add(m_, t, out=m_)  # m = β₂ m + (1 - β₂) dw
         flush(backend, m_, work=t)
     return w
 
 
 class Rule(NamedTuple):
-    """An update rule: its function, and the defaults that the function's signature does not say.
+    """Describe an update rule: its function, and the defaults that the function's signature does not say.
 
     learning_rate: the usual one. weight_decay: the usual strength of the decoupled decay that goes with it.
     """
@@ -283,17 +283,17 @@ class Rule(NamedTuple):
 
     @property
     def moments(self) -> tuple[str, ...]:
-        """The names of the arrays that it keeps."""
+        """Return the names of the arrays that it keeps."""
         return roles(self.update).moments
 
     @property
     def counts(self) -> bool:
-        """Whether it is given the number of updates made before."""
+        """Return whether it takes the number of updates made before."""
         return roles(self.update).counts
 
     @property
     def defaults(self) -> Mapping[str, float]:
-        """Its hyperparameters by name, the learning rate first."""
+        """Return its hyperparameters by name, the learning rate first."""
         return {"learning_rate": self.learning_rate, **roles(self.update).constants}
 
 

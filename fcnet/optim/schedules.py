@@ -98,7 +98,7 @@ def make_schedule(name: str, config: Mapping[str, Any] | None, epochs: int, step
     Args:
         config: the function's parameters, and for any: `warmup`, so many smaller steps before it begins; `per`,
             what t and every length count, "epoch" (the default) or "step".
-        epochs, steps_per_epoch: of the training: if a cosine is not told its `total`, it takes what the warm-up leaves.
+        epochs, steps_per_epoch: of the training: a cosine without `total` takes what the warm-up leaves.
 
     Raises:
         ValueError, TypeError: an unknown name or parameter, one missing or out of range.

@@ -19,7 +19,7 @@ _NAME = re.compile(r"step-(\d{10,})\.safetensors")
 
 
 class Checkpoints:
-    """A folder of files step-0000000500.safetensors."""
+    """Keep a folder of files step-0000000500.safetensors."""
 
     def __init__(self, folder: Path) -> None:
         """Keep checkpoints in `folder`, which need not exist yet."""

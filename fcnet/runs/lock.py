@@ -14,7 +14,7 @@ NAME = ".lock"
 
 
 class Lock:
-    """Held from when it is made until `release`."""
+    """Lock a folder from when this is made until `release`."""
 
     def __init__(self, folder: Path) -> None:
         """Lock a folder that is there.
@@ -71,7 +71,7 @@ class Lock:
         self.path = folder / NAME
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         if self._descriptor is None:
             return
         with contextlib.suppress(OSError):

@@ -15,7 +15,7 @@ from fcnet.errors import cut, either, shown, unknown
 
 
 class CommaList(str):
-    """The kind of an option that joins texts by commas, relu,tanh or 3=0.1,4=0.5; elsewhere also a list or a table."""
+    """Parse an option that joins texts by commas, relu,tanh or 3=0.1,4=0.5; elsewhere also a list or a table."""
 
 
 # Groups of options, under whose titles --help lists them, in this order.
@@ -77,7 +77,7 @@ _METAVARS = {str: "NAME", CommaList: "NAME", int: "N", float: "X", list: "N,N"}
 
 @dataclass
 class TrainOptions:
-    """What `fcnet train` can be told; None means "the default of whatever takes it"."""
+    """Hold the options of `fcnet train`; None means "the default of whatever takes it"."""
 
     see: ClassVar[str] = "fcnet train --help"
 
@@ -321,7 +321,7 @@ ARGUMENTS = {
     "mc_samples": "mc_samples",  # of predict
 }
 
-# What Python code is told to write -> on the command line, where that is more than another spelling.
+# A remedy in Python -> on the command line, where that is more than another spelling.
 _REMEDIES = {
     "data_dir= or $FCNET_DATA": "--data-dir or $FCNET_DATA",
     "mirror=URL": "--mirror URL",

@@ -1,4 +1,4 @@
-"""What a run directory keeps of a training: plain values, so that this room knows nothing of what trains."""
+"""What a run directory keeps of a training: plain values, so that `fcnet.runs` does not depend on what trains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Record:
-    """A training that is over, or was cut short.
+    """Record a training that is over, or was cut short.
 
     Attributes:
         model: gives the content of the network's file.

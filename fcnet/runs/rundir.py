@@ -54,7 +54,7 @@ _TEMPORARY = re.compile(rf"\.+({'|'.join(map(re.escape, FILES))})\..*\.tmp")
 
 
 class RunDirectory:
-    """The folder of one run, free, to be replaced, or to go on in.
+    """Own the folder of one run, free, to be replaced, or to be continued.
 
     Attributes:
         path: what it is called. work: where its files are written: `path`, or beside it until it replaces a run there.
@@ -116,12 +116,12 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Its checkpoints."""
+        """Return its checkpoints."""
         return Checkpoints(self.work / FOLDER)
 
     @property
     def _beside(self) -> Path:
-        """Where a run that replaces this one is made."""
+        """Return where a run that replaces this one is made."""
         real = self.path.resolve()
         return real.with_name(f".{real.name}.new")
 
@@ -244,7 +244,7 @@ class RunDirectory:
         write_atomically(beside / REPLACES, "")
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Unlock the folder."""
         while self._locks:
             self._locks.pop().release()
 
@@ -256,7 +256,7 @@ class RunDirectory:
         Checkpoints(folder / FOLDER).tidy()
 
     def _adopt(self) -> None:
-        """Give a whole model that a killed process left its name; remove what is torn."""
+        """Rename a complete model that a killed process left under a temporary name; remove incomplete ones."""
         path = self.work / FILE_NAME
         if not path.exists():
             for left in temporaries(path):
@@ -336,7 +336,7 @@ class RunDirectory:
             self.no_picture = f"{type(error).__name__}: {error}"
 
     def _replace(self) -> None:
-        """Let the new run and the old one change places, then remove the old."""
+        """Swap the new run and the old one, then remove the old."""
         old, new = self.path.resolve(), self.work
         with naming(self.path):
             if not exchange(new, old):

@@ -53,7 +53,7 @@ MOST_REPEATS = 100  # of a row, on average, where weights are counts: rows of th
 
 
 class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
-    """An estimator with a network of fcnet's in it."""
+    """Wrap a network of fcnet as an estimator."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": [StrOptions({"auto"}), "array-like", Interval(Integral, 1, None, closed="left")],
@@ -104,17 +104,17 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
     @property
     @abstractmethod
     def _loss_name(self) -> str:
-        """fcnet's name of the loss."""
+        """Return fcnet's name of the loss."""
 
     @property
     @abstractmethod
     def _outputs(self) -> int:
-        """K."""
+        """Return K."""
 
     @property
     @abstractmethod
     def _out_activation(self) -> str:
-        """scikit-learn's name of what is done with the scores."""
+        """Return scikit-learn's name of what is done with the scores."""
 
     @abstractmethod
     def _stratify(self, targets: np.ndarray) -> np.ndarray | None:
@@ -256,19 +256,19 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             training.warn_of_the_end(self, unfinished)
 
     def _reg(self, batch: float, all_rows: float, scale: float, *, incremental: bool) -> float:
-        """Return fcnet's strength of the L2 penalty, of what a batch and all rows weigh."""
+        """Return fcnet's strength of the L2 penalty, from the weight of a batch and of all rows."""
         if self.alpha != "auto":
             return self.alpha / (scale * batch)
         return defaults.reg(all_rows, scale) if self._is_own(incremental) else ALPHA / (scale * batch)
 
     def _is_own(self, incremental: bool) -> bool:
-        """Whether it is fcnet that says how long the training is, and how the learning rate changes."""
+        """Return whether fcnet decides how long the training is, and how the learning rate changes."""
         own = self.max_iter == "auto" and self.schedule == "auto" and self.learning_rate == "constant"
         return own and not incremental
 
     @property
     def _tolerance(self) -> float:
-        """By how much loss or score must get better; of the full-batch rules, the gradient at which they end."""
+        """Return by how much loss or score must get better; of the full-batch rules, the gradient at which they end."""
         if self.tol != "auto":
             return self.tol
         is_own = self._is_own(incremental=False) and self.solver not in FULL_BATCH
@@ -351,7 +351,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         return get_backend(self.device) if backend is None or self.device != "auto" else backend
 
     def _learn_scales(self, model: FullyConnectedNet, inputs: Inputs, targets: Array) -> None:
-        """Give the network what the training rows say of inputs and targets, each counted as its weight says."""
+        """Set the network's scaling of inputs and targets from the training rows, each by its weight."""
         if inputs.counts is not None:
             rows = _repeats(inputs.counts)
             inputs, targets = inputs.some(rows), rows_of(targets, rows)
@@ -379,7 +379,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
         self._no_improvement_count = 0
 
     def _stop_by(self, score: bool) -> None:
-        """Have the attributes of a training that stops by the validation score, or by the training loss."""
+        """Set the attributes of a training that stops by the validation score, or by the training loss."""
         if score and self.validation_scores_ is None:
             self.best_loss_, self.validation_scores_, self.best_validation_score_ = None, [], -math.inf
         elif not score and self.best_loss_ is None:
@@ -387,7 +387,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
     @property
     def _optimizer(self) -> Any:
-        """What scikit-learn's estimators call the optimizer, whose `learning_rate` is the latest one."""
+        """Return what scikit-learn's estimators call the optimizer, whose `learning_rate` is the latest one."""
         updates = self._fitted.updates
         return None if updates is None else updates.optimizer
 
@@ -489,7 +489,7 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
 
 
 def _say(line: str) -> None:
-    """Tell people what takes long: kernels that are compiled, once for a machine."""
+    """Print what takes long: kernels that are compiled, once for a machine."""
     write(f"fcnet: {line}")
 
 

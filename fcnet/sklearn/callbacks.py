@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks: an estimator tells them of each epoch, where the installed version has that protocol."""
+"""Call scikit-learn's callbacks at each epoch, if the installed version has that protocol."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ try:
 except ImportError:  # scikit-learn has it from 1.9 on
 
     class CallbackSupport:  # type: ignore[no-redef]
-        """Nothing to support."""
+        """Stand in for scikit-learn's class, in versions without it."""
 
         def _init_callback_context(self, **_: Any) -> None:
             return None
 
 
 class Followed:
-    """One fit, as callbacks see it: a task with an epoch, or an iteration, after the other in it."""
+    """Follow one fit for callbacks: a task with an epoch, or an iteration, after the other in it."""
 
     def __init__(self, estimator: Any, most: int, X: Any, y: Any, metadata: dict[str, Any]) -> None:
-        """Tell the callbacks that a fit of up to so many epochs begins, with the caller's own X and y."""
+        """Report to the callbacks that a fit of up to so many epochs begins, with the caller's own X and y."""
         self._estimator = estimator
         self._task_arguments = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._fit = estimator._init_callback_context(max_subtasks=most)
@@ -32,20 +32,20 @@ class Followed:
             self._fit.call_on_fit_task_begin(**self._task_arguments)
 
     def begin_epoch(self) -> None:
-        """Tell that an epoch begins."""
+        """Report that an epoch begins."""
         if self.watched:
             self._epoch = self._fit.subcontext(task_name="epoch")
             self._epoch.call_on_fit_task_begin(**self._task_arguments, reconstruction_attributes=self._so_far)
 
     def end_epoch(self) -> bool:
-        """Tell that it has ended; whether a callback asks to stop."""
+        """Report that it has ended; return whether a callback asks to stop."""
         if self._epoch is None:
             return False
         epoch, self._epoch = self._epoch, None
         return bool(epoch.call_on_fit_task_end(**self._task_arguments, reconstruction_attributes=self._so_far))
 
     def end(self) -> None:
-        """Tell that the fit has ended, and an epoch that came to nothing."""
+        """Report that the fit has ended, and an epoch that came to nothing."""
         if self._epoch is not None:
             self._epoch.call_on_fit_task_end(estimator=self._estimator)
         if self.watched:

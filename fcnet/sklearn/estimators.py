@@ -40,7 +40,7 @@ def _has_probabilities(estimator: Any) -> bool:
 
 
 class FCNetClassifier(ClassifierMixin, Base):
-    """A classifier with a fully connected network, used as scikit-learn's MLPClassifier is.
+    """Classify with a fully connected network, used as scikit-learn's MLPClassifier is.
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
@@ -189,7 +189,7 @@ class FCNetClassifier(ClassifierMixin, Base):
     @available_if(_makes_steps)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> FCNetClassifier:
-        """Go on for one epoch with these rows; return the estimator.
+        """Train for one more epoch, on these rows; return the estimator.
 
         What is preprocessed how is learned from the rows of the first call, and so are a frame's columns.
 
@@ -338,7 +338,7 @@ class FCNetClassifier(ClassifierMixin, Base):
 
 
 class FCNetRegressor(RegressorMixin, Base):
-    """A regressor with a fully connected network, used as scikit-learn's MLPRegressor is.
+    """Predict numbers with a fully connected network, used as scikit-learn's MLPRegressor is.
 
     Its targets are standardised in the network, and predictions come in their units. Parameters and attributes are
     those of `FCNetClassifier`, but for what concerns classes.
@@ -433,7 +433,7 @@ class FCNetRegressor(RegressorMixin, Base):
     @available_if(_makes_steps)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> FCNetRegressor:
-        """Go on for one epoch with these rows; return the estimator."""
+        """Train for one more epoch, on these rows; return the estimator."""
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_targets(self, y: Any, *, first: bool, incremental: bool) -> np.ndarray:

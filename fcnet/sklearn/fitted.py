@@ -14,7 +14,7 @@ from fcnet.training.updates import UpdateStep
 
 
 class Fitted:
-    """A network, and what goes on training it needs: the optimizer's state, steps and epochs made.
+    """Hold a network and what further training needs: the optimizer's state, steps and epochs made.
 
     Attributes:
         updates: the live optimizer, or None before the first step here. steps, epoch: made since the first fit.
@@ -28,13 +28,13 @@ class Fitted:
 
     @property
     def model(self) -> FullyConnectedNet:
-        """The network; from a pickle it comes to the device it was fitted on, or to the CPU where that is missing."""
+        """Return the network; from a pickle it comes to the device it was fitted on, or to the CPU without that."""
         if self._model is None:
             self._model = self._unpacked()
         return self._model
 
     def put_back(self, optimizer: Optimizer) -> None:
-        """Give a new optimizer the state that a pickle had, if there was one of the same rule."""
+        """Restore in a new optimizer the state that a pickle had, if there was one of the same rule."""
         state = self._host.pop("optimizer", None)
         if state is None or state["rule"] != optimizer.rule:
             return

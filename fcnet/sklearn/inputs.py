@@ -23,7 +23,7 @@ FLOATS = (np.float64, np.float32)
 
 @dataclass(frozen=True)
 class Inputs:
-    """Checked inputs.
+    """Hold checked inputs.
 
     Attributes:
         X: (n, D): an array of the host or a device, or sparse rows.
@@ -42,7 +42,7 @@ class Inputs:
 
     @property
     def dtype(self) -> np.dtype:
-        """The default dtype of computations: that of floating inputs, else float64."""
+        """Return the default dtype of computations: that of floating inputs, else float64."""
         return self.X.dtype if self.X.dtype in FLOATS else np.dtype("float64")
 
     def some(self, rows: np.ndarray) -> Inputs:

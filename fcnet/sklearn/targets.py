@@ -21,7 +21,7 @@ from fcnet.sklearn.inputs import device_of, imported
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of a classifier: their labels, and which kind of targets they are.
+    """Hold a classifier's classes: their labels, and which kind of targets they are.
 
     Attributes:
         labels: (C,), sorted, on the host. multilabel: y are rows of zeros and ones, a column for each label.
@@ -32,7 +32,7 @@ class Classes:
 
     @property
     def binary(self) -> bool:
-        """Whether one output says it all: two classes, or a lone one."""
+        """Return whether one output says it all: two classes, or a lone one."""
         return not self.multilabel and len(self.labels) <= 2
 
     @staticmethod

@@ -28,7 +28,7 @@ DIVISOR = 5.0  # of an adaptive rate
 
 
 class Epochs:
-    """Training by mini-batches for an estimator, whose fitted attributes it fills as it goes."""
+    """Train an estimator by mini-batches, and fill its fitted attributes."""
 
     def __init__(
         self,

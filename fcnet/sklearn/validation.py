@@ -19,7 +19,7 @@ from fcnet.training.device_data import ROWS, DeviceSplit
 
 
 class Validation:
-    """Validation rows on the network's device."""
+    """Hold validation rows on the network's device."""
 
     def __init__(self, model: FullyConnectedNet, split: DeviceSplit, weights: np.ndarray | None) -> None:
         """Keep the validation rows; `weights` (n,) are those of `split`, on the host."""

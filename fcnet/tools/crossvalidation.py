@@ -21,7 +21,7 @@ PARTS = 1000  # of a fold, in the bar
 
 @dataclass(frozen=True)
 class Scores:
-    """What the networks of the folds are worth on their test parts.
+    """Hold the scores of the folds' networks on their test parts.
 
     metrics: accuracy or rmse, before it the metric that was chosen by name, if it is another. figures: (K, metrics).
     """
@@ -31,12 +31,12 @@ class Scores:
 
     @property
     def mean(self) -> np.ndarray:
-        """Of each metric."""
+        """Return the mean over the folds of each metric."""
         return self.figures.mean(axis=0)
 
     @property
     def deviation(self) -> np.ndarray:
-        """The standard deviation over the folds of each metric, with K - 1."""
+        """Return the standard deviation over the folds of each metric, with K - 1."""
         return self.figures.std(axis=0, ddof=1)
 
 

@@ -76,7 +76,7 @@ def pairwise_distances(X: Array, Y: Array, *, distance: str = "l2", dtype: str =
 
 
 class KNearestNeighbors:
-    """Classifies a sample as most of its k nearest known samples are. Source: Cover and Hart, 1967; CS231n.
+    """Classify a sample as most of its k nearest known samples are. Source: Cover and Hart, 1967; CS231n.
 
     Attributes:
         k, distance, memory, dtype, device: as given.
@@ -117,7 +117,7 @@ class KNearestNeighbors:
 
     @property
     def device(self) -> str:
-        """Where the known samples live: "cpu", "cuda:0", ..."""
+        """Return the device of the known samples: "cpu", "cuda:0", ..."""
         return self.backend.name
 
     def fit(self, X: Array, y: Array) -> KNearestNeighbors:
@@ -208,8 +208,12 @@ class KNearestNeighbors:
 
 
 class _Known(NamedTuple):
-    """What `fit` remembers: samples (M, D) as they came, labels (M,), and how the work is cut (see `blocks`); `longest`
-    is the largest squared length of a sample, measured from the origin.
+    """Hold what `fit` remembers.
+
+    Attributes:
+        samples: (M, D) as they came. labels: (M,).
+        blocks: how the work is cut, see `blocks`.
+        longest: the largest squared length of a sample, measured from the origin.
     """
 
     samples: Array
@@ -220,7 +224,7 @@ class _Known(NamedTuple):
 
 
 class _Metric:
-    """Distances in blocks; the L2 distance is squared until `finish`, which keeps the order and whole numbers."""
+    """Compute distances in blocks; the L2 distance stays squared until `finish`: order and whole numbers are kept."""
 
     def __init__(self, backend: Backend, distance: str, dtype: str, origin: Array, memory: int) -> None:
         self.backend, self.distance, self.dtype = backend, distance, dtype

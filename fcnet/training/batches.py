@@ -36,7 +36,7 @@ def per_epoch(model: FullyConnectedNet, count: int, batch_size: int) -> int:
 
 
 class Batches:
-    """Mini-batches of data that lie on the device, gathered there: the cursor is read on the device, too.
+    """Gather mini-batches of data that lie on the device; the cursor is read there, too.
 
     Attributes:
         order: (n,) int64 on the device, this epoch's permutation of the rows.
@@ -80,13 +80,13 @@ class Batches:
 
     @property
     def sizes(self) -> list[int]:
-        """Rows of each batch of an epoch, in order."""
+        """Return the rows of each batch of an epoch, in order."""
         count = per_epoch(self.model, len(self), self.batch_size)
         return [self.batch_size] * (count - 1) + [len(self) - self.batch_size * (count - 1)]
 
     @property
     def size(self) -> int:
-        """Rows of the next batch."""
+        """Return the rows of the next batch."""
         left = len(self) - self.position
         return left if left == self.batch_size + 1 and joined(self.model) else min(self.batch_size, left)
 
@@ -124,7 +124,7 @@ class Batches:
 
     @property
     def alike(self) -> int:
-        """How many batches of the next one's size follow each other in this epoch."""
+        """Return how many batches of the next one's size follow each other in this epoch."""
         count, left = divmod(len(self) - self.position, self.size)
         return count - 1 if left == 1 and joined(self.model) else count
 
@@ -135,7 +135,7 @@ class Batches:
 
 
 class StreamedBatches(Batches):
-    """Mini-batches of data too large for the device, gathered on the host; the next is copied during a step."""
+    """Gather mini-batches of data too large for the device on the host; the next is copied during a step."""
 
     def _prepare(self, epoch: int) -> None:
         self._prefetchers: dict[int, Prefetcher] = {}  # by batch size

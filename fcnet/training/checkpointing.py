@@ -21,7 +21,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Every(NamedTuple):
-    """An interval: a number of steps, or of seconds; the other is None."""
+    """Describe an interval: a number of steps, or of seconds; the other is None."""
 
     steps: int | None
     seconds: float | None
@@ -45,7 +45,7 @@ def parse_every(value: Any) -> Every:
 
 
 class Checkpointing:
-    """The checkpoints of one call of `train`.
+    """Write the checkpoints of one call of `train`.
 
     While one is still being written, no other is begun. If one cannot be written, as on a full disk, a warning says so
     once, the training continues, and the last good checkpoint stays.
@@ -123,7 +123,7 @@ class Checkpointing:
                 self._fixed = {"data": fingerprint(self.solver.data), "environment": environment(self.solver)}
                 started = time.monotonic()  # what is done once does not make the interval grow
             self.checkpoints.write(step, state.description | self._fixed, state.tensors, self.keep)
-        except Exception as error:  # whatever it is, the training is worth more; it is told
+        except Exception as error:  # whatever it is, the training goes on; a warning says so
             self._trouble = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}".rstrip(": ")
         self.cost = time.monotonic() - started
 

@@ -21,7 +21,7 @@ ROWS = 4096  # preprocessed at once
 
 @dataclass(frozen=True)
 class DeviceSplit:
-    """A part of a data set: X (n, D), y labels (n,) or one row (n, C) for each sample.
+    """Hold a part of a data set: X (n, D), y labels (n,) or one row (n, C) for each sample.
 
     weights: (n,) of the samples, or None. prepared: whether X has been through `model.prepare`.
     streamed: whether the arrays lie on the host; else they lie on the device.
@@ -45,7 +45,7 @@ class DeviceSplit:
 
 
 class DeviceData:
-    """The training and validation parts for the device of `model`.
+    """Hold the training and validation parts for the device of `model`.
 
     A part is copied to the device as a whole if there is memory for it beside the network, its gradients and the
     optimizer's moments; otherwise it stays on the host and is copied batch by batch. Inputs that are bytes, and those

@@ -36,7 +36,7 @@ SampleParts = Callable[[], Iterable[DeviceSamples]]
 
 
 class Ending(NamedTuple):
-    """How a minimization ended: SciPy's `success`, `message` and `nfev`; the message is None if `report` stopped it."""
+    """Report how a minimization ended: SciPy's `success`, `message` and `nfev`; no message if `report` stopped it."""
 
     converged: bool
     message: str | None
@@ -44,7 +44,7 @@ class Ending(NamedTuple):
 
 
 class FullBatch:
-    """A quasi-Newton method by its name in `FULL_BATCH`, for one network.
+    """Minimize the loss of one network by a quasi-Newton method, named as in `FULL_BATCH`.
 
     Attributes:
         first_loss: the loss before the first iteration of the latest minimization.

@@ -10,7 +10,7 @@ from fcnet.nn.model import FullyConnectedNet
 
 
 class LossLog:
-    """The buffer on the device that `record_step` writes to, and the losses that were read from it.
+    """Keep the buffer on the device that `record_step` writes to, and the losses that were read from it.
 
     Attributes:
         buffer: (L,), losses on the device.
@@ -28,7 +28,7 @@ class LossLog:
 
     @property
     def room(self) -> int:
-        """How many more steps may write their losses before `stepped` must be called."""
+        """Return how many more steps may write their losses before `stepped` must be called."""
         return self.buffer.size - self._slot
 
     def stepped(self, count: int = 1) -> None:
@@ -65,7 +65,7 @@ class LossLog:
 
     @property
     def known(self) -> int:
-        """How many losses have been read from the device."""
+        """Return how many losses have been read from the device."""
         return len(self._read)
 
     def _set_aside(self) -> None:

@@ -19,7 +19,7 @@ from fcnet.training import judging
 
 
 class Outcome(NamedTuple):
-    """The targets of N samples and what a network predicts for them, on the host.
+    """Hold the targets of N samples and what a network predicts for them, on the host.
 
     y, predicted: class codes (N,), labels of 0 and 1 (N, C) or numbers (N, C). scores: (N, C) float64, None for
     numbers.
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A metric that needs all samples at once: computed on the host, not added up batch by batch on the device.
+    """Compute a metric that needs all samples at once: on the host, not added up batch by batch on the device.
 
     key: in the history, train_KEY and val_KEY. title: for people. of: what it makes of an `Outcome` with y (N,).
     smaller_is_better: which of two models is the better one. decides: whether it looks at the decisions, which a

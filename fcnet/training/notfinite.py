@@ -21,7 +21,7 @@ PARTS = {
 
 
 class NotFinite:
-    """The epochs of one call of `train` whose figures were NaN or infinite."""
+    """Note the epochs of one call of `train` whose figures were NaN or infinite."""
 
     def __init__(self, metric: Metric | Figure, clear: Callable[[], None]) -> None:
         """Begin with no such epoch; `clear` is called before a warning, to clear the line of the progress bar."""

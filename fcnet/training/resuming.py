@@ -26,7 +26,7 @@ Solver = Any  # fcnet.training.solver.Solver, which imports this
 
 
 class Standing(NamedTuple):
-    """The progress of a run: whether its training finished, the step of its last complete checkpoint, its plain values.
+    """Describe a run's progress: whether its training finished, its last complete checkpoint's step, its plain values.
 
     step: None if there is no checkpoint. values: the attributes `state.ATTRIBUTES` of the Solver at that step.
     """

@@ -54,7 +54,7 @@ LOSS_CHUNK = 1024  # losses kept on the device before they are copied at once
 
 
 class Solver(Steps):
-    """Trains a network on a data set with mini-batches.
+    """Train a network on a data set with mini-batches.
 
     It never writes to the arrays of the data set, but may share their memory: if they are changed, the result of the
     training is undefined.
@@ -322,14 +322,14 @@ class Solver(Steps):
 
     @property
     def first_learning_rate(self) -> float:
-        """The learning rate at the start, which the factors of a schedule multiply."""
+        """Return the learning rate at the start, which the factors of a schedule multiply."""
         return self.updates.first_learning_rate
 
     # What is measured
 
     @property
     def metric(self) -> Metric | Figure:
-        """The figure by which the best epoch is chosen."""
+        """Return the figure by which the best epoch is chosen."""
         return metric_named(self.metric_name, self.model.objective)
 
     def check_accuracy(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 4096) -> float:
@@ -357,19 +357,19 @@ class Solver(Steps):
 
     @property
     def train_acc_history(self) -> list[float]:
-        """`train_metric_history` of a classifier."""
+        """Return `train_metric_history` of a classifier."""
         self._only_accuracy("train_acc_history", "train_metric_history")
         return self.train_metric_history
 
     @property
     def val_acc_history(self) -> list[float]:
-        """`val_metric_history` of a classifier."""
+        """Return `val_metric_history` of a classifier."""
         self._only_accuracy("val_acc_history", "val_metric_history")
         return self.val_metric_history
 
     @property
     def best_val_acc(self) -> float | None:
-        """`best_val_metric` of a classifier."""
+        """Return `best_val_metric` of a classifier."""
         self._only_accuracy("best_val_acc", "best_val_metric")
         return self.best_val_metric
 
@@ -748,7 +748,7 @@ class Solver(Steps):
 
     @property
     def _columns(self) -> list[str]:
-        """The columns of the history."""
+        """Return the columns of the history."""
         rate = [] if self.full_batch else ["learning_rate"]
         return ["epoch", "step", "loss", f"train_{self.metric.key}", f"val_{self.metric.key}", *rate, "seconds"]
 

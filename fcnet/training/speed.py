@@ -6,7 +6,7 @@ import time
 
 
 class Speed:
-    """A clock for the steps of each epoch, evaluation left out.
+    """Time the steps of each epoch, without evaluation.
 
     The first step of each batch size is recorded and, the first time on a machine, compiles kernels. Its time says
     nothing about later steps, so neither its time nor its samples count in the rates.
@@ -24,12 +24,12 @@ class Speed:
 
     @property
     def overall(self) -> float | None:
-        """Samples per second in all epochs that ended, or None if all steps were first ones."""
+        """Return samples per second in all epochs that ended, or None if all steps were first ones."""
         return self._samples / self._seconds if self._samples and self._seconds > 0 else None
 
     @property
     def elapsed(self) -> float:
-        """Seconds since `begin`."""
+        """Return the seconds since `begin`."""
         return time.perf_counter() - self._started
 
     def begin(self) -> None:

@@ -29,7 +29,7 @@ PARTS = ("X_train", "y_train", "X_val", "y_val", "X_test", "y_test", "sample_wei
 
 
 class State(NamedTuple):
-    """The content of a checkpoint: a description that JSON can hold, and tensors on the host."""
+    """Hold the content of a checkpoint: a description that JSON can hold, and tensors on the host."""
 
     description: dict[str, Any]
     tensors: dict[str, np.ndarray]
@@ -105,7 +105,7 @@ def put_back(solver: Solver, state: State) -> None:
 
 
 class Minimization(NamedTuple):
-    """The start of a full-batch minimization: its epoch, parameters and running statistics.
+    """Hold the start of a full-batch minimization: its epoch, parameters and running statistics.
 
     SciPy does not give out its estimate of the curvature, so such a training is resumed by repeating its iterations.
     """
@@ -155,7 +155,7 @@ def arguments_of(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Absent(NamedTuple):
-    """A function that a training was given, which no file can hold."""
+    """Stand for a function that a training was given, which no file can hold."""
 
     name: str
 

@@ -26,7 +26,7 @@ from fcnet.validation import positive_int
 
 
 class Steps:
-    """Makes the training steps of a network on a training part.
+    """Make the training steps of a network on a training part.
 
     Attributes:
         model: trained in place. steps: steps made so far. epoch: epochs finished. Both continue from what was given.
@@ -66,7 +66,7 @@ class Steps:
 
     @property
     def updates(self) -> UpdateStep:
-        """What turns gradients into changed parameters. Raises ValueError under "lbfgs" and "bfgs", which have none."""
+        """Return what turns gradients into changed parameters. Raises ValueError under "lbfgs" and "bfgs"."""
         if self._updates is None:
             raise ValueError(
                 f"update_rule: {self.update_rule!r} takes all samples at once and makes no steps by itself; "
@@ -76,7 +76,7 @@ class Steps:
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimizer; its `learning_rate` may be set at any time, unless a schedule sets it."""
+        """Return the optimizer; its `learning_rate` may be set at any time, unless a schedule sets it."""
         return self.updates.optimizer
 
     def step(self, count: int = 1) -> None:
@@ -143,13 +143,13 @@ class Steps:
 
     @property
     def how_steps_are_made(self) -> list[str]:
-        """How the device makes the steps of each batch size, and why not faster; empty for a device with one way."""
+        """Return how the device makes the steps of each batch size, and why not faster; empty if it has but one way."""
         lines = [getattr(step, "description", None) for step in self._compiled_steps.values()]
         return sorted({line for line in lines if line is not None})
 
     @property
     def made_here(self) -> int:
-        """Steps made by this object, without those given at the start."""
+        """Return how many steps this object made, without those given at the start."""
         return self.steps - self._before
 
     def losses_since(self, step: int) -> list[float]:
@@ -158,12 +158,12 @@ class Steps:
 
     @property
     def batch_sizes(self) -> list[int]:
-        """Rows of each batch of an epoch, in order."""
+        """Return the rows of each batch of an epoch, in order."""
         return self._batches.sizes
 
     @property
     def loss_history(self) -> list[float]:
-        """The loss of each step made here so far. Waits for the device if some losses are not read yet."""
+        """Return the loss of each step made here so far. Waits for the device if some losses are not read yet."""
         return list(self._log.fetched())
 
     def __getstate__(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fcnet.validation import finite_real, nonnegative_real
 
 
 class UpdateStep:
-    """Turns gradients into changed parameters, and sets the learning rate before each step.
+    """Turn gradients into changed parameters, and set the learning rate before each step.
 
     Attributes:
         optimizer: applies the rule. first_learning_rate: what a schedule's factors multiply.

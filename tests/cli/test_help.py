@@ -173,7 +173,7 @@ def test_a_choice_in_words():
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "expected"),
     [
         ("update_rule and reg_l1: 'lbfgs' needs ...", "--optimizer and --reg-l1: 'lbfgs' needs ..."),
         ("optim_config['learning_rate']: expected", "--lr: expected"),
@@ -193,9 +193,9 @@ def test_a_choice_in_words():
         ("a b/c.csv: drop: expected others", "a b/c.csv: --drop: expected others"),
     ],
 )
-def test_messages_in_the_words_of_the_command_line(message, told):
-    assert in_users_words(message) == told
-    assert in_users_words(told) == told
+def test_messages_in_the_words_of_the_command_line(message, expected):
+    assert in_users_words(message) == expected
+    assert in_users_words(expected) == expected
 
 
 def test_messages_name_flags_that_the_command_has_and_the_file_of_an_option():

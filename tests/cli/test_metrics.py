@@ -155,5 +155,5 @@ def test_cross_validation(capsys):
     assert (code, "with --cv 3 it was trained on all of" in err, err.count("\n")) == (2, True, 1)
     assert run("evaluate", "run", "--data", "two.csv", capsys=capsys)[0] == 0
     code, out, err = run(*command, "--cv", "1", "--out", "other", capsys=capsys)
-    assert (code, out, "--cv: expected 2 or more folds" in err) == (2, "", True)  # before the network is told
+    assert (code, out, "--cv: expected 2 or more folds" in err) == (2, "", True)  # before the network is described
     assert not Path("other").exists()

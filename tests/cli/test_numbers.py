@@ -356,8 +356,8 @@ def test_a_method_that_finds_no_step_ends_in_words(capsys, monkeypatch):
 @pytest.mark.parametrize(("figures", "value"), [([np.nan, 0.5, np.inf], 0.5), ([np.inf] * 3, None)])
 def test_a_search_compares_finite_figures_alone(figures, value, capsys, monkeypatch):
     pytest.importorskip("optuna")
-    told = iter([figure for figure in figures for _ in range(2)])  # of the training and the validation part
-    monkeypatch.setattr("fcnet.training.solver.measure", lambda model, X, y, prepared: next(told))
+    scripted = iter([figure for figure in figures for _ in range(2)])  # of the training and the validation part
+    monkeypatch.setattr("fcnet.training.solver.measure", lambda model, X, y, prepared: next(scripted))
     monkeypatch.setattr("fcnet.tools.search.searching.parameters_png", lambda *_: b"")
     how = ["--data", "houses.csv", "--target", "price", "--loss", "mse", "--epochs", "3", "--hidden", "4"]
     code, out, err = run("search", *how, "--vary", "lr=0.01:0.1", "--trials", "1", "--out", "study", capsys=capsys)

@@ -88,8 +88,13 @@ def test_transfer():
     np.testing.assert_array_equal(first.state["running_var1"], second.state["running_var1"])
     np.testing.assert_array_equal(first.preprocessing[0], second.preprocessing[0])
     assert (first.params["W2"] != second.params["W2"]).any()
-    told = config("b")
-    assert (told["hidden"], told["norm"], told["freeze"], told["lr-mult"]) == ([8, 6], "batchnorm", "1", "2=0.1,3=0.5")
+    saved = config("b")
+    assert (saved["hidden"], saved["norm"], saved["freeze"], saved["lr-mult"]) == (
+        [8, 6],
+        "batchnorm",
+        "1",
+        "2=0.1,3=0.5",
+    )
     train("--config", "b/config.toml", "--out", "c")
     np.testing.assert_array_equal(fcnet.load("c").params.flat, second.params.flat)
     train(*flags[:6], "--hidden", "8,5", "--out", "d")  # the layers that are the same come along

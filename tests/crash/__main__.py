@@ -71,9 +71,9 @@ def shared(part, count, name):
                     continue
                 *lines, rest[pipe] = (rest[pipe] + piece).split(b"\n")
                 tried += len(lines)
-                told = [json.loads(line) for line in lines if line != b"null"]
-                lost += [one for one in told if isinstance(one, str)]
-                seen.update(one[0] for one in told if not isinstance(one, str))
+                answers = [json.loads(line) for line in lines if line != b"null"]
+                lost += [one for one in answers if isinstance(one, str)]
+                seen.update(one[0] for one in answers if not isinstance(one, str))
                 bar.show(tried)
     for pid in pids:
         if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):

@@ -200,9 +200,9 @@ def f9(tree):
         for name in ("X.npy", "y.npy"):
             archive.writestr(name, b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
     tree.path("a.toml").write_text("hidden = " + "[" * 3000 + "]" * 3000)
-    told = [_line(tree.fcnet("train", "--data", "a.npz", "--out", "run"))]
-    told.append(_line(tree.fcnet("train", "--config", "a.toml", "--out", "run")))
-    return "; ".join(one for one in told if one) or None
+    failures = [_line(tree.fcnet("train", "--data", "a.npz", "--out", "run"))]
+    failures.append(_line(tree.fcnet("train", "--config", "a.toml", "--out", "run")))
+    return "; ".join(one for one in failures if one) or None
 
 
 def f10(tree):
@@ -227,11 +227,11 @@ def f11(tree):
 def f12(tree):
     """Three signals at once; escapes in names of columns."""
     done = tree.train("run", program=("-c", AT_ONCE))
-    told = [None if done.stderr == "fcnet: interrupted\n" else f"signals: {done.stderr.strip().splitlines()[-1:]}"]
+    failures = [None if done.stderr == "fcnet: interrupted\n" else f"signals: {done.stderr.strip().splitlines()[-1:]}"]
     tree.path("a.csv").write_text(f"size\x1b[2J,legs,kind\n{ROWS}")
     done = tree.fcnet("train", "--data", "a.csv", "--target", "no such", "--out", "other")
-    told.append("escapes reach the terminal" if "\x1b" in done.stderr else None)
-    return "; ".join(one for one in told if one) or None
+    failures.append("escapes reach the terminal" if "\x1b" in done.stderr else None)
+    return "; ".join(one for one in failures if one) or None
 
 
 ALL = (f1, f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12)
@@ -244,9 +244,9 @@ def main():
         if only and find.__name__ not in only:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            told = find(Tree(root, folder))
-        failed += told is not None
-        print(f"{find.__name__.upper():4} {find.__doc__.rstrip('.')}: {told or 'holds'}", flush=True)
+            failures = find(Tree(root, folder))
+        failed += failures is not None
+        print(f"{find.__name__.upper():4} {find.__doc__.rstrip('.')}: {failures or 'holds'}", flush=True)
     return int(bool(failed))
 
 

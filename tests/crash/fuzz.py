@@ -183,9 +183,9 @@ def tried(read, path, content, name):
     try:
         read(path)
     except REFUSALS as error:
-        told = str(error)
-        good = "\n" not in told and path.name in told and len(told) < 1000
-        return None if good else f"{name}: not a line that names the file: {told[:300]!r}: {content[:200]!r}"
+        message = str(error)
+        good = "\n" not in message and path.name in message and len(message) < 1000
+        return None if good else f"{name}: not a line that names the file: {message[:300]!r}: {content[:200]!r}"
     except BaseException as error:
         return f"{name}: {type(error).__name__} {str(error)[:100]}: {content[:300]!r}"
     finally:

@@ -60,14 +60,14 @@ def kills(count, seed):
 
 def _whole(out, kind):
     """Return the bits of a training that is not killed, and the seconds that it takes, of two trainings."""
-    told = []
+    runs = []
     for number in range(2):
         started = time.perf_counter()
         status, found = Child(_train(out.with_name(f"{out.name}-{number}"), kind)).wait()
         assert status == 0
-        told.append((found, time.perf_counter() - started))
-    assert told[0][0] == told[1][0]
-    return min(told)
+        runs.append((found, time.perf_counter() - started))
+    assert runs[0][0] == runs[1][0]
+    return min(runs)
 
 
 def bits_of(solver):
@@ -415,14 +415,14 @@ def full(count, seed):
                 return "refused"
 
             try:
-                status, told = Child(work).wait()
+                status, answer = Child(work).wait()
                 if (place / "run").exists():
                     shutil.copytree(place / "run", roomy)
                 _, found = Child(_go_on(roomy)).wait()
                 if status == 0 and found == expected:
-                    yield [f"{told}, {'in memory' if mounted else 'files limited'}"]
+                    yield [f"{answer}, {'in memory' if mounted else 'files limited'}"]
                 else:
-                    yield f"disk of {size} kB: {status} {told} {found}"
+                    yield f"disk of {size} kB: {status} {answer} {found}"
             finally:
                 shutil.rmtree(roomy, ignore_errors=True)
                 if mounted:

@@ -112,5 +112,5 @@ def _judged(name, files, one, other):
     seconds, grown = other
     size = files[1].stat().st_size
     longer = seconds / max(one[0], 0.05)  # what takes less is all beginning
-    told = f"{name}: {size:,} bytes, {longer:.1f} times the time of a file of a quarter, {grown >> 20} MiB"
-    return f"{told}: out of proportion" if longer > TIMES * SLACK or grown > (64 << 20) + MEMORY * size else [told]
+    line = f"{name}: {size:,} bytes, {longer:.1f} times the time of a file of a quarter, {grown >> 20} MiB"
+    return f"{line}: out of proportion" if longer > TIMES * SLACK or grown > (64 << 20) + MEMORY * size else [line]

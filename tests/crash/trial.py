@@ -149,7 +149,7 @@ class Child:
 
     def wait(self):
         """Its exit status (negative: the signal) and what it returned, or None."""
-        with os.fdopen(self._read) as told:
-            text = told.read()
+        with os.fdopen(self._read) as pipe:
+            text = pipe.read()
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return status, json.loads(text) if status == 0 else None

@@ -161,7 +161,7 @@ def test_read_features_errors(write, tmp_path):
 
 
 def test_a_large_table_is_read_quickly(write):
-    """Without a slow path for each cell; told by what Python's own reader takes, since machines differ."""
+    """Without a slow path for each cell; judged by what Python's own reader takes, since machines differ."""
     row = [f"{i * 0.37:.6f}" for i in range(51)]
     path = write("".join(f"{','.join(row[i % 2 : 50 + i % 2])},{i % 2}\n" for i in range(10_000)))
     start = time.process_time()

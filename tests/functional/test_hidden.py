@@ -36,7 +36,7 @@ def activation(request):
     return request.param
 
 
-def unit(kind, direction):
+def fused(kind, direction):
     return getattr(F, f"{kind}_activation_dropout_{direction}")
 
 
@@ -81,8 +81,8 @@ def test_it_is_its_parts(kind, activation, keep, shape, rng, lay, host, dtype, u
     expected, caches = parts_forward(kind, activation, z, vectors, keep, stream(backend, keep))
     expected_grads = parts_backward(kind, activation, dout, caches, vectors[0])
     with untouched(z, *vectors, dout):
-        out, cache = unit(kind, "forward")(z, *vectors, activation, keep, stream(backend, keep))
-        grads = unit(kind, "backward")(dout, cache)
+        out, cache = fused(kind, "forward")(z, *vectors, activation, keep, stream(backend, keep))
+        grads = fused(kind, "backward")(dout, cache)
     assert_close(host(out), host(expected).astype(float), dtype, "norm")
     if (shape[-2] == 1 and kind == "batchnorm") or (shape[-1] == 1 and kind == "layernorm"):
         return  # x̂ = 0: gradients are noise around 0, tested with the normalisations
@@ -95,7 +95,7 @@ def test_nan_comes_through(kind, keep, rng, device, host, dtype, backend):
     z, *vectors, _ = draw(kind, rng, (6, 5))
     z[2] = np.nan
     z, *vectors = (device(value, dtype) for value in (z, *vectors))
-    out, _ = unit(kind, "forward")(z, *vectors, "relu", keep, stream(backend, keep))
+    out, _ = fused(kind, "forward")(z, *vectors, "relu", keep, stream(backend, keep))
     assert np.isnan(host(out)[2]).any()
 
 
@@ -105,10 +105,10 @@ def test_its_gradients_are_the_numerical_ones(kind, activation, keep, rng, devic
 
     def forward(_=None):
         args = [device(value) for value in arguments]
-        return unit(kind, "forward")(*args, activation, keep, stream(backend, keep))
+        return fused(kind, "forward")(*args, activation, keep, stream(backend, keep))
 
     _, cache = forward()
-    grads = unit(kind, "backward")(device(dout), cache)
+    grads = fused(kind, "backward")(device(dout), cache)
     # Bias before a batch norm changes nothing: its numerical gradient is 0 up to the rounding of the differences.
     for value, grad in zip(arguments, grads, strict=True):
         numeric = numerical_gradient(lambda _: host(forward()[0]), value, dout)
@@ -119,7 +119,7 @@ def test_its_gradients_are_the_numerical_ones(kind, activation, keep, rng, devic
 def test_repeating_it_fills_the_same_arrays(kind, activation, keep, rng, device, host, dtype, backend):
     """As a recorded step does: everything given back, other inputs in between."""
     z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
-    forward, backward = unit(kind, "forward"), unit(kind, "backward")
+    forward, backward = fused(kind, "forward"), fused(kind, "backward")
     how = (activation, keep, stream(backend, keep))
     expected, cache = forward(z, *vectors, *how)
     expected_grads = backward(dout, cache)
@@ -152,18 +152,18 @@ def test_z_may_be_scratch(kind, activation, keep, rng, device, host, dtype, back
     """As layers do: the activations overwrite z, so that a step needs no array of their own."""
     z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
     how = (activation, keep, stream(backend, keep))
-    expected, cache = unit(kind, "forward")(z, *vectors, *how)
-    expected, expected_grads = host(expected), [host(g) for g in unit(kind, "backward")(dout, cache)]
+    expected, cache = fused(kind, "forward")(z, *vectors, *how)
+    expected, expected_grads = host(expected), [host(g) for g in fused(kind, "backward")(dout, cache)]
     kept = host(z)
     out = buffers = None
     for _ in range(2):
         z[...] = device(kept, dtype)
         given = {} if buffers is None else {"out": out, "cache": buffers}
-        out, buffers = unit(kind, "forward")(z, *vectors, *how, **{SCRATCH[kind]: z}, **given)
+        out, buffers = fused(kind, "forward")(z, *vectors, *how, **{SCRATCH[kind]: z}, **given)
         wide = activation.startswith("maxout")  # acts on z + b, and has its result elsewhere
         assert shares_memory(z, buffers.norm.x_hat if buffers.norm else buffers.x if wide else buffers.hidden)
         np.testing.assert_array_equal(host(out), expected)
-        for got, want in zip(unit(kind, "backward")(dout, buffers), expected_grads, strict=True):
+        for got, want in zip(fused(kind, "backward")(dout, buffers), expected_grads, strict=True):
             np.testing.assert_array_equal(host(got), want)
 
 
@@ -171,10 +171,10 @@ def test_z_may_be_scratch(kind, activation, keep, rng, device, host, dtype, back
 @pytest.mark.corner(backend=combinations.WITH_KERNELS, activation="relu")
 def test_dz_may_be_dout(kind, activation, keep, rng, device, host, dtype, backend, xp):
     z, *vectors, dout = (device(value, dtype) for value in draw(kind, rng, activation=activation))
-    _, cache = unit(kind, "forward")(z, *vectors, activation, keep, stream(backend, keep))
-    expected = [host(grad) for grad in unit(kind, "backward")(dout, cache)]
+    _, cache = fused(kind, "forward")(z, *vectors, activation, keep, stream(backend, keep))
+    expected = [host(grad) for grad in fused(kind, "backward")(dout, cache)]
     scratch = {} if kind == "bias" else {"work": xp.empty((6, 5), dtype=dtype)}
-    grads = unit(kind, "backward")(dout, cache, dz=dout, **scratch)
+    grads = fused(kind, "backward")(dout, cache, dz=dout, **scratch)
     assert grads[0] is dout
     for got, want in zip(grads, expected, strict=True):
         np.testing.assert_array_equal(host(got), want)
@@ -199,13 +199,13 @@ def test_batchnorm_unit_moves_the_running_statistics(keep, rng, device, host, dt
 def test_keeping_all_is_no_dropout(kind, rng_given, rng, device, backend, dtype):
     z, *vectors, _ = (device(value, dtype) for value in draw(kind, rng))
     how = 1.0, MaskStream(backend, 0) if rng_given else None
-    _, cache = unit(kind, "forward")(z, *vectors, "relu", *how)
+    _, cache = fused(kind, "forward")(z, *vectors, "relu", *how)
     assert cache.mask is None
 
 
 def test_signatures_agree():
     """A kernel for one unit is easily written from another's: the shared arguments are the same, in order."""
-    names = {kind: list(inspect.signature(unit(kind, "forward")).parameters) for kind in KINDS}
+    names = {kind: list(inspect.signature(fused(kind, "forward")).parameters) for kind in KINDS}
     assert names["bias"][:2] == names["batchnorm"][:2] == ["z", "b"]
     assert names["batchnorm"][:7] == names["layernorm"][:7]
     assert names["bias"][2:5] == names["batchnorm"][4:7]
@@ -236,7 +236,7 @@ def test_bad_arguments_are_named(kind, rng, device, backend):
         ]
     for args, options, error, message in cases:
         with pytest.raises(error) as caught:
-            unit(kind, "forward")(*args, **options)
+            fused(kind, "forward")(*args, **options)
         assert f"{name}: {message}" in str(caught.value)
 
 
@@ -245,4 +245,4 @@ def test_the_cache_of_another_unit_is_refused(kind, rng, device):
     z, b, dout = (device(value) for value in draw("bias", rng))
     _, cache = F.bias_activation_dropout_forward(z, b)
     with pytest.raises(ValueError, match=f"{kind}_activation_dropout_backward: cache: expected one of"):
-        unit(kind, "backward")(dout, cache)
+        fused(kind, "backward")(dout, cache)

@@ -381,7 +381,7 @@ def test_a_constant_column_of_a_hidden_layer_becomes_beta(norm, value, count, de
 
 @pytest.mark.parametrize("forward", [F.batchnorm_forward, F.batchnorm_activation_dropout_forward])
 def test_running_statistics_become_zero_and_are_never_denormal(forward, device, host, dtype):
-    """Those of units whose inputs have become constant; the references' numbers on each device."""
+    """Units whose inputs have become constant; the reference's numbers on each device."""
     start = denormals.small(dtype)
     vectors = 2 if forward is F.batchnorm_forward else 3  # b, too
     arrays = [np.zeros(shape, dtype) for shape in ((4, start.size), *[start.size] * vectors)]

@@ -144,7 +144,7 @@ def test_no_gradient_is_computed_for_what_is_frozen(references_only):
 
 
 def test_the_gradient_stops_above_the_frozen_layers():
-    """Those of the trained layers are those of the whole network; penalties are of what is trained."""
+    """The trained layers have the gradients that the whole network gives them; penalties act on what is trained."""
     data = blobs()
     whole, part = net(data, dtype="float64", reg=0.3, reg_l1=0.2), net(data, dtype="float64", reg=0.3, reg_l1=0.2)
     part.freeze([1])

@@ -311,8 +311,8 @@ def test_every_parameter_of_scikit_learn_is_there():
         assert other.keys() <= own.keys()
         differing = {name for name in other if own[name] != other[name]}
         assert differing == {"hidden_layer_sizes", "max_iter", "early_stopping", "alpha", "tol"}
-        told = (Path(__file__).parents[2] / "docs" / "sklearn.md").read_text("utf-8")
-        assert [name for name in own.keys() - other.keys() | differing if f"`{name}" not in told] == []
+        page = (Path(__file__).parents[2] / "docs" / "sklearn.md").read_text("utf-8")
+        assert [name for name in own.keys() - other.keys() | differing if f"`{name}" not in page] == []
 
 
 @quiet

@@ -1,4 +1,4 @@
-"""What a Solver does when it is told nothing: length, patience, spacing of evaluations, the rule for ties."""
+"""What a Solver does without options: length, patience, spacing of evaluations, the rule for ties."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.small import blobs, net, solver
 
 
 def plain(n: int, **options) -> fcnet.Solver:
-    """Return a Solver that is told nothing but the options."""
+    """Return a Solver with these options only."""
     data = blobs(n)
     return fcnet.Solver(net(data), data, verbose=False, **options)
 
@@ -69,7 +69,7 @@ def test_the_rate_stays_for_half_of_the_length_and_then_falls():
 
 def test_the_penalty_counts_the_less_the_more_samples_there_are_and_only_where_nobody_says():
     assert plain(150).model.reg == pytest.approx(0.02)
-    assert plain(150, num_epochs=9).model.reg == 0  # a training whose length is given is as it is told
+    assert plain(150, num_epochs=9).model.reg == 0  # of given length: no default penalty
     assert plain(150, schedule="constant").model.reg == 0
     assert plain(150, weight_decay=0.1).model.reg == 0
     assert plain(150, update_rule="adamw").model.reg == 0

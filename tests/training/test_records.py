@@ -68,9 +68,9 @@ class TestLearningRates:
         ids=["decay", "multipliers", "per-epoch", "per-step", "batches"],
     )
     def test_the_history_has_the_rate_of_the_epoch(self, how):
-        used, told = self.rates(self.line(**how), how.get("lr_multipliers", {1: 1.0})[1])
-        np.testing.assert_allclose(told, used, rtol=1e-6)
-        assert told[0] > told[1] > told[4]
+        used, recorded = self.rates(self.line(**how), how.get("lr_multipliers", {1: 1.0})[1])
+        np.testing.assert_allclose(recorded, used, rtol=1e-6)
+        assert recorded[0] > recorded[1] > recorded[4]
 
     def test_a_rate_set_by_hand_is_recorded(self):
         one = self.line(lr_decay=0.5)
@@ -79,9 +79,9 @@ class TestLearningRates:
             one.optimizer.learning_rate = 0.03
 
         one.after_epoch = change
-        used, told = self.rates(one)
-        np.testing.assert_allclose(told, used, rtol=1e-6)
-        assert told == [0.1, 0.03, 0.03, 0.03, 0.03]
+        used, recorded = self.rates(one)
+        np.testing.assert_allclose(recorded, used, rtol=1e-6)
+        assert recorded == [0.1, 0.03, 0.03, 0.03, 0.03]
         assert one.options()[IN_PYTHON] == "a learning rate set by hand"
         assert IN_PYTHON not in self.line(lr_decay=0.5).options()
 
@@ -123,9 +123,9 @@ class TestFiguresThatAreNotFinite:
             data = fcnet.data.Dataset(data.X_train, data.y_train, data.X_val, data.y_val, targets="numbers")
         one = solver(data, num_epochs=4, net_options={"loss": loss, "seed": 1}, optim_config={"learning_rate": 0.05})
         monkeypatch.setattr("fcnet.training.solver.loss_of", lambda *_, **__: 1.0)
-        told = iter(figures)
+        scripted = iter(figures)
         monkeypatch.setattr(
-            "fcnet.training.solver.measure", lambda model, X, y, prepared: next(told) if len(X) == 40 else 0.5
+            "fcnet.training.solver.measure", lambda model, X, y, prepared: next(scripted) if len(X) == 40 else 0.5
         )
         kept = []
         one.after_epoch = lambda: kept.append(one.model.params.flat.copy())

@@ -73,6 +73,6 @@ def test_after_each_epoch_somebody_may_look_and_end_the_training():
 
 def test_a_loss_that_is_nan_before_any_update_does_not_blame_the_rate():
     one = solver(blobs(), net_options={"reg": 1e39}, num_epochs=1)
-    told = "at step 1: inputs, weights or a penalty are too large"
-    with pytest.raises(fcnet.DivergedError, match=told):
+    message = "at step 1: inputs, weights or a penalty are too large"
+    with pytest.raises(fcnet.DivergedError, match=message):
         one.train()

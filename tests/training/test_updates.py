@@ -168,13 +168,13 @@ def test_a_copy_goes_on_as_the_original_would(copied):
 def test_the_configuration_holds_what_was_set():
     options = {"clip_norm": 2.0, "clip_value": 0.5, "max_norm": 3.0, "weight_decay": 0.1}
     config = {"every": 3, "factor": 0.5, "warmup": 2, "per": "step"}
-    told = solver(blobs(), schedule="step", schedule_config=config, **options).options()
-    assert {name: told[name] for name in told if name.startswith("schedule") or name == "warmup"} == {
+    options = solver(blobs(), schedule="step", schedule_config=config, **options).options()
+    assert {name: options[name] for name in options if name.startswith("schedule") or name == "warmup"} == {
         "schedule": "step", "schedule-every": 3, "schedule-factor": 0.5, "schedule-per": "step", "warmup": 2,
     }  # fmt: skip
-    assert [told[name] for name in ("clip-norm", "clip-value", "max-norm", "weight-decay")] == [2.0, 0.5, 3.0, 0.1]
-    told = solver(blobs(), schedule=lambda step: 1.0).options()
-    assert told["schedule"] == "(a function of the step)"  # which nobody can run again by mistake
+    assert [options[name] for name in ("clip-norm", "clip-value", "max-norm", "weight-decay")] == [2.0, 0.5, 3.0, 0.1]
+    options = solver(blobs(), schedule=lambda step: 1.0).options()
+    assert options["schedule"] == "(a function of the step)"  # which nobody can run again by mistake
 
 
 def test_limits_that_only_float64_holds():

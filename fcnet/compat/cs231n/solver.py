@@ -19,7 +19,7 @@ PARTS = ("X_train", "y_train", "X_val", "y_val")
 
 
 class Solver:
-    """Trains a model and keeps the parameters that did best on the validation set.
+    """Train a model and keep the parameters that did best on the validation set.
 
     The model has `params`, a dictionary of arrays, and `loss`: `loss(X)` gives scores (N, C), `loss(X, y)` gives
     the loss and a dictionary of gradients with the names of `params`.

@@ -45,7 +45,7 @@ def _seen(layer: object, cache: Any) -> Any:
 
 
 class Affine:
-    """out = x W + b.
+    """Compute out = x W + b.
 
     Attributes:
         W, b: (D, M) and (M,), the arrays given, which an optimizer changes in place.
@@ -80,7 +80,7 @@ class Affine:
 
 
 class _Activation:
-    """One of fcnet's activations. out: the last output, which is all that these need to go back."""
+    """Apply one of fcnet's activations. out: the last output, which is all that the backward pass needs."""
 
     name: str
 
@@ -99,30 +99,30 @@ class _Activation:
 
 
 class Relu(_Activation):
-    """out = max(x, 0)."""
+    """Compute out = max(x, 0)."""
 
     name = "relu"
 
     @property
     def mask(self) -> Array:
-        """Where x <= 0 in the last forward pass."""
+        """Return where x <= 0 in the last forward pass."""
         return self.out <= 0
 
 
 class Sigmoid(_Activation):
-    """out = 1 / (1 + exp(-x))."""
+    """Compute out = 1 / (1 + exp(-x))."""
 
     name = "sigmoid"
 
 
 class Tanh(_Activation):
-    """out = tanh(x)."""
+    """Compute out = tanh(x)."""
 
     name = "tanh"
 
 
 class SoftmaxWithLoss:
-    """Softmax and cross-entropy, the mean over the batch, with 1e-7 added to the probability inside the logarithm.
+    """Compute softmax and cross-entropy, averaged over the batch, with 1e-7 added to the probability in the logarithm.
 
     So the loss of a sample ends at -log(1e-7) = 16.1, while the gradient is that of the loss without 1e-7.
 
@@ -143,7 +143,7 @@ class SoftmaxWithLoss:
         return self.loss
 
     def backward(self, dout: float = 1) -> Array:
-        """dx = dout (y - t) / N, like x, with rows of t as they are. The book does not read dout, which is 1 there.
+        """Return dx = dout (y - t) / N, like x, with rows of t as they are. The book ignores dout, which is 1 there.
 
         For one sample with t (C,) the book divides by C, not by 1; so does this.
         """
@@ -155,7 +155,7 @@ class SoftmaxWithLoss:
 
 
 class BatchNormalization:
-    """Batch normalisation with 10e-7 added to the variance, and running statistics for testing.
+    """Normalise a batch with 10e-7 added to the variance, and keep running statistics for testing.
 
     Attributes:
         gamma, beta: (D,), the arrays given, which an optimizer changes in place.
@@ -181,7 +181,7 @@ class BatchNormalization:
         self._cache: F.NormCache | None = None
 
     def forward(self, x: Array, train_flg: bool = True) -> Array:
-        """Like x (N, d1, ..., dk), normalised by the batch's statistics or, when testing, by the running ones."""
+        """Return x (N, d1, ..., dk) normalised by the batch's statistics or, when testing, by the running ones."""
         x, gamma, beta = promoted("BatchNormalization", x=x, gamma=self.gamma, beta=self.beta)
         self.input_shape, x = x.shape, _rows(x)
         running = [self._running(name, x) for name in ("running_mean", "running_var")]
@@ -206,7 +206,7 @@ class BatchNormalization:
 
 
 class Dropout:
-    """Plain dropout: units dropped while training, all of them scaled by 1 - dropout_ratio when testing.
+    """Apply plain dropout: drop units while training, and scale all of them by 1 - dropout_ratio when testing.
 
     Attributes:
         dropout_ratio: the share dropped, in [0, 1).

@@ -31,7 +31,7 @@ SCHEMES = {"relu": "he", "he": "he", "sigmoid": "xavier", "xavier": "xavier"}
 
 
 class MultiLayerNet:
-    """{affine - activation} x hidden_layer_num - affine - softmax, in float64.
+    """Build {affine - activation} x hidden_layer_num - affine - softmax, in float64.
 
     Attributes:
         params: name -> array: W1, b1, W2, ...; change them in place, for the layers hold the same arrays.

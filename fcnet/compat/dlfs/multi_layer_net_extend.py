@@ -18,7 +18,7 @@ __all__ = ["MultiLayerNetExtend", *(name for name in multi_layer_net.__all__ if 
 
 
 class MultiLayerNetExtend(MultiLayerNet):
-    """{affine - [batch norm] - activation - [dropout]} x hidden_layer_num - affine - softmax, in float64.
+    """Build {affine - [batch norm] - activation - [dropout]} x hidden_layer_num - affine - softmax, in float64.
 
     Attributes:
         params: as in `MultiLayerNet`, and gamma1, beta1, ... with batch norm.

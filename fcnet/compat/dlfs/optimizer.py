@@ -27,7 +27,7 @@ EPSILON = 1e-7
 
 
 class _Optimizer:
-    """What the rules share: going through the dictionaries, and state of the parameters' shapes."""
+    """Apply a rule to every entry of a dictionary, and keep state of the parameters' shapes."""
 
     state: tuple[str, ...] = ()  # attributes that hold it
 
@@ -124,7 +124,7 @@ def _parameter(name: str, value: Any) -> Array:
 
 
 class SGD(_Optimizer):
-    """w -= lr g."""
+    """Apply w -= lr g."""
 
     lr: float
 
@@ -136,7 +136,7 @@ class SGD(_Optimizer):
 
 
 class Momentum(_Optimizer):
-    """v = momentum v - lr g; w += v. State: v."""
+    """Apply v = momentum v - lr g; w += v. State: v."""
 
     state = ("v",)
     lr: float
@@ -150,7 +150,7 @@ class Momentum(_Optimizer):
 
 
 class Nesterov(Momentum):
-    """w += momentum² v - (1 + momentum) lr g, with v before this update; then v = momentum v - lr g. State: v.
+    """Apply w += momentum² v - (1 + momentum) lr g, v as before; then v = momentum v - lr g. State: v.
 
     This is the order of the book's present code. Its first version moved v before it used it in the same two lines
     for w, which counts the gradient once too often; that was a mistake, and is not here.
@@ -161,7 +161,7 @@ class Nesterov(Momentum):
 
 
 class AdaGrad(_Optimizer):
-    """h += g²; w -= lr g / (sqrt(h) + 1e-7). State: h."""
+    """Apply h += g²; w -= lr g / (sqrt(h) + 1e-7). State: h."""
 
     state = ("h",)
     lr: float
@@ -174,7 +174,7 @@ class AdaGrad(_Optimizer):
 
 
 class RMSprop(_Optimizer):
-    """h = decay_rate h + (1 - decay_rate) g²; w -= lr g / (sqrt(h) + 1e-7). State: h."""
+    """Apply h = decay_rate h + (1 - decay_rate) g²; w -= lr g / (sqrt(h) + 1e-7). State: h."""
 
     state = ("h",)
     lr: float
@@ -188,7 +188,7 @@ class RMSprop(_Optimizer):
 
 
 class Adam(_Optimizer):
-    """m += (1 - beta1) (g - m); v += (1 - beta2) (g² - v); w -= lr_t m / (sqrt(v) + 1e-7). State: m, v, iter.
+    """Apply m += (1 - beta1) (g - m); v += (1 - beta2) (g² - v); w -= lr_t m / (sqrt(v) + 1e-7). State: m, v, iter.
 
     lr_t = lr sqrt(1 - beta2^t) / (1 - beta1^t) at update t, which `iter` counts. fcnet's rule adds its epsilon to
     sqrt(v / (1 - beta2^t)); it is this one with epsilon = 1e-7 / sqrt(1 - beta2^t).

@@ -28,7 +28,7 @@ OPTIMIZERS = {
 
 
 class Trainer:
-    """Trains a network with mini-batches drawn with replacement, and measures accuracies once an epoch.
+    """Train a network with mini-batches drawn with replacement, and measure accuracies once an epoch.
 
     Attributes:
         train_loss_list: the loss of each step, on its mini-batch after the update.

@@ -13,9 +13,9 @@ __all__ = ["TwoLayerNet", *(name for name in multi_layer_net.__all__ if name != 
 
 
 class TwoLayerNet(MultiLayerNet):
-    """affine - relu - affine - softmax, in float64.
+    """Build affine - relu - affine - softmax, in float64.
 
-    That of chapter 4 has a sigmoid in place of the relu, and a `predict` that gives probabilities, not scores.
+    Chapter 4's has a sigmoid in place of the relu, and its `predict` returns probabilities, not scores.
 
     Attributes:
         params: W1 (D, H), b1 (H,), W2 (H, C), b2 (C,); change them in place, for the layers hold the same arrays.
@@ -33,5 +33,5 @@ class TwoLayerNet(MultiLayerNet):
 
     @property
     def lastLayer(self) -> SoftmaxWithLoss:
-        """`last_layer`, by this chapter's name."""
+        """Return `last_layer`, by this chapter's name."""
         return self.last_layer

@@ -18,7 +18,7 @@ __getattr__ = _install.without(ABSENT, "common.util", globals())
 
 
 def conv_output_size(input_size: int, filter_size: int, stride: int = 1, pad: int = 0) -> float:
-    """(input_size + 2 pad - filter_size) / stride + 1: height or width of what a convolution gives, if it is whole."""
+    """Return (input_size + 2 pad - filter_size) / stride + 1: a convolution's height or width, if it is whole."""
     return (input_size + 2 * pad - filter_size) / stride + 1
 
 

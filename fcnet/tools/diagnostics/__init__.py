@@ -1,4 +1,4 @@
-"""Babysitting: what to look at before a network learns. Source: CS231n, "Babysitting the learning process"."""
+"""Diagnostics before and during training. Source: CS231n, "Babysitting the learning process"."""
 
 from fcnet.tools.diagnostics.activations import LayerStatistics, activation_statistics
 from fcnet.tools.diagnostics.rates import LrRange, lr_range

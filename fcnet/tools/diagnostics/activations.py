@@ -25,7 +25,7 @@ ENDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # of activations that flatt
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """The activations (N, M) of one hidden layer, over N samples and M units.
+    """Summarise the activations (N, M) of one hidden layer, over N samples and M units.
 
     Attributes:
         layer: its number, from 1. activation: its name. units: M.

@@ -1,4 +1,4 @@
-"""Pictures of what babysitting found, as PNG. Each raises ImportError without matplotlib (extra `plot`)."""
+"""Pictures of the diagnostics, as PNG. Each raises ImportError without matplotlib (extra `plot`)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ FLAT = 0.05  # of the fall of the smoothed loss: as good as none
 
 @dataclass(frozen=True)
 class LrRange:
-    """What a range test saw.
+    """Hold the results of a learning-rate range test.
 
     Attributes:
         rates, losses, smoothed: of each step made; the loss is that before the step.

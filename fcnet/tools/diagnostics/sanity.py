@@ -42,7 +42,7 @@ AT_CHANCE = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A line of a report: what was checked, what came, what was expected; `cause` says what a failure comes from."""
+    """Report a check in a line: what was checked, found and expected; `cause` says what a failure comes from."""
 
     check: str
     measured: str
@@ -53,7 +53,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class InitialLoss:
-    """Losses of a network before training, in float64.
+    """Compare losses of a network before training with what they should be, in float64.
 
     small: with small weights, so that all scores are nearly equal. expected: its value at chance,
     `formula` in words. reg: an L2 strength; with_reg: the losses, of the network as it is initialised, at 0, reg and
@@ -69,7 +69,7 @@ class InitialLoss:
 
     @property
     def findings(self) -> list[Finding]:
-        """Small weights, as initialised (where chance has a closed form), regularisation."""
+        """Return a line each for small weights, as initialised (where chance has a closed form) and regularisation."""
         small = Finding(
             "initial loss, small weights",
             f"{self.small:.4f}",
@@ -97,13 +97,13 @@ class InitialLoss:
 
     @property
     def passed(self) -> bool:
-        """Whether all of it is as expected."""
+        """Return whether all of it is as expected."""
         return all(finding.passed for finding in self.findings)
 
 
 @dataclass(frozen=True)
 class Overfit:
-    """A few samples learned by heart.
+    """Report how well a few samples are learned by heart.
 
     samples: how many. score: at the end, of those samples, the share of right classes or labels; of numbers (mse) the
     share of their variance (of their squares, if all are equal) that is explained, R². target: the score to reach.
@@ -119,12 +119,12 @@ class Overfit:
 
     @property
     def passed(self) -> bool:
-        """Whether the samples are known by heart."""
+        """Return whether the samples are known by heart."""
         return self.score >= self.target
 
     @property
     def findings(self) -> list[Finding]:
-        """One line."""
+        """Return one line."""
         step = "a learning rate too low or too high (see fcnet lr-range)"
         if self.ended is not None:
             step = f"a method that found no further step ({self.ended})"
@@ -149,18 +149,18 @@ class Overfit:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Relative errors of the analytic gradients against numerical ones, by parameter; see `fcnet.gradcheck`."""
+    """Report relative errors of the analytic gradients against numerical ones, by parameter; see `fcnet.gradcheck`."""
 
     errors: Mapping[str, float]
 
     @property
     def passed(self) -> bool:
-        """Whether every error is small."""
+        """Return whether every error is small."""
         return all(finding.passed for finding in self.findings)
 
     @property
     def findings(self) -> list[Finding]:
-        """A line per parameter."""
+        """Return a line per parameter."""
         cause = "a backward pass that does not belong to its forward pass"
         return [
             Finding(f"gradient of {name}", f"{error:.1e}", f"below {GRADIENT_ERROR:g}", error <= GRADIENT_ERROR, cause)
@@ -170,7 +170,7 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Sanity:
-    """All three checks; printed, it is a table."""
+    """Report all three checks; printed, it is a table."""
 
     initial_loss: InitialLoss
     overfit: Overfit
@@ -178,12 +178,12 @@ class Sanity:
 
     @property
     def findings(self) -> list[Finding]:
-        """The lines of all checks."""
+        """Return the lines of all checks."""
         return [*self.initial_loss.findings, *self.overfit.findings, *self.gradients.findings]
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed."""
+        """Return whether nothing failed."""
         return all(finding.passed for finding in self.findings)
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ MOST_ROWS, LEAST_ROWS = 2000, 100
 
 @dataclass(frozen=True)
 class Importance:
-    """Of one column: its name, and the mean and standard deviation of the metric's loss over the repeats."""
+    """Hold a column's name, and the mean and standard deviation of the metric's loss over the repeats."""
 
     column: str
     loss: float

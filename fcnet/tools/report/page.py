@@ -24,7 +24,7 @@ img { max-width: max(100%, 34rem); height: auto; background: white; }
 
 
 class Page:
-    """HTML that grows: `text` is plain text, never markup."""
+    """Write HTML piece by piece: `text` is plain text, never markup."""
 
     def __init__(self, title: str) -> None:
         """Begin with a title."""

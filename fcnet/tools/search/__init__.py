@@ -1,1 +1,1 @@
-"""Searches over the options of a training, on Optuna (extra `search`); what is not one loads none of it."""
+"""Searches over the options of a training, with Optuna (extra `search`), which is loaded only for a search."""

@@ -24,12 +24,12 @@ from fcnet.tools.search.plan import Plan
 from fcnet.tools.search.shared import Shared
 
 _POLL = 0.2  # seconds
-_PATIENCE = 30.0  # seconds for a child to end when it is told to
+_PATIENCE = 30.0  # seconds that a child may take to end after its signal
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run(plan: Plan, on_update: Callable[[], None]) -> None:
-    """Let `plan.jobs` processes work on the study; `on_update` is called now and then.
+    """Run `plan.jobs` processes on the study; `on_update` is called now and then.
 
     The processes share the cores: each has its part of the threads unless OMP_NUM_THREADS says otherwise.
 

@@ -20,7 +20,7 @@ TRIALS = 20  # of a search that does not say
 
 @dataclass
 class SearchOptions(TrainOptions):
-    """Options of `fcnet search`: those of every trial, and how to search."""
+    """Hold the options of `fcnet search`: those of every trial, and how to search."""
 
     see: ClassVar[str] = "fcnet search --help"
 
@@ -57,7 +57,7 @@ class SearchOptions(TrainOptions):
 
 @dataclass
 class Plan:
-    """A search. `fixed` and the names of `space` are those of `TrainOptions`."""
+    """Describe a search. `fixed` and the names of `space` are those of `TrainOptions`."""
 
     fixed: dict[str, Any]
     space: Space
@@ -73,12 +73,12 @@ class Plan:
 
     @property
     def seed(self) -> int:
-        """Of the samplers; the trainings have it too."""
+        """Return the seed of the samplers; the trainings have it too."""
         return merged(self.fixed).seed
 
     @property
     def storage_file(self) -> Path | None:
-        """Where the study is, if it is a file."""
+        """Return where the study is, if it is a file."""
         return Path(self.storage.removeprefix("sqlite:///")) if is_local(self.storage) else None
 
     def trial_folder(self, number: int) -> Path:

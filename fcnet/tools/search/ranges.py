@@ -18,7 +18,7 @@ _FIXED = ("data", "data_dir", "target", "header", "sep", "decimal", "missing", "
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included: evenly, or evenly in their logarithm."""
+    """Draw numbers from `low` to `high`, both included: evenly, or evenly in their logarithm."""
 
     low: float
     high: float
@@ -59,7 +59,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """Some values, each with the text that names it."""
+    """Choose among some values, each with the text that names it."""
 
     values: tuple[Any, ...]
     texts: tuple[str, ...]

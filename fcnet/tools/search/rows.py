@@ -16,7 +16,7 @@ from fcnet.tools.search.ranges import spelled
 
 @dataclass(frozen=True)
 class Row:
-    """One trial.
+    """Describe one trial.
 
     Attributes:
         number: of the trial; its run is in trials/NUMBER. stage: 0 is the first. values: what varied, by option.
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def is_over(self) -> bool:
-        """Whether it will not change any more."""
+        """Return whether it will not change any more."""
         return self.state != "running"
 
 

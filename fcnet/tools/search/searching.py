@@ -35,7 +35,7 @@ TOP = 10  # trials in a table
 
 @dataclass(frozen=True)
 class Result:
-    """What a search found.
+    """Hold what a search found.
 
     Attributes:
         trials: a `Row` for each trial: number, stage, state, value, best_epoch, epochs, seconds, values, why, run.
@@ -52,7 +52,7 @@ class Result:
 
     @property
     def best(self) -> Row | None:
-        """The best finished trial."""
+        """Return the best finished trial."""
         return next(iter(ranked(self.trials, self.maximize)), None)
 
     def model(self, device: str = "auto") -> FullyConnectedNet:
@@ -124,8 +124,8 @@ def run(plan: Plan, *, shown: bool, tell: Callable[[str], None]) -> Result:
             shared.bury_dead()
             result = _write(shared, plan)
             if result.best is not None and not _has_run(result.best):  # another machine has it
-                again = worker.make(result.best.values, plan.out / "again", plan, dataset)
-                again.train()
+                retrained = worker.make(result.best.values, plan.out / "again", plan, dataset)
+                retrained.train()
                 _put_best(plan, plan.out / "again")
                 shutil.rmtree(plan.out / "again")
             return result

@@ -34,7 +34,7 @@ _VOID = ("interrupted", "killed", "surplus")  # outcomes of trials that do not c
 
 
 class Shared:
-    """One study in its storage."""
+    """Share one study in its storage."""
 
     def __init__(self, plan: Plan, find_metric: Callable[[], Metric | Figure]) -> None:
         """Open the study, or make it: only then the metric is asked for.
@@ -139,7 +139,7 @@ class Shared:
         return {flag(name): points[i] for (name, points), i in zip(grid.items(), picked, strict=True)}
 
     def bury_dead(self) -> None:
-        """Give up trials whose process has gone without a word."""
+        """Fail the trials whose process has ended without a report."""
         optuna = need_optuna()
         for t in self._all():
             if t.state == optuna.trial.TrialState.RUNNING and _is_dead(t):

@@ -14,7 +14,7 @@ INTERVAL = 0.25  # seconds between two looks at the storage for the bar alone
 
 
 class Watch:
-    """A bar over the trials of a study, by whatever process they are made; a context manager."""
+    """Show a bar over the trials of a study, by whatever process they are made; a context manager."""
 
     def __init__(self, shared: Shared, *, shown: bool, tell: Callable[[str], None]) -> None:
         """Begin to watch: `shown` asks for a bar, only on a terminal; `tell` gets a line for each trial that ends."""
@@ -26,7 +26,7 @@ class Watch:
         self.look()
 
     def look(self) -> None:
-        """See what has ended meanwhile, here or elsewhere."""
+        """Show the trials that have ended meanwhile, here or elsewhere."""
         now = time.perf_counter()
         if now - self._looked < INTERVAL:
             return
@@ -40,7 +40,7 @@ class Watch:
             self._show(rows)
 
     def last_look(self) -> None:
-        """Look however lately it was done before."""
+        """Look once more, however recent the last look was."""
         self._looked = 0.0
         self.look()
 

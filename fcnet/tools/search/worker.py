@@ -1,4 +1,4 @@
-"""One process of a search: take a trial, train it, tell what came of it, until there is none left."""
+"""One process of a search: take a trial, train it, report its result, until none is left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REFUSALS = (ValueError, TypeError, MemoryError, OverflowError)
 
 
 class _Hopeless(Exception):
-    """The trial is worse than the others were at this epoch."""
+    """Signal that the trial is worse than the others were at this epoch."""
 
 
 def make(values: dict[str, Any], out: Path, plan: Plan, dataset: Dataset) -> Solver:
@@ -181,7 +181,7 @@ def _without_figure(solver: Solver) -> str:
 def _report(
     shared: Shared, trial: Any, solver: Solver, on_update: Callable[[], None], stopping: Callable[[], bool]
 ) -> None:
-    """Tell the study how the epoch went. Raises _Hopeless if that is no good, KeyboardInterrupt if all shall stop."""
+    """Report the epoch to the study. Raises _Hopeless if that is no good, KeyboardInterrupt if all shall stop."""
     with Deferred():
         trial.report(solver.val_metric_history[-1], solver.epoch)
         trial.set_user_attr("alive", time.time())

@@ -21,7 +21,7 @@ from tests.tools.search.searches import CLI, LR, QUICK, command
 optuna = pytest.importorskip("optuna")
 
 
-def told(result):
+def summary(result):
     """Return what came of the trials but for times and places."""
     return [(r.stage, r.state, r.value, r.best_epoch, r.epochs, r.values) for r in result.trials]
 
@@ -80,7 +80,7 @@ def test_without_optuna_it_says_which_extra(monkeypatch, capsys):
 
 def test_the_same_study_gives_the_same_trials(tmp_path, capsys):
     one, two = (fcnet.search(LR, blobs(), trials=3, out=name, **QUICK) for name in ("a", "b"))
-    assert told(one) == told(two)
+    assert summary(one) == summary(two)
     assert one.best.values == two.best.values
     assert len({r.values["lr"] for r in one.trials}) == 3
     capsys.readouterr()
@@ -94,7 +94,7 @@ def test_the_test_part_decides_nothing():
     without = dataclasses.replace(data, X_test=None, y_test=None)
     upside_down = dataclasses.replace(data, y_test=(data.y_test + 1) % 3)
     results = [fcnet.search(LR, d, trials=2, out=f"o{i}", **QUICK) for i, d in enumerate((data, without, upside_down))]
-    assert told(results[0]) == told(results[1]) == told(results[2])
+    assert summary(results[0]) == summary(results[1]) == summary(results[2])
 
 
 @pytest.mark.parametrize("storage", ["s.journal", "sqlite:///s.sqlite"])
@@ -104,7 +104,7 @@ def test_a_study_goes_on_and_trials_are_the_total(storage):
     assert len(first.trials) == 2
     stamp = Path("a/trials/0000/model.safetensors").stat().st_mtime_ns
     more = fcnet.search(LR, blobs(), trials=3, out="a", storage=storage, **QUICK)
-    assert told(more) == told(whole)
+    assert summary(more) == summary(whole)
     assert Path("a/trials/0000/model.safetensors").stat().st_mtime_ns == stamp, "what is finished is kept"
     fewer = fcnet.search(LR, blobs(), trials=1, out="a", storage=storage, **QUICK)
     assert len(fewer.trials) == 1
@@ -208,14 +208,14 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(sampler, monkeypatch
     assert Path("o/best/model.safetensors").is_file()
     again = fcnet.search(LR, blobs(), out="o", **how)
     assert {r.number for r in again.trials} == {0, 1, 3, 4}, "a number is used once"
-    assert sorted(told(again), key=str) == sorted(told(whole), key=str)
+    assert sorted(summary(again), key=str) == sorted(summary(whole), key=str)
 
 
 def test_a_best_run_that_is_elsewhere_is_made_again():
     first = fcnet.search(LR, blobs(), trials=2, out="o", storage="s.db", **QUICK)
     os.rename("o", "away")
     again = fcnet.search(LR, blobs(), trials=2, out="o", storage="s.db", **QUICK)
-    assert told(again) == told(first)
+    assert summary(again) == summary(first)
     for name in ("model.safetensors", "config.toml"):
         assert Path("o/best", name).read_bytes() == Path("away/best", name).read_bytes()
 
@@ -300,6 +300,6 @@ def test_lists_for_what_has_commas_elsewhere():
     texts = with_lists | {"activation": "relu,tanh", "freeze": "1", "lr_mult": "3=0.5"}
     how = {"trials": 1, "epochs": 2, "verbose": False}
     one, two = (fcnet.search(LR, blobs(), out=out, **o, **how) for out, o in (("a", with_lists), ("b", texts)))
-    assert told(one) == told(two)
+    assert summary(one) == summary(two)
     again = fcnet.search(LR, blobs(), out="a", **texts, **how)
-    assert told(again) == told(one)
+    assert summary(again) == summary(one)

@@ -25,7 +25,7 @@ __getattr__ = _install.without((), "cs231n.classifiers.fc_net", globals())
 
 
 class FullyConnectedNet:
-    """{affine - [batch/layer norm] - relu - [dropout]} x (L - 1) - affine - softmax, on plain dictionaries.
+    """Build {affine - [batch/layer norm] - relu - [dropout]} x (L - 1) - affine - softmax, on plain dictionaries.
 
     Attributes:
         params: name -> array: W1, b1, [gamma1, beta1], W2, ...; items may be changed in place or replaced.
@@ -266,7 +266,7 @@ def _keep_ratio(dropout: float, use_batchnorm: bool | None) -> float:
 
 
 class TwoLayerNet(FullyConnectedNet):
-    """affine - relu - affine - softmax in float64: the network of assignment 1."""
+    """Build affine - relu - affine - softmax in float64: the network of assignment 1."""
 
     def __init__(
         self,

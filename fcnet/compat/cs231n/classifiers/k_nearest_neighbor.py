@@ -13,7 +13,7 @@ __all__ = ["KNearestNeighbor", "np"]
 
 
 class KNearestNeighbor:
-    """Classifies a sample as most of its k nearest training samples are, by L2 distance, from the whole distance table.
+    """Classify a sample as most of its k nearest training samples are, by L2 distance, from the whole distance table.
 
     `fcnet.KNearestNeighbors` does the same within a bound on memory.
 

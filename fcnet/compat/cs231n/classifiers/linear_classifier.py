@@ -21,7 +21,7 @@ STD = 0.001  # of the initial weights
 
 
 class LinearClassifier:
-    """Scores X W; what they cost is `loss`, which `LinearSVM` and `Softmax` have.
+    """Compute scores X W; their loss is `loss`, which `LinearSVM` and `Softmax` have.
 
     Attributes:
         W: (D, C); None before `train` or `load`.
@@ -94,7 +94,7 @@ class LinearClassifier:
         _saved.write(fname, {"W": self.W})
 
     def load(self, fname: str | os.PathLike[str]) -> bool:
-        """Take W from what `save`, or the course's, wrote; whether there is such a file.
+        """Take W from what `save`, or the course's, wrote; return whether there is such a file.
 
         Raises:
             ValueError: the file is damaged, or of something else; nothing that it may tell Python to run is run.
@@ -106,7 +106,7 @@ class LinearClassifier:
 
 
 class LinearSVM(LinearClassifier):
-    """A linear classifier with the multiclass hinge loss, `svm_loss_vectorized`."""
+    """Classify linearly with the multiclass hinge loss, `svm_loss_vectorized`."""
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """Return `svm_loss_vectorized(W, X_batch, y_batch, reg)`."""
@@ -114,7 +114,7 @@ class LinearSVM(LinearClassifier):
 
 
 class Softmax(LinearClassifier):
-    """A linear classifier with the softmax loss, `softmax_loss_vectorized`."""
+    """Classify linearly with the softmax loss, `softmax_loss_vectorized`."""
 
     def loss(self, X_batch: Array, y_batch: Array, reg: float) -> tuple[float, Array]:
         """Return `softmax_loss_vectorized(W, X_batch, y_batch, reg)`."""

@@ -12,8 +12,9 @@ __all__ = ["np", "svm_loss_naive", "svm_loss_vectorized"]
 
 
 def svm_loss_vectorized(W: Array, X: Array, y: Array, reg: float) -> tuple[float, Array]:
-    """loss = mean_n Σ_{c ≠ y_n} max(0, s_c - s_{y_n} + 1) + reg Σ W², s = X W; the L2 term has no half (in 2016
-    it has).
+    """Compute the multiclass hinge loss mean_n Σ_{c ≠ y_n} max(0, s_c - s_{y_n} + 1) + reg Σ W², s = X W.
+
+    The L2 term has no half (in 2016 it has).
 
     Args:
         W: (D, C). X: (N, D), with a column of ones if there is to be a bias. y: labels (N,).

@@ -15,7 +15,7 @@ __all__ = ["TwoLayerNet", "np"]
 
 
 class TwoLayerNet(fc_net.TwoLayerNet):
-    """affine - relu - affine - softmax in float64, with the L2 term reg * sum(W**2), which has no half.
+    """Build affine - relu - affine - softmax in float64, with the L2 term reg * sum(W**2), which has no half.
 
     In 2016 the L2 term has the half. Initial weights and mini-batches are drawn from NumPy's global generator.
 
