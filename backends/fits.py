@@ -20,8 +20,8 @@ class Layout(Protocol):
     def integers(self, *arrays: Any) -> bool:
         """Return whether these are contiguous int64 vectors."""
 
-    def activates(self, activation: str, z: Any, normed: bool) -> bool:
-        """Return whether layers, with or without normalisation, have a kernel for this activation and such a z.
+    def activates(self, activation: str, z: Any) -> bool:
+        """Return whether layers have a kernel for this activation and such a z.
 
         Of ReLU it is not asked.
         """
@@ -75,7 +75,7 @@ def bias_activation_dropout_forward(
     on: Layout, z: Array, b: Array, activation: str = "relu", keep_ratio: float = 1.0, rng: Any = None, *,
     hidden: Array | None = None, out: Array | None = None, cache: HiddenCache | None = None,
 ) -> bool:  # fmt: skip
-    return _hidden(on, activation, False, cache, z, b, hidden, out)
+    return _hidden(on, activation, cache, z, b, hidden, out)
 
 
 def batchnorm_activation_dropout_forward(
@@ -84,7 +84,7 @@ def batchnorm_activation_dropout_forward(
     momentum: float = MOMENTUM, eps: float = EPS, x_hat: Array | None = None, out: Array | None = None,
     cache: HiddenCache | None = None,
 ) -> bool:  # fmt: skip
-    return _hidden(on, activation, True, cache, z, b, gamma, beta, running_mean, running_var, x_hat, out)
+    return _hidden(on, activation, cache, z, b, gamma, beta, running_mean, running_var, x_hat, out)
 
 
 def layernorm_activation_dropout_forward(
@@ -92,13 +92,11 @@ def layernorm_activation_dropout_forward(
     rng: Any = None, *, eps: float = EPS, x_hat: Array | None = None, out: Array | None = None,
     cache: HiddenCache | None = None,
 ) -> bool:  # fmt: skip
-    return _hidden(on, activation, True, cache, z, b, gamma, beta, x_hat, out)
+    return _hidden(on, activation, cache, z, b, gamma, beta, x_hat, out)
 
 
-def _hidden(
-    on: Layout, activation: str, normed: bool, cache: HiddenCache | None, z: Array, *others: Array | None
-) -> bool:
-    if z.ndim != 2 or not (activation == "relu" or on.activates(activation, z, normed)):
+def _hidden(on: Layout, activation: str, cache: HiddenCache | None, z: Array, *others: Array | None) -> bool:
+    if z.ndim != 2 or not (activation == "relu" or on.activates(activation, z)):
         return False
     return on.floats(z, *given(*others), *_arrays_of(cache))
 
@@ -108,7 +106,7 @@ def activation_dropout_backward(on: Layout, dout: Array, cache: HiddenCache, **g
     if cache.hidden.ndim != 2:
         return False
     if cache.activation != "relu":
-        if not on.activates(cache.activation, cache.hidden, cache.norm is not None):
+        if not on.activates(cache.activation, cache.hidden):
             return False
     elif cache.needs_mask:
         return False

@@ -57,8 +57,8 @@ by `make docs`.
   large batch goes through a small net's layers and back some rows at a time, from the first product to the last
   gradient: [row_blocks.py](../backends/cpu/row_blocks.py), proved in
   [test_row_blocks.py](../tests/backends/test_row_blocks.py), measured as `matrix` by `python -m benchmarks.compare`.
-- **In a step**: training does not call this function, but a fused one that contains it, and that one has a kernel. Of
-  the activations ReLU has kernels with `batchnorm_` on Numba, the others with `bias_` only, in float32.
+- **In a step**: training does not call this function, but a fused one that contains it, and that one has a kernel. On
+  Numba, ReLU has kernels in float64, too, but not with `layernorm_`; the other activations in float32 only.
 - **Proof**: the test runs on NumPy, on Numba, on a device that refuses hidden copies (`tests/guard/`) and, with a GPU,
   on CuPy and CUDA. [test_cuda_kernels.py](../tests/kernels/test_cuda_kernels.py) runs the CUDA sources on the CPU, too.
   [test_kernels_refuse.py](../tests/kernels/test_kernels_refuse.py) lists the arguments that kernels refuse.

@@ -1,8 +1,11 @@
-"""The Numba kernels of fused hidden layers with ReLU: all that follows the matrix product, in one or two passes.
+"""The Numba kernels of fused hidden layers: all that follows the matrix product, in one or two passes.
 
 Names, signatures and formulas are those of `fcnet.functional.hidden`, the references; `fcnet.backends.caches` has the
-cache types. Above each loop stands the mathematics it computes: N rows, M columns, sums and means over the N rows.
-Without normalization, and in float32, there are kernels for the other element-wise activations too (`activation.py`).
+cache types. Above each loop stands the mathematics it computes: N rows, M columns; sums and means are over the N rows,
+for layer norm over the M columns of a row.
+
+ReLU has loops of its own, for float32 and float64. The other element-wise activations share loops, in float32, which
+apply `activation.py` to some rows at a time; layer norm's loops, in float32, serve ReLU, too.
 """
 
 from __future__ import annotations
@@ -15,13 +18,11 @@ import numpy as np
 from fcnet.backends import fits
 from fcnet.backends.caches import EPS, MOMENTUM, GatedCache, HiddenCache, NormCache, keep_threshold, relu_cache
 from fcnet.backends.cpu import activation as kinds
-from fcnet.backends.cpu import pool
+from fcnet.backends.cpu import norm, pool
 from fcnet.backends.cpu.compiled_step import integer, matrix, real, thunk_of, vector
-from fcnet.backends.cpu.denormals import flushed, smallest_normal
-from fcnet.backends.cpu.jit import Jit, Layout, only_in_python
+from fcnet.backends.cpu.jit import Jit, Layout, is_contiguous_float, only_in_python
+from fcnet.backends.cpu.norm import rows_at_once
 from fcnet.backends.device import Kernel
-
-CHUNK = 4096  # elements that an activation's loops take at a time
 
 
 @Jit
@@ -83,7 +84,7 @@ def _bias_activation(z, b, first, second, kind):
     # z = a(z + b), a the activation of this kind; first and second are what its backward pass reads. Some rows at a
     # time: they are still in the first-level cache when the activation reads them again.
     rows, width = z.shape
-    some = max(1, CHUNK // max(1, width))
+    some = rows_at_once(width)
     for top in range(0, rows, some):
         end = min(rows, top + some)
         for n in range(top, end):
@@ -103,10 +104,19 @@ def _drop(hidden, bits, last, scale, mask, out):
 
 
 @Jit
+def _drop_in_place(out, bits, last, scale):
+    # out = out mask, mask as in `_drop`: of a ReLU, whose backward pass needs no mask
+    zero = out.dtype.type(0)
+    for n in range(out.shape[0]):
+        for m in range(out.shape[1]):
+            out[n, m] = zero if bits[n, m] > last else out[n, m] * scale
+
+
+@Jit
 def _activation_backward(dz, first, second, mask, db, kind):
     # dz = dz a'(z + b) mask, in place; db = Σ_n dz
     rows, width = dz.shape
-    some = max(1, CHUNK // max(1, width))
+    some = rows_at_once(width)
     db[:] = 0
     for top in range(0, rows, some):
         end = min(rows, top + some)
@@ -147,124 +157,6 @@ _copy_inner = _copy.compiled
 @thunk_of(_copy, "22")
 def _thunk_copy(record, shared, scratch, num_threads):
     _copy_inner(matrix(record, 0), matrix(record, 3))
-
-
-@Jit
-def _batchnorm_relu(
-    z, b, gamma, beta, running_mean, running_var, momentum, eps, bits, last, scale, first, offset, inv_std, out
-):
-    # μ = first + offset, offset = mean(z - first); σ² = mean((z - μ)²); x̂ = (z - μ) / sqrt(σ² + ε), in place of z
-    # out = max(γ x̂ + β, 0) mask; mask = scale = 1 / keep_ratio where bits <= last, else 0; 1 without bits
-    # Measured from the first row, a constant column is exactly 0 once its mean is subtracted. A bias would be
-    # subtracted with the mean, so b is not added to z: it moves the running mean only.
-    rows, width = z.shape
-    squares = inv_std  # Σ (z - μ)²; replaced by 1 / sqrt(σ² + ε)
-    centred = x_hat = z  # z - μ, then x̂
-    zero, one = z.dtype.type(0), z.dtype.type(1)
-    share = z.dtype.type(1.0 / rows)
-    normal = smallest_normal(z)
-    for m in range(width):
-        first[m] = z[0, m]
-        offset[m] = zero
-        squares[m] = zero
-    for n in range(rows):
-        for m in range(width):
-            offset[m] += z[n, m] - first[m]
-    for m in range(width):
-        offset[m] *= share  # until here it was the sum
-    for n in range(rows):
-        for m in range(width):
-            value = (z[n, m] - first[m]) - offset[m]
-            centred[n, m] = value
-            squares[m] += value * value
-    for m in range(width):
-        variance = squares[m] * share
-        inv_std[m] = one / np.sqrt(variance + eps)
-        if running_mean.size:
-            moved = momentum * running_mean[m] + (one - momentum) * (first[m] + offset[m] + b[m])
-            running_mean[m] = flushed(moved, normal)
-            running_var[m] = flushed(momentum * running_var[m] + (one - momentum) * variance, normal)
-    if bits.size:
-        for n in range(rows):
-            for m in range(width):
-                normalized = centred[n, m] * inv_std[m]
-                x_hat[n, m] = normalized
-                value = (normalized * gamma[m] + beta[m]) * scale
-                dropped = (value <= zero) | (bits[n, m] > last)
-                out[n, m] = zero if dropped else value
-    else:
-        for n in range(rows):
-            for m in range(width):
-                normalized = centred[n, m] * inv_std[m]
-                x_hat[n, m] = normalized
-                value = normalized * gamma[m] + beta[m]
-                out[n, m] = zero if value <= zero else value  # NaN stays NaN
-
-
-@Jit
-def _batchnorm_relu_backward(dout, out, scale, x_hat, inv_std, gamma, g, dz, dgamma, dbeta, mean_dgamma, mean_dbeta):
-    # g = dout scale where out > 0, else 0; dβ = Σ_n g, dγ = Σ_n g x̂
-    # dz = γ / sqrt(σ² + ε) (g - dβ/N - x̂ dγ/N)
-    count, width = dout.shape
-    zero = dout.dtype.type(0)
-    share = dout.dtype.type(1.0 / count)
-    for m in range(width):
-        dgamma[m] = zero
-        dbeta[m] = zero
-    for n in range(count):
-        for m in range(width):
-            value = dout[n, m] * scale if out[n, m] > zero else zero
-            g[n, m] = value
-            dbeta[m] += value
-            dgamma[m] += value * x_hat[n, m]
-    for m in range(width):
-        mean_dbeta[m] = dbeta[m] * share
-        mean_dgamma[m] = dgamma[m] * share
-    for n in range(count):
-        for m in range(width):
-            dz[n, m] = (g[n, m] - mean_dbeta[m] - x_hat[n, m] * mean_dgamma[m]) * (gamma[m] * inv_std[m])
-
-
-_batchnorm_relu_inner = _batchnorm_relu.compiled
-_batchnorm_relu_backward_inner = _batchnorm_relu_backward.compiled
-
-
-@thunk_of(_batchnorm_relu, "211111rr*nr1112")
-def _thunk_batchnorm_relu(record, shared, scratch, num_threads):
-    z, b, gamma, beta = matrix(record, 0), vector(record, 3), vector(record, 5), vector(record, 7)
-    running_mean, running_var = vector(record, 9), vector(record, 11)
-    momentum, eps, scale = np.float32(real(record, 13)), np.float32(real(record, 14)), np.float32(real(record, 17))
-    first, offset, inv_std, out = vector(record, 18), vector(record, 20), vector(record, 22), matrix(record, 24)
-    bits = pool.no_bits()  # a call with dropout is made from Python
-    _batchnorm_relu_inner(
-        z,
-        b,
-        gamma,
-        beta,
-        running_mean,
-        running_var,
-        momentum,
-        eps,
-        bits,
-        np.uint16(0),
-        scale,
-        first,
-        offset,
-        inv_std,
-        out,
-    )
-
-
-@thunk_of(_batchnorm_relu_backward, "22r211221111")
-def _thunk_batchnorm_relu_backward(record, shared, scratch, num_threads):
-    dout, out, scale, x_hat = matrix(record, 0), matrix(record, 3), np.float32(real(record, 6)), matrix(record, 7)
-    inv_std, gamma, g, dz = vector(record, 10), vector(record, 12), matrix(record, 14), matrix(record, 17)
-    dgamma, dbeta, mean_dgamma, mean_dbeta = (
-        vector(record, 20), vector(record, 22), vector(record, 24), vector(record, 26),
-    )  # fmt: skip
-    _batchnorm_relu_backward_inner(
-        dout, out, scale, x_hat, inv_std, gamma, g, dz, dgamma, dbeta, mean_dgamma, mean_dbeta
-    )
 
 
 @Jit
@@ -325,8 +217,8 @@ def bias_activation_dropout_backward(dout, cache, *, dz=None, db=None):
     if cache.activation == "relu":
         _relu_backward(dz, cache.hidden, cache.scale, db)
     else:
-        mask = cache.mask if cache.needs_mask else _NO_MASK
-        _activation_backward(dz, *_kept(cache.activation_cache), mask, db, kinds.KINDS.index(cache.activation))
+        first, second, mask, kind = _slope(cache)
+        _activation_backward(dz, first, second, mask, db, kind)
     return dz, db
 
 
@@ -334,32 +226,60 @@ def _other_forward(
     z: Any, b: Any, activation: str, keep_ratio: float, rng: Any, hidden: Any, out: Any, cache: HiddenCache | None
 ) -> tuple[Any, HiddenCache]:
     """Serve an activation other than ReLU as the reference does: keep dropout's mask, and the activation before it."""
-    dropped = rng is not None and keep_ratio < 1
+    dropped = _drops(keep_ratio, rng)
     earlier = None if cache is None or cache.needs_mask is not dropped else cache.hidden
     x = _writable(z, z if hidden is z else _first_of(hidden, earlier if dropped else _first_of(out, earlier)))
-    if activation in kinds.OF_OUTPUT:
-        kept: Any = x
-    elif cache is not None:
-        kept = cache.activation_cache
-    else:
-        kept = GatedCache(np.empty_like(x), np.empty_like(x)) if activation in kinds.GATED else np.empty_like(x)
+    kept = _to_keep(activation, x, cache)
     _bias_activation(x, b, *_kept(kept), kinds.KINDS.index(activation))
-    mask = None
-    result = x
-    if dropped:
-        mask = cache.mask if cache is not None and cache.needs_mask else np.empty_like(x)
-        result = np.empty_like(x) if out is None else out
-        _drop(x, rng.bits(x.shape), _last(keep_ratio), x.dtype.type(1 / keep_ratio), mask, result)
-    elif out is not None and out is not x:
+    if not dropped and out is not None and out is not x:
         _copy(x, out)
-        result = x = out
+        x = out
         kept = x if activation in kinds.OF_OUTPUT else kept
-    return result, HiddenCache(activation, kept, x, mask, None, b)
+    return _drop_units(activation, kept, x, b, None, keep_ratio, rng, out, cache)
+
+
+def _drops(keep_ratio: float, rng: Any) -> bool:
+    return rng is not None and keep_ratio < 1
+
+
+def _to_keep(activation: str, x: Any, cache: HiddenCache | None) -> Any:
+    """Return what an activation fills for its backward pass, when its result goes to x."""
+    if activation in kinds.OF_OUTPUT:
+        return x
+    if cache is not None:
+        return cache.activation_cache
+    return GatedCache(np.empty_like(x), np.empty_like(x)) if activation in kinds.GATED else np.empty_like(x)
+
+
+def _drop_units(
+    activation: str,
+    kept: Any,
+    hidden: Any,
+    b: Any,
+    normed: NormCache | None,
+    keep_ratio: float,
+    rng: Any,
+    out: Any,
+    cache: HiddenCache | None,
+) -> tuple[Any, HiddenCache]:
+    """Return the output of a layer whose activation is `hidden`, after dropout if there is any, and its cache."""
+    if not _drops(keep_ratio, rng):
+        return hidden, HiddenCache(activation, kept, hidden, None, normed, b)
+    mask = cache.mask if cache is not None and cache.needs_mask else np.empty_like(hidden)
+    out = np.empty_like(hidden) if out is None else out
+    _drop(hidden, rng.bits(hidden.shape), _last(keep_ratio), hidden.dtype.type(1 / keep_ratio), mask, out)
+    return out, HiddenCache(activation, kept, hidden, mask, normed, b)
 
 
 def _kept(cache: Any) -> tuple[Any, Any]:
     """Return what an activation keeps as two arrays: the second is the first where there is one."""
     return tuple(cache) if isinstance(cache, GatedCache) else (cache, cache)
+
+
+def _slope(cache: HiddenCache) -> tuple[Any, Any, Any, int]:
+    """Return what the loops multiply a gradient by: two arrays of the activation, dropout's mask, and the kind."""
+    mask = cache.mask if cache.needs_mask else _NO_MASK
+    return *_kept(cache.activation_cache), mask, kinds.KINDS.index(cache.activation)
 
 
 def batchnorm_activation_dropout_forward(
@@ -379,38 +299,38 @@ def batchnorm_activation_dropout_forward(
     out=None,
     cache=None,
 ):
-    dropped = rng is not None and keep_ratio < 1
-    scalar = z.dtype.type
-    scale = scalar(1 / keep_ratio if dropped else 1)
+    scalar, dropped = z.dtype.type, _drops(keep_ratio, rng)
     if cache is None:
-        row = (1, gamma.size)
-        statistics = [np.empty(row, z.dtype) for _ in range(3)]
-        x_hat, out = (np.empty_like(z) if array is None else array for array in (x_hat, out))
+        inv_std, mean, var = (np.empty((1, gamma.size), z.dtype) for _ in range(3))
+        x_hat = np.empty_like(z) if x_hat is None else x_hat
     else:
-        statistics = [cache.norm.inv_std, cache.norm.mean, cache.norm.var]
-        x_hat, out = _first_of(x_hat, cache.norm.x_hat), _first_of(out, cache.hidden)
+        inv_std, mean, var = cache.norm.inv_std, cache.norm.mean, cache.norm.var
+        x_hat = _first_of(x_hat, cache.norm.x_hat)
+    none = _NOTHING[z.dtype.char]
+    running = [none if array is None else array for array in (running_mean, running_var)]
+    # mean and var are scratch: the kernel keeps `first` and `offset` there
+    arguments = _writable(z, x_hat), b, gamma, beta, *running, scalar(momentum), scalar(eps)
+    statistics = mean[0], var[0], inv_std[0]
+    normed = NormCache(x_hat, inv_std, gamma, mean, var)
+    if activation != "relu":
+        hidden = _to_activate(z, dropped, out, cache)
+        kept = _to_keep(activation, hidden, cache)
+        norm.batchnorm_activation(*arguments, *statistics, hidden, *_kept(kept), kinds.KINDS.index(activation))
+        return _drop_units(activation, kept, hidden, b, normed, keep_ratio, rng, out, cache)
     if dropped:
         only_in_python()  # a thunk would reuse these random bits
-    inv_std, mean, var = statistics  # mean and var are scratch: the kernel keeps `first` and `offset` there
-    none = _NOTHING[z.dtype.char]
-    _batchnorm_relu(
-        _writable(z, x_hat),
-        b,
-        gamma,
-        beta,
-        none if running_mean is None else running_mean,
-        none if running_var is None else running_var,
-        scalar(momentum),
-        scalar(eps),
-        rng.bits(z.shape) if dropped else _NO_BITS,
-        _last(keep_ratio) if dropped else _NO_LAST,
-        scale,
-        mean[0],
-        var[0],
-        inv_std[0],
-        out,
-    )
-    return out, relu_cache(out, scale, NormCache(x_hat, inv_std, gamma, mean, var), b)
+    out = _to_activate(z, False, out, cache)
+    scale = scalar(1 / keep_ratio if dropped else 1)
+    bits = (rng.bits(z.shape), _last(keep_ratio)) if dropped else (_NO_BITS, _NO_LAST)
+    norm.batchnorm_relu(*arguments, *bits, scale, *statistics, out)
+    return out, relu_cache(out, scale, normed, b)
+
+
+def _to_activate(z: Any, dropped: bool, out: Any, cache: HiddenCache | None) -> Any:
+    """Return where a normalised layer's activation goes: to `out`, or before dropout with a mask to its own buffer."""
+    earlier = None if cache is None or (dropped and not cache.needs_mask) else cache.hidden
+    buffer = earlier if dropped else _first_of(out, earlier)
+    return np.empty_like(z, order="C") if buffer is None else buffer
 
 
 def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None):
@@ -420,10 +340,48 @@ def batchnorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgam
         dout = np.ascontiguousarray(dout)
     dz, work = (np.empty_like(x_hat) if array is None else array for array in (dz, work))
     db, dgamma, dbeta = (np.empty_like(gamma) if d is None else d for d in (db, dgamma, dbeta))
-    _batchnorm_relu_backward(
-        dout, cache.hidden, cache.scale, x_hat, inv_std[0], gamma, work, dz, dgamma, dbeta, mean[0], var[0]
-    )
+    if cache.activation == "relu":
+        norm.batchnorm_relu_backward(
+            dout, cache.hidden, cache.scale, x_hat, inv_std[0], gamma, work, dz, dgamma, dbeta, mean[0], var[0]
+        )
+    else:
+        results = work, dz, dgamma, dbeta, mean[0], var[0]
+        norm.batchnorm_activation_backward(dout, *_slope(cache), x_hat, inv_std[0], gamma, *results)
     _clear(db)  # batch norm cancels a bias: its gradient is exactly zero, where a sum would give rounding noise
+    return dz, db, dgamma, dbeta
+
+
+def layernorm_activation_dropout_forward(
+    z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, eps=EPS, x_hat=None, out=None, cache=None
+):
+    scalar, relu = z.dtype.type, activation == "relu"
+    masked = _drops(keep_ratio, rng) and not relu
+    inv_std = np.empty((len(z), 1), z.dtype) if cache is None else cache.norm.inv_std
+    x_hat = _writable(z, x_hat if cache is None else _first_of(x_hat, cache.norm.x_hat))
+    hidden = _to_activate(z, masked, out, cache)
+    kept = _to_keep(activation, hidden, cache)
+    kind = kinds.KINDS.index(activation)
+    norm.layernorm_activation(x_hat, b, gamma, beta, scalar(eps), inv_std[:, 0], hidden, *_kept(kept), kind)
+    normed = NormCache(x_hat, inv_std, gamma)
+    if not relu:
+        return _drop_units(activation, kept, hidden, b, normed, keep_ratio, rng, out, cache)
+    scale = scalar(1 / keep_ratio if _drops(keep_ratio, rng) else 1)
+    if scale != 1:
+        _drop_in_place(hidden, rng.bits(hidden.shape), _last(keep_ratio), scale)
+    return hidden, relu_cache(hidden, scale, normed, b)
+
+
+def layernorm_activation_dropout_backward(dout, cache, *, dz=None, db=None, dgamma=None, dbeta=None, work=None):
+    x_hat, inv_std, gamma, _, _ = cache.norm
+    if not dout.flags.c_contiguous:
+        only_in_python()  # a thunk would keep reading this copy
+        dout = np.ascontiguousarray(dout)
+    dz = np.empty_like(x_hat) if dz is None else dz
+    db, dgamma, dbeta = (np.empty_like(gamma) if d is None else d for d in (db, dgamma, dbeta))
+    first, second, mask, kind = _slope(cache)
+    scale = cache.scale if cache.activation == "relu" else dz.dtype.type(1)
+    results = dz, db, dgamma, dbeta
+    norm.layernorm_activation_backward(dout, first, second, mask, scale, kind, x_hat, inv_std[:, 0], gamma, *results)
     return dz, db, dgamma, dbeta
 
 
@@ -440,20 +398,30 @@ _NO_MASK = np.empty((0, 0), np.float32)
 
 
 class _Layout(Layout):
-    """Accept more activations than ReLU in layers without normalisation."""
+    """Accept every element-wise activation in float32, and ReLU in float64, too."""
 
-    def activates(self, activation: str, z: Any, normed: bool) -> bool:
-        return not normed and activation in kinds.KINDS and z.dtype == np.float32
+    def activates(self, activation: str, z: Any) -> bool:
+        return activation in kinds.KINDS and z.dtype == np.float32
 
 
-_ON = _Layout()
-BIAS, NORM = "bias_activation_dropout", "batchnorm_activation_dropout"
-_FITS_BACKWARD = partial(fits.activation_dropout_backward, _ON)
+class _OfRows(_Layout):
+    """Accept float32 rows that are not empty: what the loops of layer norm take."""
+
+    @staticmethod
+    def floats(*arrays: Any) -> bool:
+        return arrays[0].dtype == np.float32 and arrays[0].size > 0 and is_contiguous_float(*arrays)
+
+
+def _kernels(kind: str, forward: Any, backward: Any, on: Layout) -> dict[str, Kernel]:
+    fits_forward = getattr(fits, f"{kind}_activation_dropout_forward")
+    return {
+        f"{kind}_activation_dropout_forward": Kernel(forward, partial(fits_forward, on)),
+        f"{kind}_activation_dropout_backward": Kernel(backward, partial(fits.activation_dropout_backward, on)),
+    }
+
+
 KERNELS = {
-    f"{BIAS}_forward": Kernel(bias_activation_dropout_forward, partial(fits.bias_activation_dropout_forward, _ON)),
-    f"{BIAS}_backward": Kernel(bias_activation_dropout_backward, _FITS_BACKWARD),
-    f"{NORM}_forward": Kernel(
-        batchnorm_activation_dropout_forward, partial(fits.batchnorm_activation_dropout_forward, _ON)
-    ),
-    f"{NORM}_backward": Kernel(batchnorm_activation_dropout_backward, _FITS_BACKWARD),
+    **_kernels("bias", bias_activation_dropout_forward, bias_activation_dropout_backward, _Layout()),
+    **_kernels("batchnorm", batchnorm_activation_dropout_forward, batchnorm_activation_dropout_backward, _Layout()),
+    **_kernels("layernorm", layernorm_activation_dropout_forward, layernorm_activation_dropout_backward, _OfRows()),
 }

@@ -155,6 +155,6 @@ class Layout:
     floats = staticmethod(is_contiguous_float)
     integers = staticmethod(is_contiguous_integer)
 
-    def activates(self, activation: str, z: Any, normed: bool) -> bool:
+    def activates(self, activation: str, z: Any) -> bool:
         """Return False: only fused hidden layers have activations."""
         return False

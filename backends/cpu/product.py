@@ -23,6 +23,20 @@ columns 76, quarters of the rows 74, 2 x 2 pieces 70, one thread 59. With W tran
 transpose it costs what that gains. For 256 x 3072 x 1024 and 512 x 3072 x 512, beside 250 and 233: the depth in parts
 of 384 to 1536 235 to 253 and 252 to 270, halves of the rows 230 and 278, two and four pieces for each thread 0.8 to
 1.06 times as fast (rounds in turns; from minute to minute the same product ran at 150 to 250 there).
+
+Other ways to multiply the large layers (wide's and bn's, forward, dW and dX), the same pieces on two threads of that
+CPU, OpenBLAS's time over theirs, medians of 25 rounds in turns; in brackets one thread in a quiet minute:
+
+    MKL 2026.2, sequential                  1.07 to 1.24 (1.03 to 1.08)    1 GB on disk; its bits may depend on
+                                                                           where arrays lie, unless told otherwise
+    oneDNN 2023.2, one thread               1.00 to 1.18 (1.0 to 1.13)     needs the system's OpenMP
+    BLIS 1.3 (the wheel of the same name)   0.52 to 0.64
+    loops of our own: 8 rows x 48 columns   0.93 to 1.09 (0.94 to 1.03)    their innermost loop alone at 173 of
+      in registers, operands packed                                        173 GFLOP/s, packing 5 to 12 %
+    six products of bf16 parts on AMX, as   0.78 to 0.93 (1.1 to 1.4)      both threads share what AMX gains
+      accurate as float32
+
+PyTorch multiplies by MKL: that is why it is ahead there on large nets (README).
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Launcher:
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 
-    def activates(self, activation: str, z: Any, normed: bool) -> bool:
+    def activates(self, activation: str, z: Any) -> bool:
         """Return whether activated.cu has kernels for this activation: all that act element by element."""
         return activation in ACTIVATIONS
 

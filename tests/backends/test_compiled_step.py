@@ -27,6 +27,7 @@ NETS = [
     {"update_rule": "adam"},
     {"update_rule": "sgd", "net_options": {"reg": 0.1}},
     {"update_rule": "momentum", "net_options": {"normalization": "batchnorm"}},
+    {"update_rule": "sgd", "net_options": {"normalization": "batchnorm", "activation": "gelu"}},
     {"update_rule": "rmsprop", "net_options": {"normalization": "layernorm"}},
     {"update_rule": "adam", "net_options": {"dropout_keep_ratio": 0.7}},
     {"update_rule": "adam", "net_options": {"normalization": "batchnorm", "dropout_keep_ratio": 0.7}},

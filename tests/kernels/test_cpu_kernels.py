@@ -22,6 +22,7 @@ from fcnet.errors import KernelError, install
 from fcnet.optim import rules
 from fcnet.training.solver import Solver
 from tests.small import blobs, solver
+from tests.tolerances import assert_close
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -213,6 +214,22 @@ class TestPreconditions:
             pairs = zip(backward(dout, kernel[1]), backward.reference(dout, reference[1]), strict=True)
             for got, expected in pairs:
                 np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-13)
+
+    @pytest.mark.parametrize("kind", ["batchnorm", "layernorm"])
+    def test_rows_in_several_blocks_and_lanes(self, kind):
+        """70 x 70: more elements than an activation takes at a time, and rows longer than the lanes of a sum."""
+        rng = np.random.default_rng(0)
+        z, dout, *vectors = (rng.standard_normal(shape).astype("f") for shape in ((70, 70), (70, 70), 70, 70, 70))
+        forward, backward = (getattr(F, f"{kind}_activation_dropout_{way}") for way in ("forward", "backward"))
+        for activation in ("relu", "gelu"):
+            args = z, *vectors, activation, 0.6, MaskStream(backends.get_backend("cpu"), 1)
+            (out, cache), (expected, reference_cache) = forward(*args), forward.reference(*args)
+            assert backward.choose(dout, cache) is not backward.reference
+            pairs = zip(
+                (out, *backward(dout, cache)), (expected, *backward.reference(dout, reference_cache)), strict=True
+            )
+            for got, want in pairs:
+                assert_close(got, want.astype(float), "float32", "norm")
 
     def test_a_step_is_made_of_kernels(self):
         one = solver(blobs(dtype="float32"), update_rule="adam", net_options={"normalization": "batchnorm"})
