@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,10 +54,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _report_late(path: Path, options: argparse.Namespace) -> None:
     """Write the report of a finished run that has none: it was killed before that, or trained where nobody made one."""
-    data = _data(path)
-    if data is None:
+    try:
+        data = _data(path)
+        if data is None:
+            return
+        solver = Solver.resume(path, data, device=options.device, verbose=False)
+    except (OSError, ValueError, TypeError, ImportError) as error:  # its data are elsewhere now, or changed
+        if not options.quiet:
+            print(f"fcnet: no {NAME}: {error}", file=sys.stderr)
         return
-    solver = Solver.resume(path, data, device=options.device, verbose=False)
     solver.train()  # no step is left: the best parameters are restored
     write_report(solver, None, asked=bool(solver.options().get("report")), quiet=options.quiet)
     if not options.quiet and (path / NAME).exists():
