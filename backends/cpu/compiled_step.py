@@ -66,32 +66,32 @@ def thunk_of(loop: Jit, kinds: str) -> Callable[[Callable[..., None]], Thunk]:
 # Functions by which a thunk reads its record; each argument begins where the one before it ends.
 
 
-@numba.njit
+@numba.njit(inline="always")
 def matrix(record, word):
     """Return a float32 matrix, three words: address, rows, columns."""
     shape = pool.load(record + 8 * (word + 1)), pool.load(record + 8 * (word + 2))
     return numba.carray(pool.to_floats(pool.load(record + 8 * word)), shape)
 
 
-@numba.njit
+@numba.njit(inline="always")
 def vector(record, word):
     """Return a float32 vector, two words: address, size."""
     return pool.floats(pool.load(record + 8 * word), pool.load(record + 8 * (word + 1)))
 
 
-@numba.njit
+@numba.njit(inline="always")
 def integers(record, word):
     """Return an int64 vector, two words: address, size."""
     return pool.words(pool.load(record + 8 * word), pool.load(record + 8 * (word + 1)))
 
 
-@numba.njit
+@numba.njit(inline="always")
 def integer(record, word):
     """Return an integer, or the address of an array of any kind: one word."""
     return pool.load(record + 8 * word)
 
 
-@numba.njit
+@numba.njit(inline="always")
 def real(record, word):
     """Return a float, one word."""
     return pool.doubles(record + 8 * word, 1)[0]

@@ -13,7 +13,7 @@ import numpy as np
 
 from fcnet.backends.cpu import pool
 from fcnet.backends.cpu.compiled_step import integer, integers, matrix, thunk_of, vector
-from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, only_in_python
+from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, is_contiguous_integer, only_in_python
 from fcnet.backends.cpu.vectormath import exp, log1p_of_share
 from fcnet.backends.device import Kernel
 
@@ -195,12 +195,19 @@ def _thunk_of_rows(record, shared, scratch, num_threads):
 _NONE = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}  # no weights
 
 
+def _labels(y):
+    """Return int64 labels in the one layout that the kernels are compiled for; others would be compiled anew."""
+    if is_contiguous_integer(y) and y.flags.writeable:
+        return y
+    only_in_python()  # a thunk would keep reading this copy
+    return np.array(y, np.int64)
+
+
 def _loss(name, scores, y, weights, loss, dscores):
     loss = np.empty((), dtype=scores.dtype) if loss is None else loss
     dscores = np.empty_like(scores) if dscores is None else dscores
-    if y.ndim == 1 and y.dtype != np.int64:
-        only_in_python()  # a thunk would keep reading this copy
-        y = y.astype(np.int64)
+    if y.ndim == 1:
+        y = _labels(y)
     run = _of_labels if y.ndim == 1 else _of_rows
     run(scores, y, _NONE[scores.dtype.char] if weights is None else weights, loss, dscores, LOSSES.index(name))
     return loss, dscores
@@ -240,9 +247,7 @@ def _smooth(targets, y, keep, spread):
 def smooth_labels(y, num_classes, smoothing, dtype, *, targets=None):
     targets = np.empty((len(y), num_classes), dtype) if targets is None else targets
     real = targets.dtype.type
-    if y.dtype != np.int64:
-        only_in_python()  # a thunk would keep reading this copy
-        y = y.astype(np.int64)
+    y = _labels(y)
     _smooth(targets, y, real(1 - smoothing), real(smoothing / num_classes))
     return targets
 
@@ -255,7 +260,7 @@ def _fits(name: str, scores: Any, y: Any, *, loss: Any = None, dscores: Any = No
         return name in LABELLED and y.dtype.kind in "iu"
     if name not in ROWS or (scores.dtype == np.float64 and scores.size > MOST.get(name, scores.size)):
         return False
-    return y.dtype == scores.dtype and y.flags.c_contiguous and y.flags.aligned
+    return is_contiguous_float(scores, y)
 
 
 def _fits_weighted(

@@ -131,31 +131,31 @@ to_bytes = _array(types.uint8, ir.IntType(8))
 to_bits = _array(types.uint16, ir.IntType(16))
 
 
-@numba.njit
+@numba.njit(inline="always")
 def floats(address, count):
     """Return the float32 array at an address."""
     return numba.carray(to_floats(address), (count,))
 
 
-@numba.njit
+@numba.njit(inline="always")
 def doubles(address, count):
     """Return the float64 array at an address."""
     return numba.carray(to_doubles(address), (count,))
 
 
-@numba.njit
+@numba.njit(inline="always")
 def words(address, count):
     """Return the int64 array at an address."""
     return numba.carray(to_words(address), (count,))
 
 
-@numba.njit
+@numba.njit(inline="always")
 def no_bits():
     """Return a matrix of uint16 without elements."""
     return numba.carray(to_bits(0), (0, 0))
 
 
-@numba.njit
+@numba.njit(inline="always")
 def context_arrays(shared, scratch):
     """Return the arrays of a job context at these addresses."""
     return words(shared, WORDS), numba.carray(to_bytes(scratch), (SCRATCH,))

@@ -58,17 +58,17 @@ IN, OUT, W, B, KIND, HIDDEN, FIRST, SECOND, DW, DB, DW_AT, DB_AT = range(12)
 LAYER_WORDS = 12
 
 
-@numba.njit
+@numba.njit(inline="always")
 def _word(plan, word):
     return pool.load(plan + 8 * word)
 
 
-@numba.njit
+@numba.njit(inline="always")
 def _layer(plan, layer, word):
     return pool.load(plan + 8 * (HEAD + LAYER_WORDS * layer + word))
 
 
-@numba.njit
+@numba.njit(inline="always")
 def _matrix(address, rows, columns):
     return numba.carray(pool.to_floats(address), (rows, columns))
 

@@ -176,7 +176,7 @@ while not done:
         interrupts += 1
 signal.setitimer(signal.ITIMER_REAL, 0)
 assert (out == 2).all()
-assert (F.softmax_loss(a, np.zeros(4, int))[1][:, 1:] > 0).all()
+assert F.advance(np.zeros(2, int), np.ones(2, int)).all()
 print(interrupts > 0, get_backend("cpu").describe())
 """
 

@@ -263,15 +263,15 @@ def python(code, *arguments, **environment):
     )  # fmt: skip
 
 
-STEP = """
+CALL = """
 import sys, numpy as np, fcnet
-from fcnet.backends.cpu import optim
+from fcnet.backends.cpu import batch
 from fcnet.backends.notices import watched_by
-w = np.ones(8, np.float32)
+counters = np.zeros(2, int)
 with watched_by(print):
     for _ in range(2):
-        fcnet.optim.rules.adam(w, w.copy(), w * 0, w * 0, 0, 0.1, work=w * 0)
-stats = optim._update.compiled.stats
+        fcnet.functional.advance(counters, counters + 1)
+stats = batch._advance.compiled.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 assert not any("workqueue" in name or "omppool" in name for name in sys.modules), "Numba's thread pool was started"
 """
@@ -294,7 +294,7 @@ def test_a_command_ends_in_a_line_where_a_kernel_cannot_be_compiled(tmp_path):
 
 @pytest.mark.usefixtures("cpu_kernels")
 def test_compiling_is_said_once_and_cached(tmp_path):
-    first, second = (python(STEP, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    first, second = (python(CALL, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
     assert first.stdout == "compiling CPU kernels, once for this machine ...\n0 1\n"
     assert second.stdout == "1 0\n", "what is found in the cache is not compiled"
     assert first.stderr == second.stderr == ""
