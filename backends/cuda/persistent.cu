@@ -116,8 +116,8 @@ enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 1
 const bool PENALTY = REG || L1;
 const bool RECTIFIED = is_relu<ACTIVATION>;  // the slope is known from the output
 
-enum { SOFTMAX, SVM, MSE, BCE };
-const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, not labels
+enum { SOFTMAX, SVM, MSE, BCE, POISSON };
+const bool NUMBERS = LOSS >= MSE;  // the targets are numbers, not labels
 
 const int MOMENTS = RULE::MOMENTS;  // numbers that the rule keeps for a weight
 
@@ -1002,9 +1002,10 @@ __device__ __forceinline__ double loss_of_row(const Job& job, const float* score
         if (LOSS == SOFTMAX) loss -= target != 0 ? target * (s - shared[SUMS + r]) : 0.0f;  // no share, no loss: also at -inf
         if (LOSS == SVM && target == 0) loss += s - right + 1 <= 0 ? 0.0f : s - right + 1;  // a NaN shows
         if (LOSS == MSE) loss += (double)(s - target) * (s - target);
+        if (LOSS == POISSON) loss += expf(s) - target * s + (target > 0 ? target * logf(target) : 0.0f) - target;
         if (LOSS == BCE) loss += fmaxf(s, 0.0f) - s * target + log1pf(expf(-fabsf(s)));
     }
-    return LOSS == MSE || LOSS == BCE ? loss / C : loss;
+    return NUMBERS ? loss / C : loss;
 }
 
 // As `softmax_of_labels`, for any loss, with sample weights.
@@ -1034,6 +1035,7 @@ __device__ __forceinline__ void loss_of_targets(const Job& job, int block)
             d = c == label ? -violations : !(s - right + 1 <= 0);
         }
         if constexpr (LOSS == MSE) d = (s - target) * (2.0f / C);
+        if constexpr (LOSS == POISSON) d = (expf(s) - target) * (1.0f / C);
         if constexpr (LOSS == BCE) d = (1 / (1 + expf(-s)) - target) * (1.0f / C);
         if (WEIGHTED) d *= shared[SAMPLE_WEIGHTS + r];
         d = r < valid ? d / job.rows : 0.0f;

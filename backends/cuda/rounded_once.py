@@ -37,7 +37,7 @@ PRODUCTS = ("matmul", "matmul_backward", "affine_forward", "affine_backward")
 #: Calls that write to nothing but their outputs.
 FOLLOWED = {
     *(*PRODUCTS, *FORWARD, *BACKWARD, "next_batch", "gather"),
-    *("smooth_labels", "weighted_loss", "softmax_loss", "svm_loss", "mse_loss", "bce_loss"),
+    *("smooth_labels", "weighted_loss", "softmax_loss", "svm_loss", "mse_loss", "bce_loss", "poisson_loss"),
 }
 STEPS_AT_ONCE = 64  # which end within a second also where one takes ten milliseconds
 
