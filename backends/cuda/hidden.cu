@@ -68,7 +68,7 @@ KERNEL(256) bias_relu_aligned_bf16(SeveralBf16* out, const Several* z, const Sev
     bias_relu_neighbours(out, z, b, size, width, scale, DROPOUT, words);
 }
 
-// dz = dout where the output is not zero, times scale; db = its sum over the rows. dz may be dout.
+// dz = dout scale where out > 0, else 0; db = sum_n dz. dz may be dout.
 template <class Gradient, class Hidden>
 __device__ __forceinline__ void bias_relu_gradient(
     Gradient* dz, real* db, const real* dout, const Hidden* out, int rows, int width, real scale, real (*shared)[SIDE + 1])
@@ -210,7 +210,7 @@ KERNEL(256) layernorm_relu_backward(
     layernorm_gradient(ReluSlope{out, scale}, dz, dy, dout, x_hat, inv_std, gamma, width);
 }
 
-// db, dgamma and dbeta of layer norm, of what `layernorm_gradient` wrote.
+// Layer norm's db = sum_n dz, dgamma = sum_n dy x_hat, dbeta = sum_n dy, of what `layernorm_gradient` wrote.
 KERNEL(1024) layernorm_sums(
     real* db, real* dgamma, real* dbeta, const real* dz, const real* dy, const real* x_hat, int rows, int width)
 {

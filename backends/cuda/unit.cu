@@ -1,9 +1,9 @@
 // What follows a hidden layer's product, for any activation: the functions of fcnet.functional.hidden, in one pass or two.
 //
-// `unit.set(i, x, kept)` makes element i's output of x, which the activation acts on; `slope.times(i, dout)` is the
-// gradient with respect to x.
+// z, x_hat, out are (rows, width). `unit.set(i, x, kept)` writes out[i] = a(x) mask, a the activation, which acts on x;
+// `slope.times(i, dout)` is the gradient with respect to x, dout a'(x) mask.
 
-// A unit of z + b. Its result may be z.
+// out = a(z + b) mask, element by element; out may be z.
 template <class Unit>
 __device__ __forceinline__ void bias_each(
     const Unit& unit, const real* z, const real* b, i64 size, int width, const Dropout& dropout, u64 (*words)[4])
@@ -25,8 +25,8 @@ __device__ __forceinline__ void bias_each(
     }
 }
 
-// A unit of batchnorm(z) with the batch's statistics, which also move the running ones (if there are any); b only shifts
-// the running mean. x_hat may be z.
+// x_hat = (z - mu) / sqrt(var + eps), mu and var over the rows of a column; out = a(gamma x_hat + beta) mask.
+// running = momentum running + (1 - momentum) mu or var, if there are any; b only shifts the running mean. x_hat may be z.
 template <class Unit>
 __device__ __forceinline__ void batchnorm_each(
     const Unit& unit, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta,
@@ -76,8 +76,8 @@ __device__ __forceinline__ void batchnorm_each(
     }
 }
 
-// dgamma, dbeta, and dz = gamma inv_std (dy - mean(dy) - x_hat mean(dy x_hat)) with dy the gradient after
-// normalisation; db = 0, because batch norm takes a bias away again. dz may be dout.
+// dy = dout a' mask; dbeta = sum_n dy, dgamma = sum_n dy x_hat, dz = gamma inv_std (dy - dbeta / rows - x_hat dgamma / rows)
+// db = 0: batch norm subtracts a bias again. dz may be dout.
 template <class Slope>
 __device__ __forceinline__ void batchnorm_gradient(
     const Slope& slope, real* dz, real* db, real* dgamma, real* dbeta, const real* dout, const real* x_hat,
@@ -110,7 +110,8 @@ __device__ __forceinline__ void batchnorm_gradient(
     }
 }
 
-// A unit of layernorm(z + b): a block for each row. x_hat may be z.
+// x_hat = (z + b - mu) / sqrt(var + eps), mu and var over the columns of a row, which has a block; x_hat may be z.
+// out = a(gamma x_hat + beta) mask
 template <class Unit>
 __device__ __forceinline__ void layernorm_each(
     const Unit& unit, real* x_hat, real* inv_std, const real* z, const real* b, const real* gamma, const real* beta,
@@ -147,7 +148,8 @@ __device__ __forceinline__ void layernorm_each(
     }
 }
 
-// dz of `layernorm_each`, a block for each row; dy, which `layernorm_sums` reads, is written too. dy may be dout.
+// dy = dout a' mask; with g = gamma dy: dz = inv_std (g - mean_m(g) - x_hat mean_m(g x_hat)), a block for each row.
+// dy is written for `layernorm_sums`; it may be dout.
 template <class Slope>
 __device__ __forceinline__ void layernorm_gradient(
     const Slope& slope, real* dz, real* dy, const real* dout, const real* x_hat, const real* inv_std, const real* gamma,
