@@ -1,4 +1,5 @@
-// The start and the end of a step: the functions of fcnet.functional.batch.
+// Both ends of a training step, the functions of fcnet.functional.batch. At its start: gather and preprocess a mini-batch;
+// at its end: record the loss and advance the counters.
 
 // batch[i] = data[rows[i]] for rows of `units` units of so many bytes; blockIdx.y is i.
 template <class T>

@@ -4,8 +4,8 @@
 
 typedef long long i64;
 
-// A kernel for blocks of so many threads at most: told, the compiler leaves registers for all of them, and for a second
-// number of such blocks at once.
+// A kernel for blocks of at most so many threads; the compiler then leaves registers for all of them and, by the second
+// number, for so many such blocks at once.
 #define KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 
 const int THREADS = 256;  // of a block that works element by element

@@ -93,7 +93,7 @@ KERNEL(256) layernorm_relu_backward(
     layernorm_gradient(ReluSlope{out, scale}, dz, dy, dout, x_hat, inv_std, gamma, width);
 }
 
-// db, dgamma and dbeta of layer norm, of what `layernorm_gradient` wrote.
+// Layer norm's db = sum_n dz, dgamma = sum_n dy x_hat, dbeta = sum_n dy, of what `layernorm_gradient` wrote.
 KERNEL(1024) layernorm_sums(
     real* db, real* dgamma, real* dbeta, const real* dz, const real* dy, const real* x_hat, int rows, int width)
 {

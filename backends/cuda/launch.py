@@ -2,7 +2,7 @@
 
 The first kernel that is called with float32 compiles the modules of all of them for it, at the same time: one after
 another they take longer than many a training. The same with float64, and, of layers, with bfloat16. Hidden layers with
-another activation than ReLU have a module each, compiled when it is first called, so that nobody waits for those that
+another activation than ReLU have a module each, compiled when it is first called, so that no time goes into those that
 are not used.
 """
 

@@ -1,10 +1,10 @@
 // What follows a hidden layer's product, for any activation: the functions of fcnet.functional.hidden, in one pass or two.
 //
-// `unit.set(i, x, kept)` makes element i's output of x, which the activation acts on; `slope.times(i, dout)` is the
-// gradient with respect to x. `unit.set_neighbours` and `slope.times_neighbours` do so for EACH elements from EACH i on,
-// 16 bytes at a time; of `stored` in bf16, 8.
+// z, x_hat, out are (rows, width). `unit.set(i, x, kept)` writes out[i] = a(x) mask, a the activation, which acts on x;
+// `slope.times(i, dout)` is the gradient with respect to x, dout a'(x) mask. `unit.set_neighbours` and
+// `slope.times_neighbours` do so for EACH elements from EACH i on, 16 bytes at a time; of `stored` in bf16, 8.
 
-// A unit of z + b. Its result may be z. `aligned`: EACH divides the width, and all arrays begin at a multiple of 16 bytes.
+// out = a(z + b) mask; out may be z. `aligned`: EACH divides the width, and all arrays begin at a multiple of 16 bytes.
 template <class Unit>
 __device__ __forceinline__ void bias_each(
     const Unit& unit, const stored* z, const real* b, i64 size, int width, bool aligned, const Dropout& dropout,
@@ -44,7 +44,7 @@ __device__ __forceinline__ void bias_each(
     }
 }
 
-// dz, and parts (gridDim.y, width) = its sums over the rows, `share` at a time. dz may be dout.
+// dz = dout a' mask, and parts (gridDim.y, width) = its sums over the rows, `share` at a time. dz may be dout.
 template <class Slope>
 __device__ __forceinline__ void bias_gradient_each(
     const Slope& slope, stored* dz, real* parts, const stored* dout, int rows, int width, int share)
@@ -103,8 +103,8 @@ __device__ __forceinline__ void bias_gradient_neighbours(
     ((Several*)parts)[blockIdx.y * units + m] = sum;
 }
 
-// A unit of batchnorm(z) with the batch's statistics, which also move the running ones (if there are any); b only shifts
-// the running mean. x_hat may be z.
+// x_hat = (z - mu) / sqrt(var + eps), mu and var over the rows of a column; out = a(gamma x_hat + beta) mask.
+// running = momentum running + (1 - momentum) mu or var, if there are any; b only shifts the running mean. x_hat may be z.
 template <class Unit>
 __device__ __forceinline__ void batchnorm_each(
     const Unit& unit, real* x_hat, real* inv_std, const stored* z, const real* b, const real* gamma, const real* beta,
@@ -154,8 +154,8 @@ __device__ __forceinline__ void batchnorm_each(
     }
 }
 
-// dgamma, dbeta, and dz = gamma inv_std (dy - mean(dy) - x_hat mean(dy x_hat)) with dy the gradient after
-// normalisation; db = 0, because batch norm takes a bias away again. dz may be dout.
+// dy = dout a' mask; dbeta = sum_n dy, dgamma = sum_n dy x_hat, dz = gamma inv_std (dy - dbeta / rows - x_hat dgamma / rows)
+// db = 0: batch norm subtracts a bias again. dz may be dout.
 template <class Slope>
 __device__ __forceinline__ void batchnorm_gradient(
     const Slope& slope, stored* dz, real* db, real* dgamma, real* dbeta, const stored* dout, const real* x_hat,
@@ -188,7 +188,8 @@ __device__ __forceinline__ void batchnorm_gradient(
     }
 }
 
-// A unit of layernorm(z + b): a block for each row. x_hat may be z.
+// x_hat = (z + b - mu) / sqrt(var + eps), mu and var over the columns of a row, which has a block; x_hat may be z.
+// out = a(gamma x_hat + beta) mask
 template <class Unit>
 __device__ __forceinline__ void layernorm_each(
     const Unit& unit, real* x_hat, real* inv_std, const stored* z, const real* b, const real* gamma, const real* beta,
@@ -225,7 +226,8 @@ __device__ __forceinline__ void layernorm_each(
     }
 }
 
-// dz of `layernorm_each`, a block for each row; dy, which `layernorm_sums` reads, is written too. dy may be dout.
+// dy = dout a' mask; with g = gamma dy: dz = inv_std (g - mean_m(g) - x_hat mean_m(g x_hat)), a block for each row.
+// dy is written for `layernorm_sums`; it may be dout.
 template <class Slope>
 __device__ __forceinline__ void layernorm_gradient(
     const Slope& slope, real* dz, real* dy, const stored* dout, const real* x_hat, const real* inv_std, const real* gamma,

@@ -1,8 +1,8 @@
 // The kernels of the update rules in rules.cu, over the flat buffers: one launch for the whole network.
 // The rate is read on the device, and so is the number of updates made before.
 
-// Of m and v it has the first so many, the others are null. `rounded` gets the weights in bfloat16, for products, unless
-// it is null. One thread makes what all weights of the block share while the others ask for theirs.
+// A rule has the first MOMENTS of m and v, the others are null. `rounded` gets the weights in bfloat16, for products,
+// unless it is null. One thread computes what all weights of the block share while the others load theirs.
 #define RULE_PARAMETERS \
     real *w, const real *dw, real *m, real *v, bf16 *rounded, i64 size, const i64 *step, const double *rate, \
         double constant1, double constant2, double constant3
