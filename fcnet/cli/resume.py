@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from fcnet.errors import counted
 from fcnet.runs.checkpoint import FILE_NAME
 from fcnet.runs.options import IN_PYTHON, merged, names_of, read_toml
 from fcnet.runs.rundir import CONFIG, RunDirectory
+from fcnet.tools.report import NAME
 from fcnet.training.resuming import standing
 from fcnet.training.solver import Solver
 
@@ -38,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
     if found.finished and extend is None:
         done = counted(found.values["epoch"], "epoch") if found.values else "all epochs"
         say(f"{path}: finished, {done}; fcnet resume {path} --extend EPOCHS makes it longer, fcnet evaluate judges it")
+        if found.step is not None and not (path / NAME).exists() and importlib.util.find_spec("matplotlib"):
+            _report_late(path, options)
         return 0
     if found.step is None:
         return _from_configuration(path, options, finished=found.finished)
@@ -45,6 +50,23 @@ def run(options: argparse.Namespace) -> int:
     solver = Solver.resume(path, data, extend=extend or 0, device=options.device, verbose=not options.quiet)
     tell(f"{path} goes on after step {solver.steps}, in epoch {solver.epoch + 1} of {solver.num_epochs}")
     return _carry_out(solver, tell, quiet=options.quiet)
+
+
+def _report_late(path: Path, options: argparse.Namespace) -> None:
+    """Write the report of a finished run that has none: it was killed before that, or trained where nobody made one."""
+    try:
+        data = _data(path)
+        if data is None:
+            return
+        solver = Solver.resume(path, data, device=options.device, verbose=False)
+    except (OSError, ValueError, TypeError, ImportError) as error:  # its data are elsewhere now, or changed
+        if not options.quiet:
+            print(f"fcnet: no {NAME}: {error}", file=sys.stderr)
+        return
+    solver.train()  # no step is left: the best parameters are restored
+    write_report(solver, None, asked=bool(solver.options().get("report")), quiet=options.quiet)
+    if not options.quiet and (path / NAME).exists():
+        say(f"wrote {path / NAME}, which was missing")
 
 
 def _data(path: Path) -> Dataset | None:

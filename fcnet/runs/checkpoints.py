@@ -65,12 +65,6 @@ class Checkpoints:
         """Remove one."""
         self.path(step).unlink(missing_ok=True)
 
-    def remove_all(self) -> None:
-        """Remove them, and what writers that were killed left, and the folder if nothing else is in it."""
-        for step in self.steps():
-            self.remove(step)
-        self.tidy()
-
     def tidy(self) -> None:
         """Remove what writers that were killed left."""
         if self.folder.is_dir():

@@ -200,10 +200,16 @@ class Base(CallbackSupport, BaseEstimator, metaclass=ABCMeta):
             _, codes, counts = np.unique(strata, return_inverse=True, return_counts=True)
             is_alone = counts[codes.reshape(-1)] == 1
             rows, alone = rows[~is_alone], rows[is_alone]
-            held = math.ceil(self.validation_fraction * len(rows))
+        held = math.ceil(self.validation_fraction * len(rows))
+        if strata is not None:
             strata = strata[rows] if min(held, len(rows) - held) >= np.sum(counts > 1) else None
+        if 1 < len(rows) <= held:
+            raise ValueError(
+                f"validation_fraction: expected it to leave rows to learn from, got {self.validation_fraction}, which "
+                f"holds out all {held}; lower it, or use early_stopping=False"
+            )
         train, val = rows, rows[:0]
-        if len(rows) > 1:
+        if len(rows) > 1 and held:
             train, val = train_test_split(
                 rows, random_state=self._random, test_size=self.validation_fraction, stratify=strata
             )

@@ -96,8 +96,14 @@ def check_labels(y: Any) -> Array:
         return y
     y = plain_numbers(y)
     _check_none_lacks(y)
-    check_classification_targets(y)
     kind = type_of_target(y, input_name="y")
+    if kind == "unknown":
+        cell = next(iter(np.asarray(y, dtype=object).flat))
+        raise ValueError(
+            "y: expected labels of one kind, texts or numbers, or columns of 0 and 1 (multi-label), got objects such "
+            f"as {cell!r} (Unknown label type: unknown); convert them, for example by y.astype(str) or y.astype(int)"
+        )
+    check_classification_targets(y)
     if kind == "multilabel-indicator":
         rows = y.toarray() if issparse(y) else y
         return check_array(rows, dtype=None, input_name="y").astype(np.float64)
@@ -135,10 +141,12 @@ def plain_numbers(y: Any) -> Any:
     """
     if getattr(y, "ndim", 0) == 1 and hasattr(y.dtype, "numpy_dtype") and y.dtype.kind in "iub" and not y.isna().any():
         return y.to_numpy(y.dtype.numpy_dtype)
-    if getattr(getattr(y, "dtype", None), "kind", None) != "O" or y.ndim != 1:
+    if getattr(y, "ndim", 0) not in (1, 2) or issparse(y):
         return y
-    values = np.asarray(y).tolist()
-    return np.array(values) if all(isinstance(value, int | float | np.number | np.bool_) for value in values) else y
+    cells = np.asarray(y)
+    if cells.dtype.kind != "O" or not all(isinstance(cell, int | float | np.number | np.bool_) for cell in cells.flat):
+        return y
+    return np.array(cells.tolist())
 
 
 def _check_values(values: np.ndarray, *, several: bool) -> None:

@@ -126,7 +126,7 @@ class FullBatch:
         self._write(found.x)
         if found.nit == 0:
             statistics[...] = first_statistics
-        return Ending(bool(found.success) and not stopped, None if stopped else str(found.message), int(found.nfev))
+        return Ending(bool(found.success), None if stopped else str(found.message), int(found.nfev))
 
     def _loss(self, parts: Iterable[DeviceSamples], grads: ParamBuffer) -> float:
         """Return the mean loss over all samples, and write its gradients to `grads`.

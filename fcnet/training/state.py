@@ -43,9 +43,10 @@ def capture(solver: Solver) -> State | None:
     if not all(np.isfinite(tensor).all() for tensor in of_model.values()):
         return None
     tensors |= zip(("best/params", "best/state"), solver._best, strict=True)
-    tensors["losses"] = np.array(solver._log.fetched(), np.float64)
-    if not np.isfinite(tensors["losses"]).all():
+    losses = np.array(solver._log.fetched(), np.float64)
+    if not np.isfinite(losses).all():
         return None
+    tensors["losses"] = _compact(losses)
     description: dict[str, Any] = {
         "model": described,
         "frozen": list(model.frozen),
@@ -69,6 +70,13 @@ def capture(solver: Solver) -> State | None:
         description["minimization"] = start.epoch
         tensors |= zip(("start/params", "start/state"), (start.params, start.state), strict=True)
     return State(description, tensors)
+
+
+def _compact(values: np.ndarray) -> np.ndarray:
+    """Return float64 numbers as float32 where all of them are that, as the losses of a float32 network are."""
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    return single if np.array_equal(single, values) else values
 
 
 def put_back(solver: Solver, state: State) -> None:

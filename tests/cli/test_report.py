@@ -63,3 +63,7 @@ def test_a_run_that_goes_on_has_one_too_and_a_solver_leaves_no_old_one(elsewhere
     assert "3 epochs" in path.read_text("utf-8")
     fcnet.Solver.resume("run", extend=1, verbose=False).train()
     assert not path.exists()
+    kept = (elsewhere / "run" / "model.safetensors").read_bytes()
+    assert main(["resume", "run"]) == 0  # it is finished, but has no report
+    assert "4 epochs" in path.read_text("utf-8")
+    assert (elsewhere / "run" / "model.safetensors").read_bytes() == kept

@@ -121,6 +121,8 @@ def test_dx_can_be_left_out(make, device, host, dtype, xp):
     for a, b in zip(got[1:], full[1:], strict=True):
         np.testing.assert_array_equal(host(a), host(b))
     assert F.matmul_backward(dout, x, w, need_dx=False)[0] is None
+    beside = (a[None] for a in (dout, x, w))  # networks side by side
+    assert F.matmul_backward(*beside, need_dx=False)[0] is None
 
 
 K = 3

@@ -129,6 +129,7 @@ def test_outputs_are_filled_also_in_place(rng, device, host, stream, dtype, xp):
     [
         (0, ValueError, "dropout_mask: keep_ratio: expected a probability to keep a unit, 0 < keep_ratio <= 1, got 0"),
         (1.5, ValueError, "got 1.5"),
+        (1e-5, ValueError, "keep_ratio: expected at least 1/65536, got 1e-05"),
         (float("nan"), ValueError, "got nan"),
         ("0.5", TypeError, "dropout_mask: keep_ratio: expected a number, got '0.5'"),
         (True, TypeError, "expected a number, got True"),

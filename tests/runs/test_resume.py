@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -422,7 +423,10 @@ def test_a_forced_training_that_was_killed_when_all_was_written_takes_the_place(
             new.train()
     assert len((run / "history.csv").read_text().splitlines()) == 2
     assert main(["resume", str(run)]) == 0
-    assert "finished, 3 epochs" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "finished, 3 epochs" in said.out
+    if importlib.util.find_spec("matplotlib") is not None:  # what it was trained on is no file
+        assert said.err.startswith("fcnet: no report.html: data: expected one of")
     assert len((run / "history.csv").read_text().splitlines()) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

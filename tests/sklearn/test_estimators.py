@@ -234,6 +234,8 @@ def test_rows_are_held_out_whatever_the_sizes_of_the_classes(labels, fraction):
     assert one.classes_.tolist() == [0, 1, 2, *labels]
     with pytest.raises(ValueError, match="too small: expected 2 rows or more, got 0 of 2; raise validation_fraction"):
         FCNetClassifier(early_stopping=True).fit(X[:2], [0, 1])
+    with pytest.raises(ValueError, match="holds out all 8; lower it, or use early_stopping=False"):
+        FCNetClassifier(early_stopping=True, validation_fraction=0.9).fit(np.ones((8, 1)), [0, 1] * 4)
 
 
 @pytest.mark.parametrize("values", [[0, 1], [True, False], [1.0, 2.0]])
@@ -243,7 +245,10 @@ def test_numbers_in_an_array_of_objects_are_labels(values):
     for one in (FCNetClassifier(tol=1.0).fit(X, y), FCNetClassifier().partial_fit(X, y, classes=np.unique(y))):
         assert one.classes_.tolist() == sorted(values)
         assert one.score(X, y) == np.mean(one.predict(X) == np.array(values * 4))
-    with pytest.raises(ValueError, match="Unknown label type"):
+    rows = np.array([values, values[::-1]] * 4, dtype=object)
+    if set(values) == {0, 1}:  # columns of 0 and 1
+        assert FCNetClassifier(tol=1.0).fit(X, rows).predict(X).shape == rows.shape
+    with pytest.raises(ValueError, match=r"such as 0 \(Unknown label type: unknown\); convert them"):
         FCNetClassifier(max_iter=1).fit(X, np.array([*range(7), b"7"], dtype=object))
 
 
