@@ -23,7 +23,7 @@ from fcnet.backends.cuda.launch import Launcher
 from fcnet.backends.cuda.persistent_step import PersistentStep, plan_for
 from fcnet.backends.cuda.prefetch import CudaPrefetcher
 from fcnet.backends.cuda.recognize import Unfit
-from fcnet.backends.cuda.rounded_once import RoundedOnce
+from fcnet.backends.cuda.rounded_once import Refreshed, RoundedOnce
 from fcnet.backends.cuda.side_stream import SideStream
 from fcnet.backends.cuda.sources import source
 from fcnet.backends.device import Array, Backend, Call, Kernel, Memory, recorded
@@ -125,7 +125,9 @@ class CupyBackend(Backend):
         """Return the reduced precisions of tensor cores, since Ampere."""
         return ("tf32", "bf16") if int(self._device.compute_capability) >= 80 else ()
 
-    def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
+    def gemm(
+        self, a: Array, b: Array, out: Array | None = None, precision: str | None = None, stored: str | None = None
+    ) -> Array:
         """See `Backend`. If cuBLAS could not be loaded directly, CuPy makes the products, in full precision.
 
         Nothing is copied if the operands are matrices, contiguous up to transposition, and `out` is C-contiguous, of
@@ -140,7 +142,7 @@ class CupyBackend(Backend):
         with self._device:
             gemm = self._own_gemm()
             if gemm is not None and gemm.serves(a, b, out):
-                return gemm(a, b, out, precision)
+                return gemm(a, b, out, precision, stored)
             return self.xp.matmul(a, b, out=out)
 
     def run_concurrently(self, first: Callable[[], object], second: Callable[[], object]) -> None:
@@ -163,7 +165,7 @@ class CupyBackend(Backend):
     def _forking(self) -> Iterator[None]:
         """Return a context within which `run_concurrently` uses two streams."""
         if getattr(self._local, "side_stream_made", None) is None:
-            self._local.side_stream_made = SideStream(self.xp, Gemm(self.xp, library()))
+            self._local.side_stream_made = SideStream(self.xp, Gemm(self._launcher, library()))
         self._local.side_stream_made.gemm.ready(self._own_gemm())
         self._local.side_stream = self._local.side_stream_made
         try:
@@ -178,7 +180,7 @@ class CupyBackend(Backend):
         except AttributeError:
             pass
         try:
-            self._local.gemm = Gemm(self.xp, library())
+            self._local.gemm = Gemm(self._launcher, library())
         except (OSError, AttributeError, CublasError) as error:
             self._local.gemm = None
             self._no_gemm = str(error)
@@ -241,13 +243,16 @@ class CupyBackend(Backend):
                 "two streams": self._forking,
                 "one stream": nullcontext,
             }
+            before: Sequence[Call] = ()
             if self._own_gemm() is not None:
-                calls = RoundedOnce(self._launcher, self._own_gemm, self.run_concurrently)(calls)
+                before, calls = RoundedOnce(self._launcher, self._own_gemm, self.run_concurrently)(calls)
+            for call in before:
+                call()
             step = graph.compile(self.xp, calls, strategies)
         if isinstance(step, graph.Captured):
             step.why_not_one_kernel = self.not_persistent
             step.keep(self._own_gemm(), getattr(self._local, "side_stream_made", None))
-        return step
+        return Refreshed(step, before, calls) if before else step
 
     def _persistent(
         self, calls: Sequence[Call], put_back: Callable[[], None] | None, most_rows: int

@@ -40,12 +40,14 @@ class Call(partial):
         name: of fcnet's function, also where a kernel serves in its place.
         arguments: by the names of that function's parameters, defaults included.
         outputs: names of the arguments that are filled without being read.
+        known: whether it reads and writes nothing but its arguments, as fcnet's functions.
         notes: what `Backend.first_call` returned beside the result.
     """
 
     name: str
     arguments: dict[str, Any]
     outputs: frozenset[str] = frozenset()
+    known: bool = False
     notes: Any = None
 
     def __new__(cls, function: Callable[..., Any], /, *args: Any, **keywords: Any) -> Self:
@@ -165,11 +167,14 @@ class Backend(ABC):
         """Wait until the device has finished all queued work."""
 
     @abstractmethod
-    def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
+    def gemm(
+        self, a: Array, b: Array, out: Array | None = None, precision: str | None = None, stored: str | None = None
+    ) -> Array:
         """Return the matrix product a @ b, (..., N, K) by (..., K, M), into `out` if given; transposed views are fine.
 
         `precision`, one of `precisions`, rounds float32 operands to fewer bits before they are multiplied, "tf32" to 11
-        and "bf16" to 8 significant ones; sums and results are float32.
+        and "bf16" to 8 significant ones; sums are float32. With "bf16", `stored` "bf16" rounds the results, too, as a
+        device may store them.
         """
 
     def take_rows(self, array: Array, rows: Array, out: Array | None = None) -> Array:

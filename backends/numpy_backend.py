@@ -84,7 +84,9 @@ class NumpyBackend(Backend):
     def synchronize(self) -> None:
         pass
 
-    def gemm(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
+    def gemm(
+        self, a: Array, b: Array, out: Array | None = None, precision: str | None = None, stored: str | None = None
+    ) -> Array:
         if a.ndim == b.ndim == 2:
             return np.dot(a, b, out=out)  # the same product as matmul, half a microsecond faster
         return np.matmul(a, b, out=out)

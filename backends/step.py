@@ -119,6 +119,7 @@ def refilling(function: Function, serve: Callable[..., Any], result: Any, *args:
     bound.apply_defaults()
     call.arguments = bound.arguments
     call.outputs = function.outputs & keywords.keys()
+    call.known = True
     return call
 
 

@@ -150,8 +150,8 @@ class Bench:
     def __init__(self, cupy: Any, clock: Clock) -> None:
         self.cupy, self.clock = cupy, clock
         self.lt = Lt(gemm.library("cublasLt"))
-        self.gemm = gemm.Gemm(cupy, gemm.library())
         self.launcher = Launcher(cupy)
+        self.gemm = gemm.Gemm(self.launcher, gemm.library())
         self.hidden = HiddenKernels(self.launcher)
         self.workspace = cupy.empty(cublaslt.WORKSPACE, np.uint8)
         self._module = cupy.RawModule(code=Path(__file__).with_suffix(".cu").read_text("utf-8"))

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from fcnet import functional, optim  # noqa: E402 -- from the folder beside, installed or not
 from fcnet.backends.cpu import loader  # noqa: E402
+from fcnet.backends.cpu.jit import Jit  # noqa: E402
 from fcnet.backends.cuda.kernels import cuda_kernels  # noqa: E402
 from fcnet.backends.cuda.sources import ACTIVATIONS, RULES  # noqa: E402
 
@@ -50,6 +52,9 @@ device, the test that compares both with an independent answer, and how many tim
 is. Where it says **reference**, there is no kernel, and the reference itself runs, on NumPy's or CuPy's arrays. Written
 by `make docs`.
 
+For example layer norm's backward pass: search for `layernorm_backward`. Its row names the formula's file, the fused
+function that a training step calls in its place, that function's kernels on each device, the test, and the gain.
+
 - **Numba** is the CPU with Numba, `backends/cpu/`; without Numba the CPU runs the references. **CUDA** is
   `backends/cuda/`, call by call or in a CUDA graph. One further kernel makes whole training steps of small nets, with
   all losses, update rules and element-wise activations: [persistent.cu](../backends/cuda/persistent.cu), tested in
@@ -63,12 +68,16 @@ by `make docs`.
   on CuPy and CUDA. [test_cuda_kernels.py](../tests/kernels/test_cuda_kernels.py) runs the CUDA sources on the CPU, too.
   [test_kernels_refuse.py](../tests/kernels/test_kernels_refuse.py) lists the arguments that kernels refuse.
 - **Gain**: the reference's time divided by the kernel's: the median, and the range over the sizes (of hidden layers
-  also over the activations) that `make bench` measures. Below 1 the kernel is slower at that size. Kernels that are not
-  timed singly are part of the steps that are: [benchmarks](../benchmarks/README.md).{cuda}
+  also over the activations) that `make bench` measures. Below 1 the kernel is slower at that size. The times:
+  [hidden layers, losses, rules](../benchmarks/results/kernels-training.md), [affine and batch
+  norm](../benchmarks/results/kernels.md). Kernels that are not timed singly are part of the steps that are:
+  [benchmarks](../benchmarks/README.md).{cuda}
 """
 
 
-NOT_ON_CUDA = " No GPU has timed CUDA kernels\n  singly yet, only whole steps; `make bench` on a GPU does."
+NOT_ON_CUDA = (
+    " No GPU has timed CUDA kernels singly yet, only whole steps\n  ([gpu.md](gpu.md)); `make bench` on a GPU does."
+)
 
 
 class Function(NamedTuple):
@@ -118,8 +127,23 @@ def _cpu_kernels() -> dict[str, str]:
         module = import_module(f"fcnet.backends.cpu.{name}")
         own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
         names = {key for key in own if key in functional.__all__} | set(module.KERNELS)
-        found |= dict.fromkeys(names, _link(f"{name}.py", ROOT / "backends" / "cpu" / f"{name}.py"))
+        for function in names:
+            kernel = module.KERNELS[function].function if function in module.KERNELS else getattr(module, function)
+            found[function] = _cpu_link(module, kernel)
     return found
+
+
+def _cpu_link(module: ModuleType, kernel: Callable[..., Any]) -> str:
+    """Return links to a kernel's file and to those of the loops of other files that it runs, and these loops' names."""
+    source = inspect.getsource(kernel) if inspect.isfunction(kernel) else ""
+    called = {
+        word: getattr(getattr(module, of, None), word, None) for of, word in re.findall(r"(\w+)\.(\w+)\(", source)
+    }
+    loops = {name: loop.compiled.__module__ for name, loop in called.items() if isinstance(loop, Jit)}
+    files = dict.fromkeys([module.__name__, *loops.values()])
+    paths = [ROOT / Path("backends", "cpu", f"{file.rpartition('.')[2]}.py") for file in files]
+    text = ": " + ", ".join(f"`{name}`" for name in loops) if loops else ""
+    return ", ".join(_link(path.name, path) for path in paths) + text
 
 
 KERNEL = re.compile(r"^(?:extern \"C\" __global__ void|KERNEL\([^)]*\)) (\w+)\(", re.M)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fcnet.backends import fits
 from fcnet.backends.cuda import narrow
+from fcnet.backends.cuda.bf16 import rounded, widened
 from fcnet.backends.cuda.launch import SHARE, SIDE, Launcher
 from fcnet.backends.device import Array, Kernel
 
@@ -40,9 +41,8 @@ class AffineKernels:
 
     def affine_forward(self, x, w, b, *, out=None, precision=None):
         if narrow.taken(x, w) and (out is None or narrow.apart([out], [x, w, b])):
-            # In full precision, which is at least what `precision` asks for.
-            out = self._on.like(out, x, (len(x), w.shape[1]))
-            narrow.forward(self._on, out, x, w, b)
+            out = self._on.like(out, w, (len(x), w.shape[1]))
+            narrow.forward(self._on, out, self._stored(x, precision), w, b)
             return out, (x, w, b)
         out = self._gemm(x, w, out=out, precision=precision)
         self._on.each("add_bias", out, out.size, out, out, b, np.int64(out.size), np.int32(out.shape[1]))
@@ -57,7 +57,12 @@ class AffineKernels:
         if narrow.taken(x, w) and narrow.apart(given, [dout, x, w]):
             dx = self._on.like(dx, x) if need_dx else None
             dw, db = self._on.like(dw, w), self._on.like(db, b)
-            narrow.backward(self._on, dx, dw, db, dout, x, w)
+            stored = self._stored(x, precision)
+            like_it = dx is None or dx.dtype == stored.dtype
+            result = dx if like_it else self._on.like(None, stored)
+            narrow.backward(self._on, result, dw, db, dout, stored, w)
+            if not like_it:
+                widened(self._on, result, dx)
             return dx, dw, db
         db = self._on.like(db, b)
         dx, dw = self._product_gradients(
@@ -65,6 +70,10 @@ class AffineKernels:
             lambda: self.bias_gradient(dout, db),
         )  # fmt: skip
         return dx, dw, db
+
+    def _stored(self, x: Array, precision: str | None) -> Array:
+        """Return x as narrow.cu reads it; w is multiplied in full precision, which is at least what is asked for."""
+        return rounded(self._on, x) if precision == "bf16" else x
 
     def bias_gradient(self, dout: Array, db: Array) -> None:
         """Fill db (M,) with the sums of the columns of dout (N, M)."""
@@ -87,7 +96,11 @@ class AffineKernels:
             besides()
 
         if need_dx:
-            self._run_concurrently(of_weights, lambda: self._gemm(dout, w.T, out=dx, precision=precision))
+
+            def of_inputs() -> None:
+                self._gemm(dout, w.T, out=dx, precision=precision, stored=precision)
+
+            self._run_concurrently(of_weights, of_inputs)
         else:
             of_weights()
         return dx, dw

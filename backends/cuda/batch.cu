@@ -1,4 +1,5 @@
-// The start and the end of a step: the functions of fcnet.functional.batch.
+// Both ends of a training step, the functions of fcnet.functional.batch. At its start: gather and preprocess a mini-batch;
+// at its end: record the loss and advance the counters.
 
 // batch[i] = data[rows[i]] for rows of `units` units of so many bytes; blockIdx.y is i.
 template <class T>
@@ -41,8 +42,8 @@ __device__ __forceinline__ i64 next_row(NEXT_PARAMETERS)
     return row;
 }
 
-template <class T>
-__device__ __forceinline__ void next_batch(T* batch, const T* data, int units, i64 row)
+template <class To, class T>
+__device__ __forceinline__ void next_batch(To* batch, const T* data, int units, i64 row)
 {
     const int u = blockIdx.x * blockDim.x + threadIdx.x;
     if (u < units) batch[(i64)blockIdx.y * units + u] = data[row * units + u];
@@ -64,12 +65,30 @@ KERNEL(256) next_batch_16(ulonglong2* batch, const ulonglong2* data, int units, 
 }
 
 // The same, preprocessed: (byte - shift) scale, each column its own.
+template <class T>
+__device__ __forceinline__ void next_preprocessed(
+    T* batch, const unsigned char* data, int width, const real* shift, const real* scale, i64 row)
+{
+    const int d = blockIdx.x * blockDim.x + threadIdx.x;
+    if (d < width) batch[(i64)blockIdx.y * width + d] = ((real)data[row * width + d] - shift[d]) * scale[d];
+}
+
 KERNEL(256) next_batch_bytes(
     real* batch, const unsigned char* data, int width, const real* shift, const real* scale, NEXT_PARAMETERS)
 {
-    const i64 row = NEXT;
-    const int d = blockIdx.x * blockDim.x + threadIdx.x;
-    if (d < width) batch[(i64)blockIdx.y * width + d] = ((real)data[row * width + d] - shift[d]) * scale[d];
+    next_preprocessed(batch, data, width, shift, scale, NEXT);
+}
+
+// Batches in bfloat16, of bytes and of floats.
+KERNEL(256) next_batch_bytes_bf16(
+    bf16* batch, const unsigned char* data, int width, const real* shift, const real* scale, NEXT_PARAMETERS)
+{
+    next_preprocessed(batch, data, width, shift, scale, NEXT);
+}
+
+KERNEL(256) next_batch_bf16(bf16* batch, const float* data, int width, NEXT_PARAMETERS)
+{
+    next_batch(batch, data, width, NEXT);
 }
 
 // out = (x - shift) scale, each column its own.

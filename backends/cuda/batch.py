@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fcnet.backends import fits
+from fcnet.backends.cuda.bf16 import BITS
 from fcnet.backends.cuda.launch import SIDE, THREADS, Launcher
 from fcnet.backends.device import Array, Kernel
 
@@ -42,13 +43,20 @@ class BatchKernels:
         batch = self._on.like(batch, X if shift is None else shift, (rows.size, *X.shape[1:]))
         words = np.int32(targets.nbytes // rows.size // 4)
         wanted = targets, rows, y, np.int64(len(X)), words, order, cursor
-        if shift is None:
+        low = batch.dtype == BITS  # and X float32, or bytes
+        if shift is not None:
+            items = X.shape[1]
+            start, name = (
+                (batch, X, np.int32(items), shift, scale),
+                "next_batch_bytes_bf16" if low else "next_batch_bytes",
+            )
+            self._rows(name, shift.dtype.char, items, rows.size, *start, *wanted)
+        elif low:
+            items = batch.size // len(batch)
+            self._rows("next_batch_bf16", "f", items, rows.size, batch, X, np.int32(items), *wanted)
+        else:
             size, items = _items(X, batch)
             self._rows(f"next_batch_{size}", "f", items, rows.size, batch, X, np.int32(items), *wanted)
-        else:
-            items = X.shape[1]
-            start = batch, X, np.int32(items), shift, scale
-            self._rows("next_batch_bytes", shift.dtype.char, items, rows.size, *start, *wanted)
         return batch, targets, rows, None
 
     def gather(self, data, rows, *, batch=None):

@@ -4,13 +4,20 @@
 
 typedef long long i64;
 
-// A kernel for blocks of so many threads at most: told, the compiler leaves registers for all of them, and for a second
-// number of such blocks at once.
+// A kernel for blocks of at most so many threads; the compiler then leaves registers for all of them and, by the second
+// number, for so many such blocks at once.
 #define KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 
 const int THREADS = 256;  // of a block that works element by element
 const int EACH = 4;  // elements of a thread where memory decides: all are asked for before the first is needed
 struct alignas(16) Several { real at[EACH]; };  // neighbours, which are read and written 16 bytes at a time
+
+// What the inputs, outputs and gradients of layers are stored as: `real`, or bf16 (launch.py). Arithmetic is in `real`.
+#ifndef STORED
+#define STORED real
+#endif
+typedef STORED stored;
+struct alignas(sizeof(stored) == 2 ? 8 : 16) SeveralStored { stored at[EACH]; };
 const int SIDE = 32;  // a block that works on columns has SIDE x SIDE threads, a column for each threadIdx.x
 
 // One rounding each, where nvcc would contract a product and a sum into an fma: the bits are those of NumPy's and CuPy's

@@ -1,12 +1,20 @@
+// Matrices to and from bfloat16, and transposed.
+
 // out = in, rounded.
-extern "C" __global__ void to_bf16(bf16* __restrict__ out, const float* __restrict__ in, long long n)
+KERNEL(256) to_bf16(bf16* out, const float* in, i64 size)
 {
-    const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < n) out[i] = in[i];
+    const i64 begin = (i64)blockIdx.x * EACH * THREADS + threadIdx.x;
+    for (int k = 0; k < EACH && begin + k * THREADS < size; ++k) out[begin + k * THREADS] = in[begin + k * THREADS];
+}
+
+KERNEL(256) from_bf16(float* out, const bf16* in, i64 size)
+{
+    const i64 begin = (i64)blockIdx.x * EACH * THREADS + threadIdx.x;
+    for (int k = 0; k < EACH && begin + k * THREADS < size; ++k) out[begin + k * THREADS] = in[begin + k * THREADS];
 }
 
 // out (columns, rows) = in (rows, columns) transposed, by blocks of 32 x 8 threads, each with a square of 32.
-extern "C" __global__ void transpose(float* __restrict__ out, const float* __restrict__ in, int rows, int columns)
+KERNEL(256) transpose(float* __restrict__ out, const float* __restrict__ in, int rows, int columns)
 {
     __shared__ float square[32][33];
     const int column = blockIdx.x * 32 + threadIdx.x, row = blockIdx.y * 32 + threadIdx.x;

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from fcnet.backends.cuda.bf16 import BITS, rounded, widened
 from fcnet.backends.cuda.cublaslt import BFLOAT16, FLOAT32, INPLACE, WORKSPACE, Algorithm, Lt, LtError, Problem, Product
-from fcnet.backends.cuda.sources import source
+from fcnet.backends.cuda.launch import Launcher
 from fcnet.backends.device import Array
 
 _REAL = {"f": (FLOAT32, 68), "d": (1, 70)}  # dtype -> cudaDataType, cublasComputeType
 _FAST_TF32 = 77  # cublasComputeType: float32 operands, rounded on their way into the tensor cores
-THREADS = 256  # per block of the kernel that rounds to bfloat16
 _DEFAULT_ALGORITHM = -1
 LARGE = 2048  # each side of a product at least, for what follows
 HOPPER = "90"  # compute capability
@@ -62,15 +62,14 @@ def library(name: str = "cublas") -> Any:
 class Gemm:
     """Multiply matrices on one device, on the stream that is current at each call."""
 
-    def __init__(self, cupy: Any, cublas: Any) -> None:
-        self.cupy, self._cublas = cupy, cublas
+    def __init__(self, launcher: Launcher, cublas: Any) -> None:
+        self._on, self.cupy, self._cublas = launcher, launcher.cupy, cublas
         self._declare()
         handle = ctypes.c_void_p()
         self._check("cublasCreate_v2", ctypes.byref(handle))
         self._handle = handle
-        self._workspace = cupy.empty(WORKSPACE, np.uint8)  # kept as long as any graph may use it
+        self._workspace = self.cupy.empty(WORKSPACE, np.uint8)  # kept as long as any graph may use it
         self._stream: int | None = None
-        self._module: Any = None  # of convert.cu
         self._lt: Lt | None = None
         self._chosen: dict[Problem, tuple[Product, Algorithm] | None] = {}
         self._scalars = {code: (np.ones(1, code), np.zeros(1, code)) for code in _REAL}
@@ -107,13 +106,15 @@ class Gemm:
         apart = not any(_overlap(out, x) for x in (a, b))
         return apart and out.flags.c_contiguous and out.dtype == a.dtype and out.shape == (a.shape[0], b.shape[1])
 
-    def __call__(self, a: Array, b: Array, out: Array | None = None, precision: str | None = None) -> Array:
-        """Compute a @ b, (N, K) by (K, M), into `out` if given; `precision` as in `Backend.gemm`."""
+    def __call__(
+        self, a: Array, b: Array, out: Array | None = None, precision: str | None = None, stored: str | None = None
+    ) -> Array:
+        """Compute a @ b, (N, K) by (K, M), into `out` if given; `precision` and `stored` as in `Backend.gemm`."""
         real = a.dtype.char
         if out is None:
             out = self.cupy.empty((a.shape[0], b.shape[1]), a.dtype)
         if real == "f" and precision == "bf16":
-            return self.of_rounded(self.rounded(a), self.rounded(b), out)
+            return self.of_rounded(rounded(self._on, a), rounded(self._on, b), out, stored)
         kind, compute = _REAL[real]
         if real == "f" and precision == "tf32":
             compute = _FAST_TF32
@@ -121,13 +122,17 @@ class Gemm:
                 a = self.transposed(a)
         return self._multiply(a, b, out, kind, compute)
 
-    def of_rounded(self, a: Array, b: Array, out: Array) -> Array:
-        """Compute a @ b of bfloat16's bits, uint16 (N, K) by (K, M), into `out` (N, M) float32."""
+    def of_rounded(self, a: Array, b: Array, out: Array, stored: str | None = None) -> Array:
+        """Compute a @ b of bfloat16 matrices (N, K) by (K, M) into `out` (N, M), float32 or bfloat16.
+
+        With `stored` "bf16" the values are those of bfloat16 in either case: what cuBLAS writes itself.
+        """
+        if stored == "bf16" and out.dtype != BITS:
+            return widened(self._on, self.of_rounded(a, b, self.cupy.empty(out.shape, BITS)), out)
         return self._multiply(a, b, out, BFLOAT16, _REAL["f"][1])
 
     def _multiply(self, a: Array, b: Array, out: Array, kind: int, compute: int) -> Array:
-        real = out.dtype.char
-        of_result = _REAL[real][0]
+        real, of_result = ("f", BFLOAT16) if out.dtype == BITS else (out.dtype.char, _REAL[out.dtype.char][0])
         stream = self.cupy.cuda.get_current_stream().ptr
         if compute == _FAST_TF32 and a.flags.c_contiguous and self._large(a, b):
             chosen = self._choose(a, b)
@@ -176,30 +181,16 @@ class Gemm:
         return self._chosen[problem]
 
     def ready(self, other: Gemm | None) -> None:
-        """Adopt what `other` has compiled and chosen, so that nothing is loaded while a graph is captured."""
+        """Adopt what `other` has chosen, so that nothing is loaded while a graph is captured."""
         if other is not None:
-            self._module, self._lt, self._chosen = other._module, other._lt, other._chosen
-
-    def rounded(self, x: Array, out: Array | None = None) -> Array:
-        """Return the bits of x rounded to bfloat16, uint16, in the same order in memory; `out` is contiguous, as x."""
-        if not x.flags.c_contiguous:
-            return self.rounded(x.T).T
-        if out is None:
-            out = self.cupy.empty(x.shape, np.uint16)
-        self._kernel("to_bf16")((-(-x.size // THREADS),), (THREADS,), (out, x, np.int64(x.size)))
-        return out
+            self._lt, self._chosen = other._lt, other._chosen
 
     def transposed(self, x: Array) -> Array:
         """Return a C-contiguous copy of x, the transpose of a contiguous matrix."""
         out = self.cupy.empty(x.shape, x.dtype)
         (rows, columns), sides = x.shape, (-(-x.shape[0] // SIDE), -(-x.shape[1] // SIDE))
-        self._kernel("transpose")(sides, (SIDE, SIDE // 4), (out, x.T, np.int32(columns), np.int32(rows)))
+        self._on.launch("transpose", "f", sides, (SIDE, SIDE // 4), out, x.T, np.int32(columns), np.int32(rows))
         return out
-
-    def _kernel(self, name: str) -> Any:
-        if self._module is None:
-            self._module = self.cupy.RawModule(code=source("convert"))
-        return self._module.get_function(name)
 
     def _follow(self, stream: int) -> None:
         if stream != self._stream:

@@ -1,6 +1,10 @@
 """The CUDA kernels of fused hidden layers, as `fcnet.functional.hidden` defines them.
 
 hidden.cu has the kernels with ReLU, activated.cu those with the other element-wise activations.
+
+Besides what the functions take, z, out, dout, dz (of layer norm not that) and a ReLU's output in the cache may be in
+bfloat16, all of them. All outputs and `work` must then be given, among them a cache from an earlier call in float32, of
+which what the backward pass reads is filled.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import numpy as np
 
 from fcnet.backends import fits
 from fcnet.backends.caches import EPS, MOMENTUM, GatedCache, HiddenCache, NormCache, keep_threshold, relu_cache
+from fcnet.backends.cuda.bf16 import BITS
 from fcnet.backends.cuda.launch import EACH, SHARE, SIDE, THREADS, Launcher
 from fcnet.backends.cuda.sources import KEPT
 from fcnet.backends.device import Array, Kernel
@@ -37,80 +42,44 @@ class HiddenKernels:
     def bias_activation_dropout_forward(
         self, z, b, activation="relu", keep_ratio=1.0, rng=None, *, hidden=None, out=None, cache=None
     ):
-        scale, dropout = _dropout(z, keep_ratio, rng)
+        scale, dropout = _dropout(b.dtype, keep_ratio, rng)
         out, cache = self._filled(z, b, activation, None, scale, _drops(keep_ratio, rng), hidden, out, cache)
-        if activation == "relu":
-            self.bias_relu(out, z, b, keep_ratio, rng)
-        else:
-            arrays, counts = (*_unit(out, cache, scale), z, b), (np.int64(z.size), np.int32(z.shape[1]))
-            self._on.each("bias_activation", z, z.size, *arrays, *counts, *dropout, each=EACH, activation=activation)
+        name, module = _kernel(activation, "bias_relu", "bias_activation")
+        unit = _unit(out, cache, scale)
+        aligned = self._on.aligned(z.shape[1], *_arrays(unit), z, b)
+        shape = np.int64(z.size), np.int32(z.shape[1]), np.int32(aligned)
+        self._on.each(name, z, z.size, *unit, z, b, *shape, *dropout, each=EACH, activation=module)
         return out, cache
-
-    def bias_relu(self, out: Array, z: Array, b: Array, keep_ratio: float, rng: Any) -> Any:
-        """Fill `out`, of the dtype of z or, as uint16, bfloat16's bits; return 1 / keep_ratio in the dtype of z."""
-        scale, dropout = _dropout(z, keep_ratio, rng)
-        counts = np.int64(z.size), np.int32(z.shape[1])
-        if out.dtype == z.dtype:
-            aligned, other = "bias_relu_aligned", "bias_relu"
-        else:
-            aligned, other = "bias_relu_aligned_bf16", "bias_relu_bf16"
-        name = aligned if self._on.aligned(z.shape[1], out, z, b) else other
-        self._on.each(name, z, z.size, out, z, b, *counts, scale, *dropout, each=EACH)
-        return scale
 
     def bias_activation_dropout_backward(self, dout, cache, *, dz=None, db=None):
         dz = self._on.like(dz, cache.hidden)
         db = self._on.like(db, dz, dz.shape[1:])
         dout = self._on.cupy.ascontiguousarray(dout)
-        if cache.activation == "relu":
-            self.bias_relu_backward(dout, cache.hidden, cache.scale, dz, db)
-        else:
-            self._bias_activation_backward(dout, cache, dz, db)
-        return dz, db
-
-    def bias_relu_backward(self, dout: Array, hidden: Array, scale: Any, dz: Array, db: Array) -> None:
-        """Fill dz and db; `hidden` and dz may be bfloat16's bits, as uint16, `hidden` only if dz is."""
-        rows, width = dz.shape
-        name = "bias_relu_backward"
-        if dz.dtype != db.dtype:
-            name = "bias_relu_backward_to_bf16" if hidden.dtype == db.dtype else "bias_relu_backward_bf16"
-        shape = np.int32(rows), np.int32(width)
-        if dz.size < MANY or rows <= SHARE or not self._on.aligned(width, dz, dout, hidden):
-            self._on.columns(name, db, width, dz, db, dout, hidden, *shape, scale)
-            return
-        grid = -(-width // (SIDE * EACH)), -(-rows // SHARE)
-        parts = self._on.cupy.empty((grid[1], width), db.dtype)
-        arrays, block = (dz, parts, dout, hidden), (SIDE, THREADS // SIDE)
-        self._on.launch(f"{name}_parts", db.dtype.char, grid, block, *arrays, *shape, np.int32(SHARE), scale)
-        self._on.each("sum_of_parts", db, width, db, parts, np.int32(grid[1]), np.int32(width))
-
-    def _bias_activation_backward(self, dout: Array, cache: HiddenCache, dz: Array, db: Array) -> None:
         rows, width = dz.shape
         blocks = 1 if dz.size < MANY else -(-rows // SHARE)
         parts = db if blocks == 1 else self._on.cupy.empty((blocks, width), db.dtype)
-        arguments = (
-            parts,
-            dout,
-            *_slope(cache),
-            np.int32(rows),
-            np.int32(width),
-            np.int32(rows if blocks == 1 else SHARE),
-        )
-        grid, block, module = (-(-width // SIDE), blocks), (SIDE, SIDE), {"activation": cache.activation}
-        self._on.launch("bias_activation_backward", dz.dtype.char, grid, block, dz, *arguments, **module)
+        name, module = _kernel(cache.activation, "bias_relu_backward", "bias_activation_backward")
+        slope = _slope(cache)
+        aligned = blocks > 1 and self._on.aligned(width, dz, dout, *_arrays(slope))
+        grid = -(-width // (SIDE * EACH if aligned else SIDE)), blocks
+        block = (SIDE, THREADS // SIDE) if aligned else (SIDE, SIDE)
+        shape = np.int32(rows), np.int32(width), np.int32(rows if blocks == 1 else SHARE)
+        name = f"{name}_aligned" if aligned else name
+        self._on.launch(name, dz.dtype.char, grid, block, dz, parts, dout, *slope, *shape, activation=module)
         if blocks > 1:
             self._on.each("sum_of_parts", db, width, db, parts, np.int32(blocks), np.int32(width))
+        return dz, db
 
     def batchnorm_activation_dropout_forward(
         self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, running_mean=None, running_var=None,
         momentum=MOMENTUM, eps=EPS, x_hat=None, out=None, cache=None,
     ):  # fmt: skip
-        scale, dropout = _dropout(z, keep_ratio, rng)
+        scale, dropout = _dropout(b.dtype, keep_ratio, rng)
         norm = self._norm(cache, z, gamma, x_hat, (1, z.shape[1]))
         out, cache = self._filled(z, b, activation, norm, scale, _drops(keep_ratio, rng), None, out, cache)
         rows, width = z.shape
         running = (running_mean, running_var) if running_mean is not None else (None, None)
-        constants = np.int32(rows), np.int32(width), z.dtype.type(momentum), z.dtype.type(eps)
+        constants = np.int32(rows), np.int32(width), b.dtype.type(momentum), b.dtype.type(eps)
         arrays = norm.x_hat, norm.inv_std, z, b, gamma, beta, *running
         name, module = _kernel(activation, "batchnorm_relu", "batchnorm_activation")
         self._on.columns(name, z, width, *_unit(out, cache, scale), *arrays, *constants, *dropout, activation=module)
@@ -132,12 +101,12 @@ class HiddenKernels:
         self, z, b, gamma, beta, activation="relu", keep_ratio=1.0, rng=None, *, eps=EPS, x_hat=None, out=None,
         cache=None,
     ):  # fmt: skip
-        scale, dropout = _dropout(z, keep_ratio, rng)
+        scale, dropout = _dropout(b.dtype, keep_ratio, rng)
         norm = self._norm(cache, z, gamma, x_hat, (z.shape[0], 1))
         out, cache = self._filled(z, b, activation, norm, scale, _drops(keep_ratio, rng), None, out, cache)
         rows, width = z.shape
         arrays = *_unit(out, cache, scale), norm.x_hat, norm.inv_std, z, b, gamma, beta
-        constants = np.int32(width), z.dtype.type(eps)
+        constants = np.int32(width), b.dtype.type(eps)
         name, module = _kernel(activation, "layernorm_relu", "layernorm_activation")
         self._on.launch(name, z.dtype.char, (rows,), (THREADS,), *arrays, *constants, *dropout, activation=module)
         return out, cache
@@ -151,7 +120,7 @@ class HiddenKernels:
         db, dgamma, dbeta = (self._on.like(d, norm.gamma) for d in (db, dgamma, dbeta))
         arrays = dz, dy, self._on.cupy.ascontiguousarray(dout), *_slope(cache), *norm[:3]
         name, module = _kernel(cache.activation, "layernorm_relu_backward", "layernorm_activation_backward")
-        self._on.launch(name, dz.dtype.char, (rows,), (THREADS,), *arrays, np.int32(width), activation=module)
+        self._on.launch(name, dout.dtype.char, (rows,), (THREADS,), *arrays, np.int32(width), activation=module)
         shape = np.int32(rows), np.int32(width)
         self._on.columns("layernorm_sums", dz, width, db, dgamma, dbeta, dz, dy, norm.x_hat, *shape)
         return dz, db, dgamma, dbeta
@@ -161,6 +130,8 @@ class HiddenKernels:
     def _norm(
         self, cache: HiddenCache | None, z: Array, gamma: Array, x_hat: Array | None, inv_std: tuple[int, ...]
     ) -> NormCache:
+        if cache is not None and cache.norm is not None and z.dtype == BITS:
+            return cache.norm
         if cache is None or cache.norm is None:
             return NormCache(self._on.like(x_hat, z), self._on.like(None, z, inv_std), gamma)
         return cache.norm._replace(x_hat=cache.norm.x_hat if x_hat is None else x_hat, gamma=gamma)
@@ -170,6 +141,8 @@ class HiddenKernels:
         hidden: Array | None, out: Array | None, cache: HiddenCache | None,
     ) -> tuple[Array, HiddenCache]:  # fmt: skip
         """Return the output and the cache, of which dropout has arrays of its own, unless the activation is ReLU."""
+        if cache is not None and z.dtype == BITS:
+            return out, cache
         if activation == "relu" or not dropped:
             # What dropout left is ReLU's output; of another activation it is not.
             earlier = None if cache is None or (activation != "relu" and cache.needs_mask) else cache.hidden
@@ -204,7 +177,9 @@ def _unit(out: Array, cache: HiddenCache, scale: Any) -> tuple[Any, ...]:
     if cache.activation == "relu":
         return out, scale
     first, second = _kept(cache) if KEPT[cache.activation] else (None, None)
-    return out, None if cache.mask is None else cache.hidden, first, second, cache.mask, scale
+    # Of an output in bfloat16 the backward pass reads it in float32, where nothing else is kept.
+    needed = cache.hidden is not out and not (KEPT[cache.activation] and out.dtype != cache.hidden.dtype)
+    return out, cache.hidden if needed else None, first, second, cache.mask, scale
 
 
 def _slope(cache: HiddenCache) -> tuple[Any, ...]:
@@ -217,15 +192,20 @@ def _kept(cache: HiddenCache) -> tuple[Array, Array | None]:
     return tuple(kept) if isinstance(kept, GatedCache) else (kept, None)
 
 
+def _arrays(arguments: tuple[Any, ...]) -> list[Array]:
+    """Return the arrays, two-dimensional ones, among a kernel's arguments."""
+    return [argument for argument in arguments if getattr(argument, "ndim", 0) == 2]
+
+
 def _drops(keep_ratio: float, rng: Any) -> bool:
     return rng is not None and keep_ratio != 1
 
 
-def _dropout(z: Array, keep_ratio: float, rng: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the scale 1 / keep_ratio in the dtype of z, and the arguments of DROPOUT_PARAMETERS (common.cu)."""
+def _dropout(dtype: np.dtype, keep_ratio: float, rng: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Return the scale 1 / keep_ratio in this dtype, and the arguments of DROPOUT_PARAMETERS (common.cu)."""
     u64 = np.uint64
     if not _drops(keep_ratio, rng):
-        return z.dtype.type(1), (u64(0), u64(0), u64(0), u64(0), None, u64(0), np.int32(65536))
+        return dtype.type(1), (u64(0), u64(0), u64(0), u64(0), None, u64(0), np.int32(65536))
     step, pointer = (0, rng.step) if hasattr(rng.step, "dtype") and rng.step.ndim else (int(rng.step), None)
     place = u64(rng.key[0]), u64(rng.key[1]), u64(rng.layer), u64(step), pointer, u64(rng.net)
-    return z.dtype.type(1 / keep_ratio), (*place, np.int32(keep_threshold(keep_ratio)))
+    return dtype.type(1 / keep_ratio), (*place, np.int32(keep_threshold(keep_ratio)))

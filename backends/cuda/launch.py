@@ -1,8 +1,9 @@
 """Compile and launch the CUDA kernels.
 
 The first kernel that is called with float32 compiles the modules of all of them for it, at the same time: one after
-another they take longer than many a training. The same with float64. Hidden layers with another activation than ReLU
-have a module each, compiled when it is first called, so that nobody waits for those that are not used.
+another they take longer than many a training. The same with float64, and, of layers, with bfloat16. Hidden layers with
+another activation than ReLU have a module each, compiled when it is first called, so that no time goes into those that
+are not used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fcnet.backends.cuda.sources import ACTIVATIONS, MODULES, activated, module_of_kernels, source
+from fcnet.backends.cuda.sources import ACTIVATIONS, MODULES, STORED_IN_BF16, activated, module_of_kernels, source
 from fcnet.backends.device import Array
 
 THREADS = 256  # of a block of an element-wise kernel
@@ -22,7 +23,8 @@ SIDE = 32  # a block that works on columns has SIDE x SIDE threads (common.cu)
 SHARE = 256  # rows of a block where several blocks share the rows
 PARTS = 256  # blocks, and thus partial sums, of a sum over a buffer
 
-_REAL = {"f": "float", "d": "double"}
+# The character of a dtype -> `real` and `stored` of the kernels: uint16 are bfloat16's bits, computed with in float.
+_TYPES = {"f": ("float", "real"), "d": ("double", "real"), "H": ("float", "bf16")}
 
 
 class Launcher:
@@ -39,14 +41,18 @@ class Launcher:
         self, name: str, real: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments: Any,
         activation: str | None = None,
     ) -> None:  # fmt: skip
-        """Launch the kernel of this name for `real`, "f" or "d"; with `activation` one of activated.cu."""
+        """Launch the kernel of this name for the types `real`; with `activation` one of activated.cu.
+
+        Args:
+            real: "f" or "d"; "H" for layers that are stored in bfloat16, whose other arrays are float32.
+        """
         function = self._functions.get((name, real, activation))
         if function is None:
             module = activation or self._module_of[name]
             with self._lock:
                 if (module, real) not in self._modules:
                     if activation:
-                        self._modules[module, real] = self.cupy.RawModule(code=activated(activation, _REAL[real]))
+                        self._modules[module, real] = self.cupy.RawModule(code=activated(activation, *_TYPES[real]))
                     else:
                         self._compile(real)
             function = self._functions[name, real, activation] = self._modules[module, real].get_function(name)
@@ -57,18 +63,19 @@ class Launcher:
         return self.cupy.empty(max(1, min(PARTS, -(-size // THREADS))), np.float64)
 
     def _compile(self, real: str) -> None:
-        """Compile all of `MODULES`, or load them from CuPy's cache."""
+        """Compile all of `MODULES` that have such types, or load them from CuPy's cache."""
         index = self.cupy.cuda.Device().id  # new threads begin with the first device
 
         def compiled(name: str) -> Any:
-            module = self.cupy.RawModule(code=source(name, _REAL[real]))
+            module = self.cupy.RawModule(code=source(name, *_TYPES[real]))
             with self.cupy.cuda.Device(index):
                 module.compile()  # outside Python's lock
             return module
 
-        with ThreadPoolExecutor(len(MODULES)) as pool:
-            modules = list(pool.map(compiled, MODULES))
-        self._modules |= {(name, real): module for name, module in zip(MODULES, modules, strict=True)}
+        names = STORED_IN_BF16 if real == "H" else tuple(MODULES)
+        with ThreadPoolExecutor(len(names)) as pool:
+            modules = list(pool.map(compiled, names))
+        self._modules |= {(name, real): module for name, module in zip(names, modules, strict=True)}
 
     def each(self, name: str, like: Array, size: int, *arguments: Any, each: int = 1, **module: str | None) -> None:
         """Launch a thread for every `each` of `size` elements."""
@@ -85,7 +92,7 @@ class Launcher:
     def floats(self, *arrays: Any) -> bool:
         """Return whether these are contiguous, nonempty arrays of one dtype, float32 or float64."""
         dtype = arrays[0].dtype
-        return dtype.char in _REAL and all(
+        return dtype.char in "fd" and all(
             isinstance(a, self.cupy.ndarray) and a.dtype == dtype and a.flags.c_contiguous and a.size for a in arrays
         )
 

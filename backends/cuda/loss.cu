@@ -1,4 +1,6 @@
-// Losses with their gradients, of labels: the functions of fcnet.functional.loss. `lanes` threads take a row together.
+// Losses with their gradients, the functions of fcnet.functional.loss; the L2 penalty; accuracy.
+//
+// Scores s, dscores d and rows of targets t are (rows, classes), labels y are (rows). `lanes` threads share a row.
 // The loss is summed in double: by one block if there is only one, else each leaves its part to `mean_of_parts`.
 // A label outside 0..classes-1 is a row without a right class, as in the reference.
 
@@ -21,7 +23,7 @@ struct Row {
     }
 };
 
-// `shared`: a double for each warp of the block.
+// loss = total / rows, summed over the block, or the block's part of it; `shared`: a double for each warp.
 __device__ __forceinline__ void give_mean(real* loss, double* parts, double total, double* shared, int rows)
 {
     total = sum_of_lanes(total, 32);
@@ -34,6 +36,8 @@ __device__ __forceinline__ void give_mean(real* loss, double* parts, double tota
     else parts[blockIdx.x] = total;
 }
 
+// p = exp(s - peak) / sum, peak = max_c s, sum = sum_c exp(s - peak); loss = mean(log(sum) - (s_y - peak)) = mean(-log p_y)
+// d = (p - [c = y]) / rows
 KERNEL(1024) softmax_loss(
     real* loss, double* parts, real* dscores, const real* scores, const i64* y, int rows, int classes, int lanes)
 {
@@ -62,6 +66,7 @@ KERNEL(1024) softmax_loss(
     give_mean(loss, parts, total, shared, rows);
 }
 
+// loss = mean(sum_{c != y} max(0, s_c - s_y + 1)); d = 1 / rows where such a margin is positive, minus their sum at y
 KERNEL(1024) svm_loss(
     real* loss, double* parts, real* dscores, const real* scores, const i64* y, int rows, int classes, int lanes)
 {
@@ -89,7 +94,13 @@ KERNEL(1024) svm_loss(
 
 enum { SOFTMAX, SVM, MSE, BCE };
 
-// Any loss, of labels or of rows of targets (the other is null), with a weight for each row if there are weights.
+// Any loss, of labels or of rows of targets t (the other is null), with a weight for each row if there are weights.
+//
+// loss = sum_n weight own / rows, d = weight slope / rows, with for each class or output c
+//   SOFTMAX   own = -t log p, in two parts: -t (s - peak), and log(sum) once a row; slope = p - t
+//   SVM       as svm_loss
+//   MSE       own = (s - t)^2 / classes; slope = 2 (s - t) / classes
+//   BCE       own = (max(s, 0) - s t + log(1 + exp(-|s|))) / classes; slope = (sigmoid(s) - t) / classes
 template <int LOSS>
 __device__ __forceinline__ void loss_of_targets(
     real* loss, double* parts, real* dscores, const real* scores, const real* targets, const i64* labels,

@@ -1,7 +1,8 @@
-// Affine layers of few outputs, such as the last one: what counts is to read x once and to write dx once.
+// Affine layers of few outputs, such as the last one: what counts is to read x once and to write dx once, which may be
+// stored in bf16.
 //
 // The number in a kernel's name is how many outputs a thread keeps in registers, `columns`; a layer with fewer leaves some
-// of them unused. Rows are read 16 bytes at a time where `aligned` (they begin at multiples of 16 bytes and consist of
+// of them unused. Rows are read in fours where `aligned` (they begin at multiples of 16 bytes and consist of
 // whole fours), else one by one. How rows and sums are shared out is decided in narrow.py, from the shapes.
 
 const int WARPS = THREADS / 32;
@@ -17,13 +18,21 @@ __device__ __forceinline__ constexpr int power_within(int n) { return n < 2 ? 1 
 template <int U>
 struct alignas(U * sizeof(real) < 16 ? U * sizeof(real) : 16) Neighbours { real at[U]; };
 
+// The same as they are stored.
+template <int U>
+struct alignas(U * sizeof(stored) < 16 ? U * sizeof(stored) : 16) StoredNeighbours { stored at[U]; };
+
 // Those from `begin` on; what would lie behind the row's end is 0.
 template <int U>
-__device__ __forceinline__ Neighbours<U> neighbours(const real* row, int begin, int length, bool aligned)
+__device__ __forceinline__ Neighbours<U> neighbours(const stored* row, int begin, int length, bool aligned)
 {
     Neighbours<U> value = {};
     if (aligned) {
-        if (begin < length) value = *(const Neighbours<U>*)(row + begin);
+        if (begin < length) {
+            const StoredNeighbours<U> some = *(const StoredNeighbours<U>*)(row + begin);
+#pragma unroll
+            for (int j = 0; j < U; ++j) value.at[j] = some.at[j];
+        }
     } else {
 #pragma unroll
         for (int j = 0; j < U; ++j)
@@ -50,7 +59,7 @@ __device__ __forceinline__ void halve(real* sum, int lane)
 // them the same rows, each with every `splits`-th run of 32 fours; what they have is added in order.
 template <int columns>
 __device__ __forceinline__ void narrow_forward(
-    real* out, const real* x, const real* w, const real* b, int rows, int inner, int width, int groups, int splits,
+    real* out, const stored* x, const real* w, const real* b, int rows, int inner, int width, int groups, int splits,
     bool aligned)
 {
     constexpr int R = FORWARD_ROWS, CHUNK = power_within(FORWARD_BYTES / sizeof(real) / EACH / columns);
@@ -62,7 +71,7 @@ __device__ __forceinline__ void narrow_forward(
     const int share = (width + groups - 1) / groups, left = blockIdx.x % groups * share;
     const int mine = width - left < share ? width - left : share;
     const int fours = (inner + EACH - 1) / EACH, step = 32 * splits;
-    const real* row[R];
+    const stored* row[R];
 #pragma unroll
     for (int r = 0; r < R; ++r) row[r] = x + (i64)(top + r < rows ? top + r : rows - 1) * inner;
     real sum[R * columns] = {};
@@ -141,7 +150,7 @@ __device__ __forceinline__ void narrow_forward(
 }
 
 #define FORWARD_PARAMETERS                                                                                         \
-    real *out, const real *x, const real *w, const real *b, int rows, int inner, int width, int groups, int splits, \
+    real *out, const stored *x, const real *w, const real *b, int rows, int inner, int width, int groups, int splits, \
         int aligned
 #define FORWARD_ARGUMENTS out, x, w, b, rows, inner, width, groups, splits, aligned
 
@@ -176,7 +185,7 @@ struct Tile {
 // dw = the sum of xᵀ dout, and db that of dout, over the rows of the tile; a thread has U rows of dw.
 template <int columns, int U>
 __device__ __forceinline__ void weight_gradient(
-    real* dw, real* db, const real* dout, const real* x, int inner, int width, const Tile& tile, bool aligned, real* shared)
+    real* dw, real* db, const real* dout, const stored* x, int inner, int width, const Tile& tile, bool aligned, real* shared)
 {
     constexpr int BATCH = U == 1 && columns < 32 ? 16 : 8;  // rows that a thread asks for at once
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, k = (tile.number * 32 + lane) * U;
@@ -238,7 +247,7 @@ __device__ __forceinline__ void weight_gradient(
 // dx = dout wᵀ for the rows of the tile; a thread has the weights of U columns in registers.
 template <int columns, int U>
 __device__ __forceinline__ void input_gradient(
-    real* dx, const real* dout, const real* w, int inner, int width, const Tile& tile, bool aligned, real* shared)
+    stored* dx, const real* dout, const real* w, int inner, int width, const Tile& tile, bool aligned, real* shared)
 {
     constexpr int BATCH = 8, PITCH = 32 * U + 4, EVERY = U * columns / WARPS;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, low = tile.number * 32 * U, k = low + lane * U;
@@ -279,13 +288,16 @@ __device__ __forceinline__ void input_gradient(
 #pragma unroll
                     for (int j = 0; j < U; ++j) value.at[j] += some.at[m] * weight[c + m].at[j];
             }
-            real* const to = dx + (i64)n * inner + k;
+            StoredNeighbours<U> some;
+#pragma unroll
+            for (int j = 0; j < U; ++j) some.at[j] = value.at[j];
+            stored* const to = dx + (i64)n * inner + k;
             if (aligned) {
-                if (k < inner) *(Neighbours<U>*)to = value;
+                if (k < inner) *(StoredNeighbours<U>*)to = some;
             } else {
 #pragma unroll
                 for (int j = 0; j < U; ++j)
-                    if (k + j < inner) to[j] = value.at[j];
+                    if (k + j < inner) to[j] = some.at[j];
             }
         }
     }
@@ -296,7 +308,7 @@ __device__ __forceinline__ void input_gradient(
 // all of them (`few`), its threads have one row of dw each, so that there are more of them. 32 columns are always `few`.
 template <int columns>
 __device__ __forceinline__ void narrow_backward(
-    real* dx, real* dw, real* db, const real* dout, const real* x, const real* w, int rows, int inner, int width,
+    stored* dx, real* dw, real* db, const real* dout, const stored* x, const real* w, int rows, int inner, int width,
     int share, int parts, int dx_share, bool few, bool aligned)
 {
     constexpr int U = columns > 16 ? 2 : 4;  // so that the sums, or weights, fit into a thread's registers
@@ -324,7 +336,7 @@ __device__ __forceinline__ void narrow_backward(
 }
 
 #define BACKWARD_PARAMETERS                                                                                         \
-    real *dx, real *dw, real *db, const real *dout, const real *x, const real *w, int rows, int inner, int width,   \
+    stored *dx, real *dw, real *db, const real *dout, const stored *x, const real *w, int rows, int inner, int width, \
         int share, int parts, int dx_share, int few, int aligned
 #define BACKWARD_ARGUMENTS dx, dw, db, dout, x, w, rows, inner, width, share, parts, dx_share, few, aligned
 

@@ -38,7 +38,7 @@ def apart(outputs: list[Array], inputs: list[Array]) -> bool:
 
 
 def forward(on: Launcher, out: Array, x: Array, w: Array, b: Array) -> None:
-    """Write x w + b to out."""
+    """Write x w + b to out; x may be in bfloat16."""
     (rows, inner), width = x.shape, w.shape[1]
     groups = _ceil(width, FORWARD)
     splits = 1
@@ -50,7 +50,7 @@ def forward(on: Launcher, out: Array, x: Array, w: Array, b: Array) -> None:
 
 
 def backward(on: Launcher, dx: Array | None, dw: Array, db: Array, dout: Array, x: Array, w: Array) -> None:
-    """Write dx = dout wᵀ (unless dx is None), dw = xᵀ dout and db = Σ_n dout."""
+    """Write dx = dout wᵀ (unless dx is None), dw = xᵀ dout and db = Σ_n dout; x and dx may be in bfloat16, both."""
     (rows, inner), width = x.shape, w.shape[1]
     columns = next(most for most in BACKWARD if most >= width)
     few = rows <= FEW or columns != BACKWARD[0]

@@ -1,15 +1,18 @@
-// What goes with an update rule, over the flat buffers: the functions of fcnet.optim.limits, the rate read on the device.
+// Decay and clipping beside an update rule, over the flat buffers: the functions of fcnet.optim.limits. The learning rate
+// is read on the device.
 
 #define ELEMENT \
     const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; \
     if (i >= size) return;
 
+// w = w - rate decay w
 KERNEL(256) decay_weights(real* w, i64 size, const double* rate, double decay)
 {
     ELEMENT
     apply_decay(w[i], *rate * decay);
 }
 
+// dw = min(max(dw, -limit), limit)
 KERNEL(256) clip_by_value(real* dw, i64 size, real limit)
 {
     ELEMENT

@@ -21,16 +21,17 @@ class OptimKernels:
     def table(self) -> dict[str, Kernel]:
         """Return the kernels by the name of the reference function."""
         return {
-            **{name: Kernel(RuleKernel(name, self._update), self._fits_rule(name)) for name in RULES},
+            **{name: Kernel(RuleKernel(name, self.update), self._fits_rule(name)) for name in RULES},
             "decay_weights": Kernel(self.decay_weights, self._fits_decay),
             "clip_by_value": Kernel(self.clip_by_value, self._fits_clip),
             "clip_by_norm": Kernel(self.clip_by_norm, self._fits_norm),
         }
 
-    def _update(self, name, w, dw, moments, step, rate, constants):
+    def update(self, name, w, dw, moments, step, rate, constants, rounded=None):
+        """Apply a rule as `RuleKernel` asks; `rounded`, like w, gets the new weights in bfloat16."""
         m, v = (*moments, None, None)[:2]
         numbers = [np.float64(value) for value in (*constants, 0, 0, 0)[:3]]
-        self._on.each(name, w, w.size, w, dw, m, v, np.int64(w.size), step, rate, *numbers, each=EACH)
+        self._on.each(name, w, w.size, w, dw, m, v, rounded, np.int64(w.size), step, rate, *numbers, each=EACH)
 
     def decay_weights(self, w, learning_rate, weight_decay, *, work):
         self._on.each("decay_weights", w, w.size, w, np.int64(w.size), learning_rate, np.float64(weight_decay))

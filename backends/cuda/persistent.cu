@@ -9,10 +9,10 @@
 //   update    every block: gradients of its own tiles, xᵀ dz, and the rule; row blocks write the weights that
 //             all of them read in the next step                                -> `weights_done`
 //
-// A tile block goes from the update to the next product without waiting, because nobody else writes its tile. So a step
+// A tile block goes from the update to the next product without waiting, because no other block writes its tile. So a step
 // waits twice in a row for others: rows for tiles, tiles for rows; the row blocks' own exchange runs beside the product.
 //
-// What one block writes for another is read from L2 (`__ldcg`), never through L1, which nobody invalidates in a launch.
+// What one block writes for another is read from L2 (`__ldcg`), never through L1, which is not invalidated within a launch.
 // Every sum runs over fixed parts in a fixed order: the bits depend on the plan (backends/cuda/persistent.py), which
 // gives all constants in capitals, and on nothing else, not on how many steps a launch makes either.
 
@@ -1050,7 +1050,7 @@ __device__ __forceinline__ void loss_of_targets(const Job& job, int block)
     __syncthreads();
 }
 
-// The block's share of the loss to memory, when nobody waits for it.
+// The block's share of the loss to memory, when no block waits for it.
 __device__ __forceinline__ void write_loss(const Job& job, int block, int s)
 {
     SHARED_FLOATS(shared);

@@ -11,7 +11,7 @@ from fcnet.backends.device import Array, Call
 def replacement(function: Callable[..., Any], outputs: Iterable[str], **arguments: Any) -> Call:
     """Return a call that is to take a recorded call's place; `outputs` as in `Call`."""
     call = Call(function, **arguments)
-    call.outputs = frozenset(outputs)
+    call.outputs, call.known = frozenset(outputs), True
     return call
 
 

@@ -1,31 +1,77 @@
-"""Rewrite a recorded step whose products are in bfloat16 so that each matrix is rounded only once, where it is made.
+"""Rewrite a recorded step whose products are in bfloat16 so that what they read and give is stored so.
 
-As recorded, each product rounds its operands itself: a hidden layer's output, its gradient and the weights are read
-twice as float32 and written twice as bfloat16. In the rewritten step their bfloat16 copies are kept until the matrices
-change, and a matrix that only products read is not written as float32 at all. The bits are those of the recorded calls,
-except that a hidden unit counts as off where its output is below half the smallest bfloat16, 2^-134.
+As recorded, all arrays are float32: each product rounds its operands itself and widens its rounded result. In the
+rewritten step batches, the inputs and outputs of hidden layers and their gradients are bfloat16, written once where
+they are made, unless something reads them that cannot read bfloat16; weights have a bfloat16 copy that the update rule
+writes beside them. Master weights and their gradients, moments, statistics, scores and loss are float32. The bits are
+those of the recorded calls, except that a hidden unit counts as off where its output is below half the smallest
+bfloat16, 2^-134.
+
+What the copies of the weights hold when a step begins is what the step before left. Somebody else may have written to
+the weights in between, so they are rounded anew whenever steps are asked for (`Refreshed`), once for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fcnet.backends.cuda import narrow
 from fcnet.backends.cuda.affine import AffineKernels
+from fcnet.backends.cuda.batch import BatchKernels
+from fcnet.backends.cuda.bf16 import BITS, rounded
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.launch import Launcher
+from fcnet.backends.cuda.optim import OptimKernels
 from fcnet.backends.cuda.rewriting import overlaps, replacement
+from fcnet.backends.cuda.sources import RULES
 from fcnet.backends.device import Array, Call
+from fcnet.backends.rules import RuleKernel
 
-FORWARD, BACKWARD = "bias_activation_dropout_forward", "bias_activation_dropout_backward"
-#: Calls that write to nothing but their outputs; after any other call, all copies are considered outdated.
+KINDS = "bias", "batchnorm", "layernorm"
+FORWARD, BACKWARD = ([f"{kind}_activation_dropout_{way}" for kind in KINDS] for way in ("forward", "backward"))
+PRODUCTS = ("matmul", "matmul_backward", "affine_forward", "affine_backward")
+#: Calls that write to nothing but their outputs.
 FOLLOWED = {
-    *("matmul", "matmul_backward", "affine_forward", "affine_backward", FORWARD, BACKWARD, "next_batch", "gather"),
+    *(*PRODUCTS, *FORWARD, *BACKWARD, "next_batch", "gather"),
     *("smooth_labels", "weighted_loss", "softmax_loss", "svm_loss", "mse_loss", "bce_loss"),
 }
+STEPS_AT_ONCE = 64  # which end within a second also where one takes ten milliseconds
+
+
+class Refreshed:
+    """Make a compiled step after calls that prepare it, once for any number of steps in a row; `ManySteps`.
+
+    Attributes:
+        step: the compiled step. before: the calls. calls: all of them.
+    """
+
+    most = STEPS_AT_ONCE
+
+    def __init__(self, step: Callable[[], Any], before: Sequence[Call], calls: Sequence[Call]) -> None:
+        self.step, self.before, self.calls = step, before, [*before, *calls]
+        self._rates = [call.arguments["learning_rate"] for call in calls if call.name in RULES]
+
+    @property
+    def description(self) -> str | None:
+        """Return how a step is made, as a line of text, if it is known."""
+        return getattr(self.step, "description", None)
+
+    def __call__(self) -> None:
+        self.steps(1, None)
+
+    def steps(self, count: int, rates: Sequence[Sequence[float]] | None) -> None:
+        """See `ManySteps`."""
+        for call in self.before:
+            call()
+        for number in range(count):
+            if rates is not None:
+                for array, rate in zip(self._rates, rates[number], strict=True):
+                    array.fill(rate)
+            self.step()
 
 
 class RoundedOnce:
@@ -33,157 +79,251 @@ class RoundedOnce:
 
     def __init__(self, launcher: Launcher, gemm: Callable[[], Any], run_concurrently: Callable[..., None]) -> None:
         """Keep what the calls use: `gemm` returns this thread's `Gemm`; `run_concurrently` as in `AffineKernels`."""
-        self._cupy, self._gemm = launcher.cupy, gemm
-        self._hidden = HiddenKernels(launcher)
+        self._on, self._gemm = launcher, gemm
+        self._optim = OptimKernels(launcher)
         self._affine = AffineKernels(launcher, self.multiply, run_concurrently)
         self._buffers: dict[tuple[int, int], Array] = {}  # by the float32 array's address and size
         self._valid: list[tuple[Array, Array]] = []  # float32 arrays with their rounded copies
 
-    def __call__(self, calls: Sequence[Call]) -> list[Call]:
-        """Return calls with the same results, as far as anything reads them, in fewer passes over memory."""
-        backward = [call for i, call in enumerate(calls) if self._rounds_gradient(call, calls[i + 1 :])]
+    def __call__(self, calls: Sequence[Call]) -> tuple[list[Call], list[Call]]:
+        """Return the calls to be made before some steps in a row, and the calls of a step.
+
+        Their results are those of `calls`, as far as anything reads them, in fewer passes over memory. If one of them
+        is no call of fcnet's functions, and so may read and write anything, they remain as they are.
+        """
+        if not all(call.known for call in calls):
+            return [], list(calls)
+        self._valid = []
+        before, copies = self._copies_of_weights(calls)
+        low = self._stored_low(calls)
         made: list[Call] = []
-        self._valid = []  # nothing is known of what happens between steps
-        for i, call in enumerate(calls):
+        for call in calls:
             if self._multiplies(call):
-                made += self._with_rounded_operands(call)
+                made += self._product(call, low)
+            elif id(call) in low:
+                made.append(self._stored(call))
+            elif id(call) in copies:
+                made.append(self._update_with_copy(call, copies[id(call)]))
                 self._forget(call)
-            elif call in backward:
-                made.append(self._backward_of(call))
-            elif call.name == FORWARD and self._rounds_output(call, calls[i + 1 :], backward):
-                made.append(self._forward_of(call))
             else:
                 made.append(call)
                 self._forget(call)
-        return made
+        return before, made
 
     # Which calls
 
     def _multiplies(self, call: Call) -> bool:
-        """Return whether this call multiplies in bfloat16; layers of few outputs are multiplied in full precision."""
-        if call.name not in ("matmul", "matmul_backward", "affine_forward", "affine_backward"):
-            return False
-        x, w = _operands(call)[-2:]
-        return call.arguments["precision"] == "bf16" and not (call.name.startswith("affine") and narrow.taken(x, w))
+        """Return whether this call multiplies in bfloat16, also where only x is rounded (`narrow`)."""
+        return call.name in PRODUCTS and call.arguments["precision"] == "bf16"
 
-    def _served(self, call: Call) -> bool:
-        """Return whether this pass of a hidden layer is made by ReLU's kernels, which can write bfloat16."""
-        given = call.arguments
-        activation = given["cache"].activation if call.name == BACKWARD else given["activation"]
-        return activation == "relu" and isinstance(getattr(call.func, "__self__", None), HiddenKernels)
+    def _stored_low(self, calls: Sequence[Call]) -> set[int]:
+        """Return the ids of the calls whose result is stored in bfloat16 only; of gradients of a product that is dx."""
+        low: set[int] = set()
+        for i, call in enumerate(calls):
+            kernels = getattr(call.func, "__self__", None)
+            if call.name == "next_batch" and isinstance(kernels, BatchKernels):
+                if call.arguments["batch"].dtype == np.float32 and self._only_multiplied(calls, i, "batch"):
+                    low.add(id(call))
+            elif call.name in FORWARD and isinstance(kernels, HiddenKernels):
+                low |= self._layer(calls, i)
+        return low
 
-    def _rounds_gradient(self, call: Call, later: Sequence[Call]) -> bool:
-        """Return whether this is a hidden layer's backward pass whose gradient only products read."""
-        return call.name == BACKWARD and self._served(call) and self._only_multiplied(call.arguments["dz"], later)
+    def _layer(self, calls: Sequence[Call], at: int) -> set[int]:
+        """Return the ids of what makes a hidden layer's input, output and gradients if all can be in bfloat16.
 
-    def _rounds_output(self, call: Call, later: Sequence[Call], backward: Sequence[Call]) -> bool:
-        """Return whether this is a hidden layer's forward pass whose output only products and `backward` read."""
-        return self._served(call) and self._only_multiplied(_output(call), later, backward)
-
-    def _only_multiplied(self, array: Array, later: Sequence[Call], backward: Sequence[Call] = ()) -> bool:
-        """Return whether `array`, until it is written again, is read only by products and by the calls `backward`.
-
-        Products read it as an operand, `backward` as the output of their layer.
+        `calls[at]` is its forward pass. None of them are if somebody reads one in float32.
         """
-        for call in later:
-            read = [
-                name for name, value in call.arguments.items() if name not in call.outputs and overlaps(array, value)
-            ]
-            if self._multiplies(call):
-                if read and not any(_same(array, x) for x in _operands(call)):
-                    return False
-                if call.name == "affine_backward" and _same(array, call.arguments["dout"]):
-                    return False  # its sum, the bias's gradient, is taken in float32
-            elif read and not (read == ["cache"] and call in backward and _same(array, call.arguments["cache"].hidden)):
-                return False
-            if any(overlaps(array, call.arguments[name]) for name in call.outputs):
-                return True
-        return True
+        forward, cache = calls[at], calls[at].arguments["cache"]
+        backs = [i for i, call in enumerate(calls) if call.name in BACKWARD and call.arguments["cache"] is cache]
+        backward = calls[backs[0]] if backs else None  # a frozen layer has none
+        makers = [self._maker(calls, at, "z"), *(self._maker(calls, i, "dout") for i in backs)]
+        fine = (
+            all(makers)
+            and self._only_multiplied(calls, at, "out", backward)
+            and all(isinstance(getattr(calls[i].func, "__self__", None), HiddenKernels) for i in backs)
+            and all(self._only_multiplied(calls, i, "dz") for i in backs if _gives_low(calls[i]))
+        )
+        return {id(call) for call in (forward, backward, *makers)} if fine else set()
+
+    def _maker(self, calls: Sequence[Call], at: int, name: str) -> Call | None:
+        """Return the product whose result is `name` of `calls[at]`, if nothing besides reads that."""
+        array = calls[at].arguments[name]
+        for i in range(at - 1, -1, -1):
+            call = calls[i]
+            if not any(overlaps(array, value) for value in call.arguments.values()):
+                continue
+            result = next((given for given in ("out", "dx") if given in call.outputs), "")
+            if not self._multiplies(call) or call.name == "affine_forward" or not result:
+                return None
+            alone = all(reader is calls[at] for reader, _ in _readers(calls, i, result))
+            return call if alone and _same(array, call.arguments[result]) else None
+        return None
+
+    def _only_multiplied(self, calls: Sequence[Call], at: int, name: str, backward: Call | None = None) -> bool:
+        """Return whether an output of `calls[at]` is read only by products, and by `backward` as a layer's output."""
+        array = calls[at].arguments[name]
+        return all(
+            any(_same(array, x) for x in self._operands(call))
+            and not (call.name == "affine_backward" and _same(array, call.arguments["dout"]))  # summed in float32
+            if self._multiplies(call)
+            else call is backward and read == ["cache"]
+            for call, read in _readers(calls, at, name)
+        )
+
+    def _operands(self, call: Call) -> list[Array]:
+        """Return the matrices that a product reads in bfloat16: dout, x, w, as far as it has them."""
+        *dout, x, w = _matrices(call)
+        return [x] if call.name.startswith("affine") and narrow.taken(x, w) else [*dout, x, w]
 
     # The calls in their place
 
-    def _with_rounded_operands(self, call: Call) -> list[Call]:
+    def _product(self, call: Call, low: set[int]) -> list[Call]:
         given = call.arguments
-        rounding: list[Call] = []
-        operands = [self._rounded(x, rounding) for x in _operands(call)]
+        made: list[Call] = []
+        operands = {id(x): self._rounded(x, made) for x in self._operands(call)}
+        *dout, x, w = [operands.get(id(x), x) for x in _matrices(call)]
+        self._forget(call)
+        results = {name: given[name] for name in ("out", "dx", "dw") if given.get(name) is not None}
+        if id(call) in low:
+            results |= {name: self._made(results[name]) for name in results.keys() - {"dw"}}
+        how = {"precision": "bf16"} | ({"need_dx": given["need_dx"]} if dout else {})
         if call.name == "matmul":
-            x, w = operands
-            return [*rounding, replacement(self.multiply, ["out"], x=x, w=w, out=given["out"])]
-        if call.name == "affine_forward":
-            x, w = operands
-            return [
-                *rounding,
-                replacement(self._affine.affine_forward, ["out"], x=x, w=w, b=given["b"], out=given["out"]),
-            ]
-        dout, x, w = operands
-        results = {name: given[name] for name in ("dx", "dw") if given[name] is not None}
-        needed = {"need_dx": given["need_dx"]}
-        made = [*rounding, replacement(self._affine.matmul_backward, results, dout=dout, x=x, w=w, **needed, **results)]
-        if call.name == "affine_backward":
-            made.append(replacement(self._affine.bias_gradient, ["db"], dout=given["dout"], db=given["db"]))
+            made.append(replacement(self.multiply, results, x=x, w=w, stored="bf16", **how, **results))
+        elif call.name == "affine_forward":
+            made.append(replacement(self._affine.affine_forward, results, x=x, w=w, b=given["b"], **how, **results))
+        elif call.name == "affine_backward" and len(operands) == 1:  # `narrow`
+            results["db"], cache = given["db"], (x, w, given["cache"][2])
+            made.append(replacement(self._affine.affine_backward, results, dout=dout[0], cache=cache, **how, **results))
+        else:
+            made.append(replacement(self._affine.matmul_backward, results, dout=dout[0], x=x, w=w, **how, **results))
+            if call.name == "affine_backward":
+                made.append(replacement(self._affine.bias_gradient, ["db"], dout=given["dout"], db=given["db"]))
         return made
 
-    def _forward_of(self, call: Call) -> Call:
-        given, out = call.arguments, _output(call)
+    def _stored(self, call: Call) -> Call:
+        """Return the call of a batch or of a hidden layer with what it reads and writes in bfloat16."""
+        if call.name in FORWARD:
+            return self._forward(call)
+        if call.name in BACKWARD:
+            return self._backward(call)
         self._forget(call)
-        rounded = self._made(out)
-        arguments = {name: given[name] for name in ("z", "b", "keep_ratio", "rng")}
-        return replacement(self._hidden.bias_relu, ["out"], out=rounded, **arguments)
+        return replacement(call.func, call.outputs, **call.arguments | {"batch": self._made(call.arguments["batch"])})
 
-    def _backward_of(self, call: Call) -> Call:
+    def _forward(self, call: Call) -> Call:
+        given, z = call.arguments, self._copy_of(call.arguments["z"])
+        self._forget(call)
+        again = given | {"z": z, "out": self._made(given["out"])}
+        return replacement(call.func, ["out"], **again)
+
+    def _backward(self, call: Call) -> Call:
         given, cache = call.arguments, call.arguments["cache"]
-        hidden = next((rounded for array, rounded in self._valid if _same(array, cache.hidden)), cache.hidden)
+        dout = self._copy_of(given["dout"])
+        if cache.activation == "relu":
+            cache = cache._replace(hidden=self._copy_of(cache.hidden), mask=cache.scale)
         self._forget(call)
-        results = {"dz": self._made(given["dz"]), "db": given["db"]}
-        arguments = {"dout": given["dout"], "hidden": hidden, "scale": cache.scale}
-        return replacement(self._hidden.bias_relu_backward, results, **results, **arguments)
+        results = {"dz": self._made(given["dz"])} if _gives_low(call) else {}
+        return replacement(call.func, call.outputs, **given | {"dout": dout, "cache": cache} | results)
 
-    def multiply(self, x: Array, w: Array, out: Array, precision: str | None = None) -> Array:
-        """Compute out = x @ w from the bits of bfloat16 matrices; `precision` is ignored."""
-        return self._gemm().of_rounded(x, w, out)
+    def multiply(
+        self, x: Array, w: Array, out: Array, precision: str | None = None, stored: str | None = None
+    ) -> Array:
+        """Compute out = x @ w of bfloat16 matrices; see `Gemm.of_rounded`. `precision` is that of x and w."""
+        return self._gemm().of_rounded(x, w, out, stored)
 
     def round_to_bf16(self, x: Array, out: Array) -> None:
-        """Fill `out` with the bits of x rounded to bfloat16."""
-        self._gemm().rounded(x, out)
+        """Fill `out` with x rounded to bfloat16."""
+        rounded(self._on, x, out)
+
+    # The weights' copies
+
+    def _copies_of_weights(self, calls: Sequence[Call]) -> tuple[list[Call], dict[int, Array]]:
+        """Return the calls that round weights before a step, and by a rule's id the copy of all that it updates.
+
+        That is, of weights that nothing writes to before their last product, and nothing after a rule that has their
+        copy: so what the copy holds at the end of a step is what the next one needs.
+        """
+        before: list[Call] = []
+        copies: dict[int, Array] = {}
+        products = [i for i, call in enumerate(calls) if self._multiplies(call)]
+        for w in {_matrices(calls[i])[-1].data.ptr: _matrices(calls[i])[-1] for i in products}.values():
+            readers = [i for i in products if any(_same(w, x) for x in self._operands(calls[i]))]
+            writers = [i for i, call in enumerate(calls) if _may_write(call, w)]
+            if not readers or (writers and writers[0] < readers[-1]):
+                continue
+            copy = None
+            if writers:
+                last = calls[writers[-1]]
+                if not isinstance(last.func, RuleKernel):
+                    continue
+                whole = last.arguments["w"]
+                copy = copies.setdefault(id(last), self._on.cupy.empty(whole.size, BITS))
+                begin = (w.data.ptr - whole.data.ptr) // 4
+                copy = copy[begin : begin + w.size].reshape(w.shape)
+            before.append(replacement(self.round_to_bf16, ["out"], x=w, out=self._made(w, copy)))
+        return before, copies
+
+    def _update_with_copy(self, call: Call, copy: Array) -> Call:
+        rule = RuleKernel(call.name, partial(self._optim.update, rounded=copy))
+        made = Call(rule, *call.args, **call.keywords)
+        made.arguments, made.known = call.arguments | {"rounded": copy}, True
+        return made
 
     # The rounded copies
 
     def _rounded(self, x: Array, rounding: list[Call]) -> Array:
         """Return the rounded copy of x; if it has to be made, the call is added to `rounding`."""
-        for array, rounded in self._valid:
-            if _same(array, x):
-                return rounded
-        rounded = self._made(x)
-        rounding.append(replacement(self.round_to_bf16, ["out"], x=x, out=rounded))
-        return rounded
+        copy = next((copy for array, copy in self._valid if _same(array, x)), None)
+        if copy is None:
+            copy = self._made(x)
+            rounding.append(replacement(self.round_to_bf16, ["out"], x=x, out=copy))
+        return copy
 
-    def _made(self, x: Array) -> Array:
-        """Return the array for a rounded copy of x, valid from the next call on."""
-        key = x.data.ptr, x.size
-        if key not in self._buffers:
-            self._buffers[key] = self._cupy.empty(x.size, np.uint16)
-        rounded = self._buffers[key].reshape(x.shape)
-        self._valid.append((x, rounded))
-        return rounded
+    def _copy_of(self, x: Array) -> Array:
+        """Return the rounded copy of x that a call before has made."""
+        return next(copy for array, copy in self._valid if _same(array, x))
+
+    def _made(self, x: Array, copy: Array | None = None) -> Array:
+        """Return the array for a rounded copy of x, valid from now on: `copy`, if given."""
+        if copy is None:
+            key = x.data.ptr, x.size
+            if key not in self._buffers:
+                self._buffers[key] = self._on.cupy.empty(x.size, BITS)
+            copy = self._buffers[key].reshape(x.shape)
+        self._valid.append((x, copy))
+        return copy
 
     def _forget(self, call: Call) -> None:
-        """Forget the copies of arrays that this call writes to."""
-        written = [call.arguments[name] for name in call.outputs]
-        self._valid = [
-            (x, r) for x, r in self._valid if call.name in FOLLOWED and not any(overlaps(x, w) for w in written)
-        ]
+        """Forget the copies of arrays that this call may write to."""
+        self._valid = [(x, copy) for x, copy in self._valid if not _may_write(call, x)]
 
 
-def _operands(call: Call) -> list[Array]:
-    """Return the matrices that a call multiplies; the last two are x and the weights."""
+def _matrices(call: Call) -> list[Array]:
+    """Return the matrices that a product multiplies; the last two are x and the weights."""
     if call.name == "affine_backward":
         return [call.arguments["dout"], *call.arguments["cache"][:2]]
     return [call.arguments[name] for name in ("dout", "x", "w") if name in call.arguments]
 
 
-def _output(call: Call) -> Array:
-    given = call.arguments
-    return given["hidden"] if given["out"] is None else given["out"]
+def _readers(calls: Sequence[Call], at: int, name: str) -> Iterator[tuple[Call, list[str]]]:
+    """Yield the calls that read an output of `calls[at]` before it is written again, and which arguments it is."""
+    array = calls[at].arguments[name]
+    for call in calls[at + 1 :]:
+        read = [name for name, value in call.arguments.items() if name not in call.outputs and overlaps(array, value)]
+        if read:
+            yield call, read
+        if any(overlaps(array, call.arguments[name]) for name in call.outputs):
+            return
+
+
+def _may_write(call: Call, array: Array) -> bool:
+    """Return whether a call may write to `array`: some write to what they read."""
+    names = call.outputs if call.name in FOLLOWED else call.arguments.keys()
+    return any(overlaps(array, call.arguments[name]) for name in names)
+
+
+def _gives_low(backward: Call) -> bool:
+    """Return whether a layer's backward pass can write dz in bfloat16; layer norm's reads it again."""
+    return not backward.name.startswith("layernorm")
 
 
 def _same(x: Array, y: Array) -> bool:

@@ -2,8 +2,8 @@
 // float what is denormal counts as 0 (common.cu).
 //
 // A rule is a struct of what all weights share, made by `of` from the number of updates made before, the rate and the
-// rule's constants in the order of the reference's signature; `apply` updates one weight and its moments, of which it
-// has MOMENTS, the rest are nobody's. From its line UPDATE_RULE(name, struct) come its own kernel (update.cu, optim.py)
+// rule's constants in the order of the reference's signature; `apply` updates one weight and its MOMENTS moments; the
+// other arguments are unused. From its line UPDATE_RULE(name, struct) come its own kernel (update.cu, optim.py)
 // and its place in the persistent kernel (persistent.py).
 
 #ifndef UPDATE_RULE
@@ -22,6 +22,7 @@ __device__ __forceinline__ real limited(real dw)
     return add(dw > limit ? limit : dw < -limit ? -limit : dw, -add(dw, -dw));
 }
 
+// w = w - rate dw
 struct Sgd {
     static const int MOMENTS = 0;
     real rate;
@@ -31,6 +32,7 @@ struct Sgd {
 };
 UPDATE_RULE(sgd, Sgd)
 
+// v = mu v - rate dw; w = w + v
 struct Momentum {
     static const int MOMENTS = 1;
     real rate, mu;
@@ -47,6 +49,7 @@ struct Momentum {
 };
 UPDATE_RULE(momentum, Momentum)
 
+// v = mu v - rate dw; w = w - rate dw + mu v, v already new
 struct Nesterov {
     static const int MOMENTS = 1;
     real rate, mu;
@@ -64,6 +67,7 @@ struct Nesterov {
 };
 UPDATE_RULE(nesterov, Nesterov)
 
+// c = c + dw^2; w = w - rate dw / (sqrt(c) + epsilon)
 struct Adagrad {
     static const int MOMENTS = 1;
     real rate, epsilon;
@@ -81,6 +85,7 @@ struct Adagrad {
 };
 UPDATE_RULE(adagrad, Adagrad)
 
+// c = rho c + (1 - rho) dw^2; w = w - rate dw / (sqrt(c) + epsilon)
 struct Rmsprop {
     static const int MOMENTS = 1;
     real rate, rho, rest, epsilon;  // rest = 1 - rho
@@ -107,6 +112,8 @@ __device__ __forceinline__ double power(double base, i64 exponent)
     return result;
 }
 
+// m = beta1 m + (1 - beta1) dw; v = beta2 v + (1 - beta2) dw^2; w = w - alpha m / (sqrt(v) + epsilon_hat)
+// alpha = rate sqrt(1 - beta2^t) / (1 - beta1^t), epsilon_hat = epsilon sqrt(1 - beta2^t), t = step + 1
 struct Adam {
     static const int MOMENTS = 2;
     real beta1, rest1, beta2, rest2, alpha, epsilon_hat;
@@ -129,6 +136,7 @@ struct Adam {
 };
 UPDATE_RULE(adam, Adam)
 
+// w = w - rate sign(beta1 m + (1 - beta1) dw); m = beta2 m + (1 - beta2) dw
 struct Lion {
     static const int MOMENTS = 1;
     real rate, beta1, beta2, rest2;

@@ -14,29 +14,33 @@ MODULES: dict[str, tuple[str, ...]] = {
     ),
     "loss": ("loss.cu",),
     "optim": ("update.cu", "rules.cu", "optim.cu"),
-    "batch": ("batch.cu", "checksum.cu"),
+    "batch": ("batch.cu", "convert.cu", "checksum.cu"),
     "narrow": ("narrow.cu",),
 }
 # What is compiled together -> its files in order, so that a later file can call the device functions of an
 # earlier one. NVRTC gets one text: it could not open an include file inside a zipped installation.
 SOURCES: dict[str, tuple[str, ...]] = {
     "philox": ("philox.cu",),
-    "convert": ("bf16.cu", "convert.cu"),
     **{name: (*_SHARED, *own) for name, own in MODULES.items()},
-    "activated": ("philox.cu", "common.cu", "unit.cu", "activation.cu", "activated.cu"),
+    "activated": (*_SHARED, "unit.cu", "activation.cu", "activated.cu"),
     "persistent": ("philox.cu", "common.cu", "rules.cu", "activation.cu", "sync.cu", "persistent.cu"),
 }
 
 
-def source(name: str, real: str = "float") -> str:
-    """Return the CUDA C text of an entry of `SOURCES` with this type for `real`; messages name file and line.
+#: The modules of `MODULES` that have kernels for layers stored in bfloat16.
+STORED_IN_BF16 = ("hidden", "narrow")
+
+
+def source(name: str, real: str = "float", stored: str = "real") -> str:
+    """Return the CUDA C text of an entry of `SOURCES` with these types (common.cu); messages name file and line.
 
     Raises:
         KeyError: no such entry.
     """
     folder = files(__package__)
     parts = (f'#line 1 "{file}"\n{folder.joinpath(file).read_text("utf-8")}' for file in SOURCES[name])
-    return "\n".join([f"typedef {real} real;", *parts])
+    types = f"typedef {real} real;" if stored == "real" else f"typedef {real} real;\n#define STORED {stored}"
+    return "\n".join([types, *parts])
 
 
 def module_of_kernels() -> dict[str, str]:
@@ -65,7 +69,7 @@ ACTIVATIONS = _listed("ELEMENTWISE", "activation.cu")
 KEPT = {name: int(count) for name, count in _listed("ELEMENTWISE", "activation.cu", 1).items()}
 
 
-def activated(activation: str, real: str = "float") -> str:
+def activated(activation: str, real: str = "float", stored: str = "real") -> str:
     """Return the text of the kernels of hidden layers with an activation of `ACTIVATIONS`, otherwise as `source`."""
     constants = {"ACTIVATION": ACTIVATIONS[activation], "KEPT": KEPT[activation]}
-    return "".join(f"#define {name} {value}\n" for name, value in constants.items()) + source("activated", real)
+    return "".join(f"#define {name} {value}\n" for name, value in constants.items()) + source("activated", real, stored)

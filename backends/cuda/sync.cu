@@ -1,4 +1,5 @@
-// Between the blocks of one launch: a block arrives at a counter when what it wrote is to be read; others await a count.
+// Synchronisation between the blocks of one launch: a block that has written something adds 1 to a counter, and the blocks
+// that read it wait until the counter has reached a count.
 
 extern __shared__ float4 shared_memory[];
 #define SHARED_FLOATS(name) float* name = reinterpret_cast<float*>(shared_memory)

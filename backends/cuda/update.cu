@@ -1,11 +1,11 @@
 // The kernels of the update rules in rules.cu, over the flat buffers: one launch for the whole network.
 // The rate is read on the device, and so is the number of updates made before.
 
-// Of m and v it has the first so many, the others are null. One thread makes
-// what all weights of the block share while the others ask for theirs.
+// A rule has the first MOMENTS of m and v, the others are null. `rounded` gets the weights in bfloat16, for products,
+// unless it is null. One thread computes what all weights of the block share while the others load theirs.
 #define RULE_PARAMETERS \
-    real *w, const real *dw, real *m, real *v, i64 size, const i64 *step, const double *rate, double constant1, \
-        double constant2, double constant3
+    real *w, const real *dw, real *m, real *v, bf16 *rounded, i64 size, const i64 *step, const double *rate, \
+        double constant1, double constant2, double constant3
 
 template <class Rule>
 __device__ __forceinline__ void update(RULE_PARAMETERS)
@@ -28,6 +28,7 @@ __device__ __forceinline__ void update(RULE_PARAMETERS)
         if (i >= size) break;
         shared.apply(weight[k], first[k], second[k], gradient[k]);
         w[i] = weight[k];
+        if (rounded) rounded[i] = (float)weight[k];
         if (MOMENTS > 0) m[i] = first[k];
         if (MOMENTS > 1) v[i] = second[k];
     }
@@ -36,5 +37,5 @@ __device__ __forceinline__ void update(RULE_PARAMETERS)
 #define UPDATE_RULE(name, Struct) \
     KERNEL(256) name(RULE_PARAMETERS) \
     { \
-        update<Struct>(w, dw, m, v, size, step, rate, constant1, constant2, constant3); \
+        update<Struct>(w, dw, m, v, rounded, size, step, rate, constant1, constant2, constant3); \
     }

@@ -50,13 +50,14 @@ def matmul(backend: Backend, x: Array, w: Array, *, out: Array | None = None, pr
     Args:
         x: (..., N, D).
         w: (..., D, M).
-        precision: of the product: None, that of the arrays; "tf32" or "bf16" where the device has them.
+        precision: of the product: None, that of the arrays; "tf32" or "bf16" where the device has them. With "bf16"
+            the result is rounded to it, too.
         out: (..., N, M), filled if given; must not overlap x or w.
 
     Raises:
         ValueError: the shapes do not fit. TypeError: other dtypes than float32 and float64, or a mixture.
     """
-    return backend.gemm(x, w, out=out, precision=precision)
+    return backend.gemm(x, w, out=out, precision=precision, stored=precision)
 
 
 @accelerated("dx", "dw", check=lambda dout, x, w, **given: _check_grads("matmul_backward", dout, x, w, **given))
@@ -77,7 +78,7 @@ def matmul_backward(
         dout: (..., N, M), gradient of the loss in x W.
         need_dx: False leaves dx out (None is returned for it): the first layer never needs it.
         dx, dw: filled if given; dx must not overlap dout.
-        precision: as in `matmul`.
+        precision: as in `matmul`; of the results, dx alone is rounded with "bf16".
     """
     return _product_gradients(backend, dout, x, w, need_dx, dx, dw, precision)
 
@@ -94,7 +95,9 @@ def _product_gradients(
 ) -> tuple[Array | None, Array]:
     if dout.ndim == x.ndim == w.ndim == 2:
         dw = backend.gemm(x.T, dout, out=dw, precision=precision)
-        return (backend.gemm(dout, w.T, out=dx, precision=precision) if need_dx else None), dw
+        if not need_dx:
+            return None, dw
+        return backend.gemm(dout, w.T, out=dx, precision=precision, stored=precision), dw
     dw = _product(backend, x.swapaxes(-1, -2), dout, w.shape, dw, precision)
     dx = _product(backend, dout, w.swapaxes(-1, -2), x.shape, dx, precision) if need_dx else None
     return dx, dw
@@ -151,7 +154,7 @@ def affine_forward(
     Args:
         x: (..., N, D). w: (..., D, M). b: (..., M).
         out: (..., N, M), filled if given; must not overlap x or w.
-        precision: as in `matmul`.
+        precision: as in `matmul`, but out is not rounded: it may be the scores.
 
     Returns:
         out and cache = (x, w, b), which aliases the arguments: do not change them before the backward pass.
@@ -211,7 +214,7 @@ def affine_backward(
         cache: from `affine_forward`.
         need_dx: False leaves dx out (None is returned for it): the first layer never needs it.
         dx, dw, db: filled if given; dx must not overlap dout.
-        precision: as in `matmul`; db is added up in that of the arrays.
+        precision: as in `matmul_backward`; db is added up in that of the arrays.
 
     Returns:
         dx (..., N, D) or None, dw (..., D, M), db (..., M).

@@ -100,7 +100,8 @@ class FullyConnectedNet:
                 the scheme of the layer below it.
             dtype: "float32" or "float64".
             precision: of matrix products; None: that of dtype. A float32 network on a CUDA GPU of compute capability
-                8.0 or more may have "tf32" or "bf16"; sums, weights and all else stay float32. It is not saved.
+                8.0 or more may have "tf32" or "bf16", which rounds hidden layers' inputs and outputs, too;
+                sums, weights and all else stay float32. It is not saved.
             seed: of weights and dropout masks.
             device: "auto" (a GPU if one can be used), "cpu", "cuda" or "cuda:N".
 

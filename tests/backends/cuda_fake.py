@@ -341,9 +341,16 @@ def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
         """(rows, columns), each column `stride` numbers after the one before."""
         number = {0: ctypes.c_float, 1: ctypes.c_double, 14: ctypes.c_uint16}[kind]
         memory = np.ctypeslib.as_array((number * (stride * (columns - 1) + rows)).from_address(address))
-        if kind == 14:  # bfloat16: the upper half of a float32
-            memory = (memory.astype(np.uint32) << 16).view(np.float32)
         return np.lib.stride_tricks.as_strided(memory, (rows, columns), (memory.itemsize, stride * memory.itemsize))
+
+    def operand(address, kind, *layout):
+        bits = matrix(address, kind, *layout)
+        return (bits.astype(np.uint32) << 16).view(np.float32) if kind == 14 else bits  # bfloat16: a float's upper half
+
+    def bf16(x):
+        """Return the bits of x, without NaN, rounded to the nearest bfloat16, ties to even."""
+        bits = x.astype(np.float32).view(np.uint32)
+        return (bits + 0x7FFF + (bits >> 16 & 1) >> 16).astype(np.uint16)
 
     def tf32(x):
         """Return x rounded to 11 significant bits, as the tensor cores take float32."""
@@ -351,15 +358,17 @@ def fake_cublas(cupy: types.ModuleType) -> SimpleNamespace:
         return np.ldexp(np.round(mantissa * 2048) / 2048, exponent).astype(np.float32)
 
     def gemm_ex(_, ta, tb, m, n, k, one, a, a_kind, lda, b, b_kind, ldb, zero, c, c_kind, ldc, compute, algorithm):
-        assert (a_kind, b_kind, c_kind, compute) in ((0, 0, 0, 68), (1, 1, 1, 70), (0, 0, 0, 77), (14, 14, 0, 68))
+        kinds = (0, 0, 0, 68), (1, 1, 1, 70), (0, 0, 0, 77), (14, 14, 0, 68), (14, 14, 14, 68)
+        assert (a_kind, b_kind, c_kind, compute) in kinds
         assert algorithm == -1
 
         def work():
-            left = matrix(a, a_kind, lda, *((k, m) if ta else (m, k)))
-            right = matrix(b, b_kind, ldb, *((n, k) if tb else (k, n)))
+            left = operand(a, a_kind, lda, *((k, m) if ta else (m, k)))
+            right = operand(b, b_kind, ldb, *((n, k) if tb else (k, n)))
             if compute == 77:
                 left, right = tf32(left), tf32(right)
-            matrix(c, c_kind, ldc, m, n)[...] = (left.T if ta else left) @ (right.T if tb else right)
+            product = (left.T if ta else left) @ (right.T if tb else right)
+            matrix(c, c_kind, ldc, m, n)[...] = bf16(product) if c_kind == 14 else product
 
         cupy.fake.do(work)
 

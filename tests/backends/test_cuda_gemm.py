@@ -9,6 +9,7 @@ import pytest
 
 import fcnet
 from fcnet.backends.cuda import gemm
+from fcnet.backends.cuda.bf16 import rounded
 from fcnet.backends.cuda.gemm import CublasError
 from fcnet.backends.cupy_backend import CupyBackend
 from tests.backends.cuda_fake import fake_cublas_lt
@@ -43,6 +44,19 @@ class TestGemm:
         assert np.max(np.abs(got - a @ b)) > 1e-4  # it did round
         double = device.gemm(device.asarray(a.astype("float64")), device.asarray(b.astype("float64")))
         np.testing.assert_allclose(np.array(double), a.astype("float64") @ b, rtol=1e-12)
+
+    @pytest.mark.parametrize("given", [False, True])
+    def test_a_result_in_bf16_is_rounded_where_it_is_asked_for(self, given, device):
+        rng = np.random.default_rng(0)
+        a, b = (device.asarray(rng.standard_normal(shape).astype("float32")) for shape in ((3, 40), (40, 5)))
+        out = device.xp.empty((3, 5), "float32") if given else None
+        whole = device.gemm(a, b, precision="bf16")
+        got = device.gemm(a, b, out, precision="bf16", stored="bf16")
+        assert got.dtype == np.float32
+        assert (got is out) is given
+        bits = np.array(rounded(device._launcher, whole)).astype("uint32") << 16
+        np.testing.assert_array_equal(np.array(got), bits.view("float32"))
+        np.testing.assert_array_equal(np.array(device.gemm(a, b, stored="bf16")), np.array(device.gemm(a, b)))
 
     @pytest.mark.parametrize("shape", [(1, 1), (70, 33), (32, 64), (5, 100)])
     def test_a_matrix_is_transposed(self, shape, device):
@@ -84,7 +98,7 @@ class TestGemm:
         monkeypatch.setattr(gemm, "LARGE", 1)
         a = device.asarray(np.ones((2, 2), "float32"))
         device.gemm(a, a, precision="tf32")
-        other = gemm.Gemm(device.xp, cublas)
+        other = gemm.Gemm(device._launcher, cublas)
         other.ready(device._own_gemm())
         monkeypatch.setattr(gemm, "Lt", None)
         other(a, a, precision="tf32")
@@ -94,7 +108,7 @@ class TestGemm:
         values = [1.0, -1.5, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 3e38, 3.4e38, np.inf, -np.inf, np.nan, 1e-40]
         expected = [1.0, -1.5, 1.0, 1 + 2**-6, 1 + 2**-7, 3.004055e38, np.inf, np.inf, -np.inf, np.nan, 2**-133]
         x = device.asarray(np.array([values], "float32"))
-        bits = np.array(device._own_gemm().rounded(x)).astype("uint32") << 16
+        bits = np.array(rounded(device._launcher, x)).astype("uint32") << 16
         np.testing.assert_allclose(bits.view("float32")[0], np.float32(expected), rtol=1e-3)
 
     def test_old_gpus_have_full_precision_only(self, device):

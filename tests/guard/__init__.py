@@ -59,7 +59,12 @@ class GuardBackend(Backend):
         LOG.wait("synchronize")
 
     def gemm(
-        self, a: GuardArray, b: GuardArray, out: GuardArray | None = None, precision: str | None = None
+        self,
+        a: GuardArray,
+        b: GuardArray,
+        out: GuardArray | None = None,
+        precision: str | None = None,
+        stored: str | None = None,
     ) -> GuardArray:
         first, second = device_array("gemm", "a", a), device_array("gemm", "b", b)
         if first.dtype != second.dtype or first.dtype.kind != "f":

@@ -200,6 +200,11 @@ class TestPreconditions:
             np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
             np.testing.assert_allclose(dscores, expected[1], rtol=1e-12, atol=1e-15)
 
+    @pytest.mark.parametrize("width", [3, 40_000])  # by one thread, by several
+    def test_rows_beyond_the_data_are_its_first_and_last(self, width):
+        more, rows = np.random.default_rng(0).random((6, width)), np.array([1, 4, -2, 2])
+        np.testing.assert_array_equal(F.gather(more[:3], rows), more[[1, 2, 0, 2]])
+
     def test_gradients_of_a_strided_dout(self):
         rng = np.random.default_rng(0)
         z, dout = rng.standard_normal((6, 4)), rng.standard_normal((6, 8))[:, ::2]

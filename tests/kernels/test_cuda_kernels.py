@@ -11,15 +11,15 @@ import pytest
 from fcnet import functional as F
 from fcnet.backends import REGISTRY, MaskStream, get_backend
 from fcnet.backends.caches import HiddenCache, relu_cache
+from fcnet.backends.cuda.bf16 import rounded, widened
 from fcnet.backends.cuda.checksum import Checksums
-from fcnet.backends.cuda.gemm import Gemm
 from fcnet.backends.cuda.hidden import HiddenKernels
 from fcnet.backends.cuda.kernels import cuda_kernels
 from fcnet.backends.cuda.launch import Launcher
 from fcnet.backends.cuda.sources import ACTIVATIONS, MODULES, activated, source
 from fcnet.optim import RULES, limits, rules
 from tests import denormals
-from tests.backends.cuda_fake import fake_cublas, fake_cupy
+from tests.backends.cuda_fake import fake_cupy
 from tests.needed import HANGS
 from tests.tolerances import assert_close
 
@@ -34,7 +34,7 @@ def cupy():
 
 @pytest.fixture(scope="module")
 def kernels(cupy):
-    return cuda_kernels(Launcher(cupy), lambda a, b, out=None, precision=None: cupy.matmul(a, b, out=out))
+    return cuda_kernels(Launcher(cupy), lambda a, b, out=None, **_: cupy.matmul(a, b, out=out))
 
 
 @pytest.fixture
@@ -214,26 +214,42 @@ class TestUnits:
         for got, want in zip(run(backward, up(dout), cache), gradients, strict=True):
             assert_close(down(got), want, dtype, "norm" if norm else "gemm")
 
-    @pytest.mark.parametrize("shape", [(300, 36), (40, 36), (40, 7)], ids=str)
-    @pytest.mark.parametrize("keep", [1.0, 0.6])
-    def test_results_in_bfloat16(self, shape, keep, rng, cupy, monkeypatch):
+    @pytest.mark.parametrize(("shape", "keep"), [((300, 36), 0.6), ((40, 7), 1.0)], ids=str)
+    @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])
+    @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+    def test_layers_stored_in_bfloat16(self, activation, norm, shape, keep, rng, cupy, monkeypatch):
         """The rounded bits of what the same kernels give in float32, and the same sums."""
         monkeypatch.setattr("fcnet.backends.cuda.hidden.MANY", 1)
-        hidden, gemm = HiddenKernels(Launcher(cupy)), Gemm(cupy, fake_cublas(cupy))
-        z, dout = (cupy.asarray(a) for a in rng.standard_normal((2, *shape)).astype("float32"))
-        z[0, 0], z[0, 1] = np.nan, np.inf
-        b, stream = cupy.asarray(rng.standard_normal(shape[1]).astype("float32")), MaskStream(CPU, 3, 4)
-        real, low = cupy.empty(shape, "float32"), cupy.empty(shape, "uint16")
-        scale = hidden.bias_relu(real, z, b, keep, stream)
-        assert hidden.bias_relu(low, z, b, keep, stream) == scale
-        np.testing.assert_array_equal(down(low), down(gemm.rounded(real)))
-        dz, db = cupy.empty(shape, "float32"), cupy.empty(shape[1], "float32")
-        hidden.bias_relu_backward(dout, real, scale, dz, db)
-        for out in (real, low):
-            low_dz, same = cupy.empty(shape, "uint16"), cupy.empty(shape[1], "float32")
-            hidden.bias_relu_backward(dout, out, scale, low_dz, same)
-            np.testing.assert_array_equal(down(low_dz), down(gemm.rounded(dz)))
-            np.testing.assert_array_equal(down(same), down(db))
+        on = Launcher(cupy)
+        hidden, name = HiddenKernels(on), f"{norm or 'bias'}_activation_dropout"
+        forward, backward = (getattr(hidden, f"{name}_{way}") for way in ("forward", "backward"))
+        low_z, low_dout = (rounded(on, cupy.asarray(a.astype("float32"))) for a in rng.standard_normal((2, *shape)))
+        z, dout = (widened(on, low, cupy.empty(shape, "float32")) for low in (low_z, low_dout))
+        vectors = [cupy.asarray(v) for v in rng.standard_normal((3 if norm else 1, shape[1])).astype("float32")]
+        how = *vectors, activation, keep, MaskStream(CPU, 3, 4)
+        out, cache = forward(z, *how)
+        expected = down(rounded(on, out))
+        dz, *sums = (gradient.copy() for gradient in backward(dout, cache))
+        for array in [cache.hidden, *(cache.norm or [])[:2]]:
+            array[...] = np.nan  # it is filled again, or not read
+        low = cupy.empty(shape, "uint16")
+        forward(low_z, *how, out=low, cache=cache)
+        np.testing.assert_array_equal(down(low), expected)
+        if activation == "relu":
+            cache = cache._replace(hidden=low, mask=cache.scale)
+        low_dz = cupy.empty(shape, "float32" if norm == "layernorm" else "uint16")
+        given = {"db": cupy.empty(shape[1], "float32")} | ({"work": cupy.empty(shape, "float32")} if norm else {})
+        _, *same = backward(low_dout, cache, dz=low_dz, **given)
+        np.testing.assert_array_equal(down(rounded(on, low_dz)), down(rounded(on, dz)))
+        for got, want in zip(same, sums, strict=True):
+            np.testing.assert_array_equal(down(got), down(want))
+
+    def test_nan_and_infinity_come_through_in_bfloat16(self, cupy):
+        on = Launcher(cupy)
+        z, b = cupy.asarray(np.array([[np.nan, np.inf, -np.inf, 1.0]], "float32")), cupy.asarray(np.zeros(4, "float32"))
+        hidden, low = HiddenKernels(on), cupy.empty((1, 4), "uint16")
+        hidden.bias_activation_dropout_forward(rounded(on, z), b, out=low, cache=relu_cache(z, 1, None, b))
+        np.testing.assert_array_equal(down(widened(on, low, z)), [[np.nan, np.inf, 0, 1]])
 
     @pytest.mark.parametrize("shape", [(257, 4), (700, 132), (300, 3), (256, 4), (1030, 260)], ids=str)
     @pytest.mark.parametrize("activation", ["relu", "elu"])
@@ -247,27 +263,33 @@ class TestUnits:
         cupy.fake.log.clear()
         dz, db = run(kernels["bias_activation_dropout_backward"], up(dout), cache)
         launched = [entry[1] for entry in cupy.fake.log]
-        if activation == "relu":
-            shared = shape[0] > 256 and shape[1] % 4 == 0
-            assert launched == (["bias_relu_backward_parts", "sum_of_parts"] if shared else ["bias_relu_backward"])
-            expected = np.where(out > 0, dout * cache.scale, 0)
-        else:  # of any width
-            assert launched == ["bias_activation_backward", *(["sum_of_parts"] if shape[0] > 256 else [])]
-            expected = dout * (out - 1 + 1)
+        name = "bias_relu_backward" if activation == "relu" else "bias_activation_backward"
+        aligned = "_aligned" if shape[0] > 256 and shape[1] % 4 == 0 else ""
+        assert launched == [name + aligned, *(["sum_of_parts"] if shape[0] > 256 else [])]
+        expected = np.where(out > 0, dout * cache.scale, 0) if activation == "relu" else dout * (out - 1 + 1)
         np.testing.assert_array_equal(down(dz), expected)
         assert_close(down(db), expected.astype("float64").sum(axis=0), dtype, "gemm")
 
     @pytest.mark.parametrize("keep", [1.0, 0.6])
-    def test_neighbours_give_the_bits_of_single_elements(self, keep, rng, kernels, up, cupy, dtype):
+    @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+    def test_neighbours_give_the_bits_of_single_elements(self, activation, keep, rng, kernels, up, cupy, dtype):
+        """In what is kept for the backward pass, too."""
         z, b = rng.standard_normal((70, 36)).astype(dtype), rng.standard_normal(36).astype(dtype)
         forward, stream = kernels["bias_activation_dropout_forward"], MaskStream(CPU, 3, layer=2, step=7)
         cupy.fake.log.clear()
-        aligned, _ = run(forward, up(z), up(b), "relu", keep, stream)
+        aligned = run(forward, up(z), up(b), activation, keep, stream)
         off = cupy.empty(37, dtype)[1:]
         off[...] = b
-        single, _ = run(forward, up(z), off, "relu", keep, stream)
-        assert [entry[1] for entry in cupy.fake.log] == ["bias_relu_aligned", "bias_relu"]
-        np.testing.assert_array_equal(down(aligned), down(single))
+        single = run(forward, up(z), off, activation, keep, stream)
+        at = {"relu": 6, "tanh": 10, "gelu": 10}[activation]
+        assert [entry[5][at] for entry in cupy.fake.log] == [1, 0]
+        for one, other in zip(self.kept(*aligned), self.kept(*single), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def kept(self, out, cache):
+        mask = [cache.mask] if cache.needs_mask else []
+        kept = cache.activation_cache
+        return [down(array) for array in (out, cache.hidden, *mask, *(kept if isinstance(kept, tuple) else (kept,)))]
 
     @pytest.mark.parametrize("keep", [1.0, 0.6])
     @pytest.mark.parametrize("norm", ["", "batchnorm", "layernorm"])

@@ -34,7 +34,7 @@ extern "C" { int constants[] = {
 def net_of(name: str) -> SimpleNamespace:
     """Hidden layers, options of the network, batch size, and a plan: R, J1, K1, J2, K2, buffers of x."""
     hidden, options, rows, tiles = {
-        "R=1, one buffer, batch norm": ([13, 9], BATCHNORM, 6, (1, 5, 9, 5, 6, 1)),
+        "R=1, one buffer, batch norm": ([13, 9], BATCHNORM, 17, (1, 5, 9, 5, 6, 1)),
         "R=2, no hidden layer, L2": ([], {"reg": 1e-2}, 9, (2, 2, 9, 4, 4, 2)),
         ALL: ([12, 7], BATCHNORM | {"dropout_keep_ratio": 0.8, "reg": 1e-2}, 10, (4, 5, 8, 3, 5, 2)),
         "R=8, one buffer, bytes, dropout": ([13, 9, 7], {"dropout_keep_ratio": 0.7}, 11, (8, 7, 12, 5, 6, 1)),
