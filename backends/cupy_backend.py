@@ -251,6 +251,7 @@ class CupyBackend(Backend):
             step = graph.compile(self.xp, calls, strategies)
         if isinstance(step, graph.Captured):
             step.why_not_one_kernel = self.not_persistent
+            step.products = self._products()
             step.keep(self._own_gemm(), getattr(self._local, "side_stream_made", None))
         return Refreshed(step, before, calls) if before else step
 
@@ -309,7 +310,14 @@ class CupyBackend(Backend):
         version = runtime.runtimeGetVersion()
         cuda = f"CUDA {version // 1000}.{version % 1000 // 10}"
         about = f"CuPy {self.xp.__version__} on {name}, {cuda}, {self.memory().total / 2**30:.0f} GiB"
-        return about if self._no_gemm is None else f"{about}; steps are not captured: {self._no_gemm}"
+        products = self._products()
+        return f"{about}; {products}" if self._no_gemm is None else f"{about}; steps are not captured: {self._no_gemm}"
+
+    def _products(self) -> str | None:
+        """Return in words what makes matrix products; None if that is CuPy."""
+        with self._device:
+            gemm = self._own_gemm()
+            return None if gemm is None else gemm.way
 
     def _from_other_device(self, array: Array, dtype: Any) -> Array:
         # The streams of two devices are not ordered, and CuPy reuses memory as soon as Python drops an array. This copy

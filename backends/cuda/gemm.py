@@ -71,6 +71,7 @@ class Gemm:
         self._workspace = self.cupy.empty(WORKSPACE, np.uint8)  # kept as long as any graph may use it
         self._stream: int | None = None
         self._lt: Lt | None = None
+        self._why_not_lt: str | None = None
         self._chosen: dict[Problem, tuple[Product, Algorithm] | None] = {}
         self._scalars = {code: (np.ones(1, code), np.zeros(1, code)) for code in _REAL}
 
@@ -166,24 +167,45 @@ class Gemm:
         )  # fmt: skip
         if problem not in self._chosen:
             self._chosen[problem] = None
+            lt = self._loaded_lt()
             try:
-                if self._lt is None:
-                    self._lt = Lt(library("cublasLt"))
-                product = Product(self._lt, problem)
-                offered = product.algorithms(ALGORITHMS)
-            except (OSError, LtError):  # cuBLAS's own choice is there all the same
+                product = Product(lt, problem) if lt is not None else None
+                offered = product.algorithms(ALGORITHMS) if product is not None else []
+            except LtError as error:  # cuBLAS's own choice is there all the same
+                self._why_not_lt = str(error)
                 return None
             for algorithm in offered:
                 has = algorithm.configuration
-                if has["reduction"] != INPLACE and has.items() >= PREFERRED.items():
+                if product is not None and has["reduction"] != INPLACE and has.items() >= PREFERRED.items():
                     self._chosen[problem] = product, algorithm
-                    break
+                    return self._chosen[problem]
+            if lt is not None:
+                self._why_not_lt = f"version {lt.version} does not offer the algorithm that was the fastest elsewhere"
         return self._chosen[problem]
+
+    def _loaded_lt(self) -> Lt | None:
+        """Return cuBLASLt, or None if it cannot be used (`way` says why)."""
+        if self._lt is None and self._why_not_lt is None:
+            try:
+                self._lt = Lt(library("cublasLt"))
+            except (OSError, AttributeError, LtError) as error:
+                self._why_not_lt = str(error)
+        return self._lt
+
+    @property
+    def way(self) -> str:
+        """Return in words which library makes the products, and on a device where cuBLASLt is faster, why not that."""
+        if str(self.cupy.cuda.Device().compute_capability) != HOPPER:
+            return "products by cuBLAS"
+        self._loaded_lt()
+        if self._why_not_lt is None:
+            return "products by cuBLAS, large ones in tf32 by cuBLASLt"
+        return f"products by cuBLAS, large ones in tf32 not by cuBLASLt, so slower: {self._why_not_lt}"
 
     def ready(self, other: Gemm | None) -> None:
         """Adopt what `other` has chosen, so that nothing is loaded while a graph is captured."""
         if other is not None:
-            self._lt, self._chosen = other._lt, other._chosen
+            self._lt, self._why_not_lt, self._chosen = other._lt, other._why_not_lt, other._chosen
 
     def transposed(self, x: Array) -> Array:
         """Return a C-contiguous copy of x, the transpose of a contiguous matrix."""

@@ -30,6 +30,7 @@ class Captured:
     Attributes:
         strategy: how it was captured. rejected: the strategies that failed -> why.
         why_not_one_kernel: why the persistent kernel does not make this step, if known.
+        products: in words, what makes its products, if known.
         seconds: duration of a launch when the strategy was chosen.
     """
 
@@ -40,6 +41,7 @@ class Captured:
         self.strategy = ""
         self.rejected: dict[str, str] = {}
         self.why_not_one_kernel: str | None = None
+        self.products: str | None = None
         _alive.add(self)
 
     def keep(self, *others: Any) -> None:
@@ -51,7 +53,8 @@ class Captured:
         """Return how a step is made, as a line of text."""
         others = [f"not in {strategy}: {why}" for strategy, why in self.rejected.items()]
         one_kernel = [] if self.why_not_one_kernel is None else [f"not by one kernel: {self.why_not_one_kernel}"]
-        return "; ".join([f"a CUDA graph captured in {self.strategy}", *others, *one_kernel])
+        products = [] if self.products is None else [self.products]
+        return "; ".join([f"a CUDA graph captured in {self.strategy}", *products, *others, *one_kernel])
 
     @property
     def held(self) -> int:

@@ -92,7 +92,7 @@ KERNEL(1024) svm_loss(
     give_mean(loss, parts, total, shared, rows);
 }
 
-enum { SOFTMAX, SVM, MSE, BCE };
+enum { SOFTMAX, SVM, MSE, BCE, POISSON };
 
 // Any loss, of labels or of rows of targets t (the other is null), with a weight for each row if there are weights.
 //
@@ -151,6 +151,11 @@ __device__ __forceinline__ void loss_of_targets(
                 own = (double)((s[c] > 0 ? s[c] : (real)0) - s[c] * target + log1p(exp(-fabs(s[c])))) / classes;
                 slope = (1 / (1 + exp(-s[c])) - target) / classes;
             }
+            if (LOSS == POISSON) {
+                const real mean = exp(s[c]), least = (target > 0 ? target * log(target) : (real)0) - target;
+                own = (double)(mean - target * s[c] + least) / classes;
+                slope = (mean - target) / classes;
+            }
             if (!mine) continue;
             total += weight * own;
             d[c] = slope * share;
@@ -171,6 +176,7 @@ KERNEL(1024) softmax_of_targets(TARGETS_PARAMETERS) { loss_of_targets<SOFTMAX>(T
 KERNEL(1024) svm_of_targets(TARGETS_PARAMETERS) { loss_of_targets<SVM>(TARGETS); }
 KERNEL(1024) mse_of_targets(TARGETS_PARAMETERS) { loss_of_targets<MSE>(TARGETS); }
 KERNEL(1024) bce_of_targets(TARGETS_PARAMETERS) { loss_of_targets<BCE>(TARGETS); }
+KERNEL(1024) poisson_of_targets(TARGETS_PARAMETERS) { loss_of_targets<POISSON>(TARGETS); }
 
 // targets (rows, classes) = keep at the label + spread everywhere.
 KERNEL(256) smooth_labels(real* targets, const i64* y, i64 size, int classes, real keep, real spread)

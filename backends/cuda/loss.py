@@ -27,6 +27,7 @@ class LossKernels:
             "svm_loss": Kernel(self.svm_loss, self._fits_labels),
             "mse_loss": Kernel(self.mse_loss, self._fits_rows),
             "bce_loss": Kernel(self.bce_loss, self._fits_rows),
+            "poisson_loss": Kernel(self.poisson_loss, self._fits_rows),
             "weighted_loss": Kernel(self.weighted_loss, self._fits_weighted),
             "smooth_labels": Kernel(self.smooth_labels, self._fits_smooth),
             "l2_penalty": Kernel(self.l2_penalty, self._fits_penalty),
@@ -44,6 +45,9 @@ class LossKernels:
 
     def bce_loss(self, scores, y, *, loss=None, dscores=None):
         return self._loss("bce", scores, y, None, loss, dscores)
+
+    def poisson_loss(self, scores, y, *, loss=None, dscores=None):
+        return self._loss("poisson", scores, y, None, loss, dscores)
 
     def weighted_loss(self, scores, y, weights, name="softmax", *, loss=None, dscores=None):
         return self._loss(name, scores, y, weights, loss, dscores)

@@ -116,8 +116,8 @@ enum { TILES_DONE = 0, ROWS_DONE = 32, WEIGHTS_DONE = 64, STOP = 96, LEAVING = 1
 const bool PENALTY = REG || L1;
 const bool RECTIFIED = is_relu<ACTIVATION>;  // the slope is known from the output
 
-enum { SOFTMAX, SVM, MSE, BCE };
-const bool NUMBERS = LOSS == MSE || LOSS == BCE;  // the targets are numbers, not labels
+enum { SOFTMAX, SVM, MSE, BCE, POISSON };
+const bool NUMBERS = LOSS >= MSE;  // the targets are numbers, not labels
 
 const int MOMENTS = RULE::MOMENTS;  // numbers that the rule keeps for a weight
 
@@ -191,10 +191,6 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
     constexpr int KM = parts_of(K, 4), JM = parts_of(J, 4), MICRO = KM * JM;
     constexpr int LANES = least(MICRO, THREADS_);  // of a pass
     constexpr int SPLITS = least(THREADS_ / LANES, ROW_QUADS);
-    // In one pass neighbours take neighbouring columns at its end, whose weights lie in different banks, and so do their
-    // sums, an odd number apart if there is room; of several passes, each ends with what it has.
-    constexpr bool ONE = MICRO == LANES;
-    constexpr int KP = ONE && (KM | 1) * JM * SPLITS <= THREADS_ ? KM | 1 : KM, APART = ONE ? KP * JM : LANES;
     SHARED_FLOATS(shared);
     float* sums = shared + SUMS;
     for (int pass = 0; pass < MICRO; pass += LANES) {
@@ -219,18 +215,17 @@ __device__ __forceinline__ void gradient(int a, int d, Done done)
 #pragma unroll
             for (int i = 0; i < 4; ++i)
 #pragma unroll
-                for (int c = 0; c < 4; ++c) sums[((i * 4 + c) * SPLITS + split) * APART + (ONE ? j * KP + k : lane)] = sum[i][c];
+                for (int c = 0; c < 4; ++c) sums[((i * 4 + c) * SPLITS + split) * LANES + lane] = sum[i][c];
         }
         __syncthreads();
 #pragma unroll 1
-        for (int e = threadIdx.x; e < (ONE ? K * J : 16 * LANES); e += THREADS_) {
-            const int k = ONE ? e / J : (pass + e % LANES) % KM + e / LANES / 4 * KM;
-            const int j = ONE ? e % J : (pass + e % LANES) / KM + e / LANES % 4 * JM;
-            if (!ONE && (pass + e % LANES >= MICRO || k >= K || j >= J)) continue;
-            const int place = k / KM * 4 + j / JM, lane = j % JM * KP + k % KM - pass;
+        for (int e = threadIdx.x; e < 16 * LANES; e += THREADS_) {
+            const int place = e / LANES, micro = pass + e % LANES;
+            const int k = micro % KM + place / 4 * KM, j = micro / KM + place % 4 * JM;
+            if (micro >= MICRO || k >= K || j >= J) continue;
             float total = 0;
 #pragma unroll 4
-            for (int s = 0; s < SPLITS; ++s) total += sums[(place * SPLITS + s) * APART + lane];
+            for (int s = 0; s < SPLITS; ++s) total += sums[(place * SPLITS + s) * LANES + e % LANES];
             done(k, j, total);
         }
         if (pass + LANES < MICRO) __syncthreads();
@@ -315,9 +310,8 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
     for (int pass = 0; pass < MICRO; pass += LANES) {
         const int lane = (int)threadIdx.x % LANES, micro = pass + lane, split = (int)threadIdx.x / LANES;
         if (micro < MICRO && split < SPLITS) {
-            // Neighbours take neighbouring rows of the same columns: a weight that all of a warp read costs half.
-            const float* xs = shared + x + 4 * (micro % ROW_QUADS);
-            const float* ws = shared + TILE_W + 4 * (micro / ROW_QUADS);
+            const float* xs = shared + x + 4 * (micro / JM);
+            const float* ws = shared + TILE_W + 4 * (micro % JM);
             float sum[4][4] = {};  // column, row
 #pragma unroll 4
             for (int k = split; k < K1; k += SPLITS) {
@@ -338,12 +332,9 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
         __syncthreads();
 #pragma unroll 1
         for (int e = threadIdx.x; e < 4 * LANES; e += THREADS_) {
-            // In one pass neighbours write neighbouring columns.
-            constexpr bool ONE = MICRO == LANES;
-            const int quad = ONE ? e / (4 * JM) : (pass + e / 4) % ROW_QUADS;
-            const int four = ONE ? e / 4 % JM : (pass + e / 4) / ROW_QUADS;
-            const int c = e % 4, at = four * ROW_QUADS + quad - pass, j = 4 * four + c;
-            if (four >= JM || j >= J1 || j0 + j >= width(1)) continue;
+            // Neighbours write neighbouring columns.
+            const int c = e % 4, at = e / 4, micro = pass + at, j = 4 * (micro % JM) + c;
+            if (micro >= MICRO || j >= J1 || j0 + j >= width(1)) continue;
             float4 total = {0, 0, 0, 0};
 #pragma unroll
             for (int s = 0; s < SPLITS; ++s) {
@@ -354,7 +345,7 @@ __device__ __forceinline__ void first_product(int x, float* to, int j0, bool bia
                 const float bias = shared[TILE_BIAS + j];
                 total.x += bias, total.y += bias, total.z += bias, total.w += bias;
             }
-            write_partial(to, total, quad, j0 + j);
+            write_partial(to, total, micro / JM, j0 + j);
         }
         if (pass + LANES < MICRO) __syncthreads();
     }
@@ -1002,9 +993,10 @@ __device__ __forceinline__ double loss_of_row(const Job& job, const float* score
         if (LOSS == SOFTMAX) loss -= target != 0 ? target * (s - shared[SUMS + r]) : 0.0f;  // no share, no loss: also at -inf
         if (LOSS == SVM && target == 0) loss += s - right + 1 <= 0 ? 0.0f : s - right + 1;  // a NaN shows
         if (LOSS == MSE) loss += (double)(s - target) * (s - target);
+        if (LOSS == POISSON) loss += expf(s) - target * s + (target > 0 ? target * logf(target) : 0.0f) - target;
         if (LOSS == BCE) loss += fmaxf(s, 0.0f) - s * target + log1pf(expf(-fabsf(s)));
     }
-    return LOSS == MSE || LOSS == BCE ? loss / C : loss;
+    return NUMBERS ? loss / C : loss;
 }
 
 // As `softmax_of_labels`, for any loss, with sample weights.
@@ -1034,6 +1026,7 @@ __device__ __forceinline__ void loss_of_targets(const Job& job, int block)
             d = c == label ? -violations : !(s - right + 1 <= 0);
         }
         if constexpr (LOSS == MSE) d = (s - target) * (2.0f / C);
+        if constexpr (LOSS == POISSON) d = (expf(s) - target) * (1.0f / C);
         if constexpr (LOSS == BCE) d = (1 / (1 + expf(-s)) - target) * (1.0f / C);
         if (WEIGHTED) d *= shared[SAMPLE_WEIGHTS + r];
         d = r < valid ? d / job.rows : 0.0f;

@@ -48,8 +48,8 @@ JOB = np.dtype(
     ],
     align=True,
 )
-LOSSES = ("softmax", "svm", "mse", "bce")  # in the order of persistent.cu
-NUMERIC = ("mse", "bce")  # take float32 targets (count, C); the others take int64 labels
+LOSSES = ("softmax", "svm", "mse", "bce", "poisson")  # in the order of persistent.cu
+NUMERIC = ("mse", "bce", "poisson")  # take float32 targets (count, C); the others take int64 labels
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ PRODUCTS = ("matmul", "matmul_backward", "affine_forward", "affine_backward")
 #: Calls that write to nothing but their outputs.
 FOLLOWED = {
     *(*PRODUCTS, *FORWARD, *BACKWARD, "next_batch", "gather"),
-    *("smooth_labels", "weighted_loss", "softmax_loss", "svm_loss", "mse_loss", "bce_loss"),
+    *("smooth_labels", "weighted_loss", "softmax_loss", "svm_loss", "mse_loss", "bce_loss", "poisson_loss"),
 }
 STEPS_AT_ONCE = 64  # which end within a second also where one takes ten milliseconds
 
@@ -46,13 +46,13 @@ class Refreshed:
     """Make a compiled step after calls that prepare it, once for any number of steps in a row; `ManySteps`.
 
     Attributes:
-        step: the compiled step. before: the calls. calls: all of them.
+        step: the compiled step. before: the calls before it. calls: those that it makes.
     """
 
     most = STEPS_AT_ONCE
 
     def __init__(self, step: Callable[[], Any], before: Sequence[Call], calls: Sequence[Call]) -> None:
-        self.step, self.before, self.calls = step, before, [*before, *calls]
+        self.step, self.before, self.calls = step, before, calls
         self._rates = [call.arguments["learning_rate"] for call in calls if call.name in RULES]
 
     @property

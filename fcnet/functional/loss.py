@@ -228,7 +228,7 @@ def _bce_rows(backend: Backend, scores: Array, y: Array, dscores: Array | None) 
     return losses, xp.multiply(errors, 1 / scores.shape[-1], out=errors)
 
 
-@checked("loss", "dscores", check=lambda scores, y, **given: _check_numeric("poisson_loss", scores, y, **given))
+@accelerated("loss", "dscores", check=lambda scores, y, **given: _check_numeric("poisson_loss", scores, y, **given))
 def poisson_loss(
     backend: Backend, scores: Array, y: Array, *, loss: Array | None = None, dscores: Array | None = None
 ) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from fcnet.backends.cuda.gemm import CublasError
 from fcnet.backends.cupy_backend import CupyBackend
 from tests.backends.cuda_fake import fake_cublas_lt
 from tests.backends.test_cuda_graph import cublas, cupy, device
+from tests.small import blobs
 
 
 class TestGemm:
@@ -90,6 +91,33 @@ class TestGemm:
         device.gemm(x, y, precision="tf32")  # on another device
         assert lt.log == 2 * used
         assert [entry[0] for entry in cublas.log].count("gemm") == 2 * calls + 2
+
+    @pytest.mark.parametrize(
+        ("tiles", "said"),
+        [
+            ([(24, 5)], "large ones in tf32 by cuBLASLt"),
+            ([(20, 4)], "not by cuBLASLt, so slower: version 130200 does not offer the algorithm"),
+            (None, "not by cuBLASLt, so slower: no such file"),
+        ],
+    )
+    def test_what_makes_large_products_is_said(self, tiles, said, device, monkeypatch):
+        """In a device's description, as `fcnet info` prints it, and in that of a step."""
+
+        def library(name):
+            if tiles is None:
+                raise OSError("no such file")
+            return fake_cublas_lt(device.xp, tiles)
+
+        monkeypatch.setattr(gemm, "library", library)
+        monkeypatch.setattr(gemm, "LARGE", 3)
+        model = fcnet.FullyConnectedNet([40], 6, 40, precision="tf32", device=device)
+        solver = fcnet.Solver(model, blobs(n=120, c=40, dtype="float32"), batch_size=60, verbose=False)
+        solver.step()
+        (line,) = solver.how_steps_are_made
+        assert said in line
+        assert said in device.describe()
+        monkeypatch.setattr(gemm, "HOPPER", "100")
+        assert device.describe().endswith("; products by cuBLAS")
 
     def test_parts_added_in_place_are_not_taken_and_a_choice_is_shared(self, device, cublas, monkeypatch):
         """In-place sums run in any order; a second stream chooses nothing while a graph is captured."""

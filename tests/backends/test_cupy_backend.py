@@ -232,7 +232,7 @@ def test_gemm(backend):
 
 def test_memory_and_description(backend):
     assert backend.memory() == (3 << 20, 5 << 30, 139 << 30)
-    assert backend.describe() == "CuPy 14.2.0 on NVIDIA Fake 0, CUDA 12.9, 139 GiB"
+    assert backend.describe().startswith("CuPy 14.2.0 on NVIDIA Fake 0, CUDA 12.9, 139 GiB; ")
 
 
 # On a GPU --------------------------------------------------------------------------------------------------

@@ -97,6 +97,8 @@ def rarely(*values):
         ("mse", "numbers", False),
         rarely("bce", "on or off", False),
         rarely("bce", "on or off", True),
+        rarely("poisson", "on or off", False),
+        rarely("poisson", "on or off", True),
     ],
 )
 def test_losses(loss, targets, weighted, device):

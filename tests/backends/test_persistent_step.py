@@ -249,7 +249,8 @@ class TestWhoTakesIt:
         one.step()
         assert device.not_persistent.startswith(why)
         assert len(graphs) == 1
-        assert type(one._compiled_steps[12]) is CallSequence
+        step = one._compiled_steps[12]
+        assert type(getattr(step, "step", step)) is CallSequence  # in bf16 after calls that prepare it
         assert one.steps == len(one.loss_history) == 1
 
     def test_streamed_data(self, device, cupy, graphs):

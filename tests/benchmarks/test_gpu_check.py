@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import fcnet
 from benchmarks import calls, ceiling, clock, end_to_end, gpu_check, gpu_tests, kernels, own
 from benchmarks.clock import Clock, deadlines
 from benchmarks.grid import GRIDS
@@ -18,6 +20,8 @@ from benchmarks.peers.compare_peers import Effort
 from benchmarks.workloads import Workload
 from fcnet.backends import Probe, Status, get_backend
 from fcnet.backends.device import Call
+from tests.backends.cuda_fake import fake_backend, fake_cublas, fake_cupy
+from tests.small import blobs
 
 HEAD = {"commit": "abc", "gpu": {"name": "G"}, "seconds": {}, "errors": {}}
 
@@ -286,3 +290,22 @@ def test_a_call_that_cannot_be_made_alone_is_told_and_counters_are_put_back():
     ]
     text = calls.markdown([{"workload": "w"} | row for row in rows], {})
     assert "| fails |  | 1 | RuntimeError: not captured |" in text
+
+
+def test_on_a_gpu_a_call_is_timed_many_times_in_a_graph(monkeypatch):
+    """And the calls of a step are those that the device makes."""
+    cupy = fake_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    device = fake_backend(cupy, fake_cublas(cupy), monkeypatch)
+    monkeypatch.setattr(cupy.cuda, "get_elapsed_time", lambda start, end: 3.0 * calls.REPEATS, raising=False)
+    model = fcnet.FullyConnectedNet([40], 6, 40, precision="bf16", device=device)
+    solver = fcnet.Solver(model, blobs(n=120, c=40, dtype="float32"), batch_size=60, verbose=False)
+    with calls.recorded(device) as found:
+        solver.step()
+    counters = np.array(solver.optimizer.step_counter)
+    cupy.fake.log.clear()
+    rows = calls.profile(device, [call for call in found if call.name in ("next_batch", "adam", "advance")])
+    assert [(row["call"], row["us"]) for row in rows] == [(n, 3000) for n in ("next_batch", "adam", "advance")]
+    graphs = [entry[1] for entry in cupy.fake.log if entry[0] == "graph"]
+    assert graphs == [calls.REPEATS] * 3 * 2 * (calls.LAUNCHES + 1)
+    np.testing.assert_array_equal(np.array(solver.optimizer.step_counter), counters)

@@ -374,13 +374,19 @@ def test_losses(name, shape, rng, kernels, up, dtype):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     ("name", "targets"),
-    [*(("softmax", kind) for kind in ("labels", "rows")), ("svm", "labels"), ("mse", "rows"), ("bce", "rows")],
+    [
+        *(("softmax", kind) for kind in ("labels", "rows")),
+        ("svm", "labels"),
+        *((name, "rows") for name in ("mse", "bce", "poisson")),
+    ],
 )
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (70, 10), (33, 70), (2100, 33)], ids=str)
 def test_losses_of_targets(name, targets, weighted, shape, rng, kernels, up, dtype):
     scores, y = 5 * rng.standard_normal(shape).astype(dtype), rng.integers(shape[1], size=shape[0])
     if targets == "rows":
         y = (rng.dirichlet(np.ones(shape[1]), size=shape[0]) if name == "softmax" else rng.random(shape)).astype(dtype)
+        if name == "poisson":
+            y[0] = 0  # whose logarithm is left out
     weights = rng.random(shape[0]).astype(dtype) if weighted else np.ones(shape[0], dtype)
     expected = F.weighted_loss.reference(scores.astype(float), y, weights.astype(float), name)
     if weighted:
