@@ -1,4 +1,4 @@
-"""The Numba kernels of affine layers, as `fcnet.functional.affine` defines them; float32, products on all threads."""
+"""Numba kernels of affine layers, with the formulas of `fcnet.functional.affine`; float32, products on all threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Numba kernels of losses with their gradients: one pass over the scores, as `fcnet.functional.loss` defines them.
+"""Numba kernels of losses with their gradients: one pass over the scores, with the formulas of `fcnet.functional.loss`.
 
 Shapes: scores s, dscores and rows of targets t are (N, C), labels y are (N,), weights w are (N,), or (0,) for 1 each.
 The loss is summed in float64, whatever the dtype of the scores.

@@ -345,7 +345,7 @@ def _made() -> Pool:
 
 
 def _forget() -> None:
-    """Reset the pool in a forked child: its parent's threads are gone, and a lock may be held that nobody releases.
+    """Reset the pool in a forked child: its parent's threads are gone, and a lock may be held for good.
 
     The traces go, too: the child's threads have the same identifiers, but none of their calls is traced.
     """

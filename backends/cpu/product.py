@@ -1,9 +1,9 @@
-"""Matrix products in float32, cut into pieces for our own threads: each piece is one call of a private OpenBLAS.
+"""Multiply float32 matrices on our own threads: a product is cut into pieces, each one call of a private OpenBLAS.
 
-The pieces depend only on the shape and the number of threads, so the same numbers give the same bits, whichever thread
-computes a piece. With another number of threads the pieces, and with them OpenBLAS's rounding, may differ.
+How a product is cut depends only on its shape and on the number of threads. So the same arguments give the same bits,
+whichever thread computes a piece; with another number of threads OpenBLAS may round otherwise.
 
-Who multiplies: these, wherever the library is installed and the arrays are float32, else NumPy. NumPy's time over
+These products serve float32 arrays wherever the library is installed; NumPy serves the rest. NumPy's time divided by
 theirs, on two threads of an Intel Xeon with AVX-512 and AMX, called from Python (`python -m benchmarks.cpu_products`,
 benchmarks/results/cpu-products-intel-xeon-2.md; in brackets a run in a quieter minute), N rows, D inputs, M outputs:
 
@@ -16,19 +16,23 @@ benchmarks/results/cpu-products-intel-xeon-2.md; in brackets a run in a quieter 
     512 x 512 x 10     1.0 (1.0)    1.0 (1.2)    0.6 (1.1)
     100 x 100 x 10     0.9 (0.9)    0.8 (0.8)    0.9 (0.8)
 
-NumPy's are no choice beside our threads, even where they are as fast: its threads spin for 0.1 s after each.
-The last line is a microsecond of Python's, which a recorded step does not pay. Other ways to multiply 100 x 100 by the
-transpose of 100 x 100 were tried, in GFLOP/s, beside 99 with a half of the rows for each of two threads: halves of the
-columns 76, quarters of the rows 74, 2 x 2 pieces 70, one thread 59. With W transposed beforehand it is 134, but to
-transpose it costs what that gains. For 256 x 3072 x 1024 and 512 x 3072 x 512, beside 250 and 233: the depth in parts
-of 384 to 1536 235 to 253 and 252 to 270, halves of the rows 230 and 278, two and four pieces for each thread 0.8 to
-1.06 times as fast (rounds in turns; from minute to minute the same product ran at 150 to 250 there).
+NumPy's products are not used even where they are as fast, because its threads spin for 0.1 s after each and keep the
+cores from ours. In the last line the difference is a microsecond of Python's, which a recorded step does not pay.
+
+Other ways to cut were tried, in GFLOP/s, rounds in turns (from minute to minute the same product ran at 150 to 250):
+
+    100 x 100 times the transpose of 100 x 100   99 as it is, half of the rows for each of two threads; halves of the
+                                                 columns 76, quarters of the rows 74, 2 x 2 pieces 70, one thread 59;
+                                                 134 with W transposed before, which takes as long as that gains
+    256 x 3072 x 1024                            250 as it is; the depth in parts of 384 to 1536 235 to 253, halves of
+                                                 the rows 230, two and four pieces a thread 0.8 to 1.06 times as fast
+    512 x 3072 x 512                             233 as it is; 252 to 270, 278, and the same
 
 Other ways to multiply the large layers (wide's and bn's, forward, dW and dX), the same pieces on two threads of that
 CPU, OpenBLAS's time over theirs, medians of 25 rounds in turns; in brackets one thread in a quiet minute:
 
     MKL 2026.2, sequential                  1.07 to 1.24 (1.03 to 1.08)    1 GB on disk; its bits may depend on
-                                                                           where arrays lie, unless told otherwise
+                                                                           where arrays lie, by default
     oneDNN 2023.2, one thread               1.00 to 1.18 (1.0 to 1.13)     needs the system's OpenMP
     BLIS 1.3 (the wheel of the same name)   0.52 to 0.64
     loops of our own: 8 rows x 48 columns   0.93 to 1.09 (0.94 to 1.03)    their innermost loop alone at 173 of

@@ -32,8 +32,8 @@ def check_report() -> None:
 def write_report(solver: Solver, scores: Scores | None, *, asked: bool, quiet: bool) -> None:
     """Write report.html into the run's directory; unless it was requested, only if that is quick.
 
-    It comes after the last line of standard output; why there is none is said on standard error, unless it is `quiet`
-    and nobody asked.
+    It comes after the last line of standard output. If there is none, standard error says why, except under `quiet`
+    where none was asked for.
     """
     from fcnet.files import write_atomically
     from fcnet.runs.rundir import CURVES

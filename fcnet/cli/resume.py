@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report_late(path: Path, options: argparse.Namespace) -> None:
-    """Write the report of a finished run that has none: it was killed before that, or trained where nobody made one."""
+    """Write the report of a finished run that has none: it was killed before that, or trained from Python."""
     try:
         data = _data(path)
         if data is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-DENSE = 1 << 20  # elements that are made dense at once where nobody says how many rows: 8 MiB in float64
+DENSE = 1 << 20  # elements that are made dense at once, unless the rows are given: 8 MiB in float64
 
 
 class SparseRows:

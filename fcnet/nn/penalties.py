@@ -13,7 +13,7 @@ from fcnet.validation import nonnegative_real
 class NonNegative:
     """Check an attribute: a finite number of 0 or more; setting another raises ValueError or TypeError.
 
-    One that nobody set is 0, see `is_said`.
+    One that was never set is 0, see `is_said`.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -249,7 +249,7 @@ class RunDirectory:
             self._locks.pop().release()
 
     def _tidy(self, folder: Path) -> None:
-        """Remove temporary files of processes that were killed; nobody else is at work here."""
+        """Remove temporary files of processes that were killed; no other process is at work here."""
         for path in list(folder.iterdir()):
             if _TEMPORARY.fullmatch(path.name):
                 path.unlink(missing_ok=True)

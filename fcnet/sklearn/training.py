@@ -22,7 +22,7 @@ from fcnet.training.device_data import DeviceSplit
 from fcnet.training.fullbatch import DeviceSamples, FullBatch
 from fcnet.training.steps import Steps
 
-MOST_UNSEEN = 1000  # steps whose losses nobody looks at while they are made
+MOST_UNSEEN = 1000  # steps between two looks at their losses
 SMALLEST_RATE = 1e-6  # at which an adaptive rate is divided no more
 DIVISOR = 5.0  # of an adaptive rate
 

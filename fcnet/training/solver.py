@@ -547,7 +547,7 @@ class Solver(Steps):
     def _finish(self, keep: bool, error: BaseException | None = None) -> None:
         """Restore the best parameters and write the run directory; unless `keep`, release it unwritten."""
         with Deferred():  # a signal must not come between the parts of what is written
-            if self.history or not keep:  # not after steps by hand that nobody evaluated
+            if self.history or not keep:  # not after steps by hand without an evaluation
                 self._restore_best()
             if self.threshold == "auto" and keep and self.history:
                 by = figure_for_threshold(self.metric, by_name=self.metric_name is not None)
@@ -642,7 +642,7 @@ class Solver(Steps):
             self._between_steps()
             progress.advance(size * count, self._latest_loss, steps=count, first=self.speed.first_seconds > apart)
             if self.steps // LOSS_CHUNK > chunk:
-                self._latest_loss()  # a loss that is not finite shows soon, also where nobody looks at the bar
+                self._latest_loss()  # a loss that is not finite shows soon, also without a bar
         progress.epoch(self.epoch, self.history[-1], self.speed.latest)
 
     def _steps_until(self, epoch: int) -> int:
