@@ -6,12 +6,13 @@ import copy
 import dataclasses
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import fcnet
-from benchmarks import calls, ceiling, end_to_end, gpu_check, gpu_tests, kernels, own
+from benchmarks import calls, ceiling, clock, end_to_end, gpu_check, gpu_tests, kernels, own
 from benchmarks.clock import Clock, deadlines
 from benchmarks.grid import GRIDS
 from benchmarks.peers import CONTENDERS, table
@@ -57,7 +58,8 @@ def test_no_part_begins_when_the_time_is_over_and_what_was_found_before_stays():
     assert (content["own"], content["errors"]) == (1, {})
 
 
-def test_every_part_has_its_share_and_what_those_before_it_left():
+def test_every_part_has_its_share_and_what_those_before_it_left(monkeypatch):
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: 0.0))
     given = {}
 
     def part(name):
@@ -68,8 +70,8 @@ def test_every_part_has_its_share_and_what_those_before_it_left():
 
     parts = {name: part(name) for name in ("own", "peers")}
     gpu_check.check(copy.deepcopy(HEAD), parts, Clock(245), lambda found: None)
-    assert given["own"] == pytest.approx(75, abs=2)
-    assert given["peers"] == pytest.approx(245, abs=2)
+    assert given["own"] == pytest.approx(75)
+    assert given["peers"] == pytest.approx(245)
     assert list(gpu_check.SHARES) == ["own", "tests", "parity", "peers", "training", "kernels"]
     assert sum(gpu_check.SHARES.values()) <= 60 * gpu_check.MINUTES
     assert deadlines({"a": 1, "b": 3}, 60) == {"a": 15, "b": 60}

@@ -18,12 +18,14 @@ from benchmarks.peers.naive import Naive
 from benchmarks.peers.tuning import Stepper, Strategies
 from benchmarks.workloads import Workload
 from tests.benchmarks.test_compare import DROPPED, SMALL, NoDropout, Wrong, contender
+from tests.needed import HANGS
 
+TOGETHER, MEET = 4, 300  # processes, and seconds until they have met; a busy machine is slow
 EFFORT = Effort(rounds=3, scale=1.0, pause=0.0)
 
 
 class Noted(Naive):
-    """Writes down when it is built and when it is timed."""
+    """Writes down when it is built and when it is timed; none is built before all of `TOGETHER` are being built."""
 
     def note(self, what, start):
         with open(os.environ["FCNET_TEST_NOTES"], "a", encoding="utf-8") as file:
@@ -32,7 +34,10 @@ class Noted(Naive):
     def make(self, workload, data, weights, device):
         start = time.monotonic()
         super().make(workload, data, weights, device)
-        time.sleep(1.0)
+        self.note("begun", start)
+        while Path(os.environ["FCNET_TEST_NOTES"]).read_text("utf-8").count('"begun"') < TOGETHER:
+            assert time.monotonic() < start + MEET, "the others are not built at the same time"
+            time.sleep(0.02)
         self.note("make", start)
 
     def settle(self):
@@ -55,7 +60,7 @@ class Slow(Naive):
         time.sleep(600)
 
 
-def rows_of(nets, contenders, seconds=120.0, effort=EFFORT):
+def rows_of(nets, contenders, seconds=HANGS, effort=EFFORT):
     said = []
     found = list(
         together.duels(nets, contenders, device="cpu", threads=1, effort=effort, clock=Clock(seconds), say=said.append)
@@ -72,9 +77,9 @@ def test_all_are_built_at_once_and_timed_alone(tmp_path, monkeypatch):
     assert all(len(row["rounds_us"]) == 3 for rows in found for row in rows.values())
     spans = [json.loads(line) for line in notes.read_text("utf-8").splitlines()]
     built = [(start, end) for what, start, end in spans if what == "make"]
-    assert len(built) == 4
+    assert len(built) == TOGETHER
     assert max(start for start, _ in built) < min(end for _, end in built)
-    alone = sorted((start, end) for what, start, end in spans if what != "make")
+    alone = sorted((start, end) for what, start, end in spans if what not in ("begun", "make"))
     assert max(end for _, end in built) <= alone[0][0]
     assert all(before[1] <= after[0] for before, after in pairwise(alone))
     assert said[0].startswith("building 4 contenders at once")
@@ -88,10 +93,14 @@ def test_with_dropout_a_second_net_is_proved():
     assert rows["NoDropout"]["refused"] == "wrong result: dropout changes nothing"
 
 
-def test_what_is_late_or_wrong_is_told_and_the_others_go_on():
+def test_what_is_late_or_wrong_is_told_and_the_others_go_on(monkeypatch):
     slow = dataclasses.replace(contender(Slow), target="tests.benchmarks.test_together:Slow")
     gone = dataclasses.replace(contender(Naive), name="gone", target="tests.no_such_module:Peer")
-    (rows,), said = rows_of([SMALL], [CONTENDERS["naive"], slow, contender(Wrong), gone], seconds=20.0)
+    wait = together.Side.wait  # for all but the slow one as long as it takes
+    monkeypatch.setattr(
+        together.Side, "wait", lambda side, clock, say: wait(side, Clock(1.0) if side.name == "Slow" else clock, say)
+    )
+    (rows,), said = rows_of([SMALL], [CONTENDERS["naive"], slow, contender(Wrong), gone])
     assert rows["Slow"]["kind"] == "late"
     assert "was not built in time; take more --minutes" in rows["Slow"]["refused"]
     assert rows["Wrong"]["kind"] == "wrong"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 
 import pytest
 
 from fcnet.experiments import EXPERIMENTS, output, picture
 from fcnet.experiments.base import Table
-from tests.experiments.test_experiments import NAMES, TRAINED, quick
+from tests.experiments.test_experiments import NAMES, TRAINED, on_the_cpu
 
 pytest.importorskip("matplotlib")
 
@@ -17,16 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
-@functools.cache
-def made(name: str) -> Table:
-    """Its table, made once."""
-    return quick(name)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_axes_have_names_and_no_text_is_cut_off_or_under_another(name):
     """As small as the pictures are, so that they can be read beside each other in a README."""
-    experiment, table = EXPERIMENTS[name], made(name)
+    experiment, table = EXPERIMENTS[name], on_the_cpu(name)
     assert max(experiment.size) < 9.5
     figure = Figure(figsize=experiment.size, dpi=output.DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -50,7 +43,7 @@ def test_axes_have_names_and_no_text_is_cut_off_or_under_another(name):
 
 
 def test_a_picture_has_the_same_bytes_each_time():
-    experiment, table = EXPERIMENTS["weight-decay"], made("weight-decay")
+    experiment, table = EXPERIMENTS["weight-decay"], on_the_cpu("weight-decay")
     png = picture(experiment, table)
     assert png.startswith(b"\x89PNG")
     assert picture(experiment, table) == png
@@ -89,5 +82,5 @@ def test_the_search_shows_its_twenty_best_in_training_too():
 
 
 def test_a_quick_picture_says_so():
-    assert all(made(name).note == "--quick: made-up data, few steps" for name in TRAINED[:2])
-    assert made("optimizer-paths").note == ""
+    assert all(on_the_cpu(name).note == "--quick: made-up data, few steps" for name in TRAINED[:2])
+    assert on_the_cpu("optimizer-paths").note == ""

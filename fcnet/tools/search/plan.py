@@ -17,6 +17,8 @@ from fcnet.tools.search.ranges import Range, Space, space
 SAMPLERS = ("random", "grid", "tpe")
 TRIALS = 20  # of a search that does not say
 
+STUDY = "study.db"  # of --out, where the study is kept by default
+
 
 @dataclass
 class SearchOptions(TrainOptions):
@@ -198,5 +200,5 @@ def _storage(given: str | None, out: Path) -> str:
     if given is not None and "://" in given:
         path = given.removeprefix("sqlite:///")
         return given if path == given or not path else f"sqlite:///{Path(path).expanduser().resolve()}"
-    path = str((out / "study.db" if given is None else Path(given).expanduser()).resolve())
+    path = str((out / STUDY if given is None else Path(given).expanduser()).resolve())
     return path if path.endswith(".journal") else f"sqlite:///{path}"

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from fcnet.tools.search import searching
+from fcnet.tools.search import plan, searching
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +31,18 @@ def in_no_hurry_to_the_disk():
     event.listen(Engine, "connect", relax)
     yield
     event.remove(Engine, "connect", relax)
+
+
+@pytest.fixture(autouse=True)
+def in_a_journal(monkeypatch):
+    """The study is in a journal by default: through SQLAlchemy a search takes twice as long."""
+    monkeypatch.setattr(plan, "STUDY", "study.journal")
+
+
+@pytest.fixture
+def in_a_database(in_a_journal, monkeypatch):
+    """The study is where users have it by default."""
+    monkeypatch.setattr(plan, "STUDY", "study.db")
 
 
 PICTURE = searching.parameters_png

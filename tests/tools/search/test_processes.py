@@ -116,7 +116,7 @@ def test_several_jobs_and_a_data_set_of_ones_own(monkeypatch):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_jobs_end_with_their_parent_and_say_how_to_go_on(monkeypatch, capsys):
+def test_jobs_end_with_their_parent_and_say_how_to_go_on(in_a_database, monkeypatch, capsys):
     monkeypatch.setenv("FCNET_NUMBA", "0")
     look, until = watch.Watch.look, time.monotonic() + HANGS
 
