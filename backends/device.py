@@ -81,10 +81,11 @@ class ManySteps(Protocol):
 
     def __call__(self) -> None: ...
 
-    def steps(self, count: int, rates: Sequence[Sequence[float]] | None) -> None:
+    def steps(self, count: int, rates: Sequence[Sequence[float]] | None, again: bool = False) -> None:
         """Make `count` steps, each with its learning rates, one for each of the optimizer's `factors`.
 
-        With None all have those that are set.
+        With None all have those that are set. `again`: the steps before were made by this object, and nobody has
+        written to any of its arrays since.
         """
 
 

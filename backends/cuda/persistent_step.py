@@ -108,7 +108,7 @@ class PersistentStep:
     def __call__(self) -> None:
         self.steps(1, None)
 
-    def steps(self, count: int, rates: Sequence[Sequence[float]] | None) -> None:
+    def steps(self, count: int, rates: Sequence[Sequence[float]] | None, again: bool = False) -> None:
         """Make `count` steps, at most `STEPS_AT_ONCE`, within one epoch and one log of losses.
 
         Args:

@@ -63,9 +63,9 @@ class Refreshed:
     def __call__(self) -> None:
         self.steps(1, None)
 
-    def steps(self, count: int, rates: Sequence[Sequence[float]] | None) -> None:
+    def steps(self, count: int, rates: Sequence[Sequence[float]] | None, again: bool = False) -> None:
         """See `ManySteps`."""
-        for call in self.before:
+        for call in () if again else self.before:
             call()
         for number in range(count):
             if rates is not None:

@@ -59,6 +59,7 @@ class Steps:
         self._log = LossLog(model.backend, model.dtype, log_length)
         self._batches = batches(self._log.counters)
         self._compiled_steps: dict[int, Any] = {}  # by batch size
+        self._latest: Any = None  # the compiled step that made the steps before
         self._recorded_for: tuple[Any, ...] | None = None
         self.speed = Speed()
         self.steps, self.epoch = steps, epoch
@@ -88,13 +89,16 @@ class Steps:
         Raises:
             ValueError: "lbfgs" and "bfgs" make no steps by themselves; use `train`.
         """
-        left = positive_int("count", count)
+        left = count = positive_int("count", count)
         while left:
             with DeferredInterrupt():
-                left -= self._make_steps(left)
+                left -= self._make_steps(left, untouched=left < count)
 
-    def _make_steps(self, most: int) -> int:
-        """Make up to `most` steps on batches of one size, as many as the device makes at once; return their number."""
+    def _make_steps(self, most: int, untouched: bool = False) -> int:
+        """Make up to `most` steps on batches of one size, as many as the device makes at once; return their number.
+
+        `untouched`: nobody has had the chance to write to the parameters since the steps before.
+        """
         updates = self.updates
         self.model.backend.use()
         self._batches.ready()
@@ -111,14 +115,16 @@ class Steps:
             started = time.perf_counter()
             updates.begin_steps(self.steps, 1)
             with model.backend.allocating():
-                self._compiled_steps[size] = self._record(size)
+                compiled_step = self._compiled_steps[size] = self._record(size)
             self.speed.first(size, time.perf_counter() - started)
         elif hasattr(compiled_step, "most"):  # `ManySteps`; to ask a protocol takes as long as a small step
             count = min(most, compiled_step.most, self._batches.alike, self._log.room)
-            compiled_step.steps(count, updates.begin_steps(self.steps, count))
+            again = untouched and compiled_step is self._latest
+            compiled_step.steps(count, updates.begin_steps(self.steps, count), again)
         else:
             updates.begin_steps(self.steps, 1)
             compiled_step()
+        self._latest = compiled_step
         self.steps += count
         self._log.stepped(count)
         if self._batches.advance(count):
@@ -168,4 +174,4 @@ class Steps:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled: all but the compiled steps, which hold views of these arrays."""
-        return self.__dict__ | {"_compiled_steps": {}, "_recorded_for": None}
+        return self.__dict__ | {"_compiled_steps": {}, "_latest": None, "_recorded_for": None}

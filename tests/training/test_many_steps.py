@@ -81,7 +81,7 @@ class TestDeviceThatMakesManySteps:
         def compiled(self, calls, *_):
             step = CallSequence(calls)
 
-            def steps(count, rates=None):
+            def steps(count, rates=None, again=False):
                 made.append((count, rates))
                 for _ in range(count):
                     step()
