@@ -154,8 +154,6 @@ __device__ __forceinline__ void narrow_forward(
         int aligned
 #define FORWARD_ARGUMENTS out, x, w, b, rows, inner, width, groups, splits, aligned
 
-KERNEL(256, RESIDENT) narrow_forward_12(FORWARD_PARAMETERS) { narrow_forward<12>(FORWARD_ARGUMENTS); }
-
 // Rows `top` to `end` of dout, `count` at most, to shared memory; what is not there is 0.
 template <int count, int columns>
 __device__ __forceinline__ void fetch_gradients(real* to, const real* dout, int top, int end, int width)
@@ -339,18 +337,3 @@ __device__ __forceinline__ void narrow_backward(
     stored *dx, real *dw, real *db, const real *dout, const stored *x, const real *w, int rows, int inner, int width, \
         int share, int parts, int dx_share, int few, int aligned
 #define BACKWARD_ARGUMENTS dx, dw, db, dout, x, w, rows, inner, width, share, parts, dx_share, few, aligned
-
-KERNEL(256, RESIDENT) narrow_backward_12(BACKWARD_PARAMETERS) { narrow_backward<12>(BACKWARD_ARGUMENTS); }
-KERNEL(256) narrow_backward_32(BACKWARD_PARAMETERS) { narrow_backward<32>(BACKWARD_ARGUMENTS); }
-
-// dw (size) and db (width) = the sums of `count` parts, each of size + width, from the first to the last.
-KERNEL(256) narrow_sums(real* dw, real* db, const real* parts, int count, i64 size, int width)
-{
-    const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x, length = size + width;
-    if (i >= length) return;
-    real sum = 0;
-#pragma unroll 8  // so many reads at once
-    for (int n = 0; n < count; ++n) sum += parts[n * length + i];
-    if (i < size) dw[i] = sum;
-    else db[i - size] = sum;
-}

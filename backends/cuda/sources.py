@@ -15,7 +15,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "loss": ("loss.cu",),
     "optim": ("update.cu", "rules.cu", "optim.cu"),
     "batch": ("batch.cu", "convert.cu", "checksum.cu"),
-    "narrow": ("narrow.cu",),
+    "narrow": ("narrow.cu", "narrow_12.cu"),
+    "narrow_32": ("narrow.cu", "narrow_32.cu"),
 }
 # What is compiled together -> its files in order, so that a later file can call the device functions of an
 # earlier one. NVRTC gets one text: it could not open an include file inside a zipped installation.
@@ -28,7 +29,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
 
 
 #: The modules of `MODULES` that have kernels for layers stored in bfloat16.
-STORED_IN_BF16 = ("hidden", "narrow")
+STORED_IN_BF16 = ("hidden", "narrow", "narrow_32")
 
 
 def source(name: str, real: str = "float", stored: str = "real") -> str:
