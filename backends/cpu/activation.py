@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fcnet.backends.cpu.jit import compiled
+from fcnet.backends.cpu.jit import broad, compiled
 from fcnet.backends.cpu.vectormath import exp, expm1, log1p_of_share, tanh
 
 KINDS = ("leaky_relu", "elu", "sigmoid", "tanh", "gelu", "silu", "softplus", "identity", "relu")
@@ -30,6 +30,7 @@ def sigmoid(x):
 @compiled
 def activate(kind, x, first, second):
     """Apply an activation to the vector x in place; fill `first` and `second`, what it keeps (else they may be x)."""
+    broad()
     if kind == LEAKY_RELU:  # first = 1 where x > 0, else 0.01; x = x first
         for i in range(x.size):
             first[i] = ONE if x[i] > ZERO else LEAK
@@ -73,6 +74,7 @@ def activate(kind, x, first, second):
 @compiled
 def descend(kind, dx, first, second):
     """Multiply the vector dx by the activation's derivative a', in place."""
+    broad()
     if kind in (LEAKY_RELU, SOFTPLUS):  # a' = first
         for i in range(dx.size):
             dx[i] *= first[i]

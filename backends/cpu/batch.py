@@ -18,11 +18,21 @@ from fcnet.backends.device import Kernel
 
 _run_pieces = pool.run_pieces.compiled
 
+NARROW = 64  # bytes of a row up to which copying word by word is faster than to call the C library
 WORTH = 100_000  # bytes of a batch from which on several threads gather it
 
 # The job in the shared words, as offsets from pool.JOB: the addresses of data, row numbers and batch; bytes of a row;
 # rows of the data, of the batch and of a piece; where bytes become numbers, the addresses of shift and scale, too.
 DATA, ROWS, BATCH, BYTES, COUNT, WANTED, LENGTH, SHIFT, SCALE = range(9)
+
+
+@compiled
+def _copy_row(source, target, size):
+    if size <= NARROW and size % 8 == 0:
+        for at in range(0, size, 8):
+            pool.words(target + at, 1)[0] = pool.words(source + at, 1)[0]
+    else:
+        pool.copy(source, target, size)
 
 
 @pool.Task
@@ -35,7 +45,7 @@ def _rows(shared, piece, scratch):
     begin = piece * length
     for i in range(begin, min(begin + length, pool.load(job + 8 * WANTED))):
         row = min(max(pool.load(rows + 8 * i), 0), last)  # clipped as in the reference: never outside the data
-        pool.copy(data + row * size, batch + i * size, size)
+        _copy_row(data + row * size, batch + i * size, size)
 
 
 @Jit
@@ -52,19 +62,19 @@ def _gather(data, rows, batch, task, shared, scratch, num_threads):
 
 @Jit
 def _gather_alone(data, rows, batch, count, size):
-    _take(data.ctypes.data, rows, batch.ctypes.data, count, size)
+    take(data.ctypes.data, rows, batch.ctypes.data, count, size)
 
 
 @compiled
-def _take(data, rows, batch, count, size):
+def take(data, rows, batch, count, size):
     # batch[i] = data[rows[i]]; `count` rows of `size` bytes
     for i in range(rows.size):
-        pool.copy(data + min(max(rows[i], 0), count - 1) * size, batch + i * size, size)
+        _copy_row(data + min(max(rows[i], 0), count - 1) * size, batch + i * size, size)
 
 
 @thunk_of(_gather_alone, "*i*nn")
 def _thunk_gather(record, shared, scratch, num_threads):
-    _take(integer(record, 0), integers(record, 1), integer(record, 3), integer(record, 4), integer(record, 5))
+    take(integer(record, 0), integers(record, 1), integer(record, 3), integer(record, 4), integer(record, 5))
 
 
 @compiled

@@ -9,8 +9,10 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import types
 from numba.core import sigutils
 from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
 
 from fcnet.backends.cpu.cache import Cache
 from fcnet.backends.signals import Deferred
@@ -70,6 +72,19 @@ def compiled(function: Callable) -> Any:
     dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
     dispatcher._cache = Cache(function)  # as cache=True does, but with our own cache
     return dispatcher
+
+
+@intrinsic
+def broad(typing):
+    """Ask for the widest vectors of the CPU in this function's loops; with AVX-512 LLVM prefers half."""
+
+    def generate(context, builder, signature, arguments):
+        # llvmlite knows the attributes without a value only; this one changes speed, never bits.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        builder.function.attributes.add("noinline")  # a caller's own preference would hold for its loops
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 def callback(function: Callable, signature: str) -> Any:

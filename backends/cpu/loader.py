@@ -19,7 +19,7 @@ from fcnet.errors import install
 
 SWITCH = "FCNET_NUMBA"  # the environment variable that turns the kernels off
 OFF, ON = ("0", "false", "no", "off"), ("", "1", "true", "yes", "on")
-MODULES = ("affine", "batch", "hidden", "loss", "optim")  # each with its KERNELS
+MODULES = ("affine", "batch", "hidden", "loss", "optim", "shuffle")  # each with its KERNELS
 
 
 class Loaded(NamedTuple):

@@ -1,7 +1,8 @@
-"""Numba kernels of losses with their gradients: one pass over the scores, with the formulas of `fcnet.functional.loss`.
+"""Numba kernels of losses with their gradients, with the formulas of `fcnet.functional.loss`.
 
 Shapes: scores s, dscores and rows of targets t are (N, C), labels y are (N,), weights w are (N,), or (0,) for 1 each.
-The loss is summed in float64, whatever the dtype of the scores.
+Some rows at a time are turned, so that a vector holds the same class of several rows, however few classes there are.
+share = w_n / N. The loss is summed in float64, whatever the dtype of the scores.
 """
 
 from __future__ import annotations
@@ -13,183 +14,212 @@ import numpy as np
 
 from fcnet.backends.cpu import pool
 from fcnet.backends.cpu.compiled_step import integer, integers, matrix, thunk_of, vector
-from fcnet.backends.cpu.jit import Jit, compiled, is_contiguous_float, is_contiguous_integer, only_in_python
-from fcnet.backends.cpu.vectormath import exp, log1p_of_share
+from fcnet.backends.cpu.jit import Jit, broad, compiled, is_contiguous_float, is_contiguous_integer, only_in_python
+from fcnet.backends.cpu.vectormath import exp, log1p_of_share, log_from_one
 from fcnet.backends.device import Kernel
 
 LOSSES = ("softmax", "svm", "mse", "bce")
 SOFTMAX, SVM, MSE, BCE = range(len(LOSSES))
 LABELLED, ROWS = ("softmax", "svm"), ("softmax", "mse", "bce")  # whose targets may be labels; rows (N, C)
-CHUNK = 4096  # scores that are worked on at a time: exponentials of many rows at once, still in the first-level cache
+COLUMNS, STEP = 64, 16  # of a block: at most, and a multiple of this, for whole vectors
+CHUNK = 4096  # scores of a block, or so: it stays in the first-level cache
 #: Scores up to which a kernel takes rows of targets in float64, whose exponentials come one by one; NumPy's do not.
 MOST = {"softmax": 8000, "bce": 1000}
 
 
 @compiled
-def _weight(weights, n, scores):
-    return weights[n] if weights.size else scores.dtype.type(1)
+def turn(x, out):
+    """Set out[c, n] = x[n, c]; the columns after the last row are as that one."""
+    rows, width = x.shape
+    for c in range(width):
+        for n in range(rows):
+            out[c, n] = x[n, c]
+        for n in range(rows, out.shape[1]):
+            out[c, n] = x[rows - 1, c]
 
 
 @compiled
-def _softmax(scores, y, weights, dscores, batch):
-    # p = softmax(s); loss = Σ_n w_n -Σ_c t_c log p_c; dscores = w_n (p - t) / batch; y: labels, or the rows t
+def turn_back(x, out):
+    """Set out[n, c] = x[c, n]."""
+    rows, width = out.shape
+    for n in range(rows):
+        for c in range(width):
+            out[n, c] = x[c, n]
+
+
+@compiled
+def _softmax(scores, y, share, losses, dscores):
+    # p = softmax(s); loss = -Σ_c t_c log p_c; dscores = share (p - t); y: labels, or the columns t
     # log p_c = s_c - peak - log(total), total = Σ_c exp(s_c - peak)
-    rows, classes = scores.shape
-    powers = dscores  # exp(s - peak), until the total is known
-    per_row = scores.dtype.type(1.0 / batch)
-    some = max(1, CHUNK // classes)
-    peaks = np.empty(min(rows, some), scores.dtype)
-    loss_sum = 0.0
-    for top in range(0, rows, some):
-        end = min(rows, top + some)
-        for n in range(top, end):
-            peak = scores[n, 0]
-            for c in range(1, classes):
-                peak = max(peak, scores[n, c])
-            peaks[n - top] = peak
-            for c in range(classes):
-                powers[n, c] = scores[n, c] - peak
-        flat = powers[top:end].reshape(-1)
-        for i in range(flat.size):
-            flat[i] = exp(flat[i])
-        for n in range(top, end):
-            peak, total = peaks[n - top], scores.dtype.type(0)
-            for c in range(classes):
-                total += powers[n, c]
-            weight = _weight(weights, n, scores)
-            share = per_row * weight
-            scale = share / total
-            for c in range(classes):
-                dscores[n, c] = powers[n, c] * scale
-            loss_sum += weight * np.log(total)
-            if y.ndim == 1:
-                label = y[n]
-                if 0 <= label < classes:  # the reference takes others as a row of zeros; here they are out of bounds
-                    loss_sum -= weight * (scores[n, label] - peak)
-                    dscores[n, label] -= share
-            else:
-                for c in range(classes):
-                    if y[n, c] != 0:  # a target of 0 adds 0, even at a score of -inf
-                        loss_sum -= weight * (y[n, c] * (scores[n, c] - peak))
-                        dscores[n, c] -= share * y[n, c]
-    return loss_sum
-
-
-@compiled
-def _svm(scores, y, weights, dscores, batch):
-    # loss = Σ_n w_n Σ_{c ≠ y_n} max(0, margin_c), margin_c = s_c - s_{y_n} + 1
-    # dscores = w_n / batch where the margin is positive, minus their sum at c = y_n
-    rows, classes = scores.shape
-    zero, one = scores.dtype.type(0), scores.dtype.type(1)
-    count = scores.dtype.type(batch)
-    loss_sum = 0.0
-    for n in range(rows):
-        label = y[n]
-        known = 0 <= label < classes  # the reference takes other labels as a row of zeros
-        right = scores[n, label] if known else zero
-        weight = _weight(weights, n, scores)
-        share = weight / count
-        violations, hinges = zero, 0.0
+    broad()
+    classes, columns = scores.shape
+    peaks, totals = scores[0].copy(), np.zeros(columns, scores.dtype)
+    for c in range(1, classes):
+        s = scores[c]
+        for n in range(columns):
+            peaks[n] = s[n] if s[n] > peaks[n] else peaks[n]
+    for c in range(classes):
+        s, powers = scores[c], dscores[c]
+        for n in range(columns):
+            powers[n] = exp(s[n] - peaks[n])
+            totals[n] += powers[n]
+    for n in range(columns):
+        losses[n] = log_from_one(totals[n])
+        totals[n] = share[n] / totals[n]
+    for c in range(classes):
+        ds = dscores[c]
+        for n in range(columns):
+            ds[n] *= totals[n]
+    if y.ndim == 1:
+        for n in range(y.size):
+            label = y[n]
+            if 0 <= label < classes:  # the reference takes others as a row of zeros; here they are out of bounds
+                losses[n] -= scores[label, n] - peaks[n]
+                dscores[label, n] -= share[n]
+    else:
+        zero = scores.dtype.type(0)
         for c in range(classes):
-            margin = scores[n, c] - right + one
-            violated = (not margin <= zero) and c != label  # a NaN shows in the loss
-            dscores[n, c] = share if violated else zero
-            if violated:
-                hinges += margin
-                violations += one
-        if known:
-            dscores[n, label] = -(violations * weight) / count
-        loss_sum += weight * hinges
-    return loss_sum
+            s, ds, t = scores[c], dscores[c], y[c]
+            for n in range(columns):
+                losses[n] -= t[n] * (s[n] - peaks[n]) if t[n] != zero else zero  # also at a score of -inf
+                ds[n] -= share[n] * t[n]
 
 
 @compiled
-def _mse(scores, y, weights, dscores, batch):
-    # loss = Σ_n w_n mean_c (s - t)²; dscores = 2 w_n (s - t) / (batch C)
-    rows, outputs = scores.shape
+def _svm(scores, y, share, losses, dscores):
+    # loss = Σ_{c ≠ y} max(0, margin_c), margin_c = s_c - s_y + 1
+    # dscores = share where the margin is positive, minus their sum at c = y
+    broad()
+    classes, columns = scores.shape
+    zero, one = scores.dtype.type(0), scores.dtype.type(1)
+    right, violations = np.zeros(columns, scores.dtype), np.zeros(columns, scores.dtype)
+    labels = np.full(columns, -1)
+    for n in range(y.size):
+        if 0 <= y[n] < classes:  # the reference takes other labels as a row of zeros
+            labels[n] = y[n]
+            right[n] = scores[y[n], n]
+    losses[:] = 0
+    for c in range(classes):
+        s, ds = scores[c], dscores[c]
+        for n in range(columns):
+            margin = s[n] - right[n] + one
+            violated = (not margin <= zero) and c != labels[n]  # a NaN shows in the loss
+            ds[n] = share[n] if violated else zero
+            losses[n] += margin if violated else zero
+            violations[n] += one if violated else zero
+    for n in range(y.size):
+        if labels[n] >= 0:
+            dscores[labels[n], n] = -violations[n] * share[n]
+
+
+@compiled
+def _mse(scores, y, share, losses, dscores):
+    # loss = mean_c (s - t)²; dscores = 2 share (s - t) / C
+    broad()
+    outputs, columns = scores.shape
     twice = scores.dtype.type(2.0 / outputs)
-    count = scores.dtype.type(batch)
-    loss_sum = 0.0
-    for n in range(rows):
-        weight = _weight(weights, n, scores)
-        squares = 0.0
-        for c in range(outputs):
-            error = scores[n, c] - y[n, c]
-            squares += np.float64(error) * np.float64(error)  # in float32 it may overflow although the mean does not
-            dscores[n, c] = error * twice * weight / count
-        loss_sum += weight * (squares / outputs)
-    return loss_sum
+    losses[:] = 0
+    for c in range(outputs):
+        s, ds, t = scores[c], dscores[c], y[c]
+        for n in range(columns):
+            error = s[n] - t[n]
+            losses[n] += np.float64(error) * np.float64(error)  # in float32 it may overflow although the mean does not
+            ds[n] = error * twice * share[n]
+    for n in range(columns):
+        losses[n] /= outputs
 
 
 @compiled
-def _bce(scores, y, weights, dscores, batch):
-    # loss = Σ_n w_n mean_c [max(s, 0) - s t + log(1 + e)], e = exp(-|s|); dscores = w_n (σ(s) - t) / (batch C)
+def _bce(scores, y, share, losses, dscores):
+    # loss = mean_c [max(s, 0) - s t + log(1 + e)], e = exp(-|s|); dscores = share (σ(s) - t) / C
     # σ(s) = 1 / (1 + e) for s > 0, else e / (1 + e)
-    rows, outputs = scores.shape
+    broad()
+    outputs, columns = scores.shape
     zero, one = scores.dtype.type(0), scores.dtype.type(1)
     per_output = scores.dtype.type(1.0 / outputs)
-    count = scores.dtype.type(batch)
-    some = max(1, CHUNK // outputs)
-    terms = np.empty(min(rows, some) * outputs, scores.dtype)  # of the losses
-    loss_sum = 0.0
-    for top in range(0, rows, some):
-        end = min(rows, top + some)
-        flat, targets, gradient = scores[top:end].reshape(-1), y[top:end].reshape(-1), dscores[top:end].reshape(-1)
-        for i in range(flat.size):
-            score, target = flat[i], targets[i]
-            power = exp(-abs(score))
-            terms[i] = (score if score > zero else zero) - score * target + log1p_of_share(power)
-            sigmoid = (one if score > zero else power) / (one + power)
-            gradient[i] = (sigmoid - target) * per_output / count
-        for n in range(top, end):
-            weight = _weight(weights, n, scores)
-            losses = 0.0
-            for c in range(outputs):
-                losses += terms[(n - top) * outputs + c]
-            loss_sum += weight * (losses / outputs)
-            if weights.size:
-                for c in range(outputs):
-                    dscores[n, c] *= weight
-    return loss_sum
+    losses[:] = 0
+    for c in range(outputs):
+        s, ds, t = scores[c], dscores[c], y[c]
+        for n in range(columns):
+            power = exp(-abs(s[n]))
+            losses[n] += (s[n] if s[n] > zero else zero) - s[n] * t[n] + log1p_of_share(power)
+            sigmoid = (one if s[n] > zero else power) / (one + power)
+            ds[n] = (sigmoid - t[n]) * per_output * share[n]
+    for n in range(columns):
+        losses[n] /= outputs
 
 
 @compiled
-def sum_of_losses(kind, scores, y, weights, dscores, batch):
-    """Return the sum of the rows' losses, and fill dscores with the gradient of their mean over `batch` rows."""
+def loss_of_block(kind, scores, y, weights, rows, batch, dscores):
+    """Return the sum of the losses of a block's first rows, and fill dscores: its columns are 0 after those rows.
+
+    scores, dscores: (C, columns), the rows turned, columns a multiple of STEP; y: (rows,) labels, or (C, columns).
+    """
+    columns = scores.shape[1]
+    share, losses = np.zeros(columns, scores.dtype), np.empty(columns)
+    per_row = scores.dtype.type(1.0 / batch)
+    for n in range(rows):
+        share[n] = per_row * weights[n] if weights.size else per_row
     if y.ndim == 1:
         if kind == SVM:
-            return _svm(scores, y, weights, dscores, batch)
-        return _softmax(scores, y, weights, dscores, batch)
+            _svm(scores, y, share, losses, dscores)
+        else:
+            _softmax(scores, y, share, losses, dscores)
     else:
         if kind == MSE:
-            return _mse(scores, y, weights, dscores, batch)
-        if kind == BCE:
-            return _bce(scores, y, weights, dscores, batch)
-        return _softmax(scores, y, weights, dscores, batch)
+            _mse(scores, y, share, losses, dscores)
+        elif kind == BCE:
+            _bce(scores, y, share, losses, dscores)
+        else:
+            _softmax(scores, y, share, losses, dscores)
+    total = 0.0
+    for n in range(rows):
+        total += weights[n] * losses[n] if weights.size else losses[n]
+    return total
+
+
+@compiled
+def _mean_loss(kind, scores, y, weights, dscores):
+    """Return the mean of the rows' losses, and fill dscores with its gradient."""
+    rows, width = scores.shape
+    columns = max(STEP, min(COLUMNS, rows + STEP - 1, CHUNK // width) // STEP * STEP)
+    turned, gradient = np.empty((width, columns), scores.dtype), np.empty((width, columns), scores.dtype)
+    targets = np.empty((width if y.ndim == 2 else 0, columns), scores.dtype)
+    total = 0.0
+    for top in range(0, rows, columns):
+        end = min(rows, top + columns)
+        turn(scores[top:end], turned)
+        if y.ndim == 1:
+            total += loss_of_block(kind, turned, y[top:end], weights[top:end], end - top, rows, gradient)
+        else:
+            turn(y[top:end], targets)
+            total += loss_of_block(kind, turned, targets, weights[top:end], end - top, rows, gradient)
+        turn_back(gradient, dscores[top:end])
+    return total / rows
 
 
 @Jit
 def _of_labels(scores, y, weights, loss, dscores, kind):
-    loss[()] = sum_of_losses(kind, scores, y, weights, dscores, scores.shape[0]) / scores.shape[0]
+    loss[()] = _mean_loss(kind, scores, y, weights, dscores)
 
 
 @Jit
 def _of_rows(scores, y, weights, loss, dscores, kind):
-    loss[()] = sum_of_losses(kind, scores, y, weights, dscores, scores.shape[0]) / scores.shape[0]
+    loss[()] = _mean_loss(kind, scores, y, weights, dscores)
 
 
 @thunk_of(_of_labels, "2i1*2n")
 def _thunk_of_labels(record, shared, scratch, num_threads):
     scores, y, weights, dscores = matrix(record, 0), integers(record, 3), vector(record, 5), matrix(record, 8)
     loss = pool.floats(integer(record, 7), 1)
-    loss[0] = sum_of_losses(integer(record, 11), scores, y, weights, dscores, scores.shape[0]) / scores.shape[0]
+    loss[0] = _mean_loss(integer(record, 11), scores, y, weights, dscores)
 
 
 @thunk_of(_of_rows, "221*2n")
 def _thunk_of_rows(record, shared, scratch, num_threads):
     scores, y, weights, dscores = matrix(record, 0), matrix(record, 3), vector(record, 6), matrix(record, 9)
     loss = pool.floats(integer(record, 8), 1)
-    loss[0] = sum_of_losses(integer(record, 12), scores, y, weights, dscores, scores.shape[0]) / scores.shape[0]
+    loss[0] = _mean_loss(integer(record, 12), scores, y, weights, dscores)
 
 
 _NONE = {"f": np.empty(0, np.float32), "d": np.empty(0, np.float64)}  # no weights

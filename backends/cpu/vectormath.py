@@ -1,4 +1,4 @@
-"""exp, expm1, log1p and tanh of float32 in plain arithmetic without branches, so that loops over them are vectorised.
+"""exp, expm1, log, log1p and tanh of float32 in arithmetic without branches, so that loops of them are vectorised.
 
 The C library's functions take one number at a time, and Numba compiles NumPy's functions to calls of them; these are
 used for other dtypes only. Errors in float32 are below 3 units in the last place (tests/kernels/test_vectormath.py).
@@ -103,11 +103,13 @@ def _expm1(x):
 
 @compiled
 def _tanh(x):
-    # With e = exp(2 |x|) - 1 it is e / (e + 2), also where x is small.
+    # With e = (exp(2 |x|) - 1) / 2 it is e / (e + 1), also where x is small.
     size = abs(x)
     size = FAR if size > FAR else size
-    e = _expm1(size + size)
-    return np.copysign(e / (e + TWO), x)
+    k, tail = _reduced(size + size)
+    half = _power_of_two(np.int32(k - np.int32(1)))
+    e = _multiply_add(half, tail, half - HALF)
+    return np.copysign(e / (e + ONE), x)
 
 
 @compiled
@@ -116,6 +118,15 @@ def _log1p(x):
     u = s * s
     series = _multiply_add(_multiply_add(_multiply_add(L9, u, L7), u, L5), u, L3)
     return TWO * _multiply_add(series * u, s, s)
+
+
+@compiled
+def _log_from_one(x):
+    # x = 2^k (1 + f) with f in 0..1, and log x = k ln 2 + log(1 + f); x - x is 0, or NaN
+    bits = _bits(x)
+    k = _single((bits >> np.int32(23)) - np.int32(127))
+    f = x * _power_of_two(np.int32(np.int32(127) - (bits >> np.int32(23)))) - ONE
+    return _multiply_add(k, LN2_HIGH, _multiply_add(k, LN2_LOW, _log1p(f))) + (x - x)
 
 
 def exp(x):
@@ -138,6 +149,11 @@ def log1p_of_share(x):
     return np.log1p(x)
 
 
+def log_from_one(x):
+    """Return log(x) for finite x from 1 on; NaN for NaN."""
+    return np.log(x)
+
+
 def _serve(function: Callable[[Any], Any], single: Callable[[Any], Any]) -> None:
     """Make compiled code call `single` for float32 in place of the function, and NumPy's for other dtypes."""
 
@@ -150,3 +166,4 @@ _serve(exp, _exp)
 _serve(expm1, _expm1)
 _serve(tanh, _tanh)
 _serve(log1p_of_share, _log1p)
+_serve(log_from_one, _log_from_one)

@@ -17,7 +17,7 @@ from fcnet.functional.affine import (
     matmul,
     matmul_backward,
 )
-from fcnet.functional.batch import advance, cast, gather, next_batch, preprocess, record_step, smooth_clip
+from fcnet.functional.batch import advance, cast, gather, next_batch, preprocess, record_step, shuffle, smooth_clip
 from fcnet.functional.dropout import (
     dropout_backward,
     dropout_forward,
@@ -83,6 +83,7 @@ __all__ = [
     "preprocess",
     "record_step",
     "right_classes",
+    "shuffle",
     "smooth_clip",
 ]
 __all__ += activation.__all__

@@ -7,10 +7,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcnet.backends import Backend, accelerated, checked
+from fcnet.backends import Backend, Purpose, accelerated, checked, host_generator
 from fcnet.functional import checks
 
 Array = Any
+
+
+def _check_shuffle(order: Array, seed: int, epoch: int) -> None:
+    if order.ndim != 1 or order.dtype != "int64":
+        raise ValueError(f"shuffle: order: expected (n,) int64, got {order.shape} {order.dtype}")
+
+
+@accelerated("order", check=_check_shuffle)
+def shuffle(backend: Backend, order: Array, seed: int, epoch: int) -> Array:
+    """Set order (n,) int64 to this seed's and epoch's permutation of 0..n-1, in place.
+
+    For i = n-1, ..., 1: swap order[i] and order[j], j uniform on 0..i. Drawn on the host, alike for all devices.
+
+    Source: Fisher and Yates, as Durstenfeld, "Algorithm 235: Random permutation", 1964.
+    """
+    drawn = host_generator(seed, Purpose.SHUFFLE, step=epoch).permutation(order.size)
+    backend.upload(drawn, order)
+    return order
 
 
 @accelerated(

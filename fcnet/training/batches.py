@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import fcnet.functional as F
-from fcnet.backends import Array, Prefetcher, Purpose, host_generator
+from fcnet.backends import Array, Prefetcher
 from fcnet.backends.step import Run
 from fcnet.errors import counted
 from fcnet.nn.model import FullyConnectedNet
@@ -66,14 +66,12 @@ class Batches:
 
     def _prepare(self, epoch: int) -> None:
         """Allocate what holds the order of the rows, and fill it for this epoch."""
-        backend = self.model.backend
-        self.order = backend.asarray(np.arange(len(self.part), dtype="int64"))
+        self.order = self.model.backend.asarray(self._in_order())
         if self.shuffled:
-            backend.upload(self._permutation(epoch), self.order)
+            F.shuffle(self.order, self.seed, epoch)
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        """Return the order of the rows in an epoch: a function of the seed and the epoch, drawn on the host."""
-        return host_generator(self.seed, Purpose.SHUFFLE, step=epoch).permutation(len(self))
+    def _in_order(self) -> np.ndarray:
+        return np.arange(len(self), dtype="int64")
 
     def __len__(self) -> int:
         return len(self.part)
@@ -93,7 +91,7 @@ class Batches:
     def shuffle(self, epoch: int) -> None:
         """Begin an epoch, with the rows in a new order."""
         if self.shuffled:
-            self.model.backend.upload(self._permutation(epoch), self.order)
+            F.shuffle(self.order, self.seed, epoch)
         self.counters[:1] = 0
         self.position = 0
 
@@ -140,11 +138,13 @@ class StreamedBatches(Batches):
     def _prepare(self, epoch: int) -> None:
         self._prefetchers: dict[int, Prefetcher] = {}  # by batch size
         self._sent = False  # whether the next batch is being copied
-        self._host_order = self._permutation(epoch) if self.shuffled else np.arange(len(self))
+        self._host_order = self._in_order()
+        if self.shuffled:
+            F.shuffle(self._host_order, self.seed, epoch)
 
     def shuffle(self, epoch: int) -> None:
-        if self.shuffled:
-            self._host_order = self._permutation(epoch)
+        if self.shuffled:  # the earlier order may still be read
+            self._host_order = F.shuffle(self._in_order(), self.seed, epoch)
         self.counters[:1] = 0
         self.position = 0
         if self._prefetchers:  # training has begun

@@ -17,7 +17,10 @@ NETS = {
     "elu, rows of shares, weighted": {"activation": "elu", "label_smoothing": 0.1, "weighted": True},
     "softplus, hinge": {"activation": "softplus", "loss": "svm"},
     "no hidden layer, bce": {"loss": "bce", "hidden": ()},
+    "odd widths": {"activation": ["silu", "sigmoid", "leaky_relu"], "hidden": (17, 1, 5)},
 }
+
+GATHERED_BEFORE = ("elu, rows of shares, weighted",)  # another call reads the batch's labels, too
 
 
 @pytest.fixture(autouse=True)
@@ -46,10 +49,17 @@ def names(one):
     return [entry.thunk._function.__name__ for part in step.calls for entry in getattr(part, "thunks", ())]
 
 
+def gathers(one):
+    """Whether the batch is gathered by a call of its own."""
+    (step,) = one._compiled_steps.values()
+    return "_thunk_batch_rows" in names(one) or any(getattr(part, "name", "") == "next_batch" for part in step.calls)
+
+
 @pytest.mark.parametrize("net", NETS)
 def test_it_is_the_step_call_by_call(net, monkeypatch):
     one = trained(**NETS[net])
     assert "_thunk_row_blocks" in names(one)
+    assert gathers(one) is (net in GATHERED_BEFORE)
     monkeypatch.setattr(loader, "shortened", lambda calls: None)
     other = trained(**NETS[net])
     assert "_thunk_row_blocks" not in names(other)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fcnet import functional as F
+from fcnet.backends import Purpose, host_generator
 from tests import combinations
 from tests.tolerances import assert_close
 
@@ -46,6 +47,20 @@ def test_next_batch_follows_the_cursor(given, kind, shape, targets, rng, lay, de
             np.testing.assert_array_equal(host(got[0]), batch)
             assert host(got[0]).dtype == made_in
             assert all((a is b) is given for a, b in zip(got[:3], outputs.values(), strict=True))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 64, 65, 5000])
+def test_shuffle_is_the_generators_permutation(count, device, host):
+    """NumPy's: every release and device goes through the data alike. 5000 need more than one round of numbers."""
+    for seed, epoch in ((0, 0), (2**64 - 1, 7)):
+        order = F.shuffle(device(np.zeros(count, "int64")), seed, epoch)
+        expected = host_generator(seed, Purpose.SHUFFLE, step=epoch).permutation(count)
+        np.testing.assert_array_equal(host(order), expected)
+
+
+def test_shuffle_says_what_it_takes(device):
+    with pytest.raises(ValueError, match=r"shuffle: order: expected \(n,\) int64, got \(2, 2\) int64"):
+        F.shuffle(device(np.zeros((2, 2), "int64")), 0, 0)
 
 
 def test_next_batch_says_what_does_not_fit(device, xp):

@@ -31,7 +31,7 @@ SERVED = {
     *(f"{kind}_activation_dropout_backward" for kind in ("bias", "batchnorm", "layernorm")),
     *FUNCTIONS,
     *("decay_weights", "clip_by_norm", "clip_by_value"),
-    *("advance", "gather", "next_batch", "preprocess", "record_step"),
+    *("advance", "gather", "next_batch", "preprocess", "record_step", "shuffle"),
 }
 ACTIVATIONS = [*sorted(F.ACTIVATIONS), "maxout:3"]
 KINDS = ["bias", "batchnorm", "layernorm"]
@@ -380,6 +380,7 @@ def test_read_only_counters_are_refused():
     for call in (
         lambda: F.advance(counters, increments),
         lambda: F.record_step(np.zeros(3), counters, increments, np.array(1.0)),
+        lambda: F.shuffle(counters, 0, 0),
     ):
         with pytest.raises(ValueError, match="read-only"):
             call()
