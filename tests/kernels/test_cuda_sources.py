@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 
 from fcnet.backends.cuda.persistent import Plan
-from fcnet.backends.cuda.sources import ACTIVATIONS, KEPT, SOURCES, activated, source
+from fcnet.backends.cuda.sources import ACTIVATIONS, KEPT, SOURCES, STORED_IN_BF16, activated, source
 from fcnet.errors import install
 from tests.kernels.cuda_cpu import build_folder
 from tests.needed import lacking
@@ -76,6 +76,12 @@ def test_source_compiles(nvrtc, name, real, architecture):
 def test_the_kernels_of_an_activation_compile(nvrtc, activation, real, architecture):
     """One that keeps nothing but its output, one that keeps an array, one that keeps two."""
     assert compiles(nvrtc, activated(activation, real), architecture)
+
+
+@pytest.mark.parametrize("name", [*STORED_IN_BF16, "gelu"])
+def test_layers_stored_in_bfloat16_compile(nvrtc, name):
+    code = activated(name, "float", "bf16") if name == "gelu" else source(name, "float", "bf16")
+    assert compiles(nvrtc, code, "sm_90")
 
 
 def test_what_activations_keep_is_listed():
