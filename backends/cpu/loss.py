@@ -28,13 +28,13 @@ MOST = {"softmax": 8000, "bce": 1000}
 
 
 @compiled
-def turn(x, out):
-    """Set out[c, n] = x[n, c]; the columns after the last row are as that one."""
+def turn(x, out, left, end):
+    """Set out[c, left + n] = x[n, c]; the columns after the last row, up to `end`, are as that one."""
     rows, width = x.shape
     for c in range(width):
         for n in range(rows):
-            out[c, n] = x[n, c]
-        for n in range(rows, out.shape[1]):
+            out[c, left + n] = x[n, c]
+        for n in range(left + rows, end):
             out[c, n] = x[rows - 1, c]
 
 
@@ -188,11 +188,11 @@ def _mean_loss(kind, scores, y, weights, dscores):
     total = 0.0
     for top in range(0, rows, columns):
         end = min(rows, top + columns)
-        turn(scores[top:end], turned)
+        turn(scores[top:end], turned, 0, columns)
         if y.ndim == 1:
             total += loss_of_block(kind, turned, y[top:end], weights[top:end], end - top, rows, gradient)
         else:
-            turn(y[top:end], targets)
+            turn(y[top:end], targets, 0, columns)
             total += loss_of_block(kind, turned, targets, weights[top:end], end - top, rows, gradient)
         turn_back(gradient, dscores[top:end])
     return total / rows

@@ -32,7 +32,7 @@ SPINS = 60000  # looks for work before a worker goes to sleep, 1 ms: an epoch's 
 # The shared words: 64 bits each, seen by all threads; each counter has a cache line of its own.
 LEFT, DONE, TASK, JOB = 0, 8, 16, 24
 WORDS = 48
-SCRATCH = 704 << 10  # bytes of each thread's own working memory
+SCRATCH = 1 << 20  # bytes of each thread's own working memory
 
 _word = ir.IntType(64)
 

@@ -36,6 +36,7 @@ from fcnet.backends.cpu.loss import LOSSES, loss_of_block, turn
 from fcnet.backends.device import Array, Call
 
 BLOCK = 128  # rows: a whole number of tiles
+NARROW, STRIP = 64, 16  # features of a row up to which a block is turned at once; else so many rows
 PIECE, PIECES = 512, 32  # rows of a piece, at least; pieces, at most: each has gradients of its own
 LEAST = 2 * PIECE  # rows of a batch
 WEIGHTS = 1 << 14  # parameters, at most: they stay in the second-level cache with the rows
@@ -95,6 +96,16 @@ def _padded(width):
 
 
 @compiled
+def strip_rows(depth):
+    """Return how many rows of this width are gathered and turned at once.
+
+    Of wide rows only a line of the cache: 128 rows of 1 KB fall on each other's places in the first-level cache, and
+    the copies of a whole block would leave no room for it in the working memory.
+    """
+    return BLOCK if depth <= NARROW else STRIP
+
+
+@compiled
 def _rows(plan, data, top, rows, size, scratch):
     """Return the address of `rows` rows of the batch from `top` on, `size` bytes each: in place, or of copies."""
     if _word(plan, ORDER) == 0:
@@ -144,7 +155,7 @@ def _loss(plan, top, rows, scratch):
     if labelled:
         return loss_of_block(kind, scores, pool.words(y, rows), weights, rows, count, dscores)
     targets = _matrix(scratch + _word(plan, TARGETS), width, BLOCK)
-    turn(_matrix(y, rows, width), targets)
+    turn(_matrix(y, rows, width), targets, 0, BLOCK)
     return loss_of_block(kind, scores, targets, weights, rows, count, dscores)
 
 
@@ -191,8 +202,12 @@ def _piece(shared, piece, scratch):
     total = 0.0
     for top in range(piece * most, min(count, (piece + 1) * most), BLOCK):
         rows = min(BLOCK, min(count, (piece + 1) * most) - top)
-        x = _rows(plan, _word(plan, X), top, rows, 4 * depth, scratch)
-        turn(_matrix(x, rows, depth), _matrix(scratch, depth, BLOCK))
+        strip = strip_rows(depth)
+        for left in range(0, rows, strip):
+            some = min(strip, rows - left)
+            x = _rows(plan, _word(plan, X), top + left, some, 4 * depth, scratch)
+            end = BLOCK if left + some == rows else left + some
+            turn(_matrix(x, some, depth), _matrix(scratch, depth, BLOCK), left, end)
         _forward(plan, scratch)
         total += _loss(plan, top, rows, scratch)
         _backward(plan, part, scratch)
@@ -386,8 +401,9 @@ def _room(layers: list[Layer]) -> Room:
         at += size * count
     size, last = 4 * BLOCK * max(widths), 4 * BLOCK * widths[-1]
     targets = at + 2 * size
-    stage = targets + last
-    return Room(places, (at, at + size), targets, stage, stage + 8 * BLOCK * max(layers[0].w.shape[0], widths[-1]))
+    stage, depth = targets + last, layers[0].w.shape[0]
+    staged = max(4 * strip_rows(depth) * depth, last, 8 * BLOCK)  # inputs, targets or labels
+    return Room(places, (at, at + size), targets, stage, stage + staged)
 
 
 def _plan(net: Net) -> tuple[np.ndarray, list[np.ndarray]]:

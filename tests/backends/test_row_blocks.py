@@ -18,6 +18,7 @@ NETS = {
     "softplus, hinge": {"activation": "softplus", "loss": "svm"},
     "no hidden layer, bce": {"loss": "bce", "hidden": ()},
     "odd widths": {"activation": ["silu", "sigmoid", "leaky_relu"], "hidden": (17, 1, 5)},
+    "inputs turned in strips": {"features": 70},
 }
 
 GATHERED_BEFORE = ("elu, rows of shares, weighted",)  # another call reads the batch's labels, too
@@ -29,9 +30,9 @@ def products(cpu_kernels):
         pytest.skip("no library for products")
 
 
-def trained(steps=3, *, hidden=(8, 7), weighted=False, **options):
+def trained(steps=3, *, hidden=(8, 7), weighted=False, features=6, **options):
     """The solver of a net after so many steps."""
-    data = blobs(ROWS, dtype="float32")
+    data = blobs(ROWS, features, dtype="float32")
     if options.get("loss") in ("mse", "bce"):
         hot = np.eye(3, dtype=np.float32)
         data = type(data)(
