@@ -246,3 +246,14 @@ def test_the_cache_of_another_unit_is_refused(kind, rng, device):
     _, cache = F.bias_activation_dropout_forward(z, b)
     with pytest.raises(ValueError, match=f"{kind}_activation_dropout_backward: cache: expected one of"):
         fused(kind, "backward")(dout, cache)
+
+
+def test_a_row_wider_than_the_lanes_of_its_sums(rng):
+    z, dout = (rng.standard_normal((3, 70)).astype("float32") for _ in range(2))
+    b, gamma, beta = rng.standard_normal((3, 70)).astype("float32")
+    function, backward = F.layernorm_activation_dropout_forward, F.layernorm_activation_dropout_backward
+    out, cache = function(z, b, gamma, beta, "tanh")
+    expected, kept = function.reference(z, b, gamma, beta, "tanh")
+    assert_close(out, expected, "float32", "norm")
+    for got, want in zip(backward(dout.copy(), cache), backward.reference(dout.copy(), kept), strict=True):
+        assert_close(got, want, "float32", "norm")
